@@ -1,0 +1,1 @@
+"""Gradients as ONNX graphs: reverse mode that appends standard-domain nodes to a model."""

@@ -1,0 +1,27 @@
+"""One gradient rule per operator, by family; importing this package registers them all."""
+
+from onnx_shapprune.autodiff.rules import (
+    activations,
+    arithmetic,
+    convolution,
+    indexing,
+    normalization,
+    pooling,
+    products,
+    reductions,
+    resampling,
+    shapes,
+)
+
+__all__ = [
+    "activations",
+    "arithmetic",
+    "convolution",
+    "indexing",
+    "normalization",
+    "pooling",
+    "products",
+    "reductions",
+    "resampling",
+    "shapes",
+]

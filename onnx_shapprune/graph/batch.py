@@ -1,0 +1,75 @@
+"""Free a fixed batch dimension, and prove that the freed graph treats pictures independently."""
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph import edit
+from onnx_shapprune.runtime.probe import largest_difference, run_exposed
+from onnx_shapprune.runtime.session import Device, Session
+
+TOLERANCE = 1e-4
+
+
+def free_batch(
+    model: onnx.ModelProto, input_name: str, shape: tuple[int, ...], device: Device
+) -> tuple[onnx.ModelProto, bool]:
+    """The model itself where it already batches, a rewritten copy where that helps, else (model, False).
+
+    Batching means: a run of three pictures equals three runs of one. Where it cannot be had, callers loop over
+    pictures, which is slower and always right. Raises ModelError when not even one picture runs.
+    """
+    pictures = np.random.default_rng(1).random((3, *shape), np.float32)
+    single = Session(model, device, optimize=False)
+    want = np.concatenate([single.run({input_name: row[None]})[0] for row in pictures])
+    for candidate in (lambda: model, lambda: _without_batch_constants(model, {input_name: pictures[:1]}, device)):
+        try:
+            freed = candidate()
+            (got,) = Session(freed, device, optimize=False).run({input_name: pictures})
+        except ModelError:
+            continue
+        if largest_difference(want, np.asarray(got)) <= TOLERANCE:
+            return freed, True
+    return model, False
+
+
+def _without_batch_constants(model: onnx.ModelProto, one: dict[str, edit.Array], device: Device) -> onnx.ModelProto:
+    """A copy in which shapes that an exporter froze at batch 1 leave the first dimension open."""
+    values = run_exposed(model, one, device)
+    copy = edit.copy_of(model)
+    graph = copy.graph
+    constants = {t.name: edit.array_of(t) for t in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "Reshape" and node.input[1] in constants and node.output[0] in values:
+            resolved = np.asarray(values[node.output[0]].shape, np.int64)
+            if len(resolved) and values[node.input[0]].shape[:1] == (1,):
+                resolved[0] = -1
+                node.input[1] = _constant(graph, f"{node.output[0]}__shape", resolved)
+        elif node.op_type == "Concat":
+            for i, name in enumerate(node.input):
+                if name in constants and constants[name].shape[:1] == (1,) and constants[name].ndim > 1:
+                    node.input[i] = _expanded(
+                        graph, nodes, name, constants[name].ndim, next(iter(one)), f"{node.output[0]}__{i}"
+                    )
+        nodes.append(node)
+    edit.keep_nodes(graph, nodes)
+    return copy
+
+
+def _constant(graph: onnx.GraphProto, name: str, array: edit.Array) -> str:
+    graph.initializer.append(edit.tensor_of(array, name))
+    return name
+
+
+def _expanded(
+    graph: onnx.GraphProto, nodes: list[onnx.NodeProto], name: str, rank: int, input_name: str, prefix: str
+) -> str:
+    """A constant such as a class token, repeated once per picture."""
+    size, full, out = f"{prefix}_n", f"{prefix}_shape", f"{prefix}_expanded"
+    ones = _constant(graph, f"{prefix}_ones", np.ones(rank - 1, np.int64))
+    nodes.append(helper.make_node("Shape", [input_name], [size], start=0, end=1))
+    nodes.append(helper.make_node("Concat", [size, ones], [full], axis=0))
+    nodes.append(helper.make_node("Expand", [name, full], [out]))
+    return out

@@ -1,0 +1,98 @@
+"""Fold what does not depend on the picture: constant subgraphs, and BatchNorm into the layer before it."""
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph import edit
+from onnx_shapprune.runtime.session import Device, Session
+
+RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+MAX_FOLDED_BYTES = 1 << 30
+
+
+def fold_constants(model: onnx.ModelProto, device: Device) -> None:
+    """Replace every node that depends on constants only by an initializer with its value, in place."""
+    graph = model.graph
+    known = {t.name for t in graph.initializer} | {""}
+    folded: list[onnx.NodeProto] = []
+    rest: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type not in RANDOM and known.issuperset([*node.input, *edit.inner_uses(node)]):
+            folded.append(node)
+            known.update(node.output)
+        else:
+            rest.append(node)
+    if not folded:
+        return
+    read = {n for node in rest for n in [*node.input, *edit.inner_uses(node)]} | {o.name for o in graph.output}
+    wanted = [name for node in folded for name in node.output if name in read]
+    if wanted:
+        used = {n for node in folded for n in node.input}
+        part = helper.make_graph(
+            folded, "constants", [], [helper.make_empty_tensor_value_info(n) for n in wanted],
+            initializer=[t for t in graph.initializer if t.name in used],
+        )  # fmt: skip
+        runnable = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
+        values = Session(runnable, device, optimize=False).run({})
+        if sum(v.nbytes for v in values) > MAX_FOLDED_BYTES:
+            raise ModelError(f"the graph generates more than {MAX_FOLDED_BYTES} bytes of constants")
+        graph.initializer.extend(edit.tensor_of(v, n) for n, v in zip(wanted, values, strict=True))
+    edit.keep_nodes(graph, rest)
+
+
+def fold_batch_norms(graph: onnx.GraphProto) -> None:
+    """Fold each BatchNormalization into the Conv, ConvTranspose or Gemm that only it reads, in place.
+
+    y = s * (Wx + b - mean) / sqrt(var + eps) + beta. The folded layer makes the BatchNorm's output tensor, which is
+    where its channels are switched off.
+    """
+    made, used = edit.producers(graph), edit.consumers(graph)
+    values = {t.name: t for t in graph.initializer}
+    outputs = {o.name for o in graph.output}
+    dropped: set[str] = set()
+    for node in graph.node:
+        if node.op_type != "BatchNormalization" or any(n not in values for n in node.input[1:5]):
+            continue
+        layer = made.get(node.input[0])
+        if layer is None or layer.op_type not in ("Conv", "ConvTranspose", "Gemm"):
+            continue
+        if len(used[node.input[0]]) != 1 or node.input[0] in outputs or layer.output[0] in dropped:
+            continue
+        attributes = edit.attributes(layer)
+        if layer.input[1] not in values or (len(layer.input) > 2 and layer.input[2] and layer.input[2] not in values):
+            continue
+        if layer.op_type == "Gemm" and (attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0):
+            continue
+        scale, beta, mean, var = (edit.array_of(values[n]).astype(np.float64) for n in node.input[1:5])
+        gain = scale / np.sqrt(var + float(edit.attributes(node).get("epsilon", 1e-5)))  # type: ignore[arg-type]
+        weight = edit.array_of(values[layer.input[1]]).astype(np.float64)
+        bias = (
+            edit.array_of(values[layer.input[2]]).astype(np.float64) if len(layer.input) > 2 and layer.input[2] else 0.0
+        )
+        prefix = node.output[0]
+        new_weight = _scaled(layer, attributes, weight, gain).astype(np.float32)
+        new_bias = np.broadcast_to((bias - mean) * gain + beta, gain.shape).astype(np.float32)
+        for name, array in ((f"{prefix}__w", new_weight), (f"{prefix}__b", new_bias)):
+            graph.initializer.append(edit.tensor_of(array, name))
+        data = layer.input[0]
+        del layer.input[:]
+        layer.input.extend([data, f"{prefix}__w", f"{prefix}__b"])
+        dropped.add(node.output[0])
+        layer.output[0] = node.output[0]
+    edit.keep_nodes(
+        graph, [n for n in graph.node if not (n.op_type == "BatchNormalization" and n.output[0] in dropped)]
+    )
+
+
+def _scaled(layer: onnx.NodeProto, attributes: dict[str, object], weight: edit.Array, gain: edit.Array) -> edit.Array:
+    """The weight with output channel c multiplied by gain[c]."""
+    if layer.op_type == "Conv":
+        return weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
+    if layer.op_type == "Gemm":
+        return weight * (gain[:, None] if attributes.get("transB", 0) else gain)
+    group = int(attributes.get("group", 1))  # type: ignore[call-overload]
+    grouped = weight.reshape(group, weight.shape[0] // group, *weight.shape[1:])
+    gains = gain.reshape(group, 1, weight.shape[1], *[1] * (weight.ndim - 2))
+    return (grouped * gains).reshape(weight.shape)

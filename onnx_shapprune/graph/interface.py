@@ -1,0 +1,85 @@
+"""Which input takes the picture, which output gives the classes, and in which layout: read from the graph alone."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+
+from onnx_shapprune.errors import ModelError
+
+Layout = Literal["NCHW", "NHWC"]
+PICTURE_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """How pictures enter and scores leave.
+
+    input, output: tensor names. dims: declared input shape without the batch dimension, None where symbolic.
+    layout: "NCHW" or "NHWC". channels, height, width: None where the file leaves them open. batch: the declared fixed
+    batch size, or None where it is free. dtype: "float32" or "float16".
+    """
+
+    input: str
+    output: str
+    dims: tuple[int | None, ...]
+    layout: Layout
+    channels: int | None
+    height: int | None
+    width: int | None
+    batch: int | None
+    dtype: str
+
+
+def find_interface(model: onnx.ModelProto, *, layout: str = "auto", output: str | None = None) -> Interface:
+    """Read the interface of an image classifier; ModelError says why a model is none."""
+    graph = model.graph
+    initializers = {t.name for t in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in initializers]
+    if len(inputs) != 1:
+        raise ModelError(f"not an image classifier: {len(inputs)} inputs instead of one picture input")
+    tensor = inputs[0].type.tensor_type
+    if not inputs[0].type.HasField("tensor_type") or tensor.elem_type not in PICTURE_TYPES:
+        raise ModelError(f"not an image classifier: input {inputs[0].name!r} is no float32 or float16 tensor")
+    shape = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
+    if len(shape) != 4:
+        raise ModelError(
+            f"not an image classifier: input {inputs[0].name!r} has {len(shape)} dimensions, a picture batch has 4"
+        )
+    names = [o.name for o in graph.output]
+    if output is None and len(names) > 1:
+        raise ModelError(f"the model has {len(names)} outputs ({', '.join(names[:8])}): choose the class scores")
+    if output is not None and output not in names:
+        raise ModelError(f"the model has no output {output!r}; it has {', '.join(names[:8])}")
+    chosen = _layout(shape, layout)
+    channel = 1 if chosen == "NCHW" else 3
+    height, width = (2, 3) if chosen == "NCHW" else (1, 2)
+    if shape[channel] not in (None, 1, 3):
+        raise ModelError(
+            f"not an image classifier: {shape[channel]} channels in layout {chosen}; pictures have 1 or 3 "
+            "(is --layout right?)"
+        )
+    return Interface(
+        input=inputs[0].name,
+        output=output or names[0],
+        dims=tuple(shape[1:]),
+        layout=chosen,
+        channels=shape[channel],
+        height=shape[height],
+        width=shape[width],
+        batch=shape[0],
+        dtype=PICTURE_TYPES[tensor.elem_type],
+    )
+
+
+def _layout(shape: list[int | None], asked: str) -> Layout:
+    """The asked layout, or the one whose channel axis holds 1 or 3; NCHW where both do."""
+    if asked == "NCHW" or asked == "NHWC":
+        return asked
+    if shape[1] in (1, 3):
+        return "NCHW"
+    if shape[3] in (1, 3):
+        return "NHWC"
+    if shape[1] is None and shape[3] is None:
+        raise ModelError("the input leaves its layout open: say --layout NCHW or --layout NHWC")
+    raise ModelError(f"not an image classifier: input shape {shape} has no axis of 1 or 3 channels")

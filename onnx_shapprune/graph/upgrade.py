@@ -1,0 +1,219 @@
+"""Raise the default-domain opset of a working copy to at least 18, one small edit per changed operator.
+
+onnx's own version converter is native code that has crashed on hostile input, so it is never called. The edits here
+are proved by the caller: the prepared copy must give the original file's numbers, or the audit stops.
+Source: "Operator Changelog", ONNX documentation.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph import edit
+
+TARGET_OPSET = 18
+
+AXES_TO_INPUT_13 = {"Squeeze", "Unsqueeze", "ReduceSum"}
+AXES_TO_INPUT_18 = {
+    "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
+    "ReduceSumSquare",
+}  # fmt: skip
+OLDEST_OPSET = 7
+
+
+class _Edit:
+    """The graph under edit: hands out names and collects new constants."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self.opset = opset_of(model)
+        self._count = 0
+        self._names = {n for node in model.graph.node for n in node.output} | {t.name for t in model.graph.initializer}
+
+    def fresh(self, hint: str) -> str:
+        while True:
+            self._count += 1
+            name = f"{hint}__up{self._count}"
+            if name not in self._names:
+                self._names.add(name)
+                return name
+
+    def const(self, array: edit.Array, hint: str) -> str:
+        name = self.fresh(hint)
+        self.graph.initializer.append(edit.tensor_of(array, name))
+        return name
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The default-domain opset version; ModelError when the model imports none."""
+    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    if not versions:
+        raise ModelError(
+            "the model uses no operator of the default ONNX domain: it is no image classifier this tool reads"
+        )
+    return max(versions)
+
+
+def upgrade(model: onnx.ModelProto) -> None:
+    """Raise `model` in place to opset 18; newer models are left alone. Raises ModelError below opset 7."""
+    opset = opset_of(model)
+    if opset >= TARGET_OPSET:
+        return
+    if opset < OLDEST_OPSET:
+        raise ModelError(f"opset {opset} is older than {OLDEST_OPSET}: convert the file to a newer opset first")
+    work = _Edit(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in list(model.graph.node):
+        change = EDITS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        nodes.extend(change(work, node) if change else [node])
+    edit.keep_nodes(model.graph, nodes)
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            entry.version = TARGET_OPSET
+    model.ir_version = max(model.ir_version, 8)
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> object | None:
+    return edit.attributes(node).get(name)
+
+
+def _drop(node: onnx.NodeProto, *names: str) -> None:
+    kept = [a for a in node.attribute if a.name not in names]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def _attributes_to_inputs(work: _Edit, node: onnx.NodeProto, names: dict[str, type[np.generic]], first: int) -> None:
+    """Move attributes to the inputs from position `first` on, in order; absent ones become empty inputs."""
+    values = {n: _attribute(node, n) for n in names}
+    if all(v is None for v in values.values()):
+        return
+    while len(node.input) < first:
+        node.input.append("")
+    for name, dtype in names.items():
+        value = values[name]
+        node.input.append("" if value is None else work.const(np.asarray(value, dtype), f"{node.output[0]}_{name}"))
+    _drop(node, *names)
+
+
+def _axes(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    _attributes_to_inputs(work, node, {"axes": np.int64}, 1)
+    yield node
+
+
+def _slice(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    if work.opset < 10:
+        _attributes_to_inputs(work, node, {"starts": np.int64, "ends": np.int64, "axes": np.int64}, 1)
+    yield node
+
+
+def _pad(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    if work.opset < 11:
+        _attributes_to_inputs(work, node, {"pads": np.int64, "value": np.float32}, 1)
+    yield node
+
+
+def _clip(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    if work.opset < 11:
+        _attributes_to_inputs(work, node, {"min": np.float32, "max": np.float32}, 1)
+    yield node
+
+
+def _dropout(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    yield helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)
+
+
+def _split(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    if work.opset < 13:
+        _attributes_to_inputs(work, node, {"split": np.int64}, 1)
+    if len(node.input) < 2:
+        node.attribute.append(helper.make_attribute("num_outputs", len(node.output)))
+    yield node
+
+
+def _batch_norm(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    if work.opset < 14 and len([o for o in node.output if o]) > 1:
+        del node.output[1:]  # running statistics of training mode
+    _drop(node, "spatial", "is_test", "consumed_inputs", "training_mode")
+    yield node
+
+
+def _softmax(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Before opset 13 the input is flattened to 2-D at `axis`, and all trailing axes are normalised together."""
+    if work.opset >= 13:
+        yield node
+        return
+    axis = _attribute(node, "axis")
+    axis = 1 if axis is None else axis
+    if axis == -1:
+        yield node
+        return
+    _drop(node, "axis")
+    flat, soft, shape = (work.fresh(node.output[0]) for _ in range(3))
+    source, result = node.input[0], node.output[0]
+    node.attribute.append(helper.make_attribute("axis", -1))
+    node.input[0], node.output[0] = flat, soft
+    yield helper.make_node("Shape", [source], [shape])
+    yield helper.make_node("Flatten", [source], [flat], axis=axis)
+    yield node
+    yield helper.make_node("Reshape", [soft, shape], [result])
+
+
+def _upsample(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    scales = node.input[1] if len(node.input) > 1 else None
+    if scales is None:
+        scales = work.const(np.asarray(_attribute(node, "scales"), np.float32), f"{node.output[0]}_scales")
+    mode = _attribute(node, "mode") or b"nearest"
+    yield _resize_node(node, scales, mode)
+
+
+def _resize(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    if work.opset >= 11:
+        yield node
+        return
+    yield _resize_node(node, node.input[1], _attribute(node, "mode") or b"nearest")
+
+
+def _resize_node(node: onnx.NodeProto, scales: str, mode: object) -> onnx.NodeProto:
+    return helper.make_node(
+        "Resize", [node.input[0], "", scales], [node.output[0]], name=node.name, mode=mode,
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+    )  # fmt: skip
+
+
+def _scatter(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    node.op_type = "ScatterElements"
+    yield node
+
+
+def _topk(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    if work.opset < 10:
+        node.input.append(work.const(np.asarray([_attribute(node, "k")], np.int64), "k"))
+        _drop(node, "k")
+    yield node
+
+
+def _axes_13(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    return _axes(work, node) if work.opset < 13 else iter([node])
+
+
+_Change = Callable[[_Edit, onnx.NodeProto], Iterator[onnx.NodeProto]]
+EDITS: dict[str, _Change] = {
+    **dict.fromkeys(AXES_TO_INPUT_13, _axes_13),
+    **dict.fromkeys(AXES_TO_INPUT_18, _axes),
+    "Slice": _slice,
+    "Pad": _pad,
+    "Clip": _clip,
+    "Dropout": _dropout,
+    "Split": _split,
+    "BatchNormalization": _batch_norm,
+    "Softmax": _softmax,
+    "LogSoftmax": _softmax,
+    "Upsample": _upsample,
+    "Resize": _resize,
+    "Scatter": _scatter,
+    "TopK": _topk,
+}

@@ -1,0 +1,91 @@
+"""The model under search: pictures in raw pixel space in, logits and pixel gradients out.
+
+A trigger is searched where an attacker would put it, in the picture's bytes 0..255; preprocessing lies between those
+and the graph's input, so its adjoint is applied to every gradient.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_shapprune.autodiff.loss import attack_gradient
+from onnx_shapprune.graph.prepare import Prepared
+from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
+from onnx_shapprune.runtime.session import Device, Session
+
+Pixels = NDArray[np.float32]
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+# Larger batches gain nothing on a CPU and cost 4 to 5 MB a picture.
+BATCH = 64
+
+
+class Subject:
+    """One prepared model with its sessions. Pictures are float32 [n, h, w, c] in 0..255, logits float32 [n, classes]."""
+
+    def __init__(self, prepared: Prepared, preprocessing: Preprocessing, device: Device) -> None:
+        self.classes = prepared.classes
+        self.prepared = prepared
+        self.preprocessing = preprocessing
+        self.device = device
+        self.evaluated = 0  # pictures that went through the graph, forward or both ways
+        self._batch = BATCH if prepared.batch_free else 1
+        self._forward = Session(prepared.model, device)
+        self._backward: Session | None = None
+
+    def logits(self, pictures: Pixels) -> Floats:
+        """Logits of pictures [n, h, w, c] -> [n, classes]."""
+        name = self.prepared.input
+        parts = [
+            self._forward.run({name: to_input(pictures[s], self.preprocessing)})[0] for s in self._slices(len(pictures))
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
+
+    def gradient(
+        self, pictures: Pixels, targets: Labels, *, w_ce: float = 0.0, w_margin: float = 1.0, cap: float = 1e9
+    ) -> tuple[Floats, Pixels]:
+        """Logits and, per picture, d loss / d bytes [n, h, w, c].
+
+        loss = w_ce * cross-entropy to the target + w_margin * max(0, cap - margin), margin = target logit minus the best
+        other logit. targets: int64 [n].
+        """
+        if self._backward is None:
+            p = self.prepared
+            model = attack_gradient(p.model, p.infos, input_name=p.input, logits_name=p.logits, wrt=[p.input])
+            self._backward = Session(model, self.device)
+        name = self.prepared.input
+        logits, gradients = [], []
+        for s in self._slices(len(pictures)):
+            x = to_input(pictures[s], self.preprocessing)
+            one_hot = np.zeros((len(x), self.classes), np.float32)
+            one_hot[np.arange(len(x)), targets[s]] = 1
+            feeds = {
+                name: x,
+                "target": one_hot,
+                "w_ce": np.full(len(x), w_ce, np.float32),
+                "w_margin": np.full(len(x), w_margin, np.float32),
+                "margin_cap": np.asarray(cap, np.float32),
+            }
+            z, g = self._backward.run(feeds, [self.prepared.logits, f"grad::{name}"])
+            logits.append(z)
+            gradients.append(pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures)))
+        return np.concatenate(logits), np.concatenate(gradients)
+
+    def _slices(self, n: int) -> Iterator[slice]:
+        self.evaluated += n
+        for start in range(0, n, self._batch):
+            yield slice(start, start + self._batch)
+
+
+def _picture_shape(pictures: Pixels) -> tuple[int, int, int]:
+    return pictures.shape[1], pictures.shape[2], pictures.shape[3]
+
+
+def margins(logits: Floats, targets: Labels) -> Floats:
+    """Target logit minus the largest other logit, per row: float32 [n]; above 0 the target wins."""
+    rows = np.arange(len(logits))
+    others = logits.copy()
+    others[rows, targets] = -np.inf
+    return np.asarray(logits[rows, targets] - others.max(axis=1), np.float32)

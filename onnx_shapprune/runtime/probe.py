@@ -1,0 +1,74 @@
+"""Concrete shapes of every tensor, found by running the graph, and the test that two graphs agree.
+
+Shape inference is not used: it trusts wrong value_info and stops at unknown ops. The un-optimised graph is run at two
+batch sizes with every value exposed; a dimension that is equal in both runs is static.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_shapprune.runtime.session import Array, Device, Session
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Shape and dtype of one tensor. `shape[i]` is None where the dimension depends on the batch size."""
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[np.generic]
+
+    @property
+    def static(self) -> bool:
+        return None not in self.shape
+
+
+def expose(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """A copy of the model whose graph outputs are the original ones and `names`."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    have = {o.name for o in copy.graph.output}
+    # Type and shape are left out on purpose: onnxruntime infers them.
+    copy.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names if n not in have)
+    return copy
+
+
+def run_exposed(model: onnx.ModelProto, feeds: Mapping[str, Array], device: Device) -> dict[str, Array]:
+    """Run the un-optimised graph once and return every tensor that a top-level node makes, by name."""
+    made = [name for node in model.graph.node for name in node.output if name]
+    session = Session(expose(model, made), device, optimize=False)
+    values = session.run(feeds)
+    return {n: v for n, v in zip(session.outputs, values, strict=True) if isinstance(v, np.ndarray)}
+
+
+def probe(
+    model: onnx.ModelProto, small: Mapping[str, Array], large: Mapping[str, Array], device: Device
+) -> dict[str, TensorInfo]:
+    """Shapes and dtypes of all inputs, initializers and node outputs.
+
+    small, large: feeds at two batch sizes whose dimensions and products differ (2 and 3 for one batch dimension).
+    Raises ModelError when the graph does not run at one of them.
+    """
+    first, second = run_exposed(model, small, device), run_exposed(model, large, device)
+    first.update(small)
+    second.update(large)
+    infos = {
+        name: TensorInfo(
+            tuple(a if a == b else None for a, b in zip(value.shape, second[name].shape, strict=True)), value.dtype
+        )
+        for name, value in first.items()
+        if name in second and value.ndim == second[name].ndim
+    }
+    for tensor in model.graph.initializer:
+        infos[tensor.name] = TensorInfo(tuple(tensor.dims), onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return infos
+
+
+def largest_difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """max |a - b| divided by max(1, max |a|); infinity when shapes differ or a value is not finite."""
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
+    return float(np.abs(a - b).max(initial=0.0) / max(1.0, np.abs(a).max(initial=0.0)))

@@ -1,0 +1,144 @@
+"""Open onnxruntime sessions: the one place that decides provider, threads and session options.
+
+Asked-for and absent CUDA is an error, never a silent fallback: onnxruntime itself only warns and then runs on the CPU.
+"""
+
+import contextlib
+import ctypes
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from onnx_shapprune.errors import DeviceError, ModelError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+# A constant generator in a hostile file can ask for gigabytes while the session is created; onnxruntime's default
+# folding limit does not stop it.
+FOLD_LIMIT_BYTES = 64 << 20
+
+Array = NDArray[np.generic]
+
+ort.set_default_logger_severity(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """Where graphs run: an onnxruntime provider name, the index of the CUDA device, and threads (0 = all cores)."""
+
+    provider: str = CPU
+    index: int = 0
+    threads: int = 0
+
+    @property
+    def label(self) -> str:
+        return "cpu" if self.provider == CPU else f"cuda:{self.index}"
+
+
+def resolve_device(asked: str, *, threads: int = 0) -> Device:
+    """Turn "auto", "cpu", "cuda" or "cuda:N" into a Device that really runs a node.
+
+    "auto" takes CUDA where a session opens on it and the CPU otherwise. Raises DeviceError when CUDA was asked for and
+    cannot run, or when the word is not understood.
+    """
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", asked)
+    if not match:
+        raise DeviceError(f"device {asked!r} is not understood: use auto, cpu, cuda or cuda:N")
+    if asked == "cpu":
+        return Device(threads=threads)
+    wanted = Device(provider=CUDA, index=int(match.group(1) or 0), threads=threads)
+    if CUDA in ort.get_available_providers() and _runs(wanted):
+        return wanted
+    if asked == "auto":
+        return Device(threads=threads)
+    raise DeviceError(
+        f"device {asked!r} was asked for but CUDA cannot run here; check the driver, install onnx-shapprune[cuda], "
+        "or use --device cpu"
+    )
+
+
+def provider_list(device: Device) -> list[str | tuple[str, dict[str, str]]]:
+    """Providers with options for `device`; the CPU stands behind CUDA for the few nodes that have no CUDA kernel."""
+    if device.provider == CPU:
+        return [CPU]
+    options = {
+        "device_id": str(device.index),
+        # EXHAUSTIVE re-times per shape and may pick another algorithm next run; TF32 moves the ranking.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    return [(CUDA, options), CPU]
+
+
+def session_options(device: Device, *, optimize: bool) -> ort.SessionOptions:
+    """Session options shared by every graph that the audit runs."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = device.threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    # mem_pattern plans for one batch size; runs here use several, and switching it off costs no time.
+    options.enable_mem_pattern = False
+    # ENABLE_ALL: without the NCHWc layout the CPU is 1.2 to 1.8 times slower.
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLD_LIMIT_BYTES))
+    return options
+
+
+class Session:
+    """An open graph with named inputs and outputs. `outputs` are fetched in the order given at `run`."""
+
+    def __init__(self, model: onnx.ModelProto | bytes, device: Device, *, optimize: bool = True) -> None:
+        payload = model if isinstance(model, bytes) else model.SerializeToString()
+        try:
+            self._session = ort.InferenceSession(
+                payload, session_options(device, optimize=optimize), providers=provider_list(device)
+            )
+        except Exception as error:  # onnxruntime raises a dozen unrelated pybind classes
+            raise ModelError(f"onnxruntime cannot open the graph: {first_line(error)}") from error
+        self.providers = tuple(self._session.get_providers())
+        if self.providers[0] != device.provider:
+            raise DeviceError(f"the graph was to run on {device.provider} but onnxruntime chose {self.providers[0]}")
+        self.inputs = {i.name: i for i in self._session.get_inputs()}
+        self.outputs = [o.name for o in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
+        """Run once; arrays in `outputs` order (default: all graph outputs). Raises ModelError when the graph fails."""
+        try:
+            return list(self._session.run(outputs, dict(feeds)))
+        except Exception as error:
+            raise ModelError(f"onnxruntime cannot run the graph: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error text, without control characters and at most 300 characters long."""
+    text = str(error).strip().splitlines()
+    return "".join(c if c.isprintable() else " " for c in (text[0] if text else type(error).__name__))[:300]
+
+
+def _runs(device: Device) -> bool:
+    """Whether a one-node graph really opens and runs on the device: the wheel lists CUDA even without a driver."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:  # no driver: do not let onnxruntime print a page of warnings about it
+        return False
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(sys.stderr):  # it prints; stdout belongs to the result
+            ort.preload_dlls()
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "probe", [value], [out])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    try:
+        (y,) = Session(model, device).run({"x": np.ones(1, np.float32)})
+    except (DeviceError, ModelError):
+        return False
+    return bool(y[0] == -1)
