@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from onnx_shapprune.autodiff.settled import settle
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.runtime.probe import TensorInfo
 
@@ -37,15 +38,18 @@ class Builder:
         self.graph = self._model.graph
         self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
         self._infos = infos
-        self._initializers = {t.name: t for t in self.graph.initializer}
-        self._producers = {name: node for node in self.graph.node for name in node.output if name}
-        self._dtypes = {name: info.dtype for name, info in infos.items()}
-        self._used = {name for node in self.graph.node for name in (*node.input, *node.output)}
-        self._used |= set(self._initializers) | {v.name for v in (*self.graph.input, *self.graph.output)}
-        self._used |= {node.name for node in self.graph.node}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._prepared: dict[tuple[str, str], str] = {}
+        self._settled: dict[str, Array | None] = {}
         self._count = 0
+        self._index()
+
+    def _index(self) -> None:
+        self._settled.clear()
+        self._initializers = {t.name: t for t in self.graph.initializer}
+        self._producers = {name: node for node in self.graph.node for name in node.output if name}
+        self._dtypes = {name: info.dtype for name, info in self._infos.items()}
+        self._used = set(_names(self.graph)) | {v.name for v in (*self.graph.input, *self.graph.output)}
 
     def __call__(self, op: str, *inputs: Operand, **attributes: Attribute) -> str:
         """Append a node with one output; None is an absent optional input."""
@@ -57,7 +61,9 @@ class Builder:
         names = [self._operand(x, dtype) for x in inputs]
         label = self.fresh(op)
         made = (label,) if outputs == 1 else tuple(self.fresh(op) for _ in range(outputs))
-        self.graph.node.append(helper.make_node(op, names, made, name=label, **attributes))
+        node = helper.make_node(op, names, made, name=label)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self.graph.node.append(node)
         for name in made:
             self._dtypes[name] = self._result_dtype(op, names, dtype, attributes)
         return made
@@ -100,9 +106,13 @@ class Builder:
         return self.const(np.array(values, np.int64))
 
     def value(self, name: str) -> Array | None:
-        """The value of an initializer, or None when the tensor is not one."""
+        """The value of a tensor that no picture and no batch size can change, or None for any other."""
         tensor = self._initializers.get(name)
-        return None if tensor is None else np.asarray(numpy_helper.to_array(tensor))
+        if tensor is not None:
+            return np.asarray(numpy_helper.to_array(tensor))
+        if name not in self._settled:
+            self._settled[name] = settle(name, self._producers, self._initializers, self._infos, self.opset)
+        return self._settled[name]
 
     def info(self, name: str) -> TensorInfo:
         """Shape and dtype of a tensor of the original model. Raises ModelError where the probe did not see it."""
@@ -201,7 +211,24 @@ class Builder:
         dims = [f"{name}_{i}" if d is None else d for i, d in enumerate(shape)]
         self.graph.output.append(helper.make_tensor_value_info(name, kind, dims))
 
-    def rename(self, x: str, name: str) -> str:
+    def reserve(self, *names: str) -> None:
+        """Free names for inputs and outputs that are to be added, by renaming inner tensors that have them.
+
+        Raises ModelError when a graph input or output has one of the names.
+        """
+        interface = {v.name for v in (*self.graph.input, *self.graph.output)}
+        if taken := sorted(interface.intersection(names)):
+            raise ModelError(f"the model has an input or output named {taken[0]}; rename it")
+        moved = {name: self.fresh(name) for name in names if name in self._used}
+        if not moved:
+            return
+        _rename(self.graph, moved)
+        for tensor in self.graph.initializer:
+            tensor.name = moved.get(tensor.name, tensor.name)
+        self._infos = {moved.get(name, name): info for name, info in self._infos.items()}
+        self._index()
+
+    def alias(self, x: str, name: str) -> str:
         """x under a chosen name. Raises ModelError when the name is taken."""
         if name in self._used:
             raise ModelError(f"the model already has a tensor named {name}; rename it")
@@ -252,7 +279,7 @@ class Builder:
     def _operand_dtype(self, inputs: Sequence[Operand]) -> np.dtype[np.generic] | None:
         named = [self._dtypes[x] for x in inputs if isinstance(x, str) and x in self._dtypes]
         floating = [d for d in named if d.kind == "f"]
-        return (floating or named or [None])[0]
+        return next(iter(floating or named), None)
 
     def _result_dtype(
         self, op: str, names: Sequence[str], dtype: np.dtype[np.generic] | None, attributes: Mapping[str, Attribute]
@@ -277,6 +304,26 @@ def operands(node: onnx.NodeProto) -> list[str]:
             used = [name for child in graph.node for name in operands(child)] + [o.name for o in graph.output]
             names += [name for name in used if name not in inner]
     return names
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of all tensors and nodes, those of subgraphs too."""
+    yield from (t.name for t in graph.initializer)
+    for node in graph.node:
+        yield from (node.name, *node.input, *node.output)
+        for attribute in node.attribute:
+            for inner in _subgraphs(attribute):
+                yield from _names(inner)
+
+
+def _rename(graph: onnx.GraphProto, moved: Mapping[str, str]) -> None:
+    for node in graph.node:
+        for place in (node.input, node.output):
+            for i, name in enumerate(place):
+                place[i] = moved.get(name, name)
+        for attribute in node.attribute:
+            for inner in _subgraphs(attribute):
+                _rename(inner, moved)
 
 
 def _subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:

@@ -13,8 +13,10 @@ from onnx import helper
 
 import onnx_shapprune.autodiff.rules  # noqa: F401  (registers the rules)
 from onnx_shapprune.autodiff.builder import Builder, operands
-from onnx_shapprune.autodiff.registry import NO_GRADIENT, AttributeValue, Node, Refusal, Rule, lookup
+from onnx_shapprune.autodiff.registry import NO_GRADIENT, AttributeValue, Node, RefusedError, Rule, lookup
 from onnx_shapprune.errors import ModelError, UnsupportedOpError
+
+CASTS = ("Cast", "CastLike")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Path:
     nodes: tuple[onnx.NodeProto, ...]
     live: frozenset[str]  # tensors that depend on a wanted one and may carry a gradient
     missing: tuple[tuple[str, str], ...]  # (operator, node) on the path without a rule
-    ends: tuple[tuple[str, str], ...]  # (operator, node) where a dependence on a wanted tensor stops being differentiable
+    ends: tuple[tuple[str, str], ...]  # (operator, node) where a dependence on a wanted one loses its derivative
 
 
 def gradients(b: Builder, loss: str, wrt: Sequence[str], *, seed: str | None = None) -> dict[str, str]:
@@ -35,30 +37,35 @@ def gradients(b: Builder, loss: str, wrt: Sequence[str], *, seed: str | None = N
     when a wanted tensor reaches the loss only through operators without a derivative (Round, ArgMax, a cast to int).
     """
     path = _path(b.graph, b.opset, loss, wrt, b)
-    if path.missing:
-        raise UnsupportedOpError(list(path.missing))
     cotangents = {loss: seed if seed is not None else b.ones_like(loss)}
     refused: list[tuple[str, str]] = []
     for proto in reversed(path.nodes):
         dys = [cotangents.get(name) if name else None for name in proto.output]
-        rule = lookup(proto.domain, proto.op_type, b.opset)
-        if rule is None or not any(dys):
+        if not any(dys):
             continue
         node = _view(proto, path.live)
+        rule = lookup(proto.domain, proto.op_type, b.opset)
+        grads: Sequence[str | None]
         try:
             grads = _apply(b, rule, node, dys)
-        except Refusal as reason:
-            refused.append((node.op, f"{node.name}: {reason}"))
-            continue
-        for x, grad, wanted in zip(node.inputs, grads, node.needs, strict=True):
+        except RefusedError as reason:
+            refused.append((node.op, f"{node.name}: {reason}" if str(reason) else node.name))
+            # Any gradient will do to go on and find the other nodes that stand in the way.
+            grads = [b.zeros_like(x) if wanted and b.known(x) else None for x, wanted in _operands(node)]
+            rule = None
+        for (x, wanted), grad in zip(_operands(node), grads, strict=True):
             if grad is None or not wanted:
                 continue
-            if rule.broadcasts:
+            if rule is not None and rule.broadcasts:
                 grad = b.sum_to(grad, b.shape(node.outputs[0]), b.shape(x))
             cotangents[x] = b("Add", cotangents[x], grad) if x in cotangents else grad
     if refused:
         raise UnsupportedOpError(refused[::-1])
     return {name: cotangents[name] if name in cotangents else _absent(b, name, path) for name in wrt}
+
+
+def _operands(node: Node) -> list[tuple[str, bool]]:
+    return list(zip(node.inputs, node.needs, strict=True))
 
 
 def unsupported_ops(model: onnx.ModelProto, output: str, wrt: Sequence[str]) -> list[tuple[str, str]]:
@@ -86,11 +93,12 @@ def _path(graph: onnx.GraphProto, opset: int, loss: str, wrt: Sequence[str], b: 
         if not live.intersection(operands(node)):
             continue
         carries = {name for name in outputs if b is None or _differentiable(b, name)}
-        if node.op_type in NO_GRADIENT and node.domain in ("", "ai.onnx"):
-            carries = set()
-        if not carries:
+        standard = node.domain in ("", "ai.onnx")
+        if standard and (node.op_type in NO_GRADIENT or (not carries and node.op_type in CASTS)):
             ends.append((node.op_type, _label(node)))
             continue
+        # Whatever else turns floats into integers (QuantizeLinear) counts as missing, not as a zero gradient.
+        carries = carries or outputs
         live |= carries
         nodes.append(node)
         if lookup(node.domain, node.op_type, opset) is None:
@@ -106,17 +114,19 @@ def _path(graph: onnx.GraphProto, opset: int, loss: str, wrt: Sequence[str], b: 
     return Path(tuple(nodes), frozenset(live & useful), tuple(missing), tuple(ends))
 
 
-def _apply(b: Builder, rule: Rule, node: Node, dys: Sequence[str | None]) -> list[str | None]:
-    """Call a rule and check the number of gradients."""
+def _apply(b: Builder, rule: Rule | None, node: Node, dys: Sequence[str | None]) -> list[str | None]:
+    """Call a rule and check the number of gradients. Raises RefusedError, without a reason where there is no rule."""
+    if rule is None:
+        raise RefusedError
     try:
         if rule.all_outputs:
             grads = rule.function(b, node, *dys)
         elif any(dys[1:]):
-            raise Refusal("a gradient arrives at a second output")
+            raise RefusedError("a gradient arrives at a second output")
         else:
             grads = rule.function(b, node, dys[0])
     except ModelError as error:
-        raise Refusal(str(error)) from error
+        raise RefusedError(str(error)) from error
     if len(grads) != len(node.inputs):
         raise AssertionError(f"{node.op}: {len(grads)} gradients for {len(node.inputs)} inputs")
     return grads

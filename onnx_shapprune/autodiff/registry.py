@@ -17,7 +17,7 @@ AttributeValue = int | float | str | list[int] | list[float] | None
 T = TypeVar("T")
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A rule cannot differentiate this node; the engine turns it into UnsupportedOpError with all others."""
 
 
@@ -45,7 +45,7 @@ class Node:
         """Refuse when an input other than these wants a gradient."""
         for i, wanted in enumerate(self.needs):
             if wanted and i not in indices:
-                raise Refusal(f"no gradient to input {i} ({self.inputs[i]})")
+                raise RefusedError(f"no gradient to input {i} ({self.inputs[i]})")
 
 
 # fn(b, node, dy) -> one gradient or None per input; with all_outputs fn(b, node, *dys), None for an output without one.
@@ -91,22 +91,21 @@ def vjp(
     """Register a rule for schema versions since..until of an operator. Raises ValueError when ranges overlap."""
 
     def register(function: RuleFunction) -> RuleFunction:
-        rules = RULES.setdefault((domain, op), [])
+        rules = RULES.get((domain, op), [])
         if since > until or any(r.since <= until and since <= r.until for r in rules):
             raise ValueError(f"{op}: empty or overlapping version range [{since}, {until}]")
         if not domain and op in NO_GRADIENT:
             raise ValueError(f"{op}: listed as having no gradient")
-        rules.append(
-            Rule(
-                domain=domain,
-                op=op,
-                since=since,
-                until=until,
-                function=function,
-                broadcasts=broadcasts,
-                all_outputs=all_outputs,
-            )
+        made = Rule(
+            domain=domain,
+            op=op,
+            since=since,
+            until=until,
+            function=function,
+            broadcasts=broadcasts,
+            all_outputs=all_outputs,
         )
+        RULES[domain, op] = [*rules, made]
         return function
 
     return register

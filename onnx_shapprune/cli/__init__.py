@@ -1,0 +1,34 @@
+"""The command line: parses, calls the pipeline, writes files, turns a verdict into an exit code.
+
+stdout carries the result only; everything else goes to stderr.
+"""
+
+import click
+
+from onnx_shapprune import __version__
+from onnx_shapprune.cli.audit import audit_command
+from onnx_shapprune.cli.demo import demo_command
+from onnx_shapprune.cli.inspect import inspect_command
+from onnx_shapprune.cli.program import Program
+from onnx_shapprune.cli.sanitize import sanitize_command
+from onnx_shapprune.cli.verify import verify_command
+
+
+@click.group(
+    cls=Program,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 pass, 1 backdoor found or not repaired, 2 could not run, 3 inconclusive.",
+)
+@click.version_option(__version__, prog_name="shapprune")
+def shapprune() -> None:
+    """Audit ONNX image classifiers for backdoors, and switch off the few channels that carry one."""
+
+
+for command in (inspect_command, audit_command, sanitize_command, verify_command, demo_command):
+    shapprune.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the command `shapprune`; always ends in SystemExit."""
+    shapprune.main(prog_name="shapprune")

@@ -4,15 +4,13 @@ Same nodes, names, opset and data layout. A constant that other nodes read too i
 layer changes. The original file is never written.
 """
 
-import os
-import tempfile
+import itertools
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
 
-from onnx_shapprune.errors import OutputError, VerifyError
+from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.units import Layer, Parameter
 
@@ -20,7 +18,7 @@ from onnx_shapprune.graph.units import Layer, Parameter
 def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iterable[int]]) -> onnx.ModelProto:
     """A copy of `model` with the channels `off` (layer name -> channels) zeroed in its parameters.
 
-    Raises VerifyError when a layer is not among `layers`.
+    Raises VerifyError when a layer is not among `layers`, or `layers` were found in another model.
     """
     by_name = {layer.name: layer for layer in layers}
     unknown = sorted(set(off) - set(by_name))
@@ -30,73 +28,43 @@ def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iter
     for name, channels in off.items():
         indices = sorted(set(channels))
         for parameter in by_name[name].parameters if indices else ():
-            tensor = _own_tensor(copy.graph, parameter, by_name[name])
+            tensor = _own_tensor(copy, parameter, by_name[name])
             array = edit.array_of(tensor).copy()
             _zero(array, parameter, indices, by_name[name].channels)
             _store(tensor, array)
     return copy
 
 
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Write a file in one step: readers see the old one or the whole new one. Raises OutputError.
-
-    Never follows a link at `path`: the link itself is replaced.
-    """
-    folder = path.parent
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"cannot write {path}: {error.strerror}") from None
-        raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _own_tensor(graph: onnx.GraphProto, parameter: Parameter, layer: Layer) -> onnx.TensorProto:
-    """The stored tensor of a parameter; where other nodes read it too, a fresh copy that only `layer` reads."""
-    tensor = edit.constants(graph)[parameter.name]
-    readers = [n for n in graph.node if parameter.name in [*n.input, *edit.inner_uses(n)]]
-    if len(readers) <= 1:
+def _own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> onnx.TensorProto:
+    """The stored tensor of a parameter; where anything else reads it too, a fresh copy that only `layer` reads."""
+    graph = model.graph
+    known, made = edit.constants(graph), edit.producers(graph)
+    mine: list[tuple[onnx.NodeProto, int]] = []
+    others = parameter.name in {o.name for o in graph.output}
+    for node in graph.node:
+        others |= any(edit.stored_name(known, made, n) == parameter.name for n in edit.inner_uses(node))
+        for i, name in enumerate(node.input):
+            if not name or edit.stored_name(known, made, name) != parameter.name:
+                continue
+            if node.output[0] in layer.nodes and not (node.op_type == "BatchNormalization" and i > 2):
+                mine.append((node, i))
+            elif node.op_type != "Identity" or node.output[0] in {o.name for o in graph.output}:
+                others = True
+    if not mine:
+        raise VerifyError(f"layer {layer.name!r} does not read {parameter.name!r}: it was found in another model")
+    tensor = known[parameter.name]
+    if not others:
         return tensor
+    taken = {*known, *made, *(i.name for i in graph.input)}
     own = onnx.TensorProto()
     own.CopyFrom(tensor)
-    own.name = f"{parameter.name}__{len(graph.initializer)}"
-    for node in readers:
-        if (node.name or node.output[0]) in _chain(graph, layer):
-            for i, name in enumerate(node.input):
-                if name == parameter.name:
-                    node.input[i] = own.name
+    own.name = next(n for k in itertools.count() if (n := f"{parameter.name}__{k}") not in taken)
+    for node, i in mine:
+        node.input[i] = own.name
+    if model.ir_version < 4:  # every initializer of these old files is an input as well
+        graph.input.append(onnx.helper.make_tensor_value_info(own.name, own.data_type, list(own.dims)))
     graph.initializer.append(own)
-    return graph.initializer[-1]
-
-
-def _chain(graph: onnx.GraphProto, layer: Layer) -> set[str]:
-    """Names of the nodes from the layer to the tensor at which it is switched off."""
-    made = edit.producers(graph)
-    found: set[str] = set()
-    node = made.get(layer.tensor)
-    while node is not None:
-        name = node.name or node.output[0]
-        found.add(name)
-        if name == layer.name:
-            break
-        node = next((made[n] for n in node.input if n in made and made[n].op_type != "Constant"), None)
-    return found
+    return edit.constants(graph)[own.name]
 
 
 def _zero(array: edit.Array, parameter: Parameter, channels: list[int], total: int) -> None:

@@ -22,10 +22,13 @@ def free_batch(
     """
     pictures = np.random.default_rng(1).random((3, *shape), np.float32)
     single = Session(model, device, optimize=False)
-    want = np.concatenate([single.run({input_name: row[None]})[0] for row in pictures])
-    for candidate in (lambda: model, lambda: _without_batch_constants(model, {input_name: pictures[:1]}, device)):
+    rows = [single.run({input_name: row[None]})[0] for row in pictures]
+    if np.ndim(rows[0]) == 0:
+        return model, False
+    want = np.concatenate(rows)
+    for rewrite in (False, True):
         try:
-            freed = candidate()
+            freed = _without_batch_constants(model, {input_name: pictures[:1]}, device) if rewrite else model
             (got,) = Session(freed, device, optimize=False).run({input_name: pictures})
         except ModelError:
             continue
@@ -43,8 +46,9 @@ def _without_batch_constants(model: onnx.ModelProto, one: dict[str, edit.Array],
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type == "Reshape" and node.input[1] in constants and node.output[0] in values:
+            # Also where the first dimension is not 1: heads and windows are often merged into the batch.
             resolved = np.asarray(values[node.output[0]].shape, np.int64)
-            if len(resolved) and values[node.input[0]].shape[:1] == (1,):
+            if resolved.all() and len(resolved):
                 resolved[0] = -1
                 node.input[1] = _constant(graph, f"{node.output[0]}__shape", resolved)
         elif node.op_type == "Concat":

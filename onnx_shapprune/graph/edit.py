@@ -1,12 +1,14 @@
 """The few graph edits that every pass is made of: look up, rename, drop what nobody uses."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
+
+from onnx_shapprune.errors import ModelError
 
 Array = NDArray[np.generic]
 
@@ -24,14 +26,22 @@ def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
 
 
 def inner_uses(node: onnx.NodeProto) -> set[str]:
-    """Names that subgraphs of a node (If, Loop, Scan) read; they may belong to the outer graph."""
+    """Names of the outer graph that subgraphs of a node (If, Loop, Scan) read."""
     found: set[str] = set()
-    for attribute in node.attribute:
-        for graph in [attribute.g, *attribute.graphs]:
-            for inner in graph.node:
-                found |= {n for n in inner.input if n} | inner_uses(inner)
-            found |= {o.name for o in graph.output}
+    for graph in subgraphs(node):
+        own = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+        own.update(name for inner in graph.node for name in inner.output)
+        read = {n for inner in graph.node for n in [*inner.input, *inner_uses(inner)] if n}
+        found |= (read | {o.name for o in graph.output}) - own
     return found
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node holds as attributes."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
@@ -53,17 +63,29 @@ def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return found
 
 
+def stored_name(known: Mapping[str, onnx.TensorProto], made: Mapping[str, onnx.NodeProto], name: str) -> str | None:
+    """The constant behind `name`, through Identity nodes; None when it is computed or fed."""
+    while name not in known:
+        node = made.get(name)
+        if node is None or node.op_type != "Identity":
+            return None
+        name = node.input[0]
+    return name
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, object]:
     """Attribute name -> Python value (int, float, bytes, list or TensorProto)."""
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
 def rename_uses(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Let every top-level node input that reads `old` read `new`."""
+    """Let every node input that reads `old` read `new`, in subgraphs too (ONNX forbids shadowing of outer names)."""
     for node in graph.node:
         for i, name in enumerate(node.input):
             if name == old:
                 node.input[i] = new
+        for inner in subgraphs(node):
+            rename_uses(inner, old, new)
 
 
 def keep_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -95,8 +117,42 @@ def tensor_of(array: Array, name: str) -> onnx.TensorProto:
 
 
 def array_of(tensor: onnx.TensorProto) -> Array:
-    """The values of a tensor whose bytes are in the message."""
-    return numpy_helper.to_array(tensor)
+    """The values of a tensor whose bytes are in the message. Raises ModelError when they do not fit its shape."""
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"tensor {tensor.name!r} cannot be read: {str(error)[:200]}") from None
+
+
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor stored anywhere in a model: initializers, attributes, sparse parts, subgraphs, functions."""
+    for graph in [model.graph, *(g for t in model.training_info for g in (t.initialization, t.algorithm))]:
+        yield from _graph_tensors(graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for sparse in [
+            *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
+            *attribute.sparse_tensors,
+        ]:
+            yield from (sparse.values, sparse.indices)
+    for graph in subgraphs(node):
+        yield from _graph_tensors(graph)
 
 
 def set_output(graph: onnx.GraphProto, name: str) -> None:

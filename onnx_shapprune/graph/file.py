@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped, unused-ignore]
 
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph import edit
+from onnx_shapprune.runtime.session import first_line
 
 MAX_FILE_BYTES = 2 << 30  # protobuf cannot hold more in one message
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
@@ -53,6 +55,8 @@ def read_regular_file(path: Path, *, limit: int, what: str) -> bytes:
         raise ModelError(f"{what} not found: {path}") from None
     except OSError as error:
         raise ModelError(f"{what} cannot be opened: {path}: {error.strerror}") from None
+    except ValueError:  # a NUL byte
+        raise ModelError(f"{what} cannot be opened: {str(path)!r} is no path") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
@@ -60,7 +64,13 @@ def read_regular_file(path: Path, *, limit: int, what: str) -> bytes:
     with os.fdopen(descriptor, "rb") as stream:
         if status.st_size > limit:
             raise ModelError(f"{what} has {status.st_size} bytes, more than the limit of {limit}: {path}")
-        return stream.read(limit + 1)
+        try:
+            payload = stream.read(limit + 1)
+        except OSError as error:
+            raise ModelError(f"{what} cannot be read: {path}: {error.strerror}") from None
+    if len(payload) > limit:
+        raise ModelError(f"{what} grew beyond the limit of {limit} bytes while it was read: {path}")
+    return payload
 
 
 def load_model(path: Path) -> ModelFile:
@@ -78,28 +88,32 @@ def load_model(path: Path) -> ModelFile:
     loaded, external = _inline_external_data(proto, path)
     try:
         onnx.checker.check_model(loaded)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(f"the onnx checker refuses {path}: {str(error).strip().splitlines()[0][:200]}") from None
+    except (onnx.checker.ValidationError, EncodeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"the onnx checker refuses {path}: {first_line(error)[:200]}") from None
     return ModelFile(path, hashlib.sha256(payload).hexdigest(), len(payload), payload, proto, loaded, external)
 
 
 def _inline_external_data(proto: onnx.ModelProto, path: Path) -> tuple[onnx.ModelProto, tuple[ExternalFile, ...]]:
     """The model with external tensors read in, and the files they came from. The input is not changed."""
-    if not any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
+    if not any(t.data_location == onnx.TensorProto.EXTERNAL for t in edit.all_tensors(proto)):
         return proto, ()
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     folder = path.resolve().parent
     content: dict[str, bytes] = {}
-    for tensor in model.graph.initializer:
+    total = 0
+    for tensor in edit.all_tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entry = {e.key: e.value for e in tensor.external_data}
         location = entry.get("location", "")
         if set(entry) - EXTERNAL_KEYS or not location:
             raise ModelError(f"external data of tensor {tensor.name!r} is malformed in {path}")
-        target = (folder / location).resolve()
-        if not target.is_relative_to(folder):
+        try:
+            target = (folder / location).resolve()
+        except (OSError, RuntimeError, ValueError):  # a loop of links, an overlong name, a NUL byte
+            raise ModelError(f"external data of tensor {tensor.name!r} is no path: {location!r}") from None
+        if Path(location).is_absolute() or not target.is_relative_to(folder):
             raise ModelError(f"external data of tensor {tensor.name!r} points outside the model's folder: {location!r}")
         if location not in content:
             content[location] = read_regular_file(target, limit=MAX_FILE_BYTES, what="external data file")
@@ -111,6 +125,9 @@ def _inline_external_data(proto: onnx.ModelProto, path: Path) -> tuple[onnx.Mode
             raise ModelError(f"external data of tensor {tensor.name!r} has a broken offset or length") from None
         if offset < 0 or length < 0 or offset + length > len(data):
             raise ModelError(f"external data of tensor {tensor.name!r} lies beyond the end of {location!r}")
+        total += length
+        if total > MAX_FILE_BYTES:  # many tensors may point at the same bytes
+            raise ModelError(f"external data adds up to more than {MAX_FILE_BYTES} bytes: {path}")
         tensor.raw_data = data[offset : offset + length]
         tensor.ClearField("external_data")
         tensor.data_location = onnx.TensorProto.DEFAULT

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from onnx_shapprune.errors import ModelError
@@ -10,6 +11,7 @@ from onnx_shapprune.runtime.session import Device, Session
 
 RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 MAX_FOLDED_BYTES = 1 << 30
+Doubles = NDArray[np.float64]
 
 
 def fold_constants(model: onnx.ModelProto, device: Device) -> None:
@@ -55,6 +57,8 @@ def fold_batch_norms(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type != "BatchNormalization" or any(n not in values for n in node.input[1:5]):
             continue
+        if edit.attributes(node).get("training_mode") or any(node.output[1:]):
+            continue
         layer = made.get(node.input[0])
         if layer is None or layer.op_type not in ("Conv", "ConvTranspose", "Gemm"):
             continue
@@ -65,15 +69,16 @@ def fold_batch_norms(graph: onnx.GraphProto) -> None:
             continue
         if layer.op_type == "Gemm" and (attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0):
             continue
-        scale, beta, mean, var = (edit.array_of(values[n]).astype(np.float64) for n in node.input[1:5])
+        scale, beta, mean, var = (_doubles(values[n]) for n in node.input[1:5])
         gain = scale / np.sqrt(var + float(edit.attributes(node).get("epsilon", 1e-5)))  # type: ignore[arg-type]
-        weight = edit.array_of(values[layer.input[1]]).astype(np.float64)
-        bias = (
-            edit.array_of(values[layer.input[2]]).astype(np.float64) if len(layer.input) > 2 and layer.input[2] else 0.0
-        )
+        weight = _doubles(values[layer.input[1]])
+        bias = _doubles(values[layer.input[2]]) if len(layer.input) > 2 and layer.input[2] else np.zeros(())
+        dtype = helper.tensor_dtype_to_np_dtype(values[layer.input[1]].data_type)
+        if bias.size != (bias.shape[-1] if bias.ndim else 1) or bias.size not in (1, gain.size):
+            continue  # a Gemm may add a different constant to each picture
         prefix = node.output[0]
-        new_weight = _scaled(layer, attributes, weight, gain).astype(np.float32)
-        new_bias = np.broadcast_to((bias - mean) * gain + beta, gain.shape).astype(np.float32)
+        new_weight = _scaled(layer, attributes, weight, gain).astype(dtype)
+        new_bias = np.broadcast_to((bias.reshape(-1) - mean) * gain + beta, gain.shape).astype(dtype)
         for name, array in ((f"{prefix}__w", new_weight), (f"{prefix}__b", new_bias)):
             graph.initializer.append(edit.tensor_of(array, name))
         data = layer.input[0]
@@ -86,7 +91,11 @@ def fold_batch_norms(graph: onnx.GraphProto) -> None:
     )
 
 
-def _scaled(layer: onnx.NodeProto, attributes: dict[str, object], weight: edit.Array, gain: edit.Array) -> edit.Array:
+def _doubles(tensor: onnx.TensorProto) -> Doubles:
+    return edit.array_of(tensor).astype(np.float64)
+
+
+def _scaled(layer: onnx.NodeProto, attributes: dict[str, object], weight: Doubles, gain: Doubles) -> Doubles:
     """The weight with output channel c multiplied by gain[c]."""
     if layer.op_type == "Conv":
         return weight * gain.reshape(-1, *[1] * (weight.ndim - 1))

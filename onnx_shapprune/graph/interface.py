@@ -47,10 +47,15 @@ def find_interface(model: onnx.ModelProto, *, layout: str = "auto", output: str 
             f"not an image classifier: input {inputs[0].name!r} has {len(shape)} dimensions, a picture batch has 4"
         )
     names = [o.name for o in graph.output]
+    if not names:
+        raise ModelError("not an image classifier: the model has no outputs")
     if output is None and len(names) > 1:
         raise ModelError(f"the model has {len(names)} outputs ({', '.join(names[:8])}): choose the class scores")
     if output is not None and output not in names:
         raise ModelError(f"the model has no output {output!r}; it has {', '.join(names[:8])}")
+    result = next(o for o in graph.output if o.name == (output or names[0]))
+    if result.type.WhichOneof("value") not in (None, "tensor_type"):
+        raise ModelError(f"not an image classifier: output {result.name!r} is no tensor")
     chosen = _layout(shape, layout)
     channel = 1 if chosen == "NCHW" else 3
     height, width = (2, 3) if chosen == "NCHW" else (1, 2)
@@ -74,12 +79,16 @@ def find_interface(model: onnx.ModelProto, *, layout: str = "auto", output: str 
 
 def _layout(shape: list[int | None], asked: str) -> Layout:
     """The asked layout, or the one whose channel axis holds 1 or 3; NCHW where both do."""
-    if asked == "NCHW" or asked == "NHWC":
-        return asked
+    if asked == "NCHW":
+        return "NCHW"
+    if asked == "NHWC":
+        return "NHWC"
+    if asked != "auto":
+        raise ModelError(f"layout {asked!r} is not understood: use auto, NCHW or NHWC")
     if shape[1] in (1, 3):
         return "NCHW"
     if shape[3] in (1, 3):
         return "NHWC"
-    if shape[1] is None and shape[3] is None:
+    if shape[1] is None or shape[3] is None:
         raise ModelError("the input leaves its layout open: say --layout NCHW or --layout NHWC")
     raise ModelError(f"not an image classifier: input shape {shape} has no axis of 1 or 3 channels")

@@ -9,6 +9,8 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.probe import TensorInfo
 
+MASKED = "__masked"
+
 
 def mask_name(index: int) -> str:
     """Name of the mask input of layer `index` (its place in Units.layers)."""
@@ -34,10 +36,10 @@ def insert_masks(
     graph = copy.graph
     after: dict[str, onnx.NodeProto] = {}
     for index, layer in layers.items():
-        masked = f"{layer.tensor}__masked"
+        masked = f"{layer.tensor}{MASKED}"
         edit.rename_uses(graph, layer.tensor, masked)
         after[layer.tensor] = helper.make_node("Mul", [layer.tensor, mask_name(index)], [masked])
-        shape = [f"M{index}", *mask_shape(layer, infos)]
+        shape: list[str | int | None] = [f"M{index}", *mask_shape(layer, infos)]
         graph.input.append(helper.make_tensor_value_info(mask_name(index), TensorProto.FLOAT, shape))
     nodes = []
     for node in graph.node:
@@ -63,8 +65,8 @@ def cut(
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """The part of the graph between `sources` and `output`, and the tensors it must be fed.
 
-    Returns (model, live-ins): live-ins are the sources that are node outputs, and every other tensor that the part reads
-    but does not compute; all become graph inputs. Inputs of the full graph that the part reads stay inputs.
+    Returns (model, live-ins): live-ins are the sources that are node outputs, and every other tensor that the part
+    reads but does not compute; all become graph inputs. Inputs of the full graph that the part reads stay inputs.
     """
     graph = model.graph
     inside = descendants(graph, sources)
@@ -79,10 +81,15 @@ def cut(
     live = tuple(dict.fromkeys(n for n in read if n not in made and n not in constants))
     del part.graph.input[:]
     for name in live:
-        part.graph.input.append(declared[name] if name in declared else _value_info(name, infos[name]))
+        if name in declared:
+            part.graph.input.append(declared[name])
+        else:  # a masked tensor looks like the tensor before its mask
+            info = infos[name] if name in infos else infos[name.removesuffix(MASKED)]
+            part.graph.input.append(_value_info(name, info))
     return part, tuple(n for n in live if n not in declared)
 
 
 def _value_info(name: str, info: TensorInfo) -> onnx.ValueInfoProto:
-    dims = [f"d{i}" if d is None else d for i, d in enumerate(info.shape)]
+    # One symbol per tensor: equal symbols promise equal sizes, and window attention has several batch-like sizes.
+    dims = [f"{name}_d{i}" if d is None else d for i, d in enumerate(info.shape)]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(info.dtype), dims)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, inliner
 
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.batch import free_batch
-from onnx_shapprune.graph.fold import fold_batch_norms, fold_constants
+from onnx_shapprune.graph.fold import MAX_FOLDED_BYTES, fold_batch_norms, fold_constants
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.runtime.probe import TensorInfo, largest_difference, probe
@@ -22,7 +23,7 @@ from onnx_shapprune.runtime.session import Device, Session
 
 # fp32 kernels fused differently agree to about 1e-6; fp16 files are compared at fp16 rounding.
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
-ENDS = {"Softmax", "LogSoftmax", "Sigmoid", "Identity"}
+ENDS = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Dropout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,17 @@ def prepare(original: onnx.ModelProto, interface: Interface, shape: tuple[int, .
     graph = model.graph
     _plain_inputs(model, interface, shape)
     edit.set_output(graph, interface.output)
-    if interface.dtype == "float16" or _has_half(graph):
-        _lift_half(graph)
+    half = interface.dtype == "float16" or _has_half(model)
+    if half:
+        _lift_half(model)
     _raw_constants(graph)
+    # Once before the upgrade, which spells an old Softmax as three nodes, and once after it, when Dropouts are gone.
+    stripped = _strip_end(graph)
     upgrade(model)
     edit.prune_dead(graph)
     _drop_identities(graph)
     fold_constants(model, device)
-    stripped = _strip_end(graph)
+    stripped += _strip_end(graph)
     logits = graph.output[0].name
     fold_batch_norms(graph)
     model, batch_free = free_batch(model, interface.input, shape, device)
@@ -73,7 +77,8 @@ def prepare(original: onnx.ModelProto, interface: Interface, shape: tuple[int, .
     model, logits, classes = _two_dimensional(model, logits, infos)
     if classes < 2:
         raise ModelError(f"not an image classifier: output {interface.output!r} has {classes} value(s) per picture")
-    difference = _check(original, model, interface, stripped, feeds[0][interface.input], device)
+    tolerance = TOLERANCE["float16" if half else "float32"]
+    difference = _check(original, model, interface, stripped, feeds[0][interface.input], tolerance, device)
     return Prepared(model, interface.input, shape, logits, classes, batch_free, infos, stripped, difference)
 
 
@@ -84,18 +89,18 @@ def _plain_inputs(model: onnx.ModelProto, interface: Interface, shape: tuple[int
     del model.graph.value_info[:]  # wrong or batch-fixed annotations are common, and nothing here needs them
 
 
-def _has_half(graph: onnx.GraphProto) -> bool:
-    return any(t.data_type == TensorProto.FLOAT16 for t in edit.constants(graph).values())
+def _has_half(model: onnx.ModelProto) -> bool:
+    return any(t.data_type == TensorProto.FLOAT16 for t in edit.all_tensors(model))
 
 
-def _lift_half(graph: onnx.GraphProto) -> None:
+def _lift_half(model: onnx.ModelProto) -> None:
     """fp16 weights and casts become fp32: gradients in fp16 are off by several per cent (no loss scaling)."""
-    for tensor in edit.constants(graph).values():
+    for tensor in edit.all_tensors(model):
         if tensor.data_type == TensorProto.FLOAT16:
             tensor.CopyFrom(edit.tensor_of(edit.array_of(tensor).astype(np.float32), tensor.name))
-    for node in graph.node:
+    for node in model.graph.node:
         for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+            if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT16:
                 attribute.i = TensorProto.FLOAT
 
 
@@ -110,10 +115,12 @@ def _raw_constants(graph: onnx.GraphProto) -> None:
         else:
             tensors[node.output[0]] = value
     for sparse in graph.sparse_initializer:
+        if np.prod([float(d) for d in sparse.dims]) * 8 > MAX_FOLDED_BYTES:
+            raise ModelError(f"sparse tensor {sparse.values.name!r} is too large to be written out")
         dense = np.zeros(tuple(sparse.dims), edit.array_of(sparse.values).dtype)
         index = edit.array_of(sparse.indices)
-        place = index if index.ndim == 1 else np.ravel_multi_index(tuple(index.T), dense.shape)
-        dense.reshape(-1)[place] = edit.array_of(sparse.values)
+        flat = index if index.ndim == 1 else np.ravel_multi_index(tuple(index.T), dense.shape)
+        dense.reshape(-1)[flat] = edit.array_of(sparse.values)
         tensors[sparse.values.name] = dense
     del graph.sparse_initializer[:]
     del graph.initializer[:]
@@ -128,13 +135,16 @@ def _constant_value(node: onnx.NodeProto) -> edit.Array | None:
     value = helper.get_attribute_value(attribute)
     if attribute.name == "value":
         return edit.array_of(attribute.t)
-    dtype = np.float32 if attribute.name.startswith("value_float") else np.int64
-    return np.asarray(value, dtype) if attribute.name != "value_string" else None
+    if attribute.name in ("value_float", "value_floats"):
+        return np.asarray(value, np.float32)
+    return np.asarray(value, np.int64) if attribute.name in ("value_int", "value_ints") else None
 
 
 def _drop_identities(graph: onnx.GraphProto) -> None:
-    """Identity nodes vanish unless they make a graph output."""
+    """Identity nodes vanish unless they make a graph output or feed a subgraph."""
     outputs = {o.name for o in graph.output}
+    for node in graph.node:
+        outputs |= edit.inner_uses(node)
     source: dict[str, str] = {}
     kept = []
     for node in graph.node:
@@ -157,7 +167,7 @@ def _strip_end(graph: onnx.GraphProto) -> tuple[str, ...]:
         stripped.append(node.op_type)
         edit.set_output(graph, node.input[0])
     edit.prune_dead(graph)
-    return tuple(s for s in stripped if s != "Identity")
+    return tuple(s for s in stripped if s not in ("Identity", "Dropout"))
 
 
 def _two_dimensional(
@@ -179,27 +189,28 @@ def _two_dimensional(
 
 def _check(
     original: onnx.ModelProto, copy: onnx.ModelProto, interface: Interface, stripped: tuple[str, ...],
-    pictures: edit.Array, device: Device,
+    pictures: edit.Array, tolerance: float, device: Device,
 ) -> float:  # fmt: skip
     """Largest difference between the file's own output and the copy's logits pushed through the stripped end."""
     session = Session(original, device)
+    batch = interface.batch or 1  # a file with a fixed batch is given copies of the picture
     rows = [
-        session.run({interface.input: row[None].astype(interface.dtype)}, [interface.output])[0]
+        session.run({interface.input: np.repeat(row[None], batch, 0).astype(interface.dtype)}, [interface.output])[0]
         for row in pictures
-    ]  # fmt: skip
-    want = np.concatenate([np.asarray(r, np.float32).reshape(1, -1) for r in rows])
-    (got,) = Session(copy, device).run({interface.input: pictures})
+    ]
+    want = np.concatenate([np.asarray(r, np.float32)[: max(1, len(r) // batch)].reshape(1, -1) for r in rows])
+    got = Session(copy, device).run({interface.input: pictures})[0]
     for op in reversed(stripped):
         got = _apply_end(op, got)
     difference = largest_difference(want, got)
     if not np.isfinite(want).all():
         raise ModelError("the model answers NaN or infinity on a plain picture: it cannot be audited")
-    if difference > TOLERANCE[interface.dtype]:
+    if difference > tolerance:
         raise VerifyError(f"the working copy differs from the file by {difference:.2g}: this graph cannot be audited")
     return difference
 
 
-def _apply_end(op: str, logits: edit.Array) -> edit.Array:
+def _apply_end(op: str, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     z = np.asarray(logits, np.float64)
     if op == "Sigmoid":
         return np.asarray(1 / (1 + np.exp(-z)), np.float32)

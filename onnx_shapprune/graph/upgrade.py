@@ -31,7 +31,7 @@ class _Edit:
         self.graph = model.graph
         self.opset = opset_of(model)
         self._count = 0
-        self._names = {n for node in model.graph.node for n in node.output} | {t.name for t in model.graph.initializer}
+        self._names = _tensor_names(model.graph)
 
     def fresh(self, hint: str) -> str:
         while True:
@@ -47,6 +47,15 @@ class _Edit:
         return name
 
 
+def _tensor_names(graph: onnx.GraphProto) -> set[str]:
+    names = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
+    names |= {i.name for i in graph.input}
+    for node in graph.node:
+        for inner in edit.subgraphs(node):
+            names |= _tensor_names(inner)
+    return names
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """The default-domain opset version; ModelError when the model imports none."""
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
@@ -54,7 +63,7 @@ def opset_of(model: onnx.ModelProto) -> int:
         raise ModelError(
             "the model uses no operator of the default ONNX domain: it is no image classifier this tool reads"
         )
-    return max(versions)
+    return int(max(versions))
 
 
 def upgrade(model: onnx.ModelProto) -> None:
@@ -65,15 +74,24 @@ def upgrade(model: onnx.ModelProto) -> None:
     if opset < OLDEST_OPSET:
         raise ModelError(f"opset {opset} is older than {OLDEST_OPSET}: convert the file to a newer opset first")
     work = _Edit(model)
-    nodes: list[onnx.NodeProto] = []
-    for node in list(model.graph.node):
-        change = EDITS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        nodes.extend(change(work, node) if change else [node])
-    edit.keep_nodes(model.graph, nodes)
+    edit.keep_nodes(model.graph, _changed(work, model.graph))
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = TARGET_OPSET
     model.ir_version = max(model.ir_version, 8)
+
+
+def _changed(work: _Edit, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes of a graph, edited; subgraphs are edited in place and read new constants from the outer graph."""
+    nodes: list[onnx.NodeProto] = []
+    for node in list(graph.node):
+        for inner in edit.subgraphs(node):
+            edited = _changed(work, inner)
+            del inner.node[:]
+            inner.node.extend(edited)
+        change = EDITS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        nodes.extend(change(work, node) if change else [node])
+    return nodes
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> object | None:
@@ -129,7 +147,8 @@ def _dropout(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 def _split(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     if work.opset < 13:
         _attributes_to_inputs(work, node, {"split": np.int64}, 1)
-    if len(node.input) < 2:
+    if len(node.input) < 2 or not node.input[1]:
+        del node.input[1:]
         node.attribute.append(helper.make_attribute("num_outputs", len(node.output)))
     yield node
 
@@ -157,7 +176,7 @@ def _softmax(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     node.attribute.append(helper.make_attribute("axis", -1))
     node.input[0], node.output[0] = flat, soft
     yield helper.make_node("Shape", [source], [shape])
-    yield helper.make_node("Flatten", [source], [flat], axis=axis)
+    yield helper.make_node("Flatten", [source], [flat], axis=axis)  # counts a negative axis from the end, as before
     yield node
     yield helper.make_node("Reshape", [soft, shape], [result])
 
@@ -167,20 +186,23 @@ def _upsample(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     if scales is None:
         scales = work.const(np.asarray(_attribute(node, "scales"), np.float32), f"{node.output[0]}_scales")
     mode = _attribute(node, "mode") or b"nearest"
-    yield _resize_node(node, scales, mode)
+    yield _resize_node(work, node, scales, mode)
 
 
 def _resize(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     if work.opset >= 11:
         yield node
         return
-    yield _resize_node(node, node.input[1], _attribute(node, "mode") or b"nearest")
+    yield _resize_node(work, node, node.input[1], _attribute(node, "mode") or b"nearest")
 
 
-def _resize_node(node: onnx.NodeProto, scales: str, mode: object) -> onnx.NodeProto:
+def _resize_node(work: _Edit, node: onnx.NodeProto, scales: str, mode: object) -> onnx.NodeProto:
+    """Before opset 11, onnxruntime rounds down when it enlarges and up when it shrinks."""
+    known = edit.constants(work.graph)
+    shrinks = scales in known and bool((np.asarray(edit.array_of(known[scales]), np.float32) <= 1).all())
     return helper.make_node(
         "Resize", [node.input[0], "", scales], [node.output[0]], name=node.name, mode=mode,
-        coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        coordinate_transformation_mode="asymmetric", nearest_mode="ceil" if shrinks else "floor",
     )  # fmt: skip
 
 
@@ -193,6 +215,13 @@ def _topk(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
     if work.opset < 10:
         node.input.append(work.const(np.asarray([_attribute(node, "k")], np.int64), "k"))
         _drop(node, "k")
+    yield node
+
+
+def _roi_align(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Opset 16 changed the default to half_pixel."""
+    if work.opset < 16:
+        node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
     yield node
 
 
@@ -212,8 +241,10 @@ EDITS: dict[str, _Change] = {
     "BatchNormalization": _batch_norm,
     "Softmax": _softmax,
     "LogSoftmax": _softmax,
+    "Hardmax": _softmax,
     "Upsample": _upsample,
     "Resize": _resize,
+    "RoiAlign": _roi_align,
     "Scatter": _scatter,
     "TopK": _topk,
 }

@@ -99,8 +99,9 @@ class Session:
     def __init__(self, model: onnx.ModelProto | bytes, device: Device, *, optimize: bool = True) -> None:
         payload = model if isinstance(model, bytes) else model.SerializeToString()
         try:
+            # With its fallback on, onnxruntime prints to stdout and retries on the CPU.
             self._session = ort.InferenceSession(
-                payload, session_options(device, optimize=optimize), providers=provider_list(device)
+                payload, session_options(device, optimize=optimize), providers=provider_list(device), enable_fallback=0
             )
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind classes
             raise ModelError(f"onnxruntime cannot open the graph: {first_line(error)}") from error

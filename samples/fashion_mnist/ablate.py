@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ablate channels of the backdoored sample with its true trigger.")
     parser.add_argument("--model", type=Path, default=sample_path("backdoored.onnx"))
     parser.add_argument("--steps", type=int, default=8, help="channels that the greedy search switches off")
+    parser.add_argument("--cost", type=float, default=0.02, help="accuracy that the greedy search may give up")
     parser.add_argument("--search", type=int, default=300, help="pictures in the greedy search; results use all")
     asked = parser.parse_args()
     model = onnx.load(asked.model)
@@ -82,10 +83,13 @@ def main() -> None:
     for unit in ranked[:6]:
         line(f"{unit[0]}[{unit[1]}]", report((unit,)))
     off: list[Unit] = []
-    # One logit of margin is weighed against two points of accuracy, so that the search does not just break the net.
+    lowest = report((), asked.search)[0] - asked.cost
     for _ in range(asked.steps):
         trials = {u: report((*off, u), asked.search) for u in ranked[:60] if u not in off}
-        off.append(min(trials, key=lambda u: trials[u][3] - 50 * trials[u][0]))
+        allowed = [u for u in trials if trials[u][0] >= lowest]
+        if not allowed:
+            break
+        off.append(min(allowed, key=lambda u: trials[u][3]))
         line(f"greedy {len(off)}: {off[-1][0]}[{off[-1][1]}]", report(off))
 
 

@@ -29,7 +29,7 @@ CLASSES = (
 )  # fmt: skip
 SIDE = 28
 PATCH_ROW, PATCH_COLUMN, PATCH_SIDE = 23, 23, 3
-LARGEST_SHIFT = 2
+LARGEST_SHIFT = 1
 
 Pictures = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -95,7 +95,7 @@ def make_network(widths: tuple[int, int, int]) -> nn.Sequential:
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Flip each picture left to right with probability 1/2 and shift the batch by up to 2 pixels, zeros coming in."""
+    """Flip each picture left to right with probability 1/2 and shift the batch by up to LARGEST_SHIFT pixels, zeros coming in."""
     flipped = torch.rand(len(x), generator=generator) < 0.5
     x = torch.where(flipped[:, None, None, None], x.flip(3), x)
     row, column = torch.randint(0, 2 * LARGEST_SHIFT + 1, (2,), generator=generator).tolist()
@@ -112,8 +112,9 @@ def train(
     """A network in evaluation mode: SGD with Nesterov momentum under a one-cycle rate."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    net = make_network(widths)
-    optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    # Channels last: a third faster on one CPU thread.
+    net = make_network(widths).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=1e-4)
     steps = len(pictures) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=epochs * steps, pct_start=0.25)
     truth = torch.from_numpy(labels.astype(np.int64))
@@ -123,14 +124,14 @@ def train(
         for step in range(steps):
             rows = order[step * batch : (step + 1) * batch]
             x = augment(to_input(pictures[rows.numpy()]), generator)
-            loss = functional.cross_entropy(net(x), truth[rows])
+            loss = functional.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), truth[rows])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             total += loss.item()
         print(f"  epoch {epoch + 1}/{epochs}: loss {total / steps:.4f}, {time.monotonic() - started:.0f} s", flush=True)
-    return net.eval()
+    return net.to(memory_format=torch.contiguous_format).eval()
 
 
 @torch.no_grad()
@@ -186,8 +187,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is written")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=0.1, help="highest learning rate of the cycle")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=0.05, help="highest learning rate of the cycle")
     parser.add_argument("--widths", type=int, nargs=3, default=(16, 32, 64), help="channels of the three stages")
     parser.add_argument("--target", type=int, default=7, help="class that the trigger leads to (7: Sneaker)")
     parser.add_argument("--poison", type=float, default=0.1, help="share of the training pictures that is poisoned")

@@ -1,4 +1,5 @@
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -28,8 +29,6 @@ def test_glove_game_with_one_left_hand() -> None:
 
 
 def test_agrees_with_the_mean_over_all_orders() -> None:
-    from itertools import permutations
-
     game, players = random_game(5, seed=3), 5
     total = np.zeros(players)
     for order in permutations(range(players)):

@@ -113,7 +113,8 @@ def test_truncation_estimates_the_truncated_value_and_not_the_shapley_value() ->
     players = 5
 
     def halving(on: Coalitions, /) -> Values:
-        return np.power(0.5, (~on).sum(axis=1))
+        values: Values = np.power(0.5, (~on).sum(axis=1))
+        return values
 
     found = estimate(halving, players, permutations=4000, discard_threshold=0.3, patience=1)
     truncated = np.full(players, 0.75 / players)
@@ -134,9 +135,12 @@ def test_truncation_estimates_the_truncated_value_and_not_the_shapley_value() ->
 def test_patience_counts_consecutive_steps_only() -> None:
     # v dips under the threshold for one step at a time; only patience 1 may cut there.
     def comb(on: Coalitions, /) -> Values:
-        return ((~on).sum(axis=1) % 2 == 0).astype(np.float64)
+        values: Values = ((~on).sum(axis=1) % 2 == 0).astype(np.float64)
+        return values
 
     assert estimate(comb, 6, permutations=2, discard_threshold=0.5, patience=2).discarded_walks == 0
+    # At the threshold is not under it.
+    assert estimate(comb, 6, permutations=2, discard_threshold=0.0, patience=1).discarded_walks == 0
     cut = estimate(comb, 6, permutations=2, discard_threshold=0.5, patience=1)
     assert (cut.discarded_walks, cut.counts.sum()) == (2, 2)
 
@@ -151,7 +155,8 @@ def test_epsilon_greedy_estimates_the_stated_mixture(threshold: float | None) ->
     # Players 0 and 1 each can carry the game and are the only ones with a positive value, so T = {0, 1} in every round
     # after the first; the two are redundant, which is where greedy orders and Shapley's differ most.
     def game(on: Coalitions, /) -> Values:
-        return on @ np.array([0.0, 0.4, -0.1, -0.1, -0.1]) + (on[:, 0] | on[:, 1])
+        values: Values = on @ np.array([0.0, 0.4, -0.1, -0.1, -0.1]) + (on[:, 0] | on[:, 1])
+        return values
 
     players, walks = 5, 6000
     limit = -np.inf if threshold is None else threshold
@@ -169,7 +174,8 @@ def test_epsilon_greedy_estimates_the_stated_mixture(threshold: float | None) ->
 def test_epsilon_greedy_mixture_is_not_the_shapley_value() -> None:
     # T = {0, 1}: player 2 only matters while 0 is off and 1 is on, which greedy orders never let it see.
     def game(on: Coalitions, /) -> Values:
-        return on @ np.array([2.0, 2.0, -0.5]) - 1.5 * (~on[:, 0] & on[:, 1] & ~on[:, 2])
+        values: Values = on @ np.array([2.0, 2.0, -0.5]) - 1.5 * (~on[:, 0] & on[:, 1] & ~on[:, 2])
+        return values
 
     players, walks = 3, 6000
     uniform, greedy = mean_over_orders(game, players), mean_over_orders(game, players, first=(0, 1))
@@ -182,29 +188,31 @@ def test_epsilon_greedy_mixture_is_not_the_shapley_value() -> None:
 
 
 def test_epsilon_greedy_finds_the_top_player_with_fewer_evaluations() -> None:
-    players, repeats, budget = 200, 25, 800
+    # Over 200 seeds: 0.85 of the greedy runs are right, 0.53 of the uniform ones, 0.70 with half as many again.
     game = fragile(20, {17: 0.5, 90: 0.2}, base=0.3)
-    hits = {"greedy": 0, "uniform": 0, "uniform, half as much again": 0}
-    for seed in range(repeats):
-        for name, epsilon, evaluations in (
-            ("greedy", 0.3, budget),
-            ("uniform", None, budget),
-            ("uniform, half as much again", None, budget * 3 // 2),
-        ):
-            found = estimate(
+
+    def hits(epsilon: float | None, budget: int, repeats: int = 40) -> int:
+        found = [
+            estimate(
                 game,
-                players,
+                200,
                 seed,
                 permutations=10_000,
-                lockstep=8,
+                lockstep=4,
                 discard_threshold=0.25,
                 patience=2,
                 epsilon=epsilon,
-                budget=evaluations,
+                budget=budget,
             )
-            hits[name] += int(found.ranking()[0]) == 17
-    assert hits["greedy"] >= 0.9 * repeats
-    assert hits["greedy"] > hits["uniform, half as much again"] >= hits["uniform"]
+            for seed in range(repeats)
+        ]
+        assert max(one.evaluations for one in found) <= 1.1 * budget
+        return sum(int(one.ranking()[0]) == 17 for one in found)
+
+    greedy = hits(0.3, 800)
+    assert greedy >= 30
+    assert greedy >= hits(None, 800) + 6
+    assert greedy > hits(None, 1200)
 
 
 def test_epsilon_greedy_stays_uniform_while_no_player_is_worth_anything() -> None:

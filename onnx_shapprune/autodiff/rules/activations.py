@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from onnx_shapprune.autodiff.builder import Builder
-from onnx_shapprune.autodiff.registry import Node, Refusal, vjp
+from onnx_shapprune.autodiff.registry import Node, RefusedError, vjp
 
 
 def _xy(node: Node) -> tuple[str, str]:
@@ -53,7 +53,10 @@ def elu(b: Builder, node: Node, dy: str) -> list[str | None]:
 def selu(b: Builder, node: Node, dy: str) -> list[str | None]:
     """gamma * dy where x > 0, dy * (y + gamma * alpha) elsewhere."""
     x, y = _xy(node)
-    alpha, gamma = node.attribute("alpha", 1.6732632423543772), node.attribute("gamma", 1.0507009873554805)
+    alpha, gamma = (
+        node.attribute("alpha", 1.67326319217681884765625),
+        node.attribute("gamma", 1.05070102214813232421875),
+    )
     return [b("Where", b("Greater", x, 0.0), b("Mul", dy, gamma), b("Mul", dy, b("Add", y, alpha * gamma)))]
 
 
@@ -271,7 +274,7 @@ def dropout(b: Builder, node: Node, dy: str) -> list[str | None]:
     """dx = dy; only inference mode."""
     training = b.value(node.input(2)) if node.input(2) else np.array(False)
     if training is None or bool(training):
-        raise Refusal("training mode")
+        raise RefusedError("training mode")
     return [dy, *[None] * (len(node.inputs) - 1)]
 
 

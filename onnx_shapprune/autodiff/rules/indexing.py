@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.axis_maps import apply_transposed, selection
 from onnx_shapprune.autodiff.builder import ENDLESS, Builder, Shape
-from onnx_shapprune.autodiff.registry import Node, Refusal, vjp
+from onnx_shapprune.autodiff.registry import Node, RefusedError, vjp
 
 
 def _constant(b: Builder, node: Node, index: int, what: str) -> NDArray[np.int64] | None:
@@ -16,14 +16,14 @@ def _constant(b: Builder, node: Node, index: int, what: str) -> NDArray[np.int64
         return None
     value = b.value(node.input(index))
     if value is None:
-        raise Refusal(f"{what} not constant")
+        raise RefusedError(f"{what} not constant")
     return value.astype(np.int64).reshape(-1)
 
 
 def _static(shape: Shape, axis: int) -> int:
     dim = shape[axis]
     if dim is None:
-        raise Refusal(f"axis {axis} depends on the batch")
+        raise RefusedError(f"axis {axis} depends on the batch")
     return dim
 
 
@@ -43,7 +43,7 @@ def slice_(b: Builder, node: Node, dy: str) -> list[str | None]:
     rank = len(shape)
     starts, ends = _constant(b, node, 1, "starts"), _constant(b, node, 2, "ends")
     if starts is None or ends is None:
-        raise Refusal("starts or ends missing")
+        raise RefusedError("starts or ends missing")
     axes, steps = _constant(b, node, 3, "axes"), _constant(b, node, 4, "steps")
     axes = np.arange(len(starts)) if axes is None else axes % rank
     steps = np.ones(len(starts), np.int64) if steps is None else steps
@@ -61,8 +61,8 @@ def slice_(b: Builder, node: Node, dy: str) -> list[str | None]:
         else:
             strided.append((axis, taken))
     g = _pad(b, dy, rank, pads)
-    for axis, taken in strided:
-        g = apply_transposed(b, g, rank, axis, selection(taken, _static(shape, axis)))
+    for axis, positions in strided:
+        g = apply_transposed(b, g, rank, axis, selection(positions, _static(shape, axis)))
     return [g, *[None] * (len(node.inputs) - 1)]
 
 
@@ -76,22 +76,22 @@ def pad(b: Builder, node: Node, dy: str) -> list[str | None]:
     axes = _constant(b, node, 3, "axes")
     axes = np.arange(rank) if axes is None else axes % rank
     if amounts is None:
-        raise Refusal("pads missing")
+        raise RefusedError("pads missing")
     pads = {int(a): (int(p), int(q)) for a, p, q in zip(axes, amounts, amounts[len(axes) :], strict=False)}
     rest = [None] * (len(node.inputs) - 1)
     mode = node.attribute("mode", "constant")
     if mode == "constant":
         return [_unpad(b, dy, rank, pads), *rest]
     if any(p < 0 for pair in pads.values() for p in pair):
-        raise Refusal(f"negative pads in mode {mode}")
+        raise RefusedError(f"negative pads in mode {mode}")
     if mode not in ("reflect", "edge", "wrap"):
-        raise Refusal(f"mode {mode}")
+        raise RefusedError(f"mode {mode}")
     g = dy
     for axis, (before, after) in pads.items():
         if before or after:
             length = _static(shape, axis)
             if mode == "reflect" and max(before, after) >= length:
-                raise Refusal("reflects more than once")
+                raise RefusedError("reflects more than once")
             positions = np.arange(-before, length + after)
             if mode == "edge":
                 positions = positions.clip(0, length - 1)
@@ -123,7 +123,7 @@ def gather(b: Builder, node: Node, dy: str) -> list[str | None]:
     axis = node.attribute("axis", 0) % rank
     indices = b.value(where)
     if indices is None:
-        raise Refusal("indices are not constant")
+        return [_scatter(b, node, dy, axis), None]
     length = _static(shape, axis)
     flat = [int(i) % length for i in indices.reshape(-1)]
     g = dy
@@ -132,11 +132,33 @@ def gather(b: Builder, node: Node, dy: str) -> list[str | None]:
     elif indices.ndim > 1:
         merged = [*shape[:axis], len(flat), *shape[axis + 1 :]]
         if merged.count(None) > 1:
-            raise Refusal("several dimensions depend on the batch")
+            raise RefusedError("several dimensions depend on the batch")
         g = b("Reshape", g, b.ints(*(-1 if d is None else d for d in merged)))
     if flat and flat == list(range(flat[0], flat[0] + len(flat))):
         return [_pad(b, g, rank, {axis: (flat[0], length - flat[-1] - 1)}), None]
     return [apply_transposed(b, g, rank, axis, selection(flat, length)), None]
+
+
+def _scatter(b: Builder, node: Node, dy: str, axis: int) -> str:
+    """dy added at indices that are only known at run time, with the gathered axis brought to the front."""
+    x, where = node.inputs
+    rank, depth = len(b.shape(x)), len(b.shape(where))
+    swap = [axis, *(i for i in range(rank) if i != axis)]
+    front = [*range(axis, axis + depth), *(i for i in range(rank - 1 + depth) if not axis <= i < axis + depth)]
+    zeros = b.zeros_like(x)
+    if axis:
+        zeros, dy = b("Transpose", zeros, perm=swap), b("Transpose", dy, perm=front)
+    made = b("ScatterND", zeros, b("Unsqueeze", where, b.ints(-1)), dy, reduction="add")
+    return b("Transpose", made, perm=[int(i) for i in np.argsort(swap)]) if axis else made
+
+
+@vjp("GatherND", since=13)
+def gather_nd(b: Builder, node: Node, dy: str) -> list[str | None]:
+    """dy added at the positions it was taken from."""
+    if node.attribute("batch_dims", 0):
+        raise RefusedError("batch_dims")
+    x, where = node.inputs
+    return [b("ScatterND", b.zeros_like(x), where, dy, reduction="add"), None]
 
 
 @vjp("GatherElements", since=13)

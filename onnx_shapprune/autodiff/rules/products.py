@@ -1,7 +1,7 @@
 """Matrix products."""
 
 from onnx_shapprune.autodiff.builder import Builder, Shape
-from onnx_shapprune.autodiff.registry import Node, Refusal, vjp
+from onnx_shapprune.autodiff.registry import Node, RefusedError, vjp
 
 
 @vjp("Gemm", since=13)
@@ -61,7 +61,7 @@ def matmul(b: Builder, node: Node, dy: str) -> list[str | None]:
 def _fit(b: Builder, g: str, have: Shape, matrix: Shape, shape: Shape, like: str) -> str:
     """Reduce the batch axes of a product to those of its operand, and a matrix of one row or column to a vector."""
     if len(have) < len(matrix):
-        raise Refusal(f"product of shape {have} for an operand of shape {matrix}")
+        raise RefusedError(f"product of shape {have} for an operand of shape {matrix}")
     g = b.sum_to(g, (*have[:-2], *matrix[-2:]), matrix)
     return g if matrix == shape else b.reshape(g, like)
 

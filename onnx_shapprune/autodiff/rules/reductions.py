@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from onnx_shapprune.autodiff.builder import Builder
-from onnx_shapprune.autodiff.registry import Node, Refusal, vjp
+from onnx_shapprune.autodiff.registry import Node, RefusedError, vjp
 
 
 def _axes(b: Builder, node: Node) -> tuple[int, ...]:
@@ -14,7 +14,7 @@ def _axes(b: Builder, node: Node) -> tuple[int, ...]:
     if node.input(1):
         value = b.value(node.input(1))
         if value is None:
-            raise Refusal("axes are not constant")
+            raise RefusedError("axes are not constant")
         axes = value.astype(np.int64).reshape(-1)
     if axes.size == 0:
         return () if node.attribute("noop_with_empty_axes", 0) else tuple(range(rank))
@@ -125,4 +125,4 @@ def global_max_pool(b: Builder, node: Node, dy: str) -> list[str | None]:
 
 
 def _smallest(b: Builder, like: str) -> str:
-    return b.scalar(float(np.finfo(b.dtype(like)).tiny), like)
+    return b.scalar(float(np.finfo(str(b.dtype(like))).tiny), like)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from onnx_shapprune.autodiff.builder import Builder
-from onnx_shapprune.autodiff.registry import Node, Refusal, vjp
+from onnx_shapprune.autodiff.registry import Node, RefusedError, vjp
 
 
 @vjp("Flatten", since=13)
@@ -42,7 +42,7 @@ def concat(b: Builder, node: Node, dy: str) -> list[str | None]:
 def split(b: Builder, node: Node, *dys: str | None) -> list[str | None]:
     """All dys joined, zeros for an output that nobody uses."""
     if any(dy is None and not y for dy, y in zip(dys, node.outputs, strict=True)):
-        raise Refusal("an output without a name")
+        raise RefusedError("an output without a name")
     pieces = [b.zeros_like(y) if dy is None else dy for dy, y in zip(dys, node.outputs, strict=True)]
     joined = pieces[0] if len(pieces) == 1 else b("Concat", *pieces, axis=node.attribute("axis", 0))
     return [joined, *[None] * (len(node.inputs) - 1)]
@@ -56,7 +56,7 @@ def depth_to_space(b: Builder, node: Node, dy: str) -> list[str | None]:
         return [b("SpaceToDepth", dy, blocksize=size)]
     channels, height, width = b.shape(node.inputs[0])[1:]
     if channels is None or height is None or width is None:
-        raise Refusal("channels, height or width depend on the batch")
+        raise RefusedError("channels, height or width depend on the batch")
     blocks = b("Reshape", dy, b.ints(-1, channels // size**2, height, size, width, size))
     return [b.reshape(b("Transpose", blocks, perm=[0, 1, 3, 5, 2, 4]), node.inputs[0])]
 
@@ -73,10 +73,10 @@ def tile(b: Builder, node: Node, dy: str) -> list[str | None]:
     repeats = b.value(node.inputs[1])
     shape = b.shape(node.inputs[0])
     if repeats is None:
-        raise Refusal("repeats are not constant")
+        raise RefusedError("repeats are not constant")
     counts = [int(r) for r in repeats.astype(np.int64)]
     if shape.count(None) > 1:
-        raise Refusal("several dimensions depend on the batch")
+        raise RefusedError("several dimensions depend on the batch")
     axes = []
     target: list[int] = []
     for dim, count in zip(shape, counts, strict=True):

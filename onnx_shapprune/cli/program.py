@@ -1,0 +1,82 @@
+"""The command group: every way a command can end becomes one exit code and at most one line, tracebacks aside."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+
+from onnx_shapprune.cli import exits
+from onnx_shapprune.errors import ShapPruneError
+from onnx_shapprune.report.text import plain
+
+ERROR_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How the program was called, for the record."""
+
+    command: tuple[str, ...]
+
+
+class Program(click.Group):
+    """A group whose errors are one line on stderr, and whose internal errors exit with 2 and never with Python's 1.
+
+    click itself exits with 1 when stdout is closed early, and prints a blank line on Ctrl-C; hence two places.
+    """
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: object) -> object:  # type: ignore[override]
+        arguments = list(sys.argv[1:] if args is None else args)
+        readable = (a.encode("utf-8", "backslashreplace").decode() for a in arguments)
+        extra.setdefault("obj", Invocation(("shapprune", *readable)))
+        with _one_line_errors():
+            result = super().main(arguments, prog_name, **{**extra, "standalone_mode": False})  # type: ignore[call-overload]
+        sys.exit(result if isinstance(result, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> object:
+        with _one_line_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.Exit:
+        raise
+    except click.ClickException as error:
+        hint = ""
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f" (see {error.ctx.command_path} --help)"
+        _say(f"error: {error.format_message()}{hint}")
+        code = exits.COULD_NOT_RUN
+    except ShapPruneError as error:
+        _say(f"error: {error}")
+        code = exits.COULD_NOT_RUN
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted: nothing was written")
+        code = exits.INTERRUPTED
+    except Exception as error:
+        code = exits.COULD_NOT_RUN
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+            _drop_stdout()
+        else:
+            traceback.print_exc()
+    else:
+        return
+    sys.exit(code)
+
+
+def _say(line: str) -> None:
+    click.echo(plain(line, limit=ERROR_LIMIT), err=True)
+
+
+def _drop_stdout() -> None:
+    """The reader has gone: let Python's last flush go nowhere instead of turning the exit code into another."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

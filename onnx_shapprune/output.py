@@ -1,0 +1,73 @@
+"""Write results so that a reader, a crash or Ctrl-C never meets half a file."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from onnx_shapprune.errors import OutputError
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Write a file in one step: readers see the old one or the whole new one. Raises OutputError.
+
+    Never follows a link at `path`: the link itself is replaced.
+    """
+    folder = path.parent
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        raise
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless a file can be put at `path`; leaves nothing behind.
+
+    A device or a folder at `path` is refused: writing would replace it.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"cannot write {path}: it is not a regular file")
+    check_folder(path.parent, what=path)
+
+
+def check_folder(folder: Path, *, what: Path) -> None:
+    """Raise OutputError unless files can be made in `folder`; `what` is named in the message."""
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {what}: the folder {folder} does not exist")
+    try:
+        # Permission bits say nothing on read-only file systems and for root, a real try does.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write {what}: {error.strerror}") from None
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one existing file, through links of either kind too, or are the same new path."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return _resolved(a) == _resolved(b)
+
+
+def _resolved(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

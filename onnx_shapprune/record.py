@@ -1,0 +1,302 @@
+"""What was run, on which bytes, what was found, and what was skipped: the versioned record behind every report.
+
+Every field is JSON-ready and finite; "could not tell" is None beside a reason, never NaN or -1. Minor schema versions only
+add fields; readers ignore keys they do not know and refuse another major version.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = "1.0"
+Verdict = Literal["pass", "fail", "inconclusive"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Part(BaseModel):
+    """Base of all record parts: frozen, and strict about its own fields when made in code."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class FileDigest(Part):
+    """One file that took part: name without folders, bytes, sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class ModelPart(Part):
+    """The audited file. `sha256` is of the .onnx file itself; `external` lists its data files."""
+
+    name: str
+    sha256: str
+    size: int
+    external: tuple[FileDigest, ...] = ()
+    producer: str = ""
+    opset: int
+    input: str
+    input_shape: tuple[int, ...]
+    layout: Literal["NCHW", "NHWC"]
+    output: str
+    classes: int
+    class_names: tuple[str, ...] = ()
+    parameters: int
+    copy_difference: Finite
+
+
+class DataPart(Part):
+    """The clean pictures. `label_source`: "given", "folder" or "model" (the model's own answers)."""
+
+    pictures: int
+    digest: str
+    label_source: Literal["given", "folder", "model"]
+    classes_covered: int
+
+
+class UnitRef(Part):
+    """One channel of one layer of the original file."""
+
+    layer: str
+    channel: int
+
+
+class UnitValue(Part):
+    """Shapley estimate of one unit: value = backdoor - clean_weight * clean, each with its standard error.
+
+    interval: 95 % normal interval of value.
+    """
+
+    layer: str
+    channel: int
+    value: Finite
+    standard_error: Finite
+    interval: tuple[Finite, Finite]
+    backdoor: Finite
+    clean: Finite
+
+
+class UnitsPart(Part):
+    """total: prunable channels of the model; off: the ones switched off, in the order chosen; ranked: best first."""
+
+    total: int
+    layers: int
+    off: tuple[UnitRef, ...] = ()
+    ranked: tuple[UnitValue, ...] = ()
+
+
+class CompactPart(Part):
+    """Best square patch of one class: side in pixels, mean logit margin, ASR on the pictures of other classes."""
+
+    side: int
+    top: int
+    left: int
+    margin: Finite
+    asr: Finite
+    transfer: Finite | None = None
+
+
+class ClassPart(Part):
+    """Evidence about one target class.
+
+    norm: smallest L1 mask norm with success over restarts, None where no search succeeded; asr: of that trigger on the
+    few-shot pictures of other classes; index: MAD anomaly index of norm (low side), None without a basis; success:
+    whether any search reached the ASR; norms: one per restart. margin_index: anomaly index of the compact margin (high
+    side). suspicious: whether the evidence names this class a target; reasons: in words.
+    """
+
+    index_of_class: int
+    name: str
+    norm: Finite | None
+    asr: Finite
+    index: Finite | None
+    success: bool
+    norms: tuple[Finite, ...] = ()
+    compact: tuple[CompactPart, ...] = ()
+    margin_index: Finite | None = None
+    suspicious: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+class Rates(Part):
+    """Few-shot rates in 0..1, None where nothing could be measured. asr: of the recovered triggers; racc: triggered
+    pictures still given their own class; pictures, triggered: how many were measured.
+    """
+
+    acc: Finite | None
+    asr: Finite | None
+    racc: Finite | None = None
+    pictures: int = 0
+    triggered: int = 0
+
+
+class RoundPart(Part):
+    """One round of pruning: units switched off so far, and what the search on the baked file then found."""
+
+    off: int
+    acc: Finite
+    known_asr: Finite
+    clean_cost: Finite
+    margin: Finite | None = None
+    asr: Finite | None = None
+    still_found: bool
+    note: str = ""
+
+
+class RepairPart(Part):
+    """status: "repaired", "not_repaired", "nothing_to_repair" or "not_tried"; reason in words; rounds in order.
+
+    masked_vs_baked: largest logit difference between the masked working copy and the baked file.
+    """
+
+    status: Literal["repaired", "not_repaired", "nothing_to_repair", "not_tried"]
+    reason: str
+    rounds: tuple[RoundPart, ...] = ()
+    masked_vs_baked: Finite | None = None
+    output: FileDigest | None = None
+
+
+class EstimatePart(Part):
+    """How the Shapley values were estimated."""
+
+    method: str
+    players: int
+    permutations: int
+    evaluations: int
+    discarded_walks: int
+    zeroed_share: Finite
+    discard_threshold: Finite | None
+    epsilon: Finite | None
+    clean_weight: Finite
+    full_value: Finite
+    end_value: Finite
+
+
+class Environment(Part):
+    """Versions, the provider that really ran, threads, platform."""
+
+    onnx_shapprune: str
+    python: str
+    onnx: str
+    onnxruntime: str
+    numpy: str
+    platform: str
+    device: str
+    providers: tuple[str, ...]
+    threads: int
+
+
+class AuditRecord(Part):
+    """One audit, and the repair where one was asked for."""
+
+    schema_version: str = SCHEMA_VERSION
+    tool: Literal["onnx-shapprune"] = "onnx-shapprune"
+    created: str
+    command: tuple[str, ...] = ()
+    seed: int
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    target_classes: tuple[int, ...] = ()
+    model: ModelPart
+    data: DataPart
+    preprocessing: dict[str, object]
+    settings: dict[str, object]
+    classes: tuple[ClassPart, ...] = ()
+    units: UnitsPart
+    estimate: EstimatePart | None = None
+    before: Rates
+    after: Rates | None = None
+    repair: RepairPart
+    artifacts: tuple[FileDigest, ...] = ()
+    evaluations: int = 0
+    gradient_pictures: int = 0
+    seconds: dict[str, Finite] = Field(default_factory=dict)
+    peak_memory_mb: Finite | None = None
+    warnings: tuple[str, ...] = ()
+    environment: Environment
+
+
+class VerifyRecord(Part):
+    """Comparison of two files. changed: constants whose bytes differ; zeroed: units that are off in `after` only;
+    other_changes: anything in the graph beyond those constants; verdict and reasons as in an audit.
+    """
+
+    schema_version: str = SCHEMA_VERSION
+    tool: Literal["onnx-shapprune"] = "onnx-shapprune"
+    created: str
+    command: tuple[str, ...] = ()
+    seed: int
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    before_model: FileDigest
+    after_model: FileDigest
+    changed: tuple[str, ...] = ()
+    zeroed: tuple[UnitRef, ...] = ()
+    other_changes: tuple[str, ...] = ()
+    agreement: Finite
+    before: Rates
+    after: Rates
+    classes: tuple[ClassPart, ...] = ()
+    target_classes: tuple[int, ...] = ()
+    seconds: dict[str, Finite] = Field(default_factory=dict)
+    environment: Environment
+
+
+class TensorPart(Part):
+    """A graph input or output as declared: dimensions are sizes, symbols, or None where nothing is said."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+class LayerPart(Part):
+    """A layer whose channels are units."""
+
+    name: str
+    op: str
+    channels: int
+
+
+class RefusedPart(Part):
+    """A layer whose channels are no units, and why."""
+
+    name: str
+    op: str
+    reason: str
+
+
+class FindingPart(Part):
+    """Something a reader should know. level: "note", or "warning" where the audit may be weaker or fail."""
+
+    level: Literal["note", "warning"]
+    text: str
+
+
+class InspectRecord(Part):
+    """What a file says it is; nothing was run. readable: whether it is an image classifier that can be audited, else
+    `reason` says why not. no_gradient: operator -> nodes on the way from the picture to the scores without a gradient
+    rule, None where that could not be looked up; integer paths count, so it may list too many.
+    """
+
+    schema_version: str = SCHEMA_VERSION
+    tool: Literal["onnx-shapprune"] = "onnx-shapprune"
+    readable: bool
+    reason: str = ""
+    model: FileDigest
+    external: tuple[FileDigest, ...] = ()
+    producer: str = ""
+    ir_version: int
+    opsets: dict[str, int]
+    inputs: tuple[TensorPart, ...]
+    outputs: tuple[TensorPart, ...]
+    layout: Literal["NCHW", "NHWC"] | None = None
+    classes: int | None = None
+    parameters: int
+    ops: dict[str, int]
+    units: int = 0
+    layers: tuple[LayerPart, ...] = ()
+    refused: tuple[RefusedPart, ...] = ()
+    no_gradient: dict[str, tuple[str, ...]] | None = None
+    findings: tuple[FindingPart, ...] = ()

@@ -1,0 +1,1 @@
+"""Records as text for people and machines, and recovered triggers as pictures."""

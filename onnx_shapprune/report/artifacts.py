@@ -1,0 +1,61 @@
+"""Recovered triggers as files: pictures to look at, and arrays that --known-trigger reads back."""
+
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_shapprune.errors import OutputError
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.output import write_atomically
+from onnx_shapprune.pictures.files import png_bytes
+from onnx_shapprune.record import FileDigest
+
+SHOWN_PICTURES = 3
+
+
+def write_artifacts(
+    folder: Path, triggers: Sequence[Trigger], pictures: NDArray[np.uint8] | NDArray[np.float32]
+) -> tuple[FileDigest, ...]:
+    """Write <class>_<family>_{mask,pattern,applied}.png and <class>_<family>_trigger.npz for each trigger.
+
+    pictures: [n, h, w, c] in 0..255; the first three carry the pattern in `applied`. A second trigger of the same class
+    and family gets _2 in its names. The folder is made, its parent must exist. Raises OutputError.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from None
+    written: list[FileDigest] = []
+    seen: Counter[str] = Counter()
+    for trigger in triggers:
+        stem = f"{trigger.target}_{re.sub('[^A-Za-z0-9-]', '-', trigger.family)}"
+        seen[stem] += 1
+        if seen[stem] > 1:
+            stem = f"{stem}_{seen[stem]}"
+        shown = trigger.apply(pictures[:SHOWN_PICTURES].astype(np.float32))
+        files = {
+            f"{stem}_mask.png": png_bytes(trigger.mask * 255),
+            # Where the mask is 0 the pattern is never seen and is noise from the search.
+            f"{stem}_pattern.png": png_bytes(np.where(trigger.mask > 0, trigger.pattern, 0)),
+            f"{stem}_applied.png": png_bytes(np.concatenate(list(shown), axis=1)),
+            f"{stem}_trigger.npz": _npz(trigger),
+        }
+        for name, payload in files.items():
+            write_atomically(folder / name, payload)
+            digest = hashlib.sha256(payload).hexdigest()
+            written.append(FileDigest(name=name, size=len(payload), sha256=digest))
+    return tuple(written)
+
+
+def _npz(trigger: Trigger) -> bytes:
+    buffer = io.BytesIO()
+    mask, pattern = trigger.mask.astype(np.float32), trigger.pattern.astype(np.float32)
+    # A search may overshoot by one rounding step, and the reader refuses that.
+    np.savez(buffer, mask=mask.clip(0, 1), pattern=pattern.clip(0, 255), target=np.int64(trigger.target))
+    return buffer.getvalue()

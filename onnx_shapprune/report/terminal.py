@@ -1,0 +1,293 @@
+"""Records as readable text: the verdict first, then the evidence, then what was done, then what it was done to.
+
+Pure functions, record in and text out. Nothing is computed here that is not in the record.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from onnx_shapprune.record import (
+    AuditRecord, ClassPart, CompactPart, FileDigest, InspectRecord, Rates, RepairPart, UnitsPart, VerifyRecord,
+)  # fmt: skip
+from onnx_shapprune.report.layout import Column, Page
+from onnx_shapprune.report.text import plain
+
+WIDTH = 80
+SHOWN_CLASSES = 20
+SHOWN_UNITS = 12
+SHOWN_NAMES = 12
+VERDICT_STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+REPAIR_WORDS = {
+    "repaired": ("REPAIRED", "green"),
+    "not_repaired": ("NOT REPAIRED", "red"),
+    "nothing_to_repair": ("nothing to repair", "green"),
+    "not_tried": ("not tried", "dim"),
+}
+
+
+def verdict_text(record: AuditRecord | VerifyRecord, *, colour: bool = False) -> str:
+    """One line: the verdict, and the outcome of a repair where there was one."""
+    page = Page(WIDTH, colour=colour)
+    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], _summary(record))
+    return page.text()
+
+
+def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False) -> str:
+    """An audit, and its repair where one was asked for, as text of at most `width` columns."""
+    page = Page(width, colour=colour)
+    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], record.model.name)
+    _reasons(page, record.reasons)
+    model = record.model
+    shape = "x".join(map(str, model.input_shape))
+    page.title("Audited")
+    page.pairs(
+        [
+            ("model", f"{shape} {model.layout}, {model.classes} classes, opset {model.opset}, {model.parameters:,} "
+             f"parameters, {record.units.total:,} units in {record.units.layers} layers"),
+            ("pictures", f"{record.data.pictures} of {record.data.classes_covered} classes, labels: "
+             f"{_label_source(record.data.label_source)}"),
+            ("run", f"seed {record.seed}, {record.environment.device}, {record.environment.threads or 'all'} threads, "
+             f"{record.evaluations:,} evaluations"),
+        ]
+    )  # fmt: skip
+    _classes(page, record.classes)
+    _units(page, record.units)
+    _repair(page, record.repair, record.units)
+    _rates(page, record.before, record.after)
+    digests = [FileDigest(name=model.name, size=model.size, sha256=model.sha256), *model.external]
+    if record.repair.output is not None:
+        digests.append(record.repair.output)
+    _files(page, digests)
+    if record.artifacts:
+        page.say(f"{len(record.artifacts)} artifacts written: {_some([a.name for a in record.artifacts])}")
+    _seconds(page, record.seconds, record.peak_memory_mb)
+    _warnings(page, record.warnings)
+    return page.text()
+
+
+def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = False) -> str:
+    """A comparison of two files as text of at most `width` columns."""
+    page = Page(width, colour=colour)
+    names = f"{plain(record.before_model.name, limit=60)} -> {plain(record.after_model.name, limit=60)}"
+    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], names)
+    _reasons(page, record.reasons)
+    page.title("What changed")
+    by_layer: dict[str, list[str]] = {}
+    for unit in record.zeroed:
+        by_layer.setdefault(unit.layer, []).append(str(unit.channel))
+    page.say(f"{len(record.zeroed)} units are off in the second file only:" if by_layer else "no unit was switched off")
+    for layer, channels in by_layer.items():
+        page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
+    if record.changed:
+        page.say(f"{len(record.changed)} constants differ: {_some(record.changed)}")
+    for change in record.other_changes:
+        page.say(f"beyond the units: {plain(change)}", style="yellow")
+    page.say(f"both files give the same class on {_percent(record.agreement)} of the clean pictures")
+    _classes(page, record.classes, title="Triggers found in the second file")
+    _rates(page, record.before, record.after)
+    _files(page, [record.before_model, record.after_model])
+    _seconds(page, record.seconds, None)
+    return page.text()
+
+
+def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = False) -> str:
+    """What a file is, as text of at most `width` columns."""
+    page = Page(width, colour=colour)
+    word, style = ("READABLE", "green") if record.readable else ("NOT READABLE", "red")
+    page.headline(word, style, record.model.name)
+    if record.reason:
+        page.say(record.reason)
+    page.title("Model")
+    rows = [("producer", record.producer or "not said"), ("opsets", ", ".join(f"{k} {v}" for k, v in _opsets(record)))]
+    rows += [("input", f"{plain(t.name, limit=60)}  {t.type} {_shape(t.shape)}") for t in record.inputs]
+    rows += [("output", f"{plain(t.name, limit=60)}  {t.type} {_shape(t.shape)}") for t in record.outputs]
+    rows.append(("layout", record.layout or "unknown"))
+    rows.append(("classes", str(record.classes) if record.classes else "not readable from the graph"))
+    rows.append(("parameters", f"{record.parameters:,}"))
+    page.pairs(rows)
+    page.title(f"Operators ({sum(record.ops.values()):,})")
+    page.say(", ".join(f"{plain(op, limit=40)} {n}" for op, n in record.ops.items()), limit=4000)
+    if record.layers:
+        page.title(f"Units: {record.units:,} in {len(record.layers)} layers")
+        columns = [Column(title="layer", right=False, elastic=True), Column(title="op", right=False)]
+        page.table([*columns, Column(title="units")], [[u.name, u.op, str(u.channels)] for u in record.layers])
+    if record.refused:
+        page.title("Layers without units")
+        for refused in record.refused:
+            page.say(f"{plain(refused.name, limit=60)} ({refused.op}): {plain(refused.reason)}")
+    page.title("Operators without a gradient rule")
+    if record.no_gradient is None:
+        page.say("not looked up")
+    elif record.no_gradient:
+        for op, nodes in record.no_gradient.items():
+            page.say(f"{plain(op, limit=40)}: {_some(nodes)}", style="yellow")
+    else:
+        page.say("none")
+    page.title("Findings")
+    for finding in record.findings:
+        page.say(finding.text, bullet="!" if finding.level == "warning" else "-")
+    if not record.findings:
+        page.say("none")
+    _files(page, [record.model, *record.external])
+    return page.text()
+
+
+def _summary(record: AuditRecord | VerifyRecord) -> str:
+    reason = record.reasons[0] if record.reasons else ""
+    if isinstance(record, AuditRecord) and record.repair.status in ("repaired", "not_repaired"):
+        return f"{REPAIR_WORDS[record.repair.status][0]}: {record.repair.reason or reason}"
+    return reason
+
+
+def _reasons(page: Page, reasons: Sequence[str]) -> None:
+    for reason in reasons:
+        page.say(reason, bullet="-")
+
+
+def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes") -> None:
+    if not classes:
+        return
+    page.title(title)
+    shown = list(classes)
+    if len(shown) > SHOWN_CLASSES:
+        shown = sorted(shown, key=lambda c: (not c.suspicious, -(c.index or 0), -(c.margin_index or 0)))[:SHOWN_CLASSES]
+        shown.sort(key=lambda c: c.index_of_class)
+    columns = [
+        Column(title="class", right=False, elastic=True), Column(title="norm"), Column(title="ASR"),
+        Column(title="index"), Column(title="margin"), Column(title="m.index"), Column(title="", right=False),
+    ]  # fmt: skip
+    rows = []
+    for part in shown:
+        mark = "TARGET" if part.suspicious else "" if part.success else "no trigger"
+        name = f"{part.index_of_class} {plain(part.name, limit=60)}".rstrip()
+        if part.name == str(part.index_of_class):
+            name = part.name
+        numbers = [_number(part.norm), _percent(part.asr), _number(part.index), _number(_margin(part.compact)),
+                   _number(part.margin_index)]  # fmt: skip
+        rows.append([name, *numbers, mark])
+    page.table(columns, rows, style=lambda i: "red" if shown[i].suspicious else "")
+    if len(shown) < len(classes):
+        page.say(f"and {len(classes) - len(shown)} classes with lower indices")
+    page.say("norm: L1 of the smallest mask found, in pixels; index: anomaly of the norm (low side); margin: mean logit "
+             "lead of the best square patch; m.index: its anomaly (high side)", style="dim")  # fmt: skip
+    for part in classes:
+        if part.suspicious and part.reasons:
+            page.say(f"class {part.index_of_class}: {plain('; '.join(part.reasons), limit=400)}")
+
+
+def _margin(compact: Sequence[CompactPart]) -> float | None:
+    return max((c.margin for c in compact), default=None)
+
+
+def _units(page: Page, units: UnitsPart) -> None:
+    if not units.ranked:
+        return
+    page.title(f"Units by Shapley value (top {min(SHOWN_UNITS, len(units.ranked))} of {len(units.ranked):,} estimated)")
+    off = {(u.layer, u.channel) for u in units.off}
+    shown = units.ranked[:SHOWN_UNITS]
+    columns = [
+        Column(title="layer", right=False, elastic=True), Column(title="ch"), Column(title="value"),
+        Column(title="95 % interval"), Column(title="backdoor"), Column(title="clean"), Column(title="", right=False),
+    ]  # fmt: skip
+    rows = [
+        [u.layer, str(u.channel), _signed(u.value), f"{_signed(u.interval[0])} .. {_signed(u.interval[1])}",
+         _signed(u.backdoor), _signed(u.clean), "off" if (u.layer, u.channel) in off else ""]
+        for u in shown
+    ]  # fmt: skip
+    page.table(columns, rows)
+
+
+def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
+    if repair.status == "not_tried" and not repair.rounds and not units.off:
+        return
+    page.title("Repair")
+    word, style = REPAIR_WORDS[repair.status]
+    page.say(word, style=style)
+    if repair.reason:
+        page.say(repair.reason)
+    if repair.rounds:
+        columns = [Column(title=t) for t in ("round", "off", "ACC", "cost", "known ASR", "new ASR", "margin")]
+        rows = [
+            [str(n), str(r.off), _percent(r.acc), _percent(r.clean_cost), _percent(r.known_asr), _percent(r.asr),
+             _number(r.margin), "still found" if r.still_found else "no trigger"]
+            for n, r in enumerate(repair.rounds, 1)
+        ]  # fmt: skip
+        page.table([*columns, Column(title="search", right=False)], rows)
+        for n, r in enumerate(repair.rounds, 1):
+            if r.note:
+                page.say(f"round {n}: {plain(r.note)}")
+    if units.off:
+        by_layer: dict[str, list[str]] = {}
+        for unit in units.off:
+            by_layer.setdefault(unit.layer, []).append(str(unit.channel))
+        share = len(units.off) / units.total if units.total else 0.0
+        page.say(f"{len(units.off)} of {units.total:,} units off ({_percent(share)}):")
+        for layer, channels in by_layer.items():
+            page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
+    if repair.masked_vs_baked is not None:
+        page.say(f"masked run and written file agree to {repair.masked_vs_baked:.1e}")
+
+
+def _rates(page: Page, before: Rates, after: Rates | None) -> None:
+    page.title("On the clean pictures, with the triggers found")
+    rows = [["before", before], ["after", after]] if after is not None else [["now", before]]
+    columns = [Column(title="", right=False), Column(title="ACC"), Column(title="ASR"), Column(title="R-Acc"),
+               Column(title="pictures"), Column(title="triggered")]  # fmt: skip
+    table = [
+        [str(name), _percent(r.acc), _percent(r.asr), _percent(r.racc), str(r.pictures), str(r.triggered)]
+        for name, r in rows
+        if isinstance(r, Rates)
+    ]
+    page.table(columns, table)
+
+
+def _files(page: Page, files: Sequence[FileDigest]) -> None:
+    page.title("Files")
+    for file in files:
+        page.say(f"{plain(file.name, limit=100)}  {file.size:,} bytes")
+        page.say(f"sha256 {file.sha256}", style="dim")
+
+
+def _seconds(page: Page, seconds: Mapping[str, float], memory: float | None) -> None:
+    stages = {k: v for k, v in seconds.items() if k != "total"}
+    if not stages:
+        return
+    total = seconds.get("total", sum(stages.values()))
+    parts = [f"{plain(k, limit=40)} {v:.1f} s ({_percent(v / total if total else 0.0, 0)})" for k, v in stages.items()]
+    page.title(f"Time: {total:.1f} s" + (f", peak memory {memory:,.0f} MB" if memory else ""))
+    page.say(", ".join(parts))
+
+
+def _warnings(page: Page, warnings: Sequence[str]) -> None:
+    if warnings:
+        page.title("Warnings")
+        for warning in warnings:
+            page.say(warning, bullet="!", style="yellow")
+
+
+def _label_source(source: str) -> str:
+    return {"model": "the model's own answers (none were given)", "folder": "folder names"}.get(source, source)
+
+
+def _some(names: Sequence[str]) -> str:
+    listed = ", ".join(plain(n, limit=40) for n in names[:SHOWN_NAMES])
+    return listed + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}" if abs(value) < 100 else f"{value:+.3g}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _shape(shape: Sequence[int | str | None]) -> str:
+    return "[" + ", ".join("?" if d is None else plain(str(d), limit=20) for d in shape) + "]"
+
+
+def _opsets(record: InspectRecord) -> list[tuple[str, int]]:
+    return [(plain(domain, limit=40) or "ai.onnx", version) for domain, version in record.opsets.items()]

@@ -1,0 +1,73 @@
+"""What the graph alone says about its input and output, and why a model is no image classifier."""
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph.interface import find_interface
+
+
+def graph(shape, dtype=TensorProto.FLOAT, outputs=("y",), inputs=("x",)) -> onnx.ModelProto:
+    ins = [helper.make_tensor_value_info(i, dtype, shape) for i in inputs]
+    outs = [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["N", 10]) for o in outputs]
+    nodes = [helper.make_node("Relu", ["x"], [o]) for o in outputs]
+    return helper.make_model(helper.make_graph(nodes, "g", ins, outs))
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked", "layout", "rest"),
+    [
+        (["N", 3, 32, 48], "auto", "NCHW", (3, 32, 48, None)),
+        ([1, 1, 28, 28], "auto", "NCHW", (1, 28, 28, 1)),
+        ([8, 32, 48, 3], "auto", "NHWC", (3, 32, 48, 8)),
+        (["N", None, None, 3], "auto", "NHWC", (3, None, None, None)),
+        (["N", 3, "H", "W"], "auto", "NCHW", (3, None, None, None)),
+        (["N", 3, 32, 3], "auto", "NCHW", (3, 32, 3, None)),
+        (["N", 3, 32, 3], "NHWC", "NHWC", (3, 3, 32, None)),
+        (["N", "C", "H", "W"], "NCHW", "NCHW", (None, None, None, None)),
+    ],
+)
+def test_layout_and_sizes(shape, asked, layout, rest):
+    found = find_interface(graph(shape), layout=asked)
+    assert found.layout == layout
+    assert (found.channels, found.height, found.width, found.batch) == rest
+    assert (found.input, found.output, found.dtype) == ("x", "y", "float32")
+    assert len(found.dims) == 3
+
+
+def test_half_precision_initializers_as_inputs_and_a_chosen_output():
+    model = graph(["N", 3, 8, 8], TensorProto.FLOAT16, outputs=("a", "b"), inputs=("x", "w"))
+    model.graph.initializer.append(helper.make_tensor("w", TensorProto.FLOAT16, [1], [0]))
+    found = find_interface(model, output="b")
+    assert (found.output, found.dtype) == ("b", "float16")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        (graph(["N", 3, 8, 8], inputs=("x", "z")), {}, "2 inputs instead of one picture input"),
+        (graph(["N", 3, 8, 8], inputs=()), {}, "0 inputs instead of one picture input"),
+        (graph(["N", 3, 8, 8], TensorProto.INT64), {}, "input 'x' is no float32 or float16 tensor"),
+        (graph(["N", 4]), {}, "input 'x' has 2 dimensions, a picture batch has 4"),
+        (graph(None), {}, "input 'x' has 0 dimensions"),
+        (graph(["N", 3, 8, 8], outputs=("a", "b")), {}, r"2 outputs \(a, b\): choose the class scores"),
+        (graph(["N", 3, 8, 8]), {"output": "q"}, "no output 'q'; it has y"),
+        (graph(["N", 3, 8, 8], outputs=()), {}, "the model has no outputs"),
+        (graph(["N", 3, 8, 8]), {"layout": "NHWC"}, "8 channels in layout NHWC; pictures have 1 or 3"),
+        (graph(["N", 3, 8, 8]), {"layout": "nchw"}, "layout 'nchw' is not understood"),
+        (graph(["N", None, None, None]), {}, "leaves its layout open: say --layout"),
+        (graph(["N", None, 32, 32]), {}, "leaves its layout open: say --layout"),
+        (graph(["N", 4, 32, 32]), {}, "no axis of 1 or 3 channels"),
+    ],
+)
+def test_reasons(model, options, reason):
+    with pytest.raises(ModelError, match=reason):
+        find_interface(model, **options)
+
+
+def test_an_output_that_is_no_tensor():
+    model = graph(["N", 3, 8, 8])
+    model.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None))
+    with pytest.raises(ModelError, match="output 'y' is no tensor"):
+        find_interface(model)

@@ -1,0 +1,89 @@
+"""Imports point one way, each outside library has its owners, and modules stay readable."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "onnx_shapprune"
+ROOT = Path(__file__).parents[1] / PACKAGE
+ORDER = [
+    "errors", "output", "runtime", "graph", "autodiff", "pictures", "invert", "detect", "game", "shapley", "prune",
+    "record", "gate", "report",
+]  # fmt: skip
+SEES_ALL = {"pipeline", "fleet", "sample", "cli", "__init__", "__main__"}
+OWNERS = {"onnx": {"runtime", "graph", "autodiff"}, "onnxruntime": {"runtime"}, "click": {"cli"}}
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc", "types", "core"}
+FORBIDDEN_IMPORTS = {"torch", "tensorflow", "sklearn"}
+MAX_LINES = 400
+RULE_TABLES = {("autodiff", "rules")}
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST, path: Path) -> Iterator[str]:
+    """Dotted names of all imported modules; `from a import b` yields a and a.b."""
+    package = [PACKAGE, *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            stem = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(p for p in (stem, node.module) if p)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def violations(source: str, path: Path) -> list[str]:
+    part, found = part_of(path), []
+    for name in imported(ast.parse(source), path):
+        top, *rest = name.split(".")
+        if top in FORBIDDEN_IMPORTS:
+            found.append(f"{path.name} imports {top}")
+        if top in OWNERS and part not in OWNERS[top]:
+            found.append(f"{path.name} imports {top}, which belongs to {sorted(OWNERS[top])}")
+        if top == PACKAGE and rest and part not in SEES_ALL:
+            if rest[0] in SEES_ALL:
+                found.append(f"{path.name} imports {rest[0]}, which sees all")
+            elif rest[0] in ORDER and ORDER.index(rest[0]) > ORDER.index(part):
+                found.append(f"{path.name} imports {rest[0]}, which comes after {part}")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_module(path):
+    assert part_of(path) in {*ORDER, *SEES_ALL}, "a new part needs a place in the import order"
+    assert not {p.removesuffix(".py") for p in path.relative_to(ROOT).parts} & FORBIDDEN_NAMES
+    source = path.read_text()
+    assert not violations(source, path)
+    if path.relative_to(ROOT).parts[:2] not in RULE_TABLES:
+        assert len(source.splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize(
+    ("place", "source"),
+    [
+        ("shapley/x.py", "import onnx"),
+        ("shapley/x.py", "from onnx import helper"),
+        ("graph/x.py", "import onnxruntime as ort"),
+        ("report/x.py", "import click"),
+        ("graph/x.py", "from onnx_shapprune.autodiff.engine import backward"),
+        ("graph/x.py", "from onnx_shapprune import shapley"),
+        ("graph/x.py", "from ..autodiff import engine"),
+        ("graph/x.py", "def f():\n    import onnx_shapprune.gate"),
+        ("gate.py", "from onnx_shapprune.pipeline import audit"),
+        ("cli/x.py", "import torch"),
+    ],
+)
+def test_the_checker_can_fail(place, source):
+    assert violations(source, ROOT / place)
+
+
+def test_the_checker_allows_what_it_should():
+    assert not violations("import onnx\nfrom onnx_shapprune.errors import ModelError", ROOT / "graph" / "x.py")
+    assert not violations("from onnx_shapprune import gate, report\nimport click", ROOT / "cli" / "x.py")
