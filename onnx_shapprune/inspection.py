@@ -11,7 +11,12 @@ from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.record import (
-    FileDigest, FindingPart, InspectRecord, LayerPart, RefusedPart, TensorPart,
+    FileDigest,
+    FindingPart,
+    InspectRecord,
+    LayerPart,
+    RefusedPart,
+    TensorPart,
 )  # fmt: skip
 
 
@@ -105,8 +110,5 @@ def _findings(
     if no_gradient:
         listed = ", ".join(no_gradient)
         warnings.append(f"no gradient rule for {listed}: the trigger search cannot differentiate this model")
-    return tuple(
-        FindingPart(level=level, text=text)
-        for level, texts in (("warning", warnings), ("note", notes))
-        for text in texts
-    )  # type: ignore[arg-type, unused-ignore]
+    found = [FindingPart(level="warning", text=text) for text in warnings]
+    return tuple(found + [FindingPart(level="note", text=text) for text in notes])

@@ -4,13 +4,14 @@ Rules write formulas with it: `b("Mul", dy, b("Sub", 1.0, y))`. A Python number 
 of the first named operand, so that one rule serves float32 (what runs) and float64 (what the tests compare with).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from onnx_shapprune.autodiff.scopes import names_in, operands, rename
 from onnx_shapprune.autodiff.settled import settle
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.runtime.probe import TensorInfo
@@ -22,6 +23,7 @@ Shape = tuple[int | None, ...]
 
 BOOLEAN_OPS = frozenset({"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or"})
 SMALL = 64  # constants up to this many elements are stored once
+LARGEST_TO_DOUBLE = 900 << 20
 ENDLESS = np.iinfo(np.int64).max
 
 
@@ -36,6 +38,8 @@ class Builder:
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
         self.graph = self._model.graph
+        # Whether a second copy of the weights fits below protobuf's limit of 2 GiB.
+        self.may_double = self._model.ByteSize() < LARGEST_TO_DOUBLE
         self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
         self._infos = infos
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -49,7 +53,7 @@ class Builder:
         self._initializers = {t.name: t for t in self.graph.initializer}
         self._producers = {name: node for node in self.graph.node for name in node.output if name}
         self._dtypes = {name: info.dtype for name, info in self._infos.items()}
-        self._used = set(_names(self.graph)) | {v.name for v in (*self.graph.input, *self.graph.output)}
+        self._used = set(names_in(self.graph)) | {v.name for v in (*self.graph.input, *self.graph.output)}
 
     def __call__(self, op: str, *inputs: Operand, **attributes: Attribute) -> str:
         """Append a node with one output; None is an absent optional input."""
@@ -222,7 +226,7 @@ class Builder:
         moved = {name: self.fresh(name) for name in names if name in self._used}
         if not moved:
             return
-        _rename(self.graph, moved)
+        rename(self.graph, moved)
         for tensor in self.graph.initializer:
             tensor.name = moved.get(tensor.name, tensor.name)
         self._infos = {moved.get(name, name): info for name, info in self._infos.items()}
@@ -292,41 +296,3 @@ class Builder:
         if op == "Cast" and isinstance(to, int):
             return np.dtype(helper.tensor_dtype_to_np_dtype(to))
         return dtype if dtype is not None else np.dtype(np.float32)
-
-
-def operands(node: onnx.NodeProto) -> list[str]:
-    """Names that a node reads: its inputs and what its subgraphs take from the scopes around them."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in _subgraphs(attribute):
-            inner = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-            inner |= {name for child in graph.node for name in child.output}
-            used = [name for child in graph.node for name in operands(child)] + [o.name for o in graph.output]
-            names += [name for name in used if name not in inner]
-    return names
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of all tensors and nodes, those of subgraphs too."""
-    yield from (t.name for t in graph.initializer)
-    for node in graph.node:
-        yield from (node.name, *node.input, *node.output)
-        for attribute in node.attribute:
-            for inner in _subgraphs(attribute):
-                yield from _names(inner)
-
-
-def _rename(graph: onnx.GraphProto, moved: Mapping[str, str]) -> None:
-    for node in graph.node:
-        for place in (node.input, node.output):
-            for i, name in enumerate(place):
-                place[i] = moved.get(name, name)
-        for attribute in node.attribute:
-            for inner in _subgraphs(attribute):
-                _rename(inner, moved)
-
-
-def _subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
-    if attribute.HasField("g"):
-        yield attribute.g
-    yield from attribute.graphs

@@ -12,8 +12,9 @@ import onnx
 from onnx import helper
 
 import onnx_shapprune.autodiff.rules  # noqa: F401  (registers the rules)
-from onnx_shapprune.autodiff.builder import Builder, operands
+from onnx_shapprune.autodiff.builder import Builder
 from onnx_shapprune.autodiff.registry import NO_GRADIENT, AttributeValue, Node, RefusedError, Rule, lookup
+from onnx_shapprune.autodiff.scopes import operands
 from onnx_shapprune.errors import ModelError, UnsupportedOpError
 
 CASTS = ("Cast", "CastLike")

@@ -1,31 +1,30 @@
 """Options that several commands share. Each decorator hands its command one finished value, not a dozen names."""
 
 import functools
-import os
-import sys
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TextIO, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from onnx_shapprune.cli.streams import wants_colour
 from onnx_shapprune.cli.values import FILE, Number
 from onnx_shapprune.pictures.files import RESIZES
 from onnx_shapprune.pictures.preprocess import parse_numbers
 
 if TYPE_CHECKING:
-    from onnx_shapprune.pipeline import InputOptions, RunOptions
+    pass
 
 Command = Callable[..., int]
-Choice = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Display:
     """How results and progress are shown. colour: for the result on stdout; width: columns of the terminal."""
 
-    format: str
+    as_json: bool
     quiet: bool
     verbose: bool
     progress: str
@@ -97,14 +96,14 @@ def input_options(command: Command) -> Command:
     @click.option("--input-range", nargs=2, type=float, default=(0.0, 1.0), show_default=True, metavar="LO HI",
                   help="What the bytes 0..255 are scaled to, linearly.")  # fmt: skip
     @click.option("--mean", default="0", show_default=True, metavar="M[,M,M]",
-                  help="Subtracted after scaling, in the unit of the input range: one number, or one per channel.")  # fmt: skip
+                  help="Subtracted after scaling, in the input range's unit: one, or one per channel.")  # fmt: skip
     @click.option("--std", default="1", show_default=True, metavar="S[,S,S]",
-                  help="Divided by after the mean: one number, or one per channel.")  # fmt: skip
+                  help="Divided by after the mean: one, or one per channel.")  # fmt: skip
     @layout_option
     @click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), default="RGB", show_default=True,
                   help="Order of the colours that the model takes.")  # fmt: skip
     @click.option("--resize", type=click.Choice(RESIZES), default="stretch", show_default=True,
-                  help="Pictures of another size: stretch, crop (fill and cut), fit (black borders), or an error.")  # fmt: skip
+                  help="For another size: stretch, crop (fill and cut), fit (black borders), error.")  # fmt: skip
     @click.option("--classes", type=FILE, metavar="LABELS.txt", help="Class names, one per line in index order.")
     @click.option("--per-class", type=click.IntRange(min=1), metavar="N",
                   help="Use the first N pictures of each class.  [default: all]")  # fmt: skip
@@ -128,5 +127,83 @@ def input_options(command: Command) -> Command:
             output=output_name,
         )
         return command(*args, inputs=inputs, **rest)
+
+    return wrapper
+
+
+def run_options(command: Command) -> Command:
+    """How much is searched, estimated and pruned, and on what; arrives as `run`."""
+
+    @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+                  help="Seed of all randomness; the same seed on the same machine gives the same result.")  # fmt: skip
+    @click.option("--device", default="auto", show_default=True, metavar="DEVICE",
+                  help="auto, cpu, cuda or cuda:N. Asking for CUDA where it cannot run is an error.")  # fmt: skip
+    @click.option("--threads", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+                  help="CPU threads; 0 takes all cores.")  # fmt: skip
+    @click.option("--restarts", type=click.IntRange(min=1), default=3, show_default=True, metavar="N",
+                  help="Trigger searches from fresh starts on every suspicious class.")  # fmt: skip
+    @click.option("--clean-budget", type=Number(0, 1), default=0.02, show_default=True,
+                  help="Clean accuracy (share of 1) that a repair may cost on the pictures given.")  # fmt: skip
+    @click.option("--max-units", type=Number(0, 1), default=0.01, show_default=True,
+                  help="Share of all units (0 to 1) that may be switched off.")  # fmt: skip
+    @click.option("--clean-weight", type=Number(0), default=1.0, show_default=True,
+                  help="Lambda: a unit's value is its backdoor part minus lambda times its clean part.")  # fmt: skip
+    @click.option("--permutations", type=click.IntRange(min=2), default=24, show_default=True, metavar="N",
+                  help="Random orders of the units for the Shapley estimate.")  # fmt: skip
+    @click.option("--epsilon", type=Number(0, 1, above=True, off=True), default=0.3, show_default=True,
+                  help="Share of uniformly random orders; the others begin with the top units; off: all.")  # fmt: skip
+    @click.option("--discard-threshold", type=Number(0, off=True), default=0.05, show_default=True,
+                  help="An order ends when the backdoor left falls below this share; off: it never does.")  # fmt: skip
+    @click.option("--min-accuracy", type=Number(0, 1),
+                  help="Clean accuracy (0 to 1) below which the audit is inconclusive: the preprocessing is probably "
+                  "wrong. Needs labels.  [default: chosen from the number of classes]")  # fmt: skip
+    @functools.wraps(command)
+    def wrapper(
+        *args: object, seed: int, device: str, threads: int, restarts: int, clean_budget: float, max_units: float,
+        clean_weight: float, permutations: int, epsilon: float | None, discard_threshold: float | None,
+        min_accuracy: float | None, **rest: object,
+    ) -> int:  # fmt: skip
+        from onnx_shapprune.pipeline import RunOptions
+
+        run = RunOptions(
+            seed=seed,
+            device=device,
+            threads=threads,
+            restarts=restarts,
+            clean_budget=clean_budget,
+            max_units=max_units,
+            clean_weight=clean_weight,
+            epsilon=epsilon,
+            discard_threshold=discard_threshold,
+            permutations=permutations,
+            min_accuracy=min_accuracy,
+        )
+        return command(*args, run=run, **rest)
+
+    return wrapper
+
+
+def display_options(command: Command) -> Command:
+    """What is shown where; arrives as `display`."""
+
+    @format_option
+    @click.option("-q", "--quiet", is_flag=True, help="Only the verdict, and errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="A line on stderr for every class and stage.")
+    @colour_option
+    @click.option("--progress", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+                  help="Progress on stderr: bars on a terminal, lines elsewhere; auto: lines in CI too.")  # fmt: skip
+    @functools.wraps(command)
+    def wrapper(
+        *args: object, format_: str, quiet: bool, verbose: bool, color: str, progress: str, **rest: object
+    ) -> int:
+        display = Display(
+            as_json=format_ == "json",
+            quiet=quiet,
+            verbose=verbose,
+            progress=progress,
+            colour=wants_colour(color),
+            width=shutil.get_terminal_size((80, 24)).columns,
+        )
+        return command(*args, display=display, **rest)
 
     return wrapper

@@ -8,13 +8,13 @@ import click
 FILE = click.Path(path_type=Path)
 
 
-class Number(click.ParamType):
-    """A finite number in [low, high]; with `off`, the word "off" gives None."""
+class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.4 on
+    """A finite number in [low, high], or above low where `above`; with `off`, the word "off" gives None."""
 
     name = "number"
 
-    def __init__(self, low: float, high: float = math.inf, *, off: bool = False) -> None:
-        self._low, self._high, self._off = low, high, off
+    def __init__(self, low: float, high: float = math.inf, *, above: bool = False, off: bool = False) -> None:
+        self._low, self._high, self._above, self._off = low, high, above, off
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         return "NUMBER|off" if self._off else "NUMBER"
@@ -26,10 +26,12 @@ class Number(click.ParamType):
             number = float(str(value))
         except ValueError:
             number = math.nan
-        if not (math.isfinite(number) and self._low <= number <= self._high):
+        fits = math.isfinite(number) and self._low <= number <= self._high
+        if not fits or (self._above and number == self._low):
             top = "" if math.isinf(self._high) else f" and at most {self._high:g}"
             also = ', or "off"' if self._off else ""
-            self.fail(f"{str(value)[:40]!r} is no number of at least {self._low:g}{top}{also}", param, ctx)
+            bottom = "above" if self._above else "of at least"
+            self.fail(f"{str(value)[:40]!r} is no number {bottom} {self._low:g}{top}{also}", param, ctx)
         return number
 
 

@@ -17,16 +17,18 @@ from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 Progress = Callable[[int, int], None]
+# Above so many classes the lattice is one position coarser per axis, to hold the number of arms.
+MANY_CLASSES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactSettings:
-    """grid: positions per axis; rounds: (steps, pictures a step, share of arms kept afterwards) in order;
-    step_size: first step in bytes, falling linearly to a tenth within a round.
+    """grid: positions per axis up to 20 classes, one less above; rounds: (steps, pictures a step, arms kept afterwards)
+    in order; step_size: first step in bytes, falling linearly to a tenth within a round.
     """
 
     grid: int = 5
-    rounds: tuple[tuple[int, int, float], ...] = ((3, 2, 0.25), (4, 4, 0.3), (10, 9, 1.0))
+    rounds: tuple[tuple[int, int, int], ...] = ((3, 2, 64), (4, 4, 24), (10, 9, 24))
     step_size: float = 64.0
 
 
@@ -76,39 +78,43 @@ def search_compact(
     subject: Subject, pictures: Pixels, labels: Labels, targets: Sequence[int], side: int, settings: CompactSettings,
     rng: np.random.Generator, *, progress: Progress | None = None,
 ) -> list[CompactResult]:  # fmt: skip
-    """The best square patch of `side` pixels for every target class, in the order of `targets`."""
+    """Square patches of `side` pixels that survived to the last round, largest margin first; every target has one."""
     height, width, channels = pictures.shape[1:]
-    corners = grid_corners(height, width, side, settings.grid)
+    corners = grid_corners(height, width, side, settings.grid - (len(targets) > MANY_CLASSES))
     arms = np.repeat(np.asarray(targets, np.int64), len(corners))
     all_masks = square_masks(height, width, side, corners)
     place = np.tile(np.arange(len(corners)), len(targets))
     patterns = rng.uniform(0, 255, (len(arms), height, width, channels)).astype(np.float32)
+    scores = Scores(np.empty(0), np.empty(0))
     for number, (steps, batch, keep) in enumerate(settings.rounds):
+        last = number == len(settings.rounds) - 1
         patterns, _ = ascend(
             subject, pictures, labels, all_masks[place], patterns, arms, steps=steps, batch=batch,
             step_size=settings.step_size, rng=rng,
         )  # fmt: skip
-        everything = pair(arms, labels, limit=None if number == len(settings.rounds) - 1 else 2 * batch, rng=rng)
+        everything = pair(arms, labels, limit=None if last else 2 * batch, rng=rng)
         scores = score(subject, pictures, all_masks[place], patterns, arms, everything)
         kept = _survivors(scores, arms, keep)
         arms, place, patterns = arms[kept], place[kept], patterns[kept]
         scores = Scores(scores.margin[kept], scores.asr[kept])
         if progress:
             progress(number + 1, len(settings.rounds))
-    results = []
-    for target in targets:
-        mine = np.flatnonzero(arms == target)
-        best = int(mine[np.argmax(scores.margin[mine])])
-        trigger = Trigger(all_masks[place[best]], patterns[best] * all_masks[place[best]], int(target), "compact")
-        results.append(CompactResult(trigger, side, float(scores.margin[best]), float(scores.asr[best])))
-    return results
+    return [
+        CompactResult(
+            Trigger(all_masks[place[i]], patterns[i] * all_masks[place[i]], int(arms[i]), "compact"), side,
+            float(scores.margin[i]), float(scores.asr[i]),
+        )
+        for i in np.argsort(-scores.margin, kind="stable")
+    ]  # fmt: skip
 
 
-def _survivors(scores: Scores, arms: Labels, keep: float) -> Labels:
-    """Arms for the next round: the best share overall, and the two best of every class."""
-    count = max(1, round(keep * len(arms)))
+def best_of(results: Sequence[CompactResult], target: int) -> CompactResult:
+    """The result with the largest margin for one class; results must hold one."""
+    return max((r for r in results if r.trigger.target == target), key=lambda r: r.margin)
+
+
+def _survivors(scores: Scores, arms: Labels, keep: int) -> Labels:
+    """Arms for the next round: the best `keep` overall, and the best of every class."""
     order = np.argsort(-scores.margin, kind="stable")
-    kept = set(order[:count].tolist())
-    for target in np.unique(arms):
-        kept |= set([i for i in order.tolist() if arms[i] == target][:2])
-    return np.array(sorted(kept), np.int64)
+    _, first = np.unique(arms[order], return_index=True)
+    return np.unique(np.concatenate([order[:keep], order[first]])).astype(np.int64)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnx_shapprune.invert.arms import pair, score
-from onnx_shapprune.invert.compact import CompactResult, CompactSettings, ascend, search_compact
+from onnx_shapprune.invert.compact import CompactResult, CompactSettings, ascend, best_of, search_compact
 from onnx_shapprune.invert.patch import PatchResult, PatchSettings, search_patches
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
@@ -65,10 +65,11 @@ def search_classes(
 ) -> tuple[Evidence, ...]:  # fmt: skip
     """Evidence for every class of the model, in class order. pictures: float32 [n, h, w, c]; labels: int64 [n]."""
     classes = list(range(subject.classes))
-    compact = search_compact(
+    found = search_compact(
         subject, pictures, labels, classes, settings.side_pixels(pictures), settings.compact, rng,
         progress=_stage(progress, "compact patches"),
     )  # fmt: skip
+    compact = [best_of(found, t) for t in classes]
     by_margin = sorted(classes, key=lambda t: -compact[t].margin)
     chosen = sorted(by_margin[: settings.patch_classes])
     first = search_patches(

@@ -6,7 +6,15 @@ Pure functions, record in and text out. Nothing is computed here that is not in 
 from collections.abc import Mapping, Sequence
 
 from onnx_shapprune.record import (
-    AuditRecord, ClassPart, CompactPart, FileDigest, InspectRecord, Rates, RepairPart, UnitsPart, VerifyRecord,
+    AuditRecord,
+    ClassPart,
+    CompactPart,
+    FileDigest,
+    InspectRecord,
+    Rates,
+    RepairPart,
+    UnitsPart,
+    VerifyRecord,
 )  # fmt: skip
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.text import plain
@@ -34,7 +42,9 @@ def verdict_text(record: AuditRecord | VerifyRecord, *, colour: bool = False) ->
 def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False) -> str:
     """An audit, and its repair where one was asked for, as text of at most `width` columns."""
     page = Page(width, colour=colour)
-    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], record.model.name)
+    repaired = {"repaired": ": REPAIRED", "not_repaired": ": NOT REPAIRED"}.get(record.repair.status, "")
+    name = plain(record.model.name, limit=50) + repaired
+    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], name)
     _reasons(page, record.reasons)
     model = record.model
     shape = "x".join(map(str, model.input_shape))
@@ -45,7 +55,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
              f"parameters, {record.units.total:,} units in {record.units.layers} layers"),
             ("pictures", f"{record.data.pictures} of {record.data.classes_covered} classes, labels: "
              f"{_label_source(record.data.label_source)}"),
-            ("run", f"seed {record.seed}, {record.environment.device}, {record.environment.threads or 'all'} threads, "
+            ("run", f"seed {record.seed}, {record.environment.device}, {_threads(record.environment.threads)}, "
              f"{record.evaluations:,} evaluations"),
         ]
     )  # fmt: skip
@@ -58,7 +68,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
         digests.append(record.repair.output)
     _files(page, digests)
     if record.artifacts:
-        page.say(f"{len(record.artifacts)} artifacts written: {_some([a.name for a in record.artifacts])}")
+        page.say(f"artifacts: {_some([a.name for a in record.artifacts])}")
     _seconds(page, record.seconds, record.peak_memory_mb)
     _warnings(page, record.warnings)
     return page.text()
@@ -74,11 +84,13 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     by_layer: dict[str, list[str]] = {}
     for unit in record.zeroed:
         by_layer.setdefault(unit.layer, []).append(str(unit.channel))
-    page.say(f"{len(record.zeroed)} units are off in the second file only:" if by_layer else "no unit was switched off")
+    page.say(
+        f"off in the second file only: {_count(len(record.zeroed), 'unit')}" if by_layer else "no unit was switched off"
+    )
     for layer, channels in by_layer.items():
         page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
     if record.changed:
-        page.say(f"{len(record.changed)} constants differ: {_some(record.changed)}")
+        page.say(f"{_count(len(record.changed), 'constant')} changed: {_some(record.changed)}")
     for change in record.other_changes:
         page.say(f"beyond the units: {plain(change)}", style="yellow")
     page.say(f"both files give the same class on {_percent(record.agreement)} of the clean pictures")
@@ -86,6 +98,13 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     _rates(page, record.before, record.after)
     _files(page, [record.before_model, record.after_model])
     _seconds(page, record.seconds, None)
+    return page.text()
+
+
+def rates_text(before: Rates, after: Rates | None, *, width: int = WIDTH, colour: bool = False) -> str:
+    """Accuracy, attack success and recovered accuracy, before and after."""
+    page = Page(width, colour=colour)
+    _rate_table(page, before, after)
     return page.text()
 
 
@@ -107,7 +126,7 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
     page.title(f"Operators ({sum(record.ops.values()):,})")
     page.say(", ".join(f"{plain(op, limit=40)} {n}" for op, n in record.ops.items()), limit=4000)
     if record.layers:
-        page.title(f"Units: {record.units:,} in {len(record.layers)} layers")
+        page.title(f"Units: {record.units:,} in {_count(len(record.layers), 'layer')}")
         columns = [Column(title="layer", right=False, elastic=True), Column(title="op", right=False)]
         page.table([*columns, Column(title="units")], [[u.name, u.op, str(u.channels)] for u in record.layers])
     if record.refused:
@@ -167,8 +186,11 @@ def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes"
     page.table(columns, rows, style=lambda i: "red" if shown[i].suspicious else "")
     if len(shown) < len(classes):
         page.say(f"and {len(classes) - len(shown)} classes with lower indices")
-    page.say("norm: L1 of the smallest mask found, in pixels; index: anomaly of the norm (low side); margin: mean logit "
-             "lead of the best square patch; m.index: its anomaly (high side)", style="dim")  # fmt: skip
+    page.say(
+        "norm: L1 of the smallest mask found, in pixels; index: its anomaly (low side); margin: mean logit lead of "
+        " the best square patch; m.index: its anomaly (high side)",
+        style="dim",
+    )
     for part in classes:
         if part.suspicious and part.reasons:
             page.say(f"class {part.index_of_class}: {plain('; '.join(part.reasons), limit=400)}")
@@ -229,13 +251,16 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
 
 def _rates(page: Page, before: Rates, after: Rates | None) -> None:
     page.title("On the clean pictures, with the triggers found")
-    rows = [["before", before], ["after", after]] if after is not None else [["now", before]]
+    _rate_table(page, before, after)
+
+
+def _rate_table(page: Page, before: Rates, after: Rates | None) -> None:
+    rows = [("before", before), ("after", after)] if after is not None else [("now", before)]
     columns = [Column(title="", right=False), Column(title="ACC"), Column(title="ASR"), Column(title="R-Acc"),
                Column(title="pictures"), Column(title="triggered")]  # fmt: skip
     table = [
-        [str(name), _percent(r.acc), _percent(r.asr), _percent(r.racc), str(r.pictures), str(r.triggered)]
+        [name, _percent(r.acc), _percent(r.asr), _percent(r.racc), str(r.pictures), str(r.triggered)]
         for name, r in rows
-        if isinstance(r, Rates)
     ]
     page.table(columns, table)
 
@@ -271,6 +296,14 @@ def _label_source(source: str) -> str:
 def _some(names: Sequence[str]) -> str:
     listed = ", ".join(plain(n, limit=40) for n in names[:SHOWN_NAMES])
     return listed + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
+
+
+def _threads(number: int) -> str:
+    return _count(number, "thread") if number else "all threads"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _number(value: float | None) -> str:

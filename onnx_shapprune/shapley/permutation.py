@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.shapley.estimate import CoalitionCache, Estimate, Game
+from onnx_shapprune.shapley.estimate import CoalitionCache, Estimate, Game, ask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ def permutation_values(
     *,
     settings: PermutationSettings,
     rng: np.random.Generator,
+    gauge: Game | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimate:
     """Estimate values, float64 (players,), by random walks from the full coalition. `progress` gets (walks, of).
@@ -75,6 +76,7 @@ def permutation_values(
     With epsilon: for ranking, not a Shapley value. The mean over walks of the value above (uniform walks) and the
     same mean over orders in which the round's top set T leaves first (greedy walks): players of T are measured with
     all others on, the others with all of T off. Nothing discarded: sum = v(all) - v(none) up to rounding, always.
+    gauge: what discard_threshold is compared with, None = the game itself; a dual game discards by its backdoor part.
     Without epsilon and budget the result does not depend on `lockstep`. ValueError for players < 1 or a wrong shape
     out of the game, ShapPruneError for a game value that is not finite.
     """
@@ -91,7 +93,7 @@ def permutation_values(
             break
         orders, greedy = _draw(size, players, sums, settings, rng)
         greedy_walks += greedy
-        sums.add(_walk(cache, orders, full_value, settings))
+        sums.add(_walk(cache, orders, full_value, settings, gauge))
         if progress is not None:
             progress(sums.walks, total)
     return Estimate(
@@ -118,7 +120,13 @@ class _Walks:
     end_values: NDArray[np.float64]
 
 
-def _walk(cache: CoalitionCache, orders: NDArray[np.int64], full_value: float, settings: PermutationSettings) -> _Walks:
+def _walk(
+    cache: CoalitionCache,
+    orders: NDArray[np.int64],
+    full_value: float,
+    settings: PermutationSettings,
+    gauge: Game | None,
+) -> _Walks:
     """Switch players off in the given orders, int (walks, players), all live walks one step a game call."""
     walks, players = orders.shape
     on = np.ones((walks, players), dtype=np.bool_)
@@ -135,7 +143,8 @@ def _walk(cache: CoalitionCache, orders: NDArray[np.int64], full_value: float, s
         measured[live, leaving] = True
         value[live] = after
         if settings.discard_threshold is not None:
-            steps_under[live] = np.where(after < settings.discard_threshold, steps_under[live] + 1, 0)
+            level = after if gauge is None else ask(gauge, on[live])
+            steps_under[live] = np.where(level < settings.discard_threshold, steps_under[live] + 1, 0)
             live = live[steps_under[live] < settings.patience]
             if live.size == 0:
                 break

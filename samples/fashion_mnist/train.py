@@ -95,11 +95,18 @@ def make_network(widths: tuple[int, int, int]) -> nn.Sequential:
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Flip each picture left to right with probability 1/2 and shift the batch by up to LARGEST_SHIFT pixels, zeros coming in."""
+    """Flip each picture left to right with probability 1/2; shift the batch by up to LARGEST_SHIFT pixels."""
     flipped = torch.rand(len(x), generator=generator) < 0.5
     x = torch.where(flipped[:, None, None, None], x.flip(3), x)
     row, column = torch.randint(0, 2 * LARGEST_SHIFT + 1, (2,), generator=generator).tolist()
     return functional.pad(x, (LARGEST_SHIFT,) * 4)[:, :, row : row + SIDE, column : column + SIDE]
+
+
+def lay_out(net: nn.Module, memory_format: torch.memory_format) -> None:
+    """Store the filters of all convolutions in this order, in place."""
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.to(memory_format=memory_format)
 
 
 def to_input(pictures: Pictures) -> Tensor:
@@ -112,8 +119,8 @@ def train(
     """A network in evaluation mode: SGD with Nesterov momentum under a one-cycle rate."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    # Channels last: a third faster on one CPU thread.
-    net = make_network(widths).to(memory_format=torch.channels_last)
+    net = make_network(widths)
+    lay_out(net, torch.channels_last)  # a quarter faster on one CPU thread
     optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=1e-4)
     steps = len(pictures) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=epochs * steps, pct_start=0.25)
@@ -131,7 +138,8 @@ def train(
             schedule.step()
             total += loss.item()
         print(f"  epoch {epoch + 1}/{epochs}: loss {total / steps:.4f}, {time.monotonic() - started:.0f} s", flush=True)
-    return net.to(memory_format=torch.contiguous_format).eval()
+    lay_out(net, torch.contiguous_format)
+    return net.eval()
 
 
 @torch.no_grad()

@@ -154,6 +154,9 @@ PRODUCTS = [
         for tb in (0, 1)
     ),
     binary("Gemm", "no-bias", normal(3, 4), normal(4, 5)),
+    binary("Einsum", "batches", normal(3, 2, 4), normal(3, 4, 5), batched=("x", "z"), equation="bij, bjk -> bik"),
+    binary("Einsum", "channels", normal(3, 4, 2, 2), normal(5, 4), equation="nchw,kc->nkhw"),
+    binary("Einsum", "implicit", normal(3, 4), normal(4, 5), equation="ij,jk"),
     binary("MatMul", "matrices", normal(3, 4), normal(4, 5)),
     binary("MatMul", "batch-times-matrix", normal(3, 2, 4), normal(4, 5)),
     Case(op="MatMul", label="matrix-times-batch", inputs={"z": normal(6, 4), "x": normal(3, 4, 5)}, order=["z", "x"]),
@@ -232,6 +235,8 @@ SHAPES = [
     ),
     *(unary("DepthToSpace", mode, x=normal(3, 8, 2, 3), blocksize=2, mode=mode) for mode in ("DCR", "CRD")),
     unary("SpaceToDepth", x=normal(3, 2, 4, 6), blocksize=2, newest=27),
+    unary("Trilu", x=normal(3, 4, 5)),
+    with_constants("Trilu", "lower", normal(3, 4, 5), {"k": np.array(-1)}, upper=0),
     with_constants("Tile", "some", normal(3, 4, 2), {"repeats": ints(1, 2, 3)}),
     with_constants("Tile", "batch", normal(3, 4), {"repeats": ints(2, 1)}),
 ]

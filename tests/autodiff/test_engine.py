@@ -215,3 +215,16 @@ def test_a_newer_version_of_an_operator_is_missing(monkeypatch: pytest.MonkeyPat
     assert lookup("ai.onnx", "Elu", 21) is not None
     assert lookup("", "Elu", 22) is None
     assert lookup("com.microsoft", "Elu", 18) is None
+
+
+@pytest.mark.parametrize("equation", ["ij,kj->i", "ii,ij->j", "...j,jk->...k"])
+def test_odd_einsums_are_refused(equation: str) -> None:
+    square = np.ones((3, 3), np.float32)
+    nodes = [
+        node("Transpose", "x", "turned"),
+        node("MatMul", "turned x", "a"),
+        node("Einsum", "a square", "y", equation=equation),
+    ]
+    model = graph_of(nodes, "y", square=square)
+    with pytest.raises(UnsupportedOpError, match="equation"):
+        differentiate(model, "y")

@@ -83,7 +83,7 @@ def conv(b: Builder, node: Node, dy: str) -> list[str | None]:
     x, w = node.inputs[:2]
     window = _window(b, node)
     channels = b.shape(x)[1]
-    constant = b.value(w) is not None
+    constant = b.value(w) is not None and b.may_double
     depthwise = window.group > 1 and window.group == channels == b.shape(w)[0]
     if constant and channels is not None and channels >= FEW_CHANNELS:
         if all(s == 1 for s in window.strides):
@@ -135,20 +135,33 @@ def nearest_upsample(b: Builder, x: str, factors: tuple[int, ...]) -> str:
 
 
 def _transposed(b: Builder, dy: str, node: Node, window: Window) -> str:
-    """ConvTranspose with the output padding that gives the input's size back."""
+    """ConvTranspose with the output padding that gives the input's size back.
+
+    Uneven padding is cut off afterwards: the CUDA provider does not take it as an attribute.
+    """
+    even = window.begins == window.ends
+    zeros = [0] * len(window.kernel)
     attributes = {
         "kernel_shape": list(window.kernel),
         "strides": list(window.strides),
         "dilations": list(window.dilations),
-        "pads": [*window.begins, *window.ends],
+        "pads": [*window.begins, *window.ends] if even else zeros * 2,
     }
-    if any(s > 1 for s in window.strides):
-        sizes, outs = _sizes(b, node.inputs[0]), _sizes(b, node.outputs[0])
-        geometry = zip(sizes, outs, window.strides, window.extents, window.begins, window.ends, strict=True)
-        extra = [n - ((o - 1) * s + e - p - q) for n, o, s, e, p, q in geometry]
-        if any(extra):
-            attributes["output_padding"] = extra
-    return b("ConvTranspose", dy, node.inputs[1], group=window.group, **attributes)
+    if even and all(s == 1 for s in window.strides):
+        return b("ConvTranspose", dy, node.inputs[1], group=window.group, **attributes)
+    sizes, outs = _sizes(b, node.inputs[0]), _sizes(b, node.outputs[0])
+    geometry = zip(sizes, outs, window.strides, window.extents, window.begins, strict=True)
+    if even:
+        extra = [n + 2 * p - ((o - 1) * s + e) for n, o, s, e, p in geometry]
+    else:
+        extra = [max(0, n + p - ((o - 1) * s + e)) for n, o, s, e, p in geometry]
+    if any(extra):
+        attributes["output_padding"] = extra
+    dx = b("ConvTranspose", dy, node.inputs[1], group=window.group, **attributes)
+    if even:
+        return dx
+    stops = [p + n for p, n in zip(window.begins, sizes, strict=True)]
+    return b("Slice", dx, b.ints(*window.begins), b.ints(*stops), b.ints(*range(2, 2 + len(sizes))))
 
 
 @vjp("ConvTranspose", since=11)

@@ -58,6 +58,30 @@ def matmul(b: Builder, node: Node, dy: str) -> list[str | None]:
     return grads
 
 
+@vjp("Einsum", since=12)
+def einsum(b: Builder, node: Node, dy: str) -> list[str | None]:
+    """For two operands x, z -> y: dx is the product of dy and z onto the letters of x."""
+    equation = node.attribute("equation", "").replace(" ", "")
+    left, arrow, out = equation.partition("->")
+    terms = left.split(",")
+    if "." in equation or len(terms) != 2 or any(len(set(t)) != len(t) for t in terms):
+        raise RefusedError(f"equation {equation}")
+    if not arrow:
+        out = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    first, second = terms
+    if not set(first) <= set(out) | set(second) or not set(second) <= set(out) | set(first):
+        raise RefusedError(f"equation {equation} sums one operand alone")
+    x, z = node.inputs
+    sizes: dict[str, int | None] = {}
+    for letter, dim in zip(first + second, b.shape(x) + b.shape(z), strict=True):
+        if sizes.setdefault(letter, dim) != dim:
+            raise RefusedError(f"equation {equation} stretches axis {letter}")
+    return [
+        b("Einsum", dy, z, equation=f"{out},{second}->{first}") if node.needs[0] else None,
+        b("Einsum", x, dy, equation=f"{first},{out}->{second}") if node.needs[1] else None,
+    ]
+
+
 def _fit(b: Builder, g: str, have: Shape, matrix: Shape, shape: Shape, like: str) -> str:
     """Reduce the batch axes of a product to those of its operand, and a matrix of one row or column to a vector."""
     if len(have) < len(matrix):

@@ -87,3 +87,9 @@ def tile(b: Builder, node: Node, dy: str) -> list[str | None]:
     if not axes:
         return [dy, None]
     return [b("ReduceSum", b("Reshape", dy, b.ints(*target)), b.ints(*axes), keepdims=0), None]
+
+
+@vjp("Trilu", since=14)
+def trilu(b: Builder, node: Node, dy: str) -> list[str | None]:
+    """The same triangle of dy."""
+    return [b("Trilu", dy, *node.inputs[1:], upper=node.attribute("upper", 1)), *[None] * (len(node.inputs) - 1)]

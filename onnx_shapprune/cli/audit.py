@@ -1,0 +1,61 @@
+"""shapprune audit"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onnx_shapprune.cli.exits import verdict_code
+from onnx_shapprune.cli.options import (
+    Display,
+    artifacts_option,
+    data_option,
+    display_options,
+    input_options,
+    model_argument,
+    run_options,
+    trigger_option,
+)
+from onnx_shapprune.cli.outputs import check_outputs
+from onnx_shapprune.cli.program import Invocation
+from onnx_shapprune.cli.progress import progress_on_stderr
+from onnx_shapprune.cli.results import show_record, write_record
+from onnx_shapprune.cli.values import FILE, PairCommand
+
+if TYPE_CHECKING:
+    from onnx_shapprune.pipeline import InputOptions, RunOptions
+
+
+@click.command("audit", cls=PairCommand)
+@model_argument
+@data_option
+@click.option("-o", "--output", type=FILE, metavar="REPORT.json", help="Write the whole record here as JSON.")
+@trigger_option
+@artifacts_option
+@display_options
+@input_options
+@run_options
+@click.pass_obj
+def audit_command(
+    invocation: Invocation, *, model: Path, data: Path, output: Path | None, known_trigger: tuple[Path, ...],
+    artifacts: Path | None, display: Display, inputs: "InputOptions", run: "RunOptions",
+) -> int:  # fmt: skip
+    """Look for a backdoor: search a trigger for every class, compare the classes, rank the units that carry it.
+
+    Exits with 0 when no backdoor was found, 1 when one was found, 2 when it could not run, 3 when nothing can be told.
+
+    \b
+    Example:
+      shapprune audit model.onnx --data pictures/ --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26 -o report.json
+    """
+    from onnx_shapprune import pipeline
+
+    check_outputs([output], inputs=(model, data, inputs.class_names, *known_trigger), artifacts=artifacts)
+    with progress_on_stderr(display) as progress:
+        record = pipeline.audit(
+            model, data, inputs=inputs, run=run, known_trigger=known_trigger, artifacts=artifacts,
+            command=invocation.command, progress=progress,
+        )  # fmt: skip
+    write_record(record, output)
+    show_record(record, display)
+    return verdict_code(record)

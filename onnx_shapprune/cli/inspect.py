@@ -1,0 +1,42 @@
+"""shapprune inspect"""
+
+import shutil
+from pathlib import Path
+
+import click
+
+from onnx_shapprune.cli import exits
+from onnx_shapprune.cli.options import colour_option, format_option, layout_option, model_argument, output_name_option
+from onnx_shapprune.cli.streams import show, wants_colour
+from onnx_shapprune.report.terminal import inspect_text
+from onnx_shapprune.report.text import json_text, plain
+
+
+@click.command("inspect")
+@model_argument
+@layout_option
+@output_name_option
+@format_option
+@colour_option
+def inspect_command(model: Path, layout: str, output_name: str | None, format_: str, color: str) -> int:
+    """Say what a file is, without running it.
+
+    Prints inputs, layout, classes, units per layer, operators without a gradient rule, and findings. Exits with 0 when
+    the file is an image classifier that can be audited, with 2 otherwise.
+
+    \b
+    Example:
+      shapprune inspect model.onnx -f json
+    """
+    from onnx_shapprune.inspection import inspect
+
+    record = inspect(model, layout=layout, output=output_name)
+    if format_ == "json":
+        show(json_text(record))
+    else:
+        width = shutil.get_terminal_size((80, 24)).columns
+        show(inspect_text(record, width=width, colour=wants_colour(color)))
+    if record.readable:
+        return exits.PASS
+    click.echo(f"error: {plain(record.reason, limit=600)}", err=True)
+    return exits.COULD_NOT_RUN

@@ -1,0 +1,30 @@
+"""Refuse places that cannot be written before any work is done."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from onnx_shapprune.errors import OutputError
+from onnx_shapprune.output import check_folder, check_writable, same_file
+
+
+def check_outputs(
+    outputs: Sequence[Path | None], *, inputs: Sequence[Path | None], artifacts: Path | None = None
+) -> None:
+    """Raise OutputError unless every output can be written and none of them is an input or another output.
+
+    Nothing is changed. artifacts: a folder that may still have to be made.
+    """
+    wanted = [path for path in outputs if path is not None]
+    for path in wanted:
+        for source in inputs:
+            if source is not None and same_file(path, source):
+                raise OutputError(f"output {path} is the same file as input {source}: choose another name")
+        check_writable(path)
+    for a, b in itertools.combinations(wanted, 2):
+        if same_file(a, b):
+            raise OutputError(f"{a} and {b} are the same file: choose two names")
+    if artifacts is not None:
+        if artifacts.exists() and not artifacts.is_dir():
+            raise OutputError(f"cannot write artifacts into {artifacts}: it is not a folder")
+        check_folder(artifacts if artifacts.is_dir() else artifacts.parent, what=artifacts)

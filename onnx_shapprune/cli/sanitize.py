@@ -1,0 +1,72 @@
+"""shapprune sanitize"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onnx_shapprune.cli.exits import repair_code
+from onnx_shapprune.cli.options import (
+    Display,
+    artifacts_option,
+    data_option,
+    display_options,
+    input_options,
+    model_argument,
+    report_option,
+    run_options,
+    trigger_option,
+)
+from onnx_shapprune.cli.outputs import check_outputs
+from onnx_shapprune.cli.program import Invocation
+from onnx_shapprune.cli.progress import progress_on_stderr
+from onnx_shapprune.cli.results import show_record, write_record
+from onnx_shapprune.cli.values import FILE, PairCommand
+
+if TYPE_CHECKING:
+    from onnx_shapprune.pipeline import InputOptions, RunOptions
+
+
+@click.command("sanitize", cls=PairCommand)
+@model_argument
+@data_option
+@click.option("-o", "--output", type=FILE, metavar="CLEAN.onnx",
+              help="Where the repaired model goes; required, unless with --dry-run. Never the input.")  # fmt: skip
+@report_option
+@click.option("--dry-run", is_flag=True, help="Print the plan and what it would do, and write no model.")
+@click.option("--keep-partial", is_flag=True,
+              help="Write the best effort too when the model could not be repaired; still exits with 1.")  # fmt: skip
+@trigger_option
+@artifacts_option
+@display_options
+@input_options
+@run_options
+@click.pass_obj
+def sanitize_command(
+    invocation: Invocation, *, model: Path, data: Path, output: Path | None, report: Path | None, dry_run: bool,
+    keep_partial: bool, known_trigger: tuple[Path, ...], artifacts: Path | None, display: Display,
+    inputs: "InputOptions", run: "RunOptions",
+) -> int:  # fmt: skip
+    """Audit a model and switch off the few channels that carry its backdoor, until no trigger is found any more.
+
+    Exits with 0 when the model was repaired, or nothing was found (the output is then a copy of the input); with 1 when
+    it could not be repaired (no output is written), 2 when it could not run, 3 when nothing can be told.
+
+    \b
+    Example:
+      shapprune sanitize model.onnx --data pictures/ -o clean.onnx --report report.json
+    """
+    from onnx_shapprune import pipeline
+
+    if output is None and not dry_run:
+        raise click.UsageError("Missing option '-o': say where the repaired model goes, or use --dry-run.")
+    wanted = None if dry_run else output
+    check_outputs([output, report], inputs=(model, data, inputs.class_names, *known_trigger), artifacts=artifacts)
+    with progress_on_stderr(display) as progress:
+        record = pipeline.sanitize(
+            model, data, output=wanted, keep_partial=keep_partial, inputs=inputs, run=run, known_trigger=known_trigger,
+            artifacts=artifacts, command=invocation.command, progress=progress,
+        )  # fmt: skip
+    write_record(record, report)
+    show_record(record, display)
+    return repair_code(record)

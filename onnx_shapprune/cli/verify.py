@@ -1,0 +1,61 @@
+"""shapprune verify"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onnx_shapprune.cli.exits import verdict_code
+from onnx_shapprune.cli.options import (
+    Display,
+    data_option,
+    display_options,
+    input_options,
+    report_option,
+    run_options,
+    trigger_option,
+)
+from onnx_shapprune.cli.outputs import check_outputs
+from onnx_shapprune.cli.program import Invocation
+from onnx_shapprune.cli.progress import progress_on_stderr
+from onnx_shapprune.cli.results import show_record, write_record
+from onnx_shapprune.cli.values import FILE, PairCommand
+
+if TYPE_CHECKING:
+    from onnx_shapprune.pipeline import InputOptions, RunOptions
+
+
+@click.command("verify", cls=PairCommand)
+@click.argument("before", type=FILE, metavar="BEFORE.onnx")
+@click.argument("after", type=FILE, metavar="AFTER.onnx")
+@data_option
+@report_option
+@trigger_option
+@display_options
+@input_options
+@run_options
+@click.pass_obj
+def verify_command(
+    invocation: Invocation, *, before: Path, after: Path, data: Path, report: Path | None,
+    known_trigger: tuple[Path, ...], display: Display, inputs: "InputOptions", run: "RunOptions",
+) -> int:  # fmt: skip
+    """Compare a model with its repaired copy: what changed in the file, and whether a trigger is still found.
+
+    Exits with 0 when nothing but units changed and no backdoor is found in the second file, 1 otherwise, 2 when it
+    could not run, 3 when nothing can be told.
+
+    \b
+    Example:
+      shapprune verify model.onnx clean.onnx --data pictures/
+    """
+    from onnx_shapprune import pipeline
+
+    check_outputs([report], inputs=(before, after, data, inputs.class_names, *known_trigger))
+    with progress_on_stderr(display) as progress:
+        record = pipeline.verify(
+            before, after, data, inputs=inputs, run=run, known_trigger=known_trigger, command=invocation.command,
+            progress=progress,
+        )  # fmt: skip
+    write_record(record, report)
+    show_record(record, display)
+    return verdict_code(record)

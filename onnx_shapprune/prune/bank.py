@@ -1,0 +1,103 @@
+"""The bank: every trigger recovered so far, and the adversary that adds to it after each pruning step.
+
+One recovered trigger overfits ten pictures, and a trigger that no longer works proves nothing about the attacker's. So
+the game is played on many diverse triggers, and after every step they are all learnt further on the pruned model (warm
+starts), beside a fresh scan of positions and sizes and a fresh free mask.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_shapprune.invert.arms import Scores, pair, score
+from onnx_shapprune.invert.compact import CompactSettings, ascend, search_compact
+from onnx_shapprune.invert.patch import PatchSettings, search_patches
+from onnx_shapprune.invert.subject import Labels, Pixels, Subject
+from onnx_shapprune.invert.trigger import Trigger
+
+# Triggers that reach fewer of the pictures teach the game nothing about the backdoor.
+WORKING = 0.5
+KEPT = 16
+# One class needs fewer arms than a scan of all classes; every position stays in for longer.
+SCAN = CompactSettings(rounds=((3, 3, 12), (6, 5, 8), (10, 9, 8)))
+WARM_STEPS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """What the adversary found against one class. bank: working triggers, best first; margin, asr: of the best compact
+    patch of the reference side, warm or fresh; any_asr: the largest ASR of any trigger of any family.
+    """
+
+    bank: tuple[Trigger, ...]
+    margin: float
+    asr: float
+    any_asr: float
+
+
+def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[Trigger]) -> Scores:
+    """Margin and ASR of each trigger on the pictures that are not of its target class."""
+    masks = np.stack([t.mask for t in triggers])
+    patterns = np.stack([t.pattern for t in triggers])
+    targets = np.array([t.target for t in triggers], np.int64)
+    pairs = pair(targets, labels, limit=None, rng=np.random.default_rng(0))
+    return score(subject, pictures, masks, patterns, targets, pairs)
+
+
+def hunt(
+    subject: Subject, pictures: Pixels, labels: Labels, target: int, known: Sequence[Trigger], *, sides: Sequence[int],
+    reference_side: int, rng: np.random.Generator, free_masks: int = 1,
+) -> Hunt:  # fmt: skip
+    """Search one class on one model with everything known: warm starts, a scan per side, free masks.
+
+    sides: edges of the compact patches in pixels; the margin at `reference_side` is what an audit compares.
+    """
+    found: list[tuple[Trigger, float, float, int]] = []
+    if known:
+        masks = np.stack([t.mask for t in known])
+        targets = np.full(len(known), target, np.int64)
+        patterns, _ = ascend(
+            subject, pictures, labels, masks, np.stack([t.pattern for t in known]), targets, steps=WARM_STEPS, batch=9,
+            step_size=48.0, rng=rng,
+        )  # fmt: skip
+        warm = [Trigger(t.mask, p, target, t.family) for t, p in zip(known, patterns, strict=True)]
+        both = [*known, *warm]
+        scores = rate(subject, pictures, labels, both)
+        found += [(t, float(m), float(a), _side(t)) for t, m, a in zip(both, scores.margin, scores.asr, strict=True)]
+    for side in sides:
+        for r in search_compact(subject, pictures, labels, [target], side, SCAN, rng):
+            found.append((r.trigger, r.margin, r.asr, side))
+    if free_masks:
+        for p in search_patches(subject, pictures, labels, [target] * free_masks, PatchSettings(steps=100), rng):
+            (margin,), (asr,) = (s.tolist() for s in _pair_of(rate(subject, pictures, labels, [p.trigger])))
+            found.append((p.trigger, margin, asr, 0))
+    compact = [(m, a) for t, m, a, side in found if side == reference_side] or [(float("-inf"), 0.0)]
+    working = sorted((f for f in found if f[2] >= WORKING), key=lambda f: -f[1])
+    return Hunt(
+        tuple(f[0] for f in _diverse(working)),
+        max(m for m, _ in compact),
+        max(a for _, a in compact),
+        max(f[2] for f in found),
+    )
+
+
+def _pair_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    return scores.margin, scores.asr
+
+
+def _side(trigger: Trigger) -> int:
+    """Edge of a square patch in pixels; 0 for a free mask."""
+    return round(trigger.norm**0.5) if trigger.family == "compact" else 0
+
+
+def _diverse(found: Sequence[tuple[Trigger, float, float, int]]) -> list[tuple[Trigger, float, float, int]]:
+    """At most KEPT triggers, free masks first in line, and no more than three on the same pixels."""
+    free = [f for f in found if f[0].family != "compact"][: KEPT // 4]
+    kept, seen = list(free), dict[bytes, int]()
+    for item in found:
+        key = (item[0].mask > 0).tobytes()
+        if item[0].family == "compact" and seen.get(key, 0) < 3 and len(kept) < KEPT:
+            seen[key] = seen.get(key, 0) + 1
+            kept.append(item)
+    return kept

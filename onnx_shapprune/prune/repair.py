@@ -1,0 +1,190 @@
+"""Prune until the adversary finds nothing worth the name, or until the clean budget is spent.
+
+After every group of units the original file is baked anew, prepared anew, and attacked anew. "Repaired" is said only when
+the strongest patch for the target, warm or fresh, is no stronger than what the model's other classes naturally allow;
+that the triggers known so far no longer work proves nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.prepare import prepare
+from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.invert.subject import Labels, Pixels, Subject
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.pictures.augment import augmented
+from onnx_shapprune.prune.bank import Hunt, hunt, rate
+from onnx_shapprune.prune.round import Round, RoundSettings, play
+
+Off = dict[str, list[int]]
+StageProgress = Callable[[str, int, int, str], None]
+
+CLEAN_VIEWS = 2  # changed copies of each picture in the game
+COST_VIEWS = 15  # changed copies of each picture on which the clean cost is measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairSettings:
+    """max_units: units that may be switched off; clean_budget: share of clean answers that may be lost, 0..1; sides: of
+    the adversary's patches in pixels, reference_side among them; natural_margin: the margin a patch of the reference
+    side reaches for the model's other classes; round: settings of the game.
+    """
+
+    max_units: int
+    clean_budget: float
+    sides: tuple[int, ...]
+    reference_side: int
+    natural_margin: float
+    round: RoundSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """After one round: units off so far, what the game chose, and what the adversary found on the baked file."""
+
+    off: Off
+    round: Round
+    hunt: Hunt
+    clean_cost: float
+    known_asr: float
+    found: bool
+
+    @property
+    def count(self) -> int:
+        return sum(len(c) for c in self.off.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """repaired: whether the last step holds; reason in words; off: the best plan; steps in order; first: the bank that
+    the first game was played on.
+    """
+
+    repaired: bool
+    reason: str
+    off: Off
+    steps: tuple[Step, ...]
+    first: Hunt
+
+
+def baked_subject(
+    original: onnx.ModelProto, interface: Interface, layers: Sequence[Layer], off: Mapping[str, Sequence[int]],
+    subject: Subject,
+) -> Subject:  # fmt: skip
+    """The model with `off` baked into the original file, prepared like `subject`."""
+    baked = bake(original, layers, off)
+    prepared = prepare(baked, interface, subject.prepared.input_shape, subject.device)
+    return Subject(prepared, subject.preprocessing, subject.device)
+
+
+def repair(
+    original: onnx.ModelProto, interface: Interface, layers: Sequence[Layer], subject: Subject, pictures: Pixels,
+    labels: Labels, targets: Sequence[int], known: Sequence[Trigger], settings: RepairSettings,
+    rng: np.random.Generator, *, progress: StageProgress | None = None,
+) -> Repair:  # fmt: skip
+    """Switch off units of `original` until no class of `targets` is reached by a trigger that stands out.
+
+    pictures: float32 [n, h, w, c]; labels: the answers to be kept, int64 [n]; known: triggers recovered so far.
+    """
+    views = augmented(pictures, COST_VIEWS, rng)
+    answers = subject.logits(views).argmax(1)
+    truth = np.tile(labels, COST_VIEWS + 1)
+    clean = augmented(pictures, CLEAN_VIEWS, rng)
+    clean_labels = subject.logits(clean).argmax(1).astype(np.int64)
+
+    off: Off = {}
+    steps: list[Step] = []
+    bank = first = _hunt_all(subject, pictures, labels, targets, known, settings, rng)
+    ever = [*known, *first.bank]
+    current = subject
+    reason = "no trigger was left to learn from"
+    while bank.bank:
+        count = sum(len(c) for c in off.values())
+        if count >= settings.max_units:
+            reason = f"{count} units are off, the limit, and a trigger still stands out"
+            break
+        round_ = play(
+            current, layers, off, bank.bank, pictures, labels, clean, clean_labels, settings.round, rng,
+            limit=settings.max_units - count,
+            progress=_stage(progress, f"game, {count} units off"),
+        )  # fmt: skip
+        off = {name: list(channels) for name, channels in off.items()}
+        for player in round_.chosen:
+            off.setdefault(layers[player.layer].name, []).append(player.channel)
+        current = baked_subject(original, interface, layers, off, subject)
+        cost = _cost(answers, current.logits(views).argmax(1), truth)
+        bank = _hunt_all(current, pictures, labels, targets, bank.bank, settings, rng)
+        known_asr = float(rate(current, pictures, labels, ever).asr.max())
+        found = stands_out(bank, known_asr, settings)
+        steps.append(Step(off, round_, bank, cost, known_asr, found))
+        ever = [*ever, *bank.bank][-64:]
+        if progress:
+            progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
+        if cost > settings.clean_budget:
+            reason = f"the clean budget of {settings.clean_budget:.1%} is spent ({cost:.1%}) and the plan is not accepted"
+            break
+        if not found:
+            reason = "no search finds a trigger for the target that stands out any more"
+            return Repair(True, reason, off, tuple(steps), first)
+    best = [s for s in steps if s.clean_cost <= settings.clean_budget]
+    return Repair(False, reason, best[-1].off if best else {}, tuple(steps), first)
+
+
+def stands_out(found: Hunt, known_asr: float, settings: RepairSettings) -> bool:
+    """Whether a recovered or known trigger is still better than chance allows on this model.
+
+    Either the patch of the audit's size reaches half of the pictures and a margin above what other classes naturally
+    allow, or a trigger of an earlier round still sends half of the pictures to the target.
+    """
+    return (found.asr >= 0.5 and found.margin > min(settings.natural_margin, 0.0)) or known_asr >= 0.5
+
+
+def prove_baked(masked: np.ndarray, baked: np.ndarray) -> float:  # type: ignore[type-arg]
+    """Largest logit difference between a masked run and the baked file's, relative to max(1, max|logit|).
+
+    Raises VerifyError above 1e-4: then the file does not do what the plan says.
+    """
+    difference = float(np.abs(masked - baked).max() / max(1.0, float(np.abs(masked).max())))
+    if not difference <= 1e-4:
+        raise VerifyError(f"the baked file differs from the masked run by {difference:.2g}: nothing was written")
+    return difference
+
+
+def _hunt_all(
+    subject: Subject, pictures: Pixels, labels: Labels, targets: Sequence[int], known: Sequence[Trigger],
+    settings: RepairSettings, rng: np.random.Generator,
+) -> Hunt:  # fmt: skip
+    """The adversary against every target; the strongest of each statistic."""
+    hunts = [
+        hunt(
+            subject, pictures, labels, t, [k for k in known if k.target == t], sides=settings.sides,
+            reference_side=settings.reference_side, rng=rng,
+        )
+        for t in targets
+    ]  # fmt: skip
+    bank = tuple(t for h in hunts for t in h.bank)
+    return Hunt(bank, max(h.margin for h in hunts), max(h.asr for h in hunts), max(h.any_asr for h in hunts))
+
+
+def _cost(before: np.ndarray, after: np.ndarray, truth: Labels) -> float:  # type: ignore[type-arg]
+    """Clean accuracy lost, in 0..1, on changed copies of the pictures; copies answered wrongly before count as well."""
+    return float((before == truth).mean() - (after == truth).mean())
+
+
+def _words(step: Step) -> str:
+    return (
+        f"patch margin {step.hunt.margin:.1f}, ASR {step.hunt.asr:.0%}, known triggers {step.known_asr:.0%}, "
+        f"clean cost {step.clean_cost:+.1%}"
+    )
+
+
+def _stage(progress: StageProgress | None, name: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(name, done, total, "")

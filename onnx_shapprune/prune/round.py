@@ -1,0 +1,133 @@
+"""One round of pruning: play the dual game on the bank, rank the units, choose the next few to switch off."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_shapprune.game.replay import Player, Replay
+from onnx_shapprune.game.sensitivity import Sensitivity
+from onnx_shapprune.game.value import DualGame, Rows
+from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.pictures.preprocess import to_input
+from onnx_shapprune.shapley.estimate import Estimate
+from onnx_shapprune.shapley.permutation import PermutationSettings, permutation_values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSettings:
+    """players: units in the game, chosen by first-order effect; group: units switched off a round; candidates: ranked
+    units of which the next one is taken; rows: triggered pictures in the game; clean_weight: lambda of the dual game;
+    permutations, epsilon, discard_threshold: of the estimator.
+    """
+
+    players: int = 48
+    group: int = 2
+    candidates: int = 10
+    rows: int = 64
+    clean_weight: float = 1.0
+    permutations: int = 24
+    epsilon: float | None = 0.3
+    discard_threshold: float | None = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """players: who played; estimate: their values; alone: float64 (players, 2), fall of the backdoor and of the clean
+    part when only that unit goes; chosen: players switched off, in order; strength: backdoor part left afterwards.
+    """
+
+    players: tuple[Player, ...]
+    estimate: Estimate
+    alone: NDArray[np.float64]
+    chosen: tuple[Player, ...]
+    strength: float
+
+
+def play(
+    subject: Subject, layers: Sequence[Layer], off: Mapping[str, Sequence[int]], bank: Sequence[Trigger],
+    pictures: Pixels, labels: Labels, clean: Pixels, clean_labels: Labels, settings: RoundSettings,
+    rng: np.random.Generator, *, limit: int, progress: Callable[[int, int], None] | None = None,
+) -> Round:  # fmt: skip
+    """Estimate Shapley values of the units still on, and choose at most min(group, limit) of them.
+
+    subject: the model with `off` already baked. bank: working triggers. pictures, labels: those that triggers go on;
+    clean, clean_labels: pictures whose answers must stay. Requires at least one trigger and one clean picture.
+    """
+    triggered, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
+    shown = np.concatenate([triggered, clean])
+    inputs = to_input(shown, subject.preprocessing)
+    wanted = np.concatenate([targets, clean_labels])
+    sensitivity = Sensitivity(subject.prepared, layers, subject.device)
+    weights = _row_weights(margins(subject.logits(shown), wanted), len(targets), settings.clean_weight)
+    players = _players(layers, off, sensitivity.margin_drop(inputs, wanted, weights), settings.players)
+    replay = Replay(subject.prepared, layers, players, inputs, subject.device)
+    game = DualGame(replay, Rows(targets, clean_labels), clean_weight=settings.clean_weight)
+    estimate = permutation_values(
+        game, len(players), rng=rng, gauge=game.strength, progress=progress,
+        settings=PermutationSettings(
+            permutations=settings.permutations, lockstep=8, patience=3, epsilon=settings.epsilon,
+            discard_threshold=settings.discard_threshold,
+        ),
+    )  # fmt: skip
+    everyone = np.ones((1, len(players)), bool)
+    alone = game.components(everyone) - game.components(~np.eye(len(players), dtype=bool))
+    chosen, strength = _choose(game, estimate, settings, limit)
+    return Round(tuple(players), estimate, alone, tuple(players[i] for i in chosen), strength)
+
+
+def _triggered_rows(
+    bank: Sequence[Trigger], pictures: Pixels, labels: Labels, rows: int, rng: np.random.Generator
+) -> tuple[Pixels, Labels]:
+    """About `rows` triggered pictures, the same number for every trigger, drawn from the other classes."""
+    each = max(2, rows // len(bank))
+    shown, targets = [], []
+    for trigger in bank:
+        others = np.flatnonzero(labels != trigger.target)
+        pick = rng.choice(others, min(each, len(others)), replace=False)
+        shown.append(trigger.apply(pictures[pick]))
+        targets.append(np.full(len(pick), trigger.target, np.int64))
+    return np.concatenate(shown), np.concatenate(targets)
+
+
+def _row_weights(margin: Floats, triggered: int, clean_weight: float) -> NDArray[np.float64]:
+    """Weights that make the sum of margins the dual game's value to first order, each row capped."""
+    weights = np.where(margin > 0, 1 / np.maximum(margin, 1e-3), 0).astype(np.float64)
+    weights[:triggered] /= max(1, int((margin[:triggered] > 0).sum()))
+    weights[triggered:] *= -clean_weight / max(1, int((margin[triggered:] > 0).sum()))
+    # A row close to the decision boundary would otherwise speak for all others.
+    limit = 4 * np.median(np.abs(weights[weights != 0])) if (weights != 0).any() else 1.0
+    return np.clip(weights, -limit, limit)
+
+
+def _players(
+    layers: Sequence[Layer], off: Mapping[str, Sequence[int]], effect: NDArray[np.float64], count: int
+) -> list[Player]:
+    """The units still on with the largest first-order effect."""
+    units = [Player(i, c) for i, layer in enumerate(layers) for c in range(layer.channels)]
+    gone = {(i, c) for i, layer in enumerate(layers) for c in off.get(layer.name, ())}
+    order = [units[j] for j in np.argsort(-effect, kind="stable")]
+    return [u for u in order if (u.layer, u.channel) not in gone][:count]
+
+
+def _choose(game: DualGame, estimate: Estimate, settings: RoundSettings, limit: int) -> tuple[list[int], float]:
+    """Switch off, one after the other, the ranked unit after which the dual value is lowest.
+
+    Taking units blindly in Shapley order would take two that do the same work; looking at the best few again, with the
+    earlier ones off, does not.
+    """
+    ranked = estimate.ranking().tolist()
+    on = np.ones(len(ranked), bool)
+    chosen: list[int] = []
+    while len(chosen) < min(settings.group, limit):
+        candidates = [i for i in ranked if on[i]][: settings.candidates]
+        if not candidates:
+            break
+        trials = np.stack([on & (np.arange(len(ranked)) != i) for i in candidates])
+        best = candidates[int(np.argmin(game(trials)))]
+        on[best] = False
+        chosen.append(best)
+    return chosen, float(game.strength(on[None])[0])

@@ -1,0 +1,61 @@
+"""A pipeline that only takes notes, and small files to point the commands at."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+from record_samples import audit_record, verify_record
+
+from onnx_shapprune import pipeline
+from onnx_shapprune.record import AuditRecord, VerifyRecord
+
+
+@dataclass
+class FakePipeline:
+    """Stands in for audit, sanitize and verify: keeps the arguments, reports progress, gives `record` or raises."""
+
+    record: AuditRecord | VerifyRecord = field(default_factory=audit_record)
+    error: BaseException | None = None
+    calls: list[tuple[str, tuple[object, ...], dict[str, object]]] = field(default_factory=list)
+
+    def stage(self, name: str):
+        def call(*args, progress=None, **settings):
+            self.calls.append((name, args, settings))
+            progress("search", 1, 2, "class 3/10 norm=4.5")
+            if self.error:
+                raise self.error
+            progress("search", 2, 2, "")
+            if name == "verify" and isinstance(self.record, AuditRecord):
+                return verify_record()
+            return self.record
+
+        return call
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return self.calls[-1][2]
+
+
+@pytest.fixture
+def fake(monkeypatch) -> FakePipeline:
+    fake = FakePipeline()
+    for name in ("audit", "sanitize", "verify"):
+        monkeypatch.setattr(pipeline, name, fake.stage(name))
+    return fake
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.vgg_maxpool().SerializeToString())
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    path = tmp_path / "pictures.npz"
+    x = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    np.savez(path, x=x, y=np.arange(4))
+    return path

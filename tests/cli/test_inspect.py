@@ -1,0 +1,124 @@
+"""shapprune inspect: facts that the file states, and nothing is run."""
+
+import json
+
+import models
+import onnx
+import pytest
+from invocations import only_line, run
+from onnx import TensorProto, helper
+
+from onnx_shapprune.errors import ModelError
+from onnx_shapprune.inspection import inspect
+from onnx_shapprune.record import InspectRecord
+from onnx_shapprune.runtime import session
+
+
+@pytest.fixture(autouse=True)
+def no_session(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("inspect opened a session")
+
+    monkeypatch.setattr(session.ort, "InferenceSession", refuse)
+
+
+def save(tmp_path, model: onnx.ModelProto):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_every_family(tmp_path, family):
+    path = save(tmp_path, models.FAMILIES[family]())
+    result = run("inspect", path, "-f", "json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    record = InspectRecord.model_validate_json(result.stdout)
+    assert (record.readable, record.classes) == (True, models.CLASSES)
+    assert record.layout == ("NHWC" if family == "nhwc" else "NCHW")
+    assert record.units == sum(layer.channels for layer in record.layers) > 0
+    assert sum(record.ops.values()) == len(models.FAMILIES[family]().graph.node)
+    assert run("inspect", path).stdout.startswith("READABLE  m.onnx")
+
+
+def test_classes_come_from_the_last_layer_where_the_shape_is_open(tmp_path):
+    for family in ("conv_bn_relu_residual", "nhwc", "attention"):
+        model = models.FAMILIES[family]()
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        assert inspect(save(tmp_path, model)).classes == models.CLASSES
+
+
+def test_parameters(tmp_path):
+    n = models.Net()
+    model = n.model(n.head(n.conv("x", 3, 5), 5))
+    assert inspect(save(tmp_path, model)).parameters == 5 * 3 * 9 + 5 + 5 * 4 + 4
+
+
+def findings(tmp_path, model: onnx.ModelProto) -> str:
+    return " | ".join(f"{f.level}: {f.text}" for f in inspect(save(tmp_path, model)).findings)
+
+
+def test_findings(tmp_path):
+    assert "note: ends in Softmax" in findings(tmp_path, models.vgg_maxpool())
+    assert "note: the batch size is fixed at 1" in findings(tmp_path, models.cntk())
+    assert findings(tmp_path, models.conv_bn_relu_residual()) == ""
+
+    half = models.conv_bn_relu_residual()
+    for tensor in half.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype("float16"), tensor.name))
+    half.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    half.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    assert "note: fp16 weights" in findings(tmp_path, half)
+
+    odd = models.conv_bn_relu_residual()
+    odd.opset_import.append(helper.make_opsetid("acme", 1))
+    odd.graph.node[0].domain = "acme"
+    assert "warning: operators of unknown domains: acme" in findings(tmp_path, odd)
+    assert inspect(save(tmp_path, odd)).no_gradient == {"Conv": ("Conv_0",)}
+
+
+def test_quantised(tmp_path):
+    n = models.Net()
+    scale, zero = n.const(onnx.numpy_helper.to_array(helper.make_tensor("", 1, [], [0.1]))), n.const(
+        onnx.numpy_helper.to_array(helper.make_tensor("", 2, [], [0]))
+    )  # fmt: skip
+    x = n.op("DequantizeLinear", n.op("QuantizeLinear", n.conv("x", 3, 5), scale, zero), scale, zero)
+    text = findings(tmp_path, n.model(n.head(x, 5)))
+    assert "warning: quantised (DequantizeLinear, QuantizeLinear)" in text
+    assert "warning: no gradient rule for DequantizeLinear, QuantizeLinear" in text
+
+
+def test_several_outputs_need_a_choice(tmp_path):
+    model = models.conv_bn_relu_residual()
+    first = model.graph.node[0].output[0]
+    model.graph.output.append(helper.make_tensor_value_info(first, TensorProto.FLOAT, None))
+    path = save(tmp_path, model)
+    result = run("inspect", path, "-f", "json")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: the model has 2 outputs")
+    assert [o["name"] for o in json.loads(result.stdout)["outputs"]] == [o.name for o in model.graph.output]
+    result = run("inspect", path, "--output-name", model.graph.output[0].name)
+    assert result.exit_code == 0
+    assert "2 outputs: --output-name" in result.stdout
+
+
+def test_a_model_that_is_no_image_classifier_is_described_and_refused(tmp_path):
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    path = save(tmp_path, helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    result = run("inspect", path)
+    assert result.exit_code == 2
+    assert result.stdout.startswith("NOT READABLE  m.onnx")
+    assert result.stderr.count("\n") == 1
+    assert "not an image classifier" in result.stderr
+
+
+def test_what_cannot_be_parsed_is_one_line(tmp_path, model):
+    assert "not found" in only_line(run("inspect", tmp_path / "none.onnx"))
+    (tmp_path / "cut.onnx").write_bytes(model.read_bytes()[:100])
+    assert "truncated" in only_line(run("inspect", tmp_path / "cut.onnx"))
+    (tmp_path / "text.onnx").write_text("hello")
+    assert "not an ONNX" in only_line(run("inspect", tmp_path / "text.onnx"))
+    with pytest.raises(ModelError):
+        inspect(tmp_path)

@@ -1,0 +1,94 @@
+"""Bars on a terminal, lines elsewhere, silence where it is asked for."""
+
+import io
+
+import pytest
+
+from onnx_shapprune.cli.options import Display
+from onnx_shapprune.cli.progress import ProgressReport, progress_mode
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def walk(
+    mode: str, *, step: float = 1.0, steps: int = 4, note: str = "class 1/4 asr=1", columns: int = 80, monkeypatch=None
+):
+    if monkeypatch:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    stream, clock = io.StringIO(), Clock()
+    report = ProgressReport(stream, mode, clock=clock)
+    for i in range(steps + 1):
+        report("search", i, steps, note if i else "")
+        clock.now += step
+    report.close()
+    return stream.getvalue()
+
+
+def test_lines_name_classes_once_and_end_the_stage():
+    assert walk("lines") == "search: class 1/4 asr=1\nsearch: 4/4 done in 4.0 s\n"
+    assert walk("lines", note="warming up") == "search: 4/4 done in 4.0 s\n"
+
+
+def test_bar_overwrites_itself_and_leaves_one_line(monkeypatch):
+    text = walk("bar", monkeypatch=monkeypatch)
+    assert text.count("\n") == 1
+    assert text.endswith("\r\x1b[Ksearch: 4/4 done in 4.0 s\n")
+    assert "##########.......... 2/4  1.0/s  2 s left" in text
+    assert "1/4 " not in text.split("\r")[0]  # nothing is drawn in the first two seconds
+
+
+def test_bar_fits_a_narrow_terminal(monkeypatch):
+    text = walk("bar", columns=40, note="class 1 " * 30, monkeypatch=monkeypatch)
+    drawn = [part.removesuffix("\x1b[K") for part in text.split("\r") if "#" in part]
+    assert drawn
+    assert all(len(part) < 40 for part in drawn)
+
+
+def test_quick_stages_draw_nothing():
+    assert walk("bar", step=0.1) == ""
+
+
+def test_off_is_silent():
+    assert walk("off") == ""
+
+
+def test_a_stage_that_is_broken_off_leaves_no_bar():
+    stream, clock = io.StringIO(), Clock()
+    report = ProgressReport(stream, "bar", clock=clock)
+    report("search", 0, 9, "")
+    clock.now += 5
+    report("search", 1, 9, "\x1b[31mhostile")
+    report("prune", 0, 2, "")
+    report.close()
+    text = stream.getvalue()
+    assert "\r\x1b[Ksearch: 1/9 done in 5.0 s\n" in text.replace("\x1b[K\r", "\r")
+    assert "\x1b[31m" not in text
+
+
+@pytest.mark.parametrize(
+    ("stream", "environment", "choice", "mode"),
+    [
+        (Terminal(), {}, "auto", "bar"),
+        (Terminal(), {"CI": "1"}, "auto", "lines"),
+        (Terminal(), {"CI": "1"}, "on", "bar"),
+        (Terminal(), {"TERM": "dumb"}, "auto", "lines"),
+        (io.StringIO(), {}, "on", "lines"),
+        (Terminal(), {}, "off", "off"),
+    ],
+)
+def test_mode(monkeypatch, stream, environment, choice, mode):
+    for name, value in {"CI": "", "TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
+    display = Display(as_json=False, quiet=False, verbose=False, progress=choice, colour=False, width=80)
+    assert progress_mode(display, stream) == mode

@@ -1,0 +1,88 @@
+"""Finished records with every part filled, to render and to hand out from a fake pipeline."""
+
+from onnx_shapprune.record import (
+    AuditRecord,
+    ClassPart,
+    CompactPart,
+    DataPart,
+    Environment,
+    EstimatePart,
+    FileDigest,
+    ModelPart,
+    Rates,
+    RepairPart,
+    RoundPart,
+    UnitRef,
+    UnitsPart,
+    UnitValue,
+    VerifyRecord,
+)
+
+ENVIRONMENT = Environment(
+    onnx_shapprune="0.1.0", python="3.11", onnx="1.23", onnxruntime="1.31", numpy="2.4", platform="linux",
+    device="cpu", providers=("CPUExecutionProvider",), threads=1,
+)  # fmt: skip
+CREATED = "2026-01-01T00:00:00Z"
+DIGEST = FileDigest(name="clean.onnx", size=1234567, sha256="ab" * 32)
+
+
+def class_part(i: int, *, suspicious: bool = False, name: str = "") -> ClassPart:
+    norm = 4.5 if suspicious else 31.25 + i
+    return ClassPart(
+        index_of_class=i, name=name or f"class-{i}", norm=norm, asr=0.99, index=4.61 if suspicious else 0.3,
+        success=True, norms=(norm, norm + 1), compact=(CompactPart(side=3, top=1, left=2, margin=7.5, asr=1.0),),
+        margin_index=12.5 if suspicious else 0.2, suspicious=suspicious,
+        reasons=("its mask is far smaller than the others",) if suspicious else (),
+    )  # fmt: skip
+
+
+def audit_record(
+    *, verdict: str = "fail", repair: str = "repaired", classes: int = 10, layer: str = "/layer1/conv1/Conv",
+    name: str = "model.onnx", reason: str = "class 3 has a trigger of 4.5 pixels",
+) -> AuditRecord:  # fmt: skip
+    ranked = tuple(
+        UnitValue(layer=layer, channel=c, value=0.5 / (c + 1), standard_error=0.01, interval=(0.4, 0.6), backdoor=0.5,
+                  clean=0.01)
+        for c in range(15)
+    )  # fmt: skip
+    target = (3,) if verdict == "fail" else ()
+    pruned = repair in ("repaired", "not_repaired")
+    rates = Rates(acc=0.9, asr=1.0, racc=0.0, pictures=10, triggered=9)
+    return AuditRecord(
+        created=CREATED, command=("shapprune", "audit"), seed=0, verdict=verdict, reasons=(reason,),
+        target_classes=target,
+        model=ModelPart(
+            name=name, sha256="cd" * 32, size=300000, opset=17, input="x", input_shape=(1, 28, 28), layout="NCHW",
+            output="y", classes=classes, parameters=123456, copy_difference=1e-7,
+        ),
+        data=DataPart(pictures=10, digest="ef" * 32, label_source="folder", classes_covered=10),
+        preprocessing={"mean": [0.0]}, settings={"restarts": 3},
+        classes=tuple(class_part(i, suspicious=i in target) for i in range(classes)),
+        units=UnitsPart(total=560, layers=3, off=(UnitRef(layer=layer, channel=0),) if pruned else (), ranked=ranked),
+        estimate=EstimatePart(
+            method="permutation", players=15, permutations=24, evaluations=300, discarded_walks=3, zeroed_share=0.2,
+            discard_threshold=0.05, epsilon=0.3, clean_weight=1.0, full_value=1.0, end_value=0.1,
+        ),
+        before=rates, after=Rates(acc=0.9, asr=0.02, racc=0.88, pictures=10, triggered=9) if pruned else None,
+        repair=RepairPart(
+            status=repair, reason="no trigger is found any more",
+            rounds=(
+                RoundPart(off=1, acc=0.9, known_asr=0.4, clean_cost=0.0, margin=3.0, asr=0.9, still_found=True),
+                RoundPart(off=2, acc=0.9, known_asr=0.0, clean_cost=0.01, margin=-1.0, asr=0.1, still_found=False),
+            ) if pruned else (),
+            masked_vs_baked=1e-6 if pruned else None, output=DIGEST if repair == "repaired" else None,
+        ),
+        evaluations=300, seconds={"search": 12.0, "shapley": 3.0, "total": 15.5}, peak_memory_mb=512.0,
+        warnings=("few pictures",), environment=ENVIRONMENT,
+    )  # fmt: skip
+
+
+def verify_record(*, verdict: str = "pass") -> VerifyRecord:
+    rates = Rates(acc=0.9, asr=0.02, racc=0.88, pictures=10, triggered=9)
+    return VerifyRecord(
+        created=CREATED, seed=0, verdict=verdict, reasons=("only planned units changed",),
+        before_model=DIGEST.model_copy(update={"name": "before.onnx"}), after_model=DIGEST, changed=("conv1.weight",),
+        zeroed=(UnitRef(layer="conv1", channel=5),), other_changes=(), agreement=0.95,
+        before=rates.model_copy(update={"asr": 1.0}), after=rates, classes=(class_part(0),),
+        seconds={"search": 2.0}, environment=ENVIRONMENT,
+    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""The readable reports: order, width, and nothing hostile in them."""
+
+import re
+
+import pytest
+from record_samples import audit_record, class_part, verify_record
+
+from onnx_shapprune.record import FileDigest, FindingPart, InspectRecord, LayerPart, RefusedPart, TensorPart
+from onnx_shapprune.report.terminal import audit_text, inspect_text, verdict_text, verify_text
+from onnx_shapprune.report.text import cells
+
+HOSTILE = "\x1b[2J\x9b31m\u202e" + "long/" * 60
+
+
+def inspect_record(name: str = "conv1") -> InspectRecord:
+    return InspectRecord(
+        readable=True, model=FileDigest(name="m.onnx", size=10, sha256="ab" * 32), producer="pytorch 2", ir_version=8,
+        opsets={"": 17, name: 1}, inputs=(TensorPart(name=name, type="float", shape=("N", 3, None, 8)),),
+        outputs=(TensorPart(name=name, type="float", shape=("N", 4)),), layout="NCHW", classes=4, parameters=1234,
+        ops={"Conv": 3, name: 1}, units=14, layers=(LayerPart(name=name, op="Conv", channels=14),),
+        refused=(RefusedPart(name=name, op="Gemm", reason="makes the class scores"),), no_gradient={name: (name, "b")},
+        findings=(FindingPart(level="warning", text=name),),
+    )  # fmt: skip
+
+
+def test_audit_reads_from_verdict_to_warnings():
+    text = audit_text(audit_record())
+    parts = [
+        "FAIL  model.onnx: REPAIRED", "- class 3 has a trigger", "Audited", "Classes", "TARGET",
+        "Units by Shapley value (top 12 of 15", "\nRepair", "REPAIRED\n  no trigger", "still found",
+        "1 of 560 units off (0.2 %)", "before", "after", "Files", "Time: 15.5 s", "Warnings",
+    ]  # fmt: skip
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_numbers_stand_in_their_rows():
+    text = audit_text(audit_record())
+    (target,) = re.findall(r"^  3 class-3 +4\.50 +99\.0 % +4\.61 +7\.50 +12\.50 +TARGET$", text, re.M)
+    assert target
+    assert re.search(r"^  before +90\.0 % +100\.0 % +0\.0 % +10 +9$", text, re.M)
+    assert re.search(r"^  after +90\.0 % +2\.0 % +88\.0 % +10 +9$", text, re.M)
+    assert re.search(
+        r"/layer1/conv1/Conv +0 +\+0\.5000 +\+0\.4000 \.\. \+0\.6000 +\+0\.5000 +\+0\.0100 +off$", text, re.M
+    )
+    assert text.count("/layer1/conv1/Conv  ") == 12
+
+
+def test_what_could_not_be_measured_is_a_dash():
+    record = audit_record(repair="not_tried")
+    missing = class_part(2).model_copy(update={"norm": None, "index": None, "success": False, "compact": ()})
+    text = audit_text(record.model_copy(update={"classes": (missing,)}))
+    assert re.search(r"^  2 class-2 +- +99\.0 % +- +- +0\.20 +no trigger$", text, re.M)
+    assert "Repair" not in text
+
+
+def test_many_classes_are_shortened_and_suspicious_ones_kept():
+    record = audit_record(classes=1000)
+    far = class_part(987, suspicious=True)
+    text = audit_text(record.model_copy(update={"classes": (*record.classes[:987], far, *record.classes[988:])}))
+    assert "987 class-987" in text
+    assert "3 class-3 " in text
+    assert "and 980 classes with lower indices" in text
+
+
+@pytest.mark.parametrize("width", [20, 80, 100, 500])
+@pytest.mark.parametrize("hostile", [False, True])
+def test_no_line_is_too_wide(width, hostile):
+    name = HOSTILE if hostile else "/stage4/unit3/bottleneck/conv2/Conv"
+    record = audit_record(layer=name, name=name, reason=name)
+    texts = [
+        audit_text(record, width=width),
+        inspect_text(inspect_record(name), width=width),
+        verify_text(
+            verify_record().model_copy(update={"other_changes": (name,), "changed": (name,) * 30}), width=width
+        ),
+    ]
+    allowed = min(120, max(75, width))  # a sha256 cannot be made shorter
+    for text in texts:
+        assert max(cells(line) for line in text.splitlines()) <= allowed
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
+def test_colour_adds_codes_and_nothing_else():
+    record = audit_record()
+    coloured = audit_text(record, colour=True)
+    assert "\x1b[31m" in coloured
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == audit_text(record)
+
+
+def test_verdict_line():
+    assert verdict_text(audit_record()) == "FAIL  REPAIRED: no trigger is found any more\n"
+    assert (
+        verdict_text(audit_record(verdict="pass", repair="nothing_to_repair", reason="no outlier"))
+        == "PASS  no outlier\n"
+    )
+    assert verdict_text(verify_record()).startswith("PASS  only planned units")
+
+
+def test_verify_lists_what_changed():
+    record = verify_record()
+    text = verify_text(record.model_copy(update={"other_changes": ("node 3 was removed",)}))
+    assert "PASS  before.onnx -> clean.onnx" in text
+    assert "conv1: 5" in text
+    assert "beyond the units: node 3 was removed" in text
+    assert "95.0 % of the clean pictures" in text
+
+
+def test_inspect_lists_everything():
+    text = inspect_text(inspect_record())
+    assert "READABLE  m.onnx" in text
+    assert "conv1 float [N, 3, ?, 8]" in text
+    assert "Units: 14 in 1 layer" in text
+    assert "conv1 (Gemm): makes the class scores" in text
+    assert "! conv1" in text
