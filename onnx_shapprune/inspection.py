@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from onnx_shapprune.autodiff.engine import unsupported_ops
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph import edit, facts
+from onnx_shapprune.graph import facts
 from onnx_shapprune.graph.file import ModelFile, load_model
 from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.units import Units, find_units
@@ -17,7 +19,8 @@ from onnx_shapprune.record import (
     LayerPart,
     RefusedPart,
     TensorPart,
-)  # fmt: skip
+)
+from onnx_shapprune.report.text import plain
 
 
 def inspect(model: Path | str, *, layout: str = "auto", output: str | None = None) -> InspectRecord:
@@ -28,6 +31,13 @@ def inspect(model: Path | str, *, layout: str = "auto", output: str | None = Non
     record with `readable` False and the reason.
     """
     file = load_model(Path(model))
+    try:
+        return _record(file, layout, output)
+    except ValidationError:  # protobuf hands names that are no UTF-8 over as bytes
+        raise ModelError(f"the file holds names that are not UTF-8 text: {file.path}") from None
+
+
+def _record(file: ModelFile, layout: str, output: str | None) -> InspectRecord:
     interface, reason = None, ""
     try:
         interface = find_interface(file.proto, layout=layout, output=output)
@@ -47,7 +57,7 @@ def inspect(model: Path | str, *, layout: str = "auto", output: str | None = Non
     return InspectRecord(
         readable=not reason,
         reason=reason,
-        model=FileDigest(name=file.path.name, size=file.size, sha256=file.sha256),
+        model=FileDigest(name=plain(file.path.name), size=file.size, sha256=file.sha256),
         external=tuple(FileDigest(name=e.location, size=e.size, sha256=e.sha256) for e in file.external),
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         ir_version=proto.ir_version,
@@ -68,7 +78,7 @@ def inspect(model: Path | str, *, layout: str = "auto", output: str | None = Non
 
 def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, ...]]:
     """Operator -> nodes without a rule, looked up where the audit looks: on a copy of a newer opset."""
-    copy = edit.copy_of(file.loaded)
+    copy = facts.inlined(file.loaded)
     upgrade(copy)
     found: dict[str, list[str]] = {}
     for op, node in unsupported_ops(copy, interface.output, [interface.input]):
@@ -102,7 +112,7 @@ def _findings(
     if domains := facts.unknown_domains(proto):
         warnings.append(f"operators of unknown domains: {', '.join(domains)}")
     if proto.functions:
-        notes.append(f"{len(proto.functions)} local functions: inlined on the working copy")
+        notes.append(f"{len(proto.functions)} local functions: channels inside them are no units")
     if file.external:
         notes.append(f"weights in {len(file.external)} files beside the model")
     if units is not None and not units.layers:

@@ -1,7 +1,6 @@
 """shapprune audit"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -21,9 +20,7 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_record
 from onnx_shapprune.cli.values import FILE, PairCommand
-
-if TYPE_CHECKING:
-    from onnx_shapprune.pipeline import InputOptions, RunOptions
+from onnx_shapprune.settings import InputOptions, RunOptions
 
 
 @click.command("audit", cls=PairCommand)
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def audit_command(
     invocation: Invocation, *, model: Path, data: Path, output: Path | None, known_trigger: tuple[Path, ...],
-    artifacts: Path | None, display: Display, inputs: "InputOptions", run: "RunOptions",
+    artifacts: Path | None, display: Display, inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
     """Look for a backdoor: search a trigger for every class, compare the classes, rank the units that carry it.
 

@@ -4,7 +4,6 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from pydantic import BaseModel
@@ -22,9 +21,7 @@ from onnx_shapprune.record import AuditRecord, Rates, VerifyRecord
 from onnx_shapprune.report.terminal import audit_text, rates_text, verify_text
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
-
-if TYPE_CHECKING:
-    from onnx_shapprune.pipeline import RunOptions
+from onnx_shapprune.settings import RunOptions
 
 FILES = ("report.json", "sanitize.json", "verify.json", "sanitized.onnx")
 
@@ -59,14 +56,12 @@ def demo_command(
     Example:
       shapprune demo -o demo/
     """
-    from onnx_shapprune.pipeline import RunOptions
-
     run = RunOptions(seed=seed, device=device, threads=threads)
     with _folder(output) as folder:
         return _demo(folder, kept=output is not None, run=run, display=display, command=invocation.command)
 
 
-def _demo(folder: Path, *, kept: bool, run: "RunOptions", display: Display, command: tuple[str, ...]) -> int:
+def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, command: tuple[str, ...]) -> int:
     from onnx_shapprune import pipeline
 
     model, data, clean = sample_path("backdoored.onnx"), sample_path("pictures"), folder / "sanitized.onnx"
@@ -108,7 +103,7 @@ def _demo(folder: Path, *, kept: bool, run: "RunOptions", display: Display, comm
     return _finish(display, audited, repaired, verified, truth)
 
 
-def true_rates(path: Path, run: "RunOptions") -> Rates:
+def true_rates(path: Path, run: RunOptions) -> Rates:
     """ACC, ASR and R-Acc of a sample model on the 1,000 test pictures, with the trigger it was trained on."""
     import numpy as np
 

@@ -5,17 +5,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from onnx_shapprune.cli.streams import wants_colour
 from onnx_shapprune.cli.values import FILE, Number
-from onnx_shapprune.pictures.files import RESIZES
+from onnx_shapprune.pictures.files import RESIZES, Resize
 from onnx_shapprune.pictures.preprocess import parse_numbers
-
-if TYPE_CHECKING:
-    pass
+from onnx_shapprune.settings import InputOptions, RunOptions
 
 Command = Callable[..., int]
 
@@ -111,10 +108,8 @@ def input_options(command: Command) -> Command:
     @functools.wraps(command)
     def wrapper(
         *args: object, input_range: tuple[float, float], mean: str, std: str, layout: str, channel_order: str,
-        resize: str, classes: Path | None, per_class: int | None, output_name: str | None, **rest: object,
+        resize: Resize, classes: Path | None, per_class: int | None, output_name: str | None, **rest: object,
     ) -> int:  # fmt: skip
-        from onnx_shapprune.pipeline import InputOptions
-
         inputs = InputOptions(
             input_range=input_range,
             mean=parse_numbers(mean, option="--mean"),
@@ -145,8 +140,8 @@ def run_options(command: Command) -> Command:
     @click.option("--clean-budget", type=Number(0, 1), default=0.02, show_default=True,
                   help="Clean accuracy (share of 1) that a repair may cost on the pictures given.")  # fmt: skip
     @click.option("--max-units", type=Number(0, 1), default=0.01, show_default=True,
-                  help="Share of all units (0 to 1) that may be switched off.")  # fmt: skip
-    @click.option("--clean-weight", type=Number(0), default=1.0, show_default=True,
+                  help="Share of all units (0 to 1) that may be switched off; never fewer than 12 units.")  # fmt: skip
+    @click.option("--clean-weight", type=Number(0), default=2.0, show_default=True,
                   help="Lambda: a unit's value is its backdoor part minus lambda times its clean part.")  # fmt: skip
     @click.option("--permutations", type=click.IntRange(min=2), default=24, show_default=True, metavar="N",
                   help="Random orders of the units for the Shapley estimate.")  # fmt: skip
@@ -156,15 +151,13 @@ def run_options(command: Command) -> Command:
                   help="An order ends when the backdoor left falls below this share; off: it never does.")  # fmt: skip
     @click.option("--min-accuracy", type=Number(0, 1),
                   help="Clean accuracy (0 to 1) below which the audit is inconclusive: the preprocessing is probably "
-                  "wrong. Needs labels.  [default: chosen from the number of classes]")  # fmt: skip
+                  "wrong. Needs labels.  [default: 0.5]")  # fmt: skip
     @functools.wraps(command)
     def wrapper(
         *args: object, seed: int, device: str, threads: int, restarts: int, clean_budget: float, max_units: float,
         clean_weight: float, permutations: int, epsilon: float | None, discard_threshold: float | None,
         min_accuracy: float | None, **rest: object,
     ) -> int:  # fmt: skip
-        from onnx_shapprune.pipeline import RunOptions
-
         run = RunOptions(
             seed=seed,
             device=device,

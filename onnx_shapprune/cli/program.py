@@ -59,7 +59,7 @@ def _one_line_errors() -> Iterator[None]:
         _say(f"error: {error}")
         code = exits.COULD_NOT_RUN
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted: nothing was written")
+        _say("interrupted: no partial file is left")
         code = exits.INTERRUPTED
     except Exception as error:
         code = exits.COULD_NOT_RUN

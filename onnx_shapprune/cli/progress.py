@@ -1,7 +1,7 @@
 """Progress on stderr: a bar that overwrites itself on a terminal, lines everywhere else.
 
-The pipeline calls `report(stage, done, total, note)`; a stage ends when another begins or done reaches total. A note
-that starts with "class" gets a line of its own where lines are written.
+The pipeline calls `report(stage, done, total, note)`; a stage ends when another begins or done reaches total. A new
+note ("class 3/10 ...") gets a line of its own where lines are written.
 """
 
 import os
@@ -43,7 +43,7 @@ class ProgressReport:
         self._done, self._total = done, total
         note = plain(note)
         if self._mode == "lines":
-            if note.startswith("class") and note != self._last_note:
+            if note and note != self._last_note:
                 self._write(f"{plain(stage, limit=40)}: {note}\n")
         elif now - self._began >= QUICK_SECONDS and now - self._drawn >= REDRAW_SECONDS:
             self._draw(now, note)
@@ -60,7 +60,8 @@ class ProgressReport:
             self._write("\r\x1b[K")
             self._on_screen = False
         seconds = now - self._began
-        if self._stage and (self._mode == "lines" or (self._mode == "bar" and seconds >= QUICK_SECONDS)):
+        told = self._mode == "lines" and (not self._last_note or seconds >= REDRAW_SECONDS)
+        if self._stage and (told or (self._mode == "bar" and seconds >= QUICK_SECONDS)):
             count = f" {self._done}/{self._total}" if self._total > 1 else ""
             self._write(f"{plain(self._stage, limit=40)}:{count} done in {seconds:.1f} s\n")
         self._stage = ""

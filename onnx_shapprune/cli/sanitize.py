@@ -1,7 +1,6 @@
 """shapprune sanitize"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -22,9 +21,7 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_record
 from onnx_shapprune.cli.values import FILE, PairCommand
-
-if TYPE_CHECKING:
-    from onnx_shapprune.pipeline import InputOptions, RunOptions
+from onnx_shapprune.settings import InputOptions, RunOptions
 
 
 @click.command("sanitize", cls=PairCommand)
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
 def sanitize_command(
     invocation: Invocation, *, model: Path, data: Path, output: Path | None, report: Path | None, dry_run: bool,
     keep_partial: bool, known_trigger: tuple[Path, ...], artifacts: Path | None, display: Display,
-    inputs: "InputOptions", run: "RunOptions",
+    inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
     """Audit a model and switch off the few channels that carry its backdoor, until no trigger is found any more.
 

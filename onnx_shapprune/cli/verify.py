@@ -1,7 +1,6 @@
 """shapprune verify"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -20,9 +19,7 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_record
 from onnx_shapprune.cli.values import FILE, PairCommand
-
-if TYPE_CHECKING:
-    from onnx_shapprune.pipeline import InputOptions, RunOptions
+from onnx_shapprune.settings import InputOptions, RunOptions
 
 
 @click.command("verify", cls=PairCommand)
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def verify_command(
     invocation: Invocation, *, before: Path, after: Path, data: Path, report: Path | None,
-    known_trigger: tuple[Path, ...], display: Display, inputs: "InputOptions", run: "RunOptions",
+    known_trigger: tuple[Path, ...], display: Display, inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
     """Compare a model with its repaired copy: what changed in the file, and whether a trigger is still found.
 

@@ -29,12 +29,12 @@ class Sensitivity:
         }
         rng = np.random.default_rng(0)
         small, large = (2, 3) if prepared.batch_free else (1, 1)
-        feeds = [{prepared.input: rng.random((n, *prepared.input_shape), np.float32), **self._ones} for n in (small, large)]
+        feeds = [
+            {prepared.input: rng.random((n, *prepared.input_shape), np.float32), **self._ones} for n in (small, large)
+        ]
         infos = probe(masked, feeds[0], feeds[1], device)
         names = list(self._ones)
-        model = attack_gradient(
-            masked, infos, input_name=prepared.input, logits_name=prepared.logits, wrt=names
-        )
+        model = attack_gradient(masked, infos, input_name=prepared.input, logits_name=prepared.logits, wrt=names)
         self._session = Session(model, device)
         self._outputs = [f"grad::{n}" for n in names]
 

@@ -14,6 +14,8 @@ from onnx_shapprune.invert.subject import Floats, Labels, margins
 
 # A row that is dead counts a little further down, so that a margin of just under zero is not yet the goal.
 LOWEST = -0.25
+# Clean margins may shrink a good deal before an answer is in danger: what is left above this share does not count.
+SAFE_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Rows:
 class DualGame:
     """v(S) = backdoor(S) - clean_weight * clean(S), each in about 0..1, both 1 for the full coalition.
 
-    backdoor: mean over triggered rows of clip(margin / full margin, -0.25, 1); clean: the same over clean rows, from 0.
+    backdoor: mean over triggered rows of clip(margin / full margin, -0.25, 1); clean: mean over clean rows of
+    clip(margin / (0.6 * full margin), 0, 1), which is convex in the damage: many small losses cost less than one answer.
     Rows whose margin is not positive with all channels on do not count. Coalitions are evaluated once; `evaluations`
     counts them.
     """
@@ -70,7 +73,7 @@ class DualGame:
     def _score(self, logits: Floats) -> tuple[float, float]:
         split = self._rows.triggered
         bd = _relative(margins(logits[:split], self._rows.targets), self._full_bd, LOWEST)
-        cl = _relative(margins(logits[split:], self._rows.labels), self._full_cl, 0.0)
+        cl = _relative(margins(logits[split:], self._rows.labels), SAFE_SHARE * self._full_cl, 0.0)
         return bd, cl
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, inliner
 
+from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.units import DEFAULT_DOMAIN, Units
+from onnx_shapprune.runtime.session import first_line
 
 KNOWN_DOMAINS = (*DEFAULT_DOMAIN, "ai.onnx.ml", "com.microsoft")
 QUANTISED = frozenset(
@@ -54,6 +56,16 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
         node.op_type if node.domain in DEFAULT_DOMAIN else f"{node.domain}::{node.op_type}" for node in _nodes(model)
     )
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with local functions written out where they are called. Raises ModelError."""
+    if not model.functions:
+        return edit.copy_of(model)
+    try:
+        return inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"local functions cannot be inlined: {first_line(error)}") from None
 
 
 def unknown_domains(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -61,9 +61,7 @@ class Scores:
     asr: NDArray[np.float64]
 
 
-def score(
-    subject: Subject, pictures: Pixels, masks: Pixels, patterns: Pixels, targets: Labels, pairs: Pairs
-) -> Scores:
+def score(subject: Subject, pictures: Pixels, masks: Pixels, patterns: Pixels, targets: Labels, pairs: Pairs) -> Scores:
     """Forward-only evaluation of every arm on its pictures."""
     return scores_of(subject.logits(stamp(pictures, masks, patterns, pairs)), targets, pairs)
 

@@ -28,12 +28,12 @@ class PatchSettings:
     step; first_cost: weight of |mask|_1 after the first good steps.
     """
 
-    steps: int = 200
+    steps: int = 150
     step_size: float = 0.1
     success: float = 0.99
     patience: int = 5
     early_stop: int = 25
-    batch: int = 16
+    batch: int = 10
     first_cost: float = 1e-3
 
 
@@ -61,7 +61,7 @@ def search_patches(
     p = rng.uniform(-1, 1, (n, *shape))
     for i, trigger in enumerate(start or ()):
         if trigger is not None:
-            m[i], p[i] = _inverse(trigger.mask), _inverse(trigger.pattern / 255)
+            m[i], p[i] = _inverse(trigger.mask), _inverse(trigger.pattern / np.float32(255))
     mean, square = [np.zeros_like(m), np.zeros_like(p)], [np.zeros_like(m), np.zeros_like(p)]
     cost = np.zeros(n)
     good, bad = np.zeros(n, int), np.zeros(n, int)
@@ -124,8 +124,8 @@ def search_patches(
 
 
 def _squash(x: NDArray[np.floating]) -> NDArray[np.float64]:
-    return (np.tanh(x) + 1) / 2
+    return np.asarray((np.tanh(x) + 1) / 2, np.float64)
 
 
-def _inverse(y: Pixels) -> NDArray[np.float64]:
+def _inverse(y: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.arctanh(np.clip(2 * np.asarray(y, np.float64) - 1, -0.99, 0.99))

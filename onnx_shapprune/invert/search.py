@@ -34,7 +34,8 @@ class SearchSettings:
 
     def side_pixels(self, pictures: Pixels) -> int:
         """Edge of the compact patch in pixels, at least 3."""
-        return max(3, round(self.side * min(pictures.shape[1:3])))
+        shorter: int = min(pictures.shape[1], pictures.shape[2])
+        return max(3, round(self.side * shorter))
 
 
 @dataclass(frozen=True, slots=True)

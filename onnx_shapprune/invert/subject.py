@@ -34,6 +34,7 @@ class Subject:
         self._batch = BATCH if prepared.batch_free else 1
         self._forward = Session(prepared.model, device)
         self._backward: Session | None = None
+        self.providers = self._forward.providers
 
     def logits(self, pictures: Pixels) -> Floats:
         """Logits of pictures [n, h, w, c] -> [n, classes]."""

@@ -70,8 +70,8 @@ def hunt(
             found.append((r.trigger, r.margin, r.asr, side))
     if free_masks:
         for p in search_patches(subject, pictures, labels, [target] * free_masks, PatchSettings(steps=100), rng):
-            (margin,), (asr,) = (s.tolist() for s in _pair_of(rate(subject, pictures, labels, [p.trigger])))
-            found.append((p.trigger, margin, asr, 0))
+            scores = rate(subject, pictures, labels, [p.trigger])
+            found.append((p.trigger, float(scores.margin[0]), float(scores.asr[0]), 0))
     compact = [(m, a) for t, m, a, side in found if side == reference_side] or [(float("-inf"), 0.0)]
     working = sorted((f for f in found if f[2] >= WORKING), key=lambda f: -f[1])
     return Hunt(
@@ -80,10 +80,6 @@ def hunt(
         max(a for _, a in compact),
         max(f[2] for f in found),
     )
-
-
-def _pair_of(scores: Scores) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    return scores.margin, scores.asr
 
 
 def _side(trigger: Trigger) -> int:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import prepare
@@ -23,10 +23,13 @@ from onnx_shapprune.prune.bank import Hunt, hunt, rate
 from onnx_shapprune.prune.round import Round, RoundSettings, play
 
 Off = dict[str, list[int]]
+Bools = NDArray[np.bool_]
 StageProgress = Callable[[str, int, int, str], None]
 
-CLEAN_VIEWS = 2  # changed copies of each picture in the game
+CLEAN_VIEWS = 3  # changed copies of each picture in the game
 COST_VIEWS = 15  # changed copies of each picture on which the clean cost is measured
+KNOWN_ALIVE = 0.15
+ONE_SIDED_95 = 1.645
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,8 @@ class Step:
     clean_cost: float
     known_asr: float
     found: bool
+    affordable: bool
+    acc: float
 
     @property
     def count(self) -> int:
@@ -118,42 +123,33 @@ def repair(
         for player in round_.chosen:
             off.setdefault(layers[player.layer].name, []).append(player.channel)
         current = baked_subject(original, interface, layers, off, subject)
-        cost = _cost(answers, current.logits(views).argmax(1), truth)
+        cost, surely = clean_cost(answers == truth, current.logits(views).argmax(1) == truth, len(pictures))
         bank = _hunt_all(current, pictures, labels, targets, bank.bank, settings, rng)
+        acc = float((current.logits(pictures).argmax(1) == labels).mean())
         known_asr = float(rate(current, pictures, labels, ever).asr.max())
         found = stands_out(bank, known_asr, settings)
-        steps.append(Step(off, round_, bank, cost, known_asr, found))
+        steps.append(Step(off, round_, bank, cost, known_asr, found, surely <= settings.clean_budget, acc))
         ever = [*ever, *bank.bank][-64:]
         if progress:
             progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
-        if cost > settings.clean_budget:
-            reason = f"the clean budget of {settings.clean_budget:.1%} is spent ({cost:.1%}) and the plan is not accepted"
+        if surely > settings.clean_budget:
+            reason = f"the next units cost {cost:.1%} of the clean answers, more than the budget of {settings.clean_budget:.1%}"
             break
         if not found:
             reason = "no search finds a trigger for the target that stands out any more"
             return Repair(True, reason, off, tuple(steps), first)
-    best = [s for s in steps if s.clean_cost <= settings.clean_budget]
+    best = [s for s in steps if s.affordable]
     return Repair(False, reason, best[-1].off if best else {}, tuple(steps), first)
 
 
 def stands_out(found: Hunt, known_asr: float, settings: RepairSettings) -> bool:
-    """Whether a recovered or known trigger is still better than chance allows on this model.
+    """Whether a fresh, warm or known trigger still does more than chance allows on this model.
 
-    Either the patch of the audit's size reaches half of the pictures and a margin above what other classes naturally
-    allow, or a trigger of an earlier round still sends half of the pictures to the target.
+    Either a patch of the audit's size reaches half of the pictures with a margin above what the other classes allow, or
+    one of all triggers ever recovered still sends more than KNOWN_ALIVE of the pictures to the target. On models whose
+    true trigger is known the second test is the sharp one: at 0.44 the true trigger still had an ASR of 66 %.
     """
-    return (found.asr >= 0.5 and found.margin > min(settings.natural_margin, 0.0)) or known_asr >= 0.5
-
-
-def prove_baked(masked: np.ndarray, baked: np.ndarray) -> float:  # type: ignore[type-arg]
-    """Largest logit difference between a masked run and the baked file's, relative to max(1, max|logit|).
-
-    Raises VerifyError above 1e-4: then the file does not do what the plan says.
-    """
-    difference = float(np.abs(masked - baked).max() / max(1.0, float(np.abs(masked).max())))
-    if not difference <= 1e-4:
-        raise VerifyError(f"the baked file differs from the masked run by {difference:.2g}: nothing was written")
-    return difference
+    return (found.asr >= 0.5 and found.margin > max(settings.natural_margin, 0.0)) or known_asr > KNOWN_ALIVE
 
 
 def _hunt_all(
@@ -172,9 +168,15 @@ def _hunt_all(
     return Hunt(bank, max(h.margin for h in hunts), max(h.asr for h in hunts), max(h.any_asr for h in hunts))
 
 
-def _cost(before: np.ndarray, after: np.ndarray, truth: Labels) -> float:  # type: ignore[type-arg]
-    """Clean accuracy lost, in 0..1, on changed copies of the pictures; copies answered wrongly before count as well."""
-    return float((before == truth).mean() - (after == truth).mean())
+def clean_cost(before: Bools, after: Bools, pictures: int) -> tuple[float, float]:
+    """Clean accuracy lost, in 0..1, and a one-sided 95 % lower bound of it.
+
+    before, after: right answers on views of `pictures` pictures, bool [views * pictures], the pictures in turn. Views of
+    one picture are no independent sample, so the bound comes from the spread of the losses between pictures.
+    """
+    lost = (before.astype(float) - after.astype(float)).reshape(-1, pictures).mean(axis=0)
+    error = float(lost.std(ddof=1) / np.sqrt(pictures)) if pictures > 1 else 0.0
+    return float(lost.mean()), float(lost.mean()) - ONE_SIDED_95 * error
 
 
 def _words(step: Step) -> str:

@@ -25,10 +25,10 @@ class RoundSettings:
     """
 
     players: int = 48
-    group: int = 2
+    group: int = 3
     candidates: int = 10
     rows: int = 64
-    clean_weight: float = 1.0
+    clean_weight: float = 2.0
     permutations: int = 24
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.05

@@ -172,6 +172,6 @@ def test_interrupt_leaves_nothing(tmp_path):
             process.kill()
     assert process.returncode == 130, errors.read_text()
     assert stdout == b""
-    assert errors.read_text().splitlines()[-1] == "interrupted: nothing was written"
+    assert errors.read_text().splitlines()[-1] == "interrupted: no partial file is left"
     assert "Traceback" not in errors.read_text()
     assert not [p for p in out.rglob("*") if p.is_file()]

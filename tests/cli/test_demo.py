@@ -53,6 +53,16 @@ def test_what_it_says_and_leaves(copying, tmp_path):
     assert run("demo", "-q").stdout == "PASS  backdoor found, repaired, repair verified\n"
 
 
+@pytest.mark.slow
+def test_the_real_demo(tmp_path):
+    result = run("demo", "-o", tmp_path / "made", "-f", "json", "--progress", "off")
+    assert result.exit_code == 0, result.stderr
+    before, after = json.loads(result.stdout)["truth"]
+    assert before["asr"] >= 0.99
+    assert after["asr"] <= 0.05
+    assert after["acc"] >= before["acc"] - 0.02
+
+
 def test_a_repair_that_fails_is_exit_1(copying, tmp_path):
     copying.record = audit_record(repair="not_repaired")
     result = run("demo", "-o", tmp_path / "made")

@@ -44,7 +44,7 @@ def test_every_family(tmp_path, family):
 def test_classes_come_from_the_last_layer_where_the_shape_is_open(tmp_path):
     for family in ("conv_bn_relu_residual", "nhwc", "attention"):
         model = models.FAMILIES[family]()
-        model.graph.output[0].type.tensor_type.ClearField("shape")
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "classes"
         assert inspect(save(tmp_path, model)).classes == models.CLASSES
 
 
@@ -91,7 +91,7 @@ def test_quantised(tmp_path):
 def test_several_outputs_need_a_choice(tmp_path):
     model = models.conv_bn_relu_residual()
     first = model.graph.node[0].output[0]
-    model.graph.output.append(helper.make_tensor_value_info(first, TensorProto.FLOAT, None))
+    model.graph.output.append(helper.make_tensor_value_info(first, TensorProto.FLOAT, ["N", 6, 8, 8]))
     path = save(tmp_path, model)
     result = run("inspect", path, "-f", "json")
     assert result.exit_code == 2
@@ -112,6 +112,14 @@ def test_a_model_that_is_no_image_classifier_is_described_and_refused(tmp_path):
     assert result.stdout.startswith("NOT READABLE  m.onnx")
     assert result.stderr.count("\n") == 1
     assert "not an image classifier" in result.stderr
+
+
+def test_names_that_are_no_text(tmp_path):
+    model = models.vgg_maxpool()
+    model.graph.node[0].name = "A" * 9
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"A" * 9, b"\xff" * 9))
+    assert "not UTF-8" in only_line(run("inspect", path))
 
 
 def test_what_cannot_be_parsed_is_one_line(tmp_path, model):

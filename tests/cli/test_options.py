@@ -25,7 +25,8 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
     (tmp_path / "labels.txt").write_text("a\nb\nc\nd\n")
     run(
         "sanitize", model, "--data", pictures, "-o", tmp_path / "out.onnx", "--keep-partial",
-        "--input-range", "-1", "1", "--mean", "-0.5,0.1,0", "--std", "2", "--layout", "NHWC", "--channel-order", "BGR", "--resize", "fit",
+        "--input-range", "-1", "1", "--mean", "-0.5,0.1,0",
+        "--std", "2", "--layout", "NHWC", "--channel-order", "BGR", "--resize", "fit",
         "--classes", tmp_path / "labels.txt", "--per-class", "2", "--output-name", "y", "--seed", "7",
         "--device", "cpu", "--threads", "1", "--restarts", "2", "--clean-budget", "0.1", "--max-units", "0.5",
         "--clean-weight", "2", "--permutations", "9", "--epsilon", "off", "--discard-threshold", "off",

@@ -21,11 +21,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def walk(
-    mode: str, *, step: float = 1.0, steps: int = 4, note: str = "class 1/4 asr=1", columns: int = 80, monkeypatch=None
-):
-    if monkeypatch:
-        monkeypatch.setenv("COLUMNS", str(columns))
+def walk(mode: str, *, step: float = 1.0, steps: int = 4, note: str = "class 1/4 asr=1") -> str:
     stream, clock = io.StringIO(), Clock()
     report = ProgressReport(stream, mode, clock=clock)
     for i in range(steps + 1):
@@ -37,11 +33,13 @@ def walk(
 
 def test_lines_name_classes_once_and_end_the_stage():
     assert walk("lines") == "search: class 1/4 asr=1\nsearch: 4/4 done in 4.0 s\n"
-    assert walk("lines", note="warming up") == "search: 4/4 done in 4.0 s\n"
+    assert walk("lines", note="") == "search: 4/4 done in 4.0 s\n"
+    assert walk("lines", note="round 1", step=0) == "search: round 1\n"  # a note says it all
 
 
 def test_bar_overwrites_itself_and_leaves_one_line(monkeypatch):
-    text = walk("bar", monkeypatch=monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
+    text = walk("bar")
     assert text.count("\n") == 1
     assert text.endswith("\r\x1b[Ksearch: 4/4 done in 4.0 s\n")
     assert "##########.......... 2/4  1.0/s  2 s left" in text
@@ -49,7 +47,8 @@ def test_bar_overwrites_itself_and_leaves_one_line(monkeypatch):
 
 
 def test_bar_fits_a_narrow_terminal(monkeypatch):
-    text = walk("bar", columns=40, note="class 1 " * 30, monkeypatch=monkeypatch)
+    monkeypatch.setenv("COLUMNS", "40")
+    text = walk("bar", note="class 1 " * 30)
     drawn = [part.removesuffix("\x1b[K") for part in text.split("\r") if "#" in part]
     assert drawn
     assert all(len(part) < 40 for part in drawn)

@@ -1,0 +1,334 @@
+"""From what the stages found to the records that users read. No search, no decision, no model run but the rates."""
+
+import datetime
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+
+import numpy as np
+
+from onnx_shapprune import __version__
+from onnx_shapprune.case import Case, Clock, Opened
+from onnx_shapprune.detect.suspicion import Suspicion
+from onnx_shapprune.graph.compare import Difference
+from onnx_shapprune.graph.facts import opsets, parameters
+from onnx_shapprune.invert.search import Evidence
+from onnx_shapprune.invert.subject import Subject
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune.bank import rate
+from onnx_shapprune.prune.repair import Repair
+from onnx_shapprune.prune.round import Round
+from onnx_shapprune.record import (
+    AuditRecord,
+    ClassPart,
+    CompactPart,
+    DataPart,
+    Environment,
+    EstimatePart,
+    FileDigest,
+    ModelPart,
+    Rates,
+    RepairPart,
+    RoundPart,
+    UnitRef,
+    UnitsPart,
+    UnitValue,
+    Verdict,
+    VerifyRecord,
+)
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+RANKED = 30
+NORMAL_95 = 1.96
+
+
+@dataclass(slots=True)
+class Draft:
+    """What is known so far about one case; the pipeline fills it stage by stage."""
+
+    case: Case
+    verdict: Verdict = "inconclusive"
+    reasons: tuple[str, ...] = ()
+    targets: tuple[int, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    suspicion: Suspicion | None = None
+    round: Round | None = None
+    plan: Repair | None = None
+    repaired: Opened | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def judge(self, evidence: tuple[Evidence, ...], suspicion: Suspicion) -> None:
+        """Take over the searches' evidence and the verdict on it."""
+        self.evidence, self.suspicion = evidence, suspicion
+        self.targets = tuple(suspicion.named)
+        if self.targets:
+            self.verdict = "fail"
+            self.reasons = tuple(r for reasons in suspicion.named.values() for r in reasons)
+            found = [evidence[t] for t in self.targets]
+            self.triggers = tuple(
+                t for e in found for t in (e.compact.trigger, *(p.trigger for p in e.patches if p.success))
+            )
+        else:
+            leader = evidence[suspicion.margins.leader]
+            self.verdict = "pass"
+            self.reasons = (
+                f"no class stands out: the best {leader.compact.side} x {leader.compact.side} patch sends "
+                f"{leader.compact.asr:.0%} of the other pictures to class {leader.target} with a mean margin of "
+                f"{leader.compact.margin:.1f} logits",
+            )
+
+    def attribute(self, trigger: Trigger) -> None:
+        """Judge a trigger that the user gave instead of searching for one."""
+        case = self.case
+        asr = float(rate(case.model.subject, case.pictures, case.labels, [trigger]).asr[0])
+        self.triggers, self.verdict = (trigger,), "pass"
+        self.reasons = (f"the known trigger sends {asr:.0%} of the other pictures to class {trigger.target}",)
+        if asr >= 0.5:
+            self.verdict, self.targets = "fail", (trigger.target,)
+
+    def triggers_of(self, target: int) -> list[Trigger]:
+        """Recovered triggers towards one class."""
+        return [t for t in self.triggers if t.target == target]
+
+    @property
+    def natural_margin(self) -> float:
+        """The largest compact margin among the classes that are not named; 0 where none was searched."""
+        return max((e.compact.margin for e in self.evidence if e.target not in self.targets), default=0.0)
+
+
+def digest(name: str, payload: bytes) -> FileDigest:
+    """Name, size and sha256 of bytes."""
+    return FileDigest(name=name, size=len(payload), sha256=hashlib.sha256(payload).hexdigest())
+
+
+def nothing_to_repair(verdict: Verdict) -> RepairPart:
+    """The repair part where nothing was pruned."""
+    if verdict == "pass":
+        return RepairPart(status="nothing_to_repair", reason="no class stands out: the output is a copy of the input")
+    return RepairPart(status="not_tried", reason="the audit proves nothing, so there is nothing to repair")
+
+
+def repaired(plan: Repair, difference: float) -> RepairPart:
+    """The repair part of a plan that held."""
+    reason = f"{plan.reason}, and a full audit of the baked file names no class"
+    return RepairPart(status="repaired", reason=reason, rounds=_rounds(plan), masked_vs_baked=difference)
+
+
+def not_repaired(reason: str, plan: Repair | None = None, difference: float | None = None) -> RepairPart:
+    """The repair part where pruning did not remove the backdoor."""
+    rounds = _rounds(plan) if plan else ()
+    return RepairPart(status="not_repaired", reason=reason, rounds=rounds, masked_vs_baked=difference)
+
+
+def _rounds(plan: Repair) -> tuple[RoundPart, ...]:
+    return tuple(
+        RoundPart(
+            off=s.count, acc=s.acc, known_asr=s.known_asr, clean_cost=s.clean_cost, margin=s.hunt.margin, asr=s.hunt.asr,
+            still_found=s.found, note="" if s.affordable else "over the clean budget",
+        )
+        for s in plan.steps
+    )  # fmt: skip
+
+
+def audit_record(
+    draft: Draft, inputs: InputOptions, run: RunOptions, clock: Clock, artifacts: tuple[FileDigest, ...],
+    command: Sequence[str], status: RepairPart | None,
+) -> AuditRecord:  # fmt: skip
+    """The record of an audit, or of a sanitize run where `status` is given."""
+    case, opened = draft.case, draft.case.model
+    before, after = _rates(opened.subject, draft), None
+    if draft.repaired is not None:
+        after = _rates(draft.repaired.subject, draft)
+    off = draft.plan.off if draft.plan else {}
+    order = [(u.layer, u.channel) for u in _chosen(draft)]
+    refs = [UnitRef(layer=name, channel=c) for name, c in order if c in off.get(name, ())]
+    return AuditRecord(
+        created=_now(), command=tuple(command), seed=run.seed, verdict=draft.verdict, reasons=draft.reasons,
+        target_classes=draft.targets, model=_model(case), data=_data(case),
+        preprocessing=_plain(asdict(opened.subject.preprocessing)), settings=_plain(asdict(run) | asdict(inputs)),
+        classes=class_parts(case, draft.evidence, draft.suspicion),
+        units=UnitsPart(
+            total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
+        ),
+        estimate=_estimate(draft.round, run), before=before, after=after,
+        repair=status or RepairPart(status="not_tried", reason="an audit changes nothing"), artifacts=artifacts,
+        evaluations=sum(s.round.estimate.evaluations for s in draft.plan.steps) if draft.plan
+        else (draft.round.estimate.evaluations if draft.round else 0),
+        gradient_pictures=opened.subject.evaluated, seconds={k: round(v, 3) for k, v in clock.seconds.items()},
+        peak_memory_mb=_peak_memory(), warnings=tuple(draft.warnings), environment=_environment(opened, run),
+    )  # fmt: skip
+
+
+def verify_record(
+    draft: Draft, opened: Opened, difference: Difference, evidence: tuple[Evidence, ...], suspicion: Suspicion,
+    run: RunOptions, clock: Clock, command: Sequence[str], *, alive: float,
+) -> VerifyRecord:  # fmt: skip
+    """The record of a comparison; `alive` is the ASR above which a trigger of the first file still works."""
+    case = draft.case
+    before, after = _rates(case.model.subject, draft), _rates(opened.subject, draft)
+    old, new = (s.logits(case.pictures).argmax(1) for s in (case.model.subject, opened.subject))
+    reasons = [r for found in suspicion.named.values() for r in found]
+    verdict: Verdict = "fail" if reasons else "pass"
+    if after.asr is not None and after.asr > alive:
+        verdict = "fail"
+        reasons.append(
+            f"triggers recovered from the first file still send {after.asr:.0%} of the pictures to their target"
+        )
+    if draft.verdict == "inconclusive":
+        verdict, reasons = "inconclusive", list(draft.reasons)
+    elif not reasons:
+        helped = f"recovered triggers fall from {before.asr:.0%} to {after.asr:.0%}" if draft.triggers else ""
+        reasons = [helped] if helped and before.asr is not None and after.asr is not None else []
+        reasons.append("no class of the second file stands out")
+    return VerifyRecord(
+        created=_now(), command=tuple(command), seed=run.seed, verdict=verdict, reasons=tuple(reasons),
+        before_model=_file(case.model), after_model=_file(opened), changed=difference.changed,
+        zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in difference.zeroed), other_changes=difference.other,
+        agreement=float((old == new).mean()), before=before, after=after,
+        classes=class_parts(case, evidence, suspicion), target_classes=tuple(suspicion.named),
+        seconds={k: round(v, 3) for k, v in clock.seconds.items()}, environment=_environment(opened, run),
+    )  # fmt: skip
+
+
+def class_parts(case: Case, evidence: Sequence[Evidence], suspicion: Suspicion | None) -> tuple[ClassPart, ...]:
+    """Evidence per class as the record holds it."""
+    parts = []
+    for e in evidence:
+        assert suspicion is not None
+        best = e.smallest
+        rows, cols = np.nonzero(e.compact.trigger.mask[..., 0])
+        compact = CompactPart(
+            side=e.compact.side, top=int(rows.min()), left=int(cols.min()), margin=e.compact.margin, asr=e.compact.asr,
+            transfer=e.transfer,
+        )  # fmt: skip
+        parts.append(
+            ClassPart(
+                index_of_class=e.target, name=case.class_names[e.target] if case.class_names else str(e.target),
+                norm=best.trigger.norm if best and best.success else None, asr=best.asr if best else e.compact.asr,
+                index=suspicion.norm_index(e.target), success=bool(best and best.success),
+                norms=tuple(p.trigger.norm for p in e.patches if p.success), compact=(compact,),
+                margin_index=suspicion.margin_index(e.target), suspicious=e.target in suspicion.named,
+                reasons=suspicion.named.get(e.target, ()),
+            )
+        )  # fmt: skip
+    return tuple(parts)
+
+
+def _rates(subject: Subject, draft: Draft) -> Rates:
+    """Few-shot rates of one model with the recovered triggers: the largest ASR of them, and R-Acc of that one."""
+    case = draft.case
+    acc = float((subject.logits(case.pictures).argmax(1) == case.labels).mean())
+    if not draft.triggers:
+        return Rates(acc=acc, asr=None, racc=None, pictures=len(case.labels))
+    asr = rate(subject, case.pictures, case.labels, draft.triggers).asr
+    strongest = draft.triggers[int(np.argmax(asr))]
+    others = case.labels != strongest.target
+    answers = subject.logits(strongest.apply(case.pictures[others])).argmax(1)
+    racc = float((answers == case.labels[others]).mean()) if others.any() else None
+    return Rates(acc=acc, asr=float(asr.max()), racc=racc, pictures=len(case.labels), triggered=int(others.sum()))
+
+
+def _chosen(draft: Draft) -> list[UnitRef]:
+    """Units in the order in which the rounds switched them off."""
+    layers = draft.case.model.units.layers
+    steps = draft.plan.steps if draft.plan else ()
+    return [UnitRef(layer=layers[p.layer].name, channel=p.channel) for s in steps for p in s.round.chosen]
+
+
+def _ranked(draft: Draft, run: RunOptions) -> tuple[UnitValue, ...]:
+    if draft.round is None:
+        return ()
+    layers, estimate = draft.case.model.units.layers, draft.round.estimate
+    parts = []
+    for i in estimate.ranking()[:RANKED].tolist():
+        player, value, error = draft.round.players[i], float(estimate.values[i]), float(estimate.standard_errors[i])
+        parts.append(
+            UnitValue(
+                layer=layers[player.layer].name, channel=player.channel, value=value, standard_error=error,
+                interval=(value - NORMAL_95 * error, value + NORMAL_95 * error),
+                backdoor=float(draft.round.alone[i, 0]), clean=float(draft.round.alone[i, 1]),
+            )
+        )  # fmt: skip
+    return tuple(parts)
+
+
+def _estimate(round_: Round | None, run: RunOptions) -> EstimatePart | None:
+    if round_ is None:
+        return None
+    e = round_.estimate
+    method = "permutation"
+    method += ", discarding threshold" if run.discard_threshold is not None else ""
+    method += ", epsilon-greedy" if run.epsilon is not None else ""
+    return EstimatePart(
+        method=method, players=len(round_.players), permutations=e.permutations, evaluations=e.evaluations,
+        discarded_walks=e.discarded_walks, zeroed_share=e.zeroed_share, discard_threshold=run.discard_threshold,
+        epsilon=run.epsilon, clean_weight=run.clean_weight, full_value=e.full_value, end_value=e.end_value,
+    )  # fmt: skip
+
+
+def _file(opened: Opened) -> FileDigest:
+    return FileDigest(name=opened.file.path.name, size=opened.file.size, sha256=opened.file.sha256)
+
+
+def _model(case: Case) -> ModelPart:
+    opened = case.model
+    file, proto = opened.file, opened.file.proto
+    return ModelPart(
+        name=file.path.name, sha256=file.sha256, size=file.size,
+        external=tuple(FileDigest(name=e.location, size=e.size, sha256=e.sha256) for e in file.external),
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(), opset=opsets(proto).get("ai.onnx", 0),
+        input=opened.interface.input, input_shape=opened.subject.prepared.input_shape, layout=opened.interface.layout,
+        output=opened.interface.output, classes=opened.subject.classes, class_names=case.class_names,
+        parameters=parameters(proto), copy_difference=opened.subject.prepared.difference,
+    )  # fmt: skip
+
+
+def _data(case: Case) -> DataPart:
+    source = case.few.label_source or "model"
+    return DataPart(
+        pictures=len(case.labels), digest=case.few.digest, label_source=source,
+        classes_covered=len(np.unique(case.labels)),
+    )  # fmt: skip
+
+
+def _environment(opened: Opened, run: RunOptions) -> Environment:
+    try:
+        runtime = version("onnxruntime-gpu")
+    except ModuleNotFoundError:
+        runtime = version("onnxruntime")
+    device = opened.subject.device
+    return Environment(
+        onnx_shapprune=__version__, python=platform.python_version(), onnx=version("onnx"), onnxruntime=runtime,
+        numpy=version("numpy"), platform=platform.platform(), device=device.label,
+        providers=opened.subject.providers, threads=device.threads or os.cpu_count() or 1,
+    )  # fmt: skip
+
+
+def _plain(settings: dict[str, object]) -> dict[str, object]:
+    """JSON-ready: tuples become lists, paths their last part (a record names no folder of the machine)."""
+    plain: dict[str, object] = {}
+    for key, value in settings.items():
+        if isinstance(value, os.PathLike):
+            plain[key] = os.path.basename(value)
+        else:
+            plain[key] = list(value) if isinstance(value, tuple) else value
+    return plain
+
+
+def _peak_memory() -> float | None:
+    """Peak resident memory of this process in MiB, None where the platform does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,23 @@
+"""Is the few-shot accuracy so low that the preprocessing must be wrong?"""
+
+from scipy.stats import beta
+
+FLOOR = 0.5
+CONFIDENCE = 0.95
+
+
+def too_low(right: int, total: int, floor: float | None) -> str | None:
+    """The reason to stop when even the upper confidence bound of the accuracy is under the floor, else None.
+
+    right of total pictures were answered as labelled; floor in 0..1, None = 0.5. The bound is the one-sided 95 %
+    Clopper-Pearson bound, so that ten pictures of a mediocre model do not stop an audit.
+    """
+    wanted = FLOOR if floor is None else floor
+    upper = 1.0 if right == total else float(beta.ppf(CONFIDENCE, right + 1, total - right))
+    if upper >= wanted:
+        return None
+    return (
+        f"only {right} of {total} clean pictures get their label (at most {upper:.0%} with {CONFIDENCE:.0%} confidence, "
+        f"{wanted:.0%} expected): the preprocessing is probably wrong; check --input-range, --mean, --std, --layout and "
+        "--channel-order, or the class order of the pictures"
+    )

@@ -1,0 +1,111 @@
+"""From the evidence of all searches to the classes that are targets of a planted trigger, with the reasons in words.
+
+One statistic does not decide. A class is named when its compact patch is both strong and far above the model's other
+classes, or when two independent searches agree on it: the patch stands out, and the free mask is less than half as large
+as any other class's. A clean model also has a class that is easiest to reach; it is neither.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_shapprune.detect.anomaly import MarginAnomaly, NormAnomaly, anomaly_indices, margin_outliers
+from onnx_shapprune.invert.search import Evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What counts as standing out.
+
+    strong_index, strong_asr: of the compact patch alone; agreed_index: of the compact patch when the free mask agrees;
+    norm_ratio: the free mask's norm over the smallest norm of any other class; lead: margin over the runner-up's.
+    """
+
+    strong_index: float = 6.0
+    strong_asr: float = 0.9
+    agreed_index: float = 3.5
+    norm_ratio: float = 0.5
+    lead: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """norms: anomaly of the free masks over the classes that were searched (`searched`, in order); margins: of the
+    compact patches over all classes; named: class -> reasons, for the classes that are targets.
+    """
+
+    searched: tuple[int, ...]
+    norms: NormAnomaly | None
+    margins: MarginAnomaly
+    named: dict[int, tuple[str, ...]]
+
+    def norm_index(self, target: int) -> float | None:
+        """The free mask's anomaly index of a class, None where it has no basis."""
+        if self.norms is None or self.norms.basis != "mad" or target not in self.searched:
+            return None
+        return float(self.norms.index[self.searched.index(target)])
+
+    def margin_index(self, target: int) -> float | None:
+        """The compact patch's anomaly index of a class, None with fewer than five classes."""
+        return float(self.margins.index[target]) if self.margins.basis == "mad" else None
+
+
+def judge(evidence: Sequence[Evidence], limits: Limits) -> Suspicion:
+    """Name the target classes. `evidence` holds every class of the model in class order."""
+    margins = np.array([e.compact.margin for e in evidence])
+    by_margin = margin_outliers(margins)
+    searched = [e for e in evidence if e.patches]
+    norms = None
+    if len(searched) > 1:
+        best = [e.smallest for e in searched]
+        norms = anomaly_indices(
+            np.array([b.trigger.norm if b else np.inf for b in best]), np.array([bool(b and b.success) for b in best])
+        )
+    suspicion = Suspicion(tuple(e.target for e in searched), norms, by_margin, {})
+    for e in evidence:
+        reasons = _reasons(e, evidence, margins, suspicion, limits)
+        if reasons:
+            suspicion.named[e.target] = reasons
+    return suspicion
+
+
+def _reasons(
+    e: Evidence, evidence: Sequence[Evidence], margins: NDArray[np.float64], suspicion: Suspicion, limits: Limits,
+) -> tuple[str, ...]:  # fmt: skip
+    others = np.delete(margins, e.target)
+    rival = float(others.max()) if others.size else float("-inf")
+    if e.compact.margin <= 0 or e.compact.margin < limits.lead * rival:
+        return ()
+    side, asr = e.compact.side, e.compact.asr
+    index = suspicion.margin_index(e.target)
+    patch = (
+        f"a {side} x {side} patch sends {asr:.0%} of the other pictures to class {e.target} with a mean margin of "
+        f"{e.compact.margin:.1f} logits; the best other class reaches {rival:.1f}"
+    )
+    # With fewer than five classes there is no spread to measure: the lead and the agreement must do.
+    strong = asr >= limits.strong_asr and index is not None and index >= limits.strong_index
+    ratio = _norm_ratio(e, evidence)
+    agreed = ratio is not None and ratio <= limits.norm_ratio and (index is None or index >= limits.agreed_index)
+    if not (strong or agreed):
+        return ()
+    reasons = [patch]
+    if ratio is not None and e.smallest is not None and ratio < 1:
+        reasons.append(
+            f"a free mask of L1 norm {e.smallest.trigger.norm:.1f} is enough for class {e.target}; the next class needs "
+            f"{e.smallest.trigger.norm / ratio:.1f}"
+        )
+    if e.transfer is not None:
+        reasons.append(f"relearnt on half of the pictures, the patch sends {e.transfer:.0%} of the other half there")
+    return tuple(reasons)
+
+
+def _norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
+    """Norm of the class's smallest successful mask over that of the smallest other class; None where either failed."""
+    mine = e.smallest
+    rest = [o.smallest for o in evidence if o.target != e.target]
+    norms = [r.trigger.norm for r in rest if r is not None and r.success]
+    if mine is None or not mine.success or not norms:
+        return None
+    return mine.trigger.norm / min(norms)

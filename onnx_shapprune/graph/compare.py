@@ -1,0 +1,88 @@
+"""What differs between two model files: constants, switched-off channels, and anything else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.units import Layer, Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """changed: names of constants whose values differ; zeroed: (layer name, channel) that are all zero in `after` only;
+    other: differences beyond constants' values, in words.
+    """
+
+    changed: tuple[str, ...]
+    zeroed: tuple[tuple[str, int], ...]
+    other: tuple[str, ...]
+
+
+def compare(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer]) -> Difference:
+    """Compare two models; `layers` are the units' layers of `before`."""
+    old, new = edit.constants(before.graph), edit.constants(after.graph)
+    other = []
+    if [_node(n) for n in before.graph.node] != [_node(n) for n in after.graph.node]:
+        other.append("the nodes of the graph differ")
+    if list(before.graph.input) != list(after.graph.input) or list(before.graph.output) != list(after.graph.output):
+        other.append("the inputs or outputs differ")
+    if list(before.opset_import) != list(after.opset_import) or list(before.functions) != list(after.functions):
+        other.append("the opset or the local functions differ")
+    missing, added = sorted(set(old) - set(new)), sorted(set(new) - set(old))
+    if missing:
+        other.append(f"constants are missing: {', '.join(missing[:5])}")
+    if added:
+        other.append(f"constants were added: {', '.join(added[:5])}")
+    changed = []
+    for name in old.keys() & new.keys():
+        if old[name] == new[name]:
+            continue
+        if old[name].dims != new[name].dims or old[name].data_type != new[name].data_type:
+            other.append(f"constant {name} has another shape or type")
+        else:
+            changed.append(name)
+    same_shapes = not missing and not any("shape or type" in o for o in other)
+    zeroed = _zeroed(old, new, layers) if same_shapes else ()
+    return Difference(tuple(sorted(changed)), zeroed, tuple(other))
+
+
+def _node(node: onnx.NodeProto) -> bytes:
+    """A node's identity without the payload of a Constant, which is compared as a constant."""
+    if node.op_type != "Constant":
+        return bytes(node.SerializeToString(deterministic=True))
+    return "|".join([node.name, *node.output]).encode()
+
+
+def _zeroed(
+    old: dict[str, onnx.TensorProto], new: dict[str, onnx.TensorProto], layers: Sequence[Layer]
+) -> tuple[tuple[str, int], ...]:
+    found = []
+    for layer in layers:
+        if all(old[p.name] == new[p.name] for p in layer.parameters):
+            continue
+        was, now = (_dead_channels(values, layer) for values in (old, new))
+        found += [(layer.name, int(c)) for c in np.flatnonzero(now & ~was)]
+    return tuple(found)
+
+
+def _dead_channels(
+    values: dict[str, onnx.TensorProto], layer: Layer
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Channels of which every parameter is zero: bool [channels]."""
+    dead = np.ones(layer.channels, bool)
+    for parameter in layer.parameters:
+        dead &= _by_channel(edit.array_of(values[parameter.name]), parameter, layer.channels)
+    return dead
+
+
+def _by_channel(
+    array: edit.Array, parameter: Parameter, channels: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    if not parameter.groups:
+        rest = tuple(i for i in range(array.ndim) if i != parameter.axis)
+        return np.asarray((array == 0).all(axis=rest))
+    grouped = array.reshape(parameter.groups, array.shape[0] // parameter.groups, *array.shape[1:])
+    return np.asarray((grouped == 0).all(axis=(1, *range(3, grouped.ndim))).reshape(channels))

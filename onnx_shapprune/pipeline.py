@@ -1,0 +1,262 @@
+"""audit(), sanitize(), verify(): the stages of ShapPruning in order.
+
+Guan, Tu, He, Tao, "Few-shot Backdoor Defense Using Shapley Estimation", CVPR 2022: recover a trigger per class, find the
+classes that stand out, estimate which channels carry the backdoor, switch them off. What the paper leaves open is settled
+here: a repair is only believed after an adversary searched the baked file again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from onnx_shapprune import assemble
+from onnx_shapprune.case import Case, Clock, Opened, Progress, open_case, open_model
+from onnx_shapprune.detect.accuracy import too_low
+from onnx_shapprune.detect.suspicion import Limits, Suspicion, judge
+from onnx_shapprune.errors import DataError
+from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.compare import compare
+from onnx_shapprune.graph.file import load_model
+from onnx_shapprune.invert.search import SearchSettings, search_classes
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.output import write_atomically
+from onnx_shapprune.pictures.augment import augmented
+from onnx_shapprune.pictures.known_trigger import load_trigger
+from onnx_shapprune.prune.bank import hunt
+from onnx_shapprune.prune.proof import masked_logits, prove_baked
+from onnx_shapprune.prune.repair import CLEAN_VIEWS, KNOWN_ALIVE, Repair, RepairSettings, repair
+from onnx_shapprune.prune.round import Round, RoundSettings, play
+from onnx_shapprune.record import AuditRecord, FileDigest, RepairPart, VerifyRecord
+from onnx_shapprune.report.artifacts import write_artifacts
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+__all__ = ["InputOptions", "RunOptions", "audit", "sanitize", "verify"]
+
+LIMITS = Limits()
+
+
+def audit(
+    model: Path | str, data: Path | str, *, inputs: InputOptions | None = None, run: RunOptions | None = None,
+    known_trigger: Sequence[Path] = (), artifacts: Path | None = None, command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> AuditRecord:  # fmt: skip
+    """Look for a backdoor and rank the channels that carry it; writes nothing but `artifacts`.
+
+    model: an ONNX file; data: pictures (a folder with one sub-folder per class, a flat folder, or an .npz); known_trigger:
+    (mask.png, pattern.png) or one .npz, to attribute a trigger instead of searching. Raises ShapPruneError when the audit
+    cannot run; everything else, "could not tell" included, is in the record.
+    """
+    inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
+    draft = _examine(Path(model), Path(data), inputs, run, known_trigger, clock, progress)
+    if draft.targets:
+        with clock.stage("shapley"):
+            draft.round = _rank(draft, run, progress)
+    return _record(draft, inputs, run, clock, artifacts, command, repair_status=None)
+
+
+def sanitize(
+    model: Path | str, data: Path | str, *, output: Path | None, keep_partial: bool = False,
+    inputs: InputOptions | None = None, run: RunOptions | None = None, known_trigger: Sequence[Path] = (),
+    artifacts: Path | None = None, command: Sequence[str] = (), progress: Progress | None = None,
+) -> AuditRecord:  # fmt: skip
+    """Audit, then switch off channels until no search finds a trigger that stands out, and write the baked file.
+
+    output: where the file goes, None for a dry run. The file is written when the model was repaired, as a byte-identical
+    copy when nothing was found, and as a best effort with `keep_partial`; otherwise nothing is written. The record's
+    `repair.status` tells which. Raises ShapPruneError as `audit`, OutputError when the file cannot be written.
+    """
+    inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
+    draft = _examine(Path(model), Path(data), inputs, run, known_trigger, clock, progress)
+    case = draft.case
+    payload: bytes | None = None
+    status = assemble.nothing_to_repair(draft.verdict)
+    if draft.verdict == "pass":
+        payload = case.model.file.payload
+    elif draft.targets:
+        with clock.stage("repair"):
+            plan = draft.plan = _repair(draft, run, progress)
+        draft.round = plan.steps[0].round if plan.steps else None
+        if plan.off:
+            with clock.stage("bake and re-audit"):
+                payload, status = _bake_and_reaudit(draft, plan, inputs, run, progress)
+        else:
+            status = assemble.not_repaired(plan.reason)
+    if payload is not None and output is not None and (status.status != "not_repaired" or keep_partial):
+        write_atomically(output, payload)
+        status = status.model_copy(update={"output": assemble.digest(output.name, payload)})
+    return _record(draft, inputs, run, clock, artifacts, command, repair_status=status)
+
+
+def verify(
+    before: Path | str, after: Path | str, data: Path | str, *, inputs: InputOptions | None = None,
+    run: RunOptions | None = None, known_trigger: Sequence[Path] = (), command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> VerifyRecord:  # fmt: skip
+    """Say what changed between two files and whether it helped: triggers of the first, tried on the second, and a fresh
+    search on the second. Raises ShapPruneError when the two cannot be compared.
+    """
+    inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
+    draft = _examine(Path(before), Path(data), inputs, run, known_trigger, clock, _prefixed(progress, "before: "))
+    case = draft.case
+    opened = open_model(Path(after), inputs, case.device)
+    if opened.subject.classes != case.model.subject.classes or opened.interface.dims != case.model.interface.dims:
+        raise DataError("the two models take different pictures or have different classes: they cannot be compared")
+    difference = compare(case.model.file.proto, opened.file.proto, case.model.units.layers)
+    with clock.stage("search after"):
+        evidence = search_classes(
+            opened.subject, case.pictures, case.labels, _search(run), np.random.default_rng(run.seed),
+            progress=_prefixed(progress, "after: "),
+        )  # fmt: skip
+    return assemble.verify_record(
+        draft, opened, difference, evidence, judge(evidence, LIMITS), run, clock, command, alive=KNOWN_ALIVE
+    )
+
+
+def _examine(
+    model: Path, data: Path, inputs: InputOptions, run: RunOptions, known_trigger: Sequence[Path], clock: Clock,
+    progress: Progress | None,
+) -> assemble.Draft:  # fmt: skip
+    """Open the case, search, and decide; the common first half of every command."""
+    with clock.stage("open"):
+        case = open_case(model, data, inputs, run)
+    draft = assemble.Draft(case)
+    answers = case.model.subject.logits(case.pictures).argmax(1)
+    if case.few.label_source != "model":
+        reason = too_low(int((answers == case.labels).sum()), len(answers), run.min_accuracy)
+        if reason:
+            draft.verdict, draft.reasons = "inconclusive", (reason,)
+            return draft
+    if known_trigger:
+        draft.attribute(_known(case, known_trigger))
+        return draft
+    with clock.stage("search"):
+        evidence = search_classes(
+            case.model.subject, case.pictures, case.labels, _search(run), np.random.default_rng(run.seed),
+            progress=progress,
+        )  # fmt: skip
+    draft.judge(evidence, judge(evidence, LIMITS))
+    return draft
+
+
+def _known(case: Case, paths: Sequence[Path]) -> Trigger:
+    """The user's trigger; its target is the class that most triggered pictures of other classes go to."""
+    height, width, channels = case.pictures.shape[1:]
+    mask, pattern = load_trigger(*paths, size=(height, width), channels=channels)
+    trigger = Trigger(mask, pattern, 0, "known")
+    answers = case.model.subject.logits(trigger.apply(case.pictures)).argmax(1)
+    moved = answers[answers != case.labels]
+    target = int(np.bincount(moved if len(moved) else answers).argmax())
+    return replace(trigger, target=target)
+
+
+def _search(run: RunOptions) -> SearchSettings:
+    return SearchSettings(restarts=run.restarts)
+
+
+def _sides(draft: assemble.Draft) -> tuple[int, ...]:
+    """Edges of the adversary's patches: that of the audit, and one pixel more."""
+    side = SearchSettings().side_pixels(draft.case.pictures)
+    return side, side + 1
+
+
+def _round_settings(run: RunOptions) -> RoundSettings:
+    return RoundSettings(
+        clean_weight=run.clean_weight, permutations=run.permutations, epsilon=run.epsilon,
+        discard_threshold=run.discard_threshold,
+    )  # fmt: skip
+
+
+def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Round | None:
+    """Shapley values of the channels for the named classes, without switching anything off."""
+    case, rng = draft.case, np.random.default_rng(run.seed)
+    subject = case.model.subject
+    sides = _sides(draft)
+    bank = [
+        trigger
+        for t in draft.targets
+        for trigger in hunt(
+            subject, case.pictures, case.labels, t, draft.triggers_of(t), sides=sides[:1], reference_side=sides[0],
+            rng=rng, free_masks=0,
+        ).bank
+    ]  # fmt: skip
+    if not bank:
+        return None
+    clean = augmented(case.pictures, CLEAN_VIEWS, rng)
+    labels = subject.logits(clean).argmax(1).astype(np.int64)
+    return play(
+        subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean, labels, _round_settings(run), rng,
+        limit=0, progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
+    )  # fmt: skip
+
+
+def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Repair:
+    case = draft.case
+    sides = _sides(draft)
+    settings = RepairSettings(
+        max_units=run.unit_limit(case.model.units.total), clean_budget=run.clean_budget, sides=sides,
+        reference_side=sides[0], natural_margin=draft.natural_margin, round=_round_settings(run),
+    )  # fmt: skip
+    opened = case.model
+    return repair(
+        opened.file.loaded, opened.interface, opened.units.layers, opened.subject, case.pictures, case.labels,
+        draft.targets, draft.triggers, settings, np.random.default_rng(run.seed), progress=progress,
+    )  # fmt: skip
+
+
+def _bake_and_reaudit(
+    draft: assemble.Draft, plan: Repair, inputs: InputOptions, run: RunOptions, progress: Progress | None
+) -> tuple[bytes, RepairPart]:
+    """Bake, prove masked == baked on what a reader of the bytes gets, and audit that with another seed."""
+    opened = draft.case.model
+    payload = bake(opened.file.proto, opened.units.layers, plan.off).SerializeToString()
+    reread = reopen(payload, opened, inputs, draft.case)
+    pictures = draft.case.pictures
+    difference = prove_baked(
+        masked_logits(opened.subject, opened.units.layers, plan.off, pictures), reread.subject.logits(pictures)
+    )
+    draft.repaired = reread
+    if not plan.repaired:
+        return payload, assemble.not_repaired(plan.reason, plan, difference)
+    evidence = search_classes(
+        reread.subject, pictures, draft.case.labels, _search(run), np.random.default_rng(run.seed + 1),
+        progress=_prefixed(progress, "re-audit: "),
+    )  # fmt: skip
+    again: Suspicion = judge(evidence, LIMITS)
+    if again.named:
+        target, reasons = next(iter(again.named.items()))
+        reason = f"a full audit of the baked file still names class {target}: {reasons[0]}"
+        return payload, assemble.not_repaired(reason, plan, difference)
+    return payload, assemble.repaired(plan, difference)
+
+
+def reopen(payload: bytes, opened: Opened, inputs: InputOptions, case: Case) -> Opened:
+    """Open bytes as a reader would, through a private temporary file beside nothing of the user's."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / opened.file.path.name
+        path.write_bytes(payload)
+        for extra in opened.file.external:
+            link = path.parent / extra.location
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.write_bytes((opened.file.path.parent / extra.location).read_bytes())
+        load_model(path)
+        return open_model(path, inputs, case.device)
+
+
+def _record(
+    draft: assemble.Draft, inputs: InputOptions, run: RunOptions, clock: Clock, artifacts: Path | None,
+    command: Sequence[str], *, repair_status: RepairPart | None,
+) -> AuditRecord:  # fmt: skip
+    files: tuple[FileDigest, ...] = ()
+    if artifacts is not None:
+        files = write_artifacts(artifacts, draft.triggers, draft.case.pictures)
+    return assemble.audit_record(draft, inputs, run, clock, files, command, repair_status)
+
+
+def _prefixed(progress: Progress | None, prefix: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda stage, done, total, note: progress(prefix + stage, done, total, note)

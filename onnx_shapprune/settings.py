@@ -1,0 +1,64 @@
+"""What a user can set, checked once: how pictures become inputs, and how much is searched and pruned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx_shapprune.errors import DataError
+from onnx_shapprune.pictures.files import Resize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputOptions:
+    """How pictures become the model's input; an ONNX file does not say.
+
+    Bytes 0..255 are scaled linearly to `input_range`, then (x - mean) / std in that unit; mean and std hold one number or
+    one per channel (RGB order). layout: "auto", "NCHW" or "NHWC". channel_order: "RGB" or "BGR". resize: "stretch",
+    "crop", "fit" or "error". class_names: a file with one name per line. per_class: use so many pictures of a class.
+    output: which graph output holds the scores, where there are several.
+    """
+
+    input_range: tuple[float, float] = (0.0, 1.0)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: str = "auto"
+    channel_order: str = "RGB"
+    resize: Resize = "stretch"
+    class_names: Path | None = None
+    per_class: int | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How much is searched, estimated and pruned. Raises DataError where a number makes no sense.
+
+    restarts: free-mask searches of a class that stands out. clean_budget: clean accuracy that a repair may cost, 0..1.
+    max_units: share of all units that may be switched off, 0..1 (never fewer than 12 units). clean_weight: lambda of the
+    dual game. epsilon, discard_threshold: of the Shapley estimator, None = off. permutations: walks per round.
+    min_accuracy: few-shot accuracy under which an audit proves nothing, None = 0.5. threads: 0 = all cores.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0
+    restarts: int = 3
+    clean_budget: float = 0.02
+    max_units: float = 0.01
+    clean_weight: float = 2.0
+    epsilon: float | None = 0.3
+    discard_threshold: float | None = 0.05
+    permutations: int = 24
+    min_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("clean budget", self.clean_budget), ("max units", self.max_units)):
+            if not 0 <= value <= 1:
+                raise DataError(f"{name} must be between 0 and 1, not {value:g}")
+        if self.restarts < 1 or self.permutations < 2:
+            raise DataError("at least 1 restart and 2 permutations are needed")
+        if self.seed < 0 or self.threads < 0 or self.clean_weight < 0:
+            raise DataError("seed, threads and clean weight must not be negative")
+
+    def unit_limit(self, total: int) -> int:
+        """Units that may be switched off in a model of `total` units: a share would leave small nets nothing."""
+        return max(12, round(self.max_units * total))

@@ -1,0 +1,32 @@
+"""Starting is quick, and both ways to start are the same program."""
+
+import subprocess
+import sys
+
+import pytest
+
+import onnx_shapprune
+from onnx_shapprune import pipeline
+
+
+def python(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False)
+
+
+def test_import_does_not_load_the_runtime():
+    code = "import onnx_shapprune, sys; print(sorted({'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)))"
+    assert python("-c", code).stdout == "[]\n"
+
+
+def test_the_public_names_are_the_pipelines():
+    for name in ("audit", "sanitize", "verify", "InputOptions", "RunOptions"):
+        assert getattr(onnx_shapprune, name) is getattr(pipeline, name)
+    assert {*onnx_shapprune.__all__} <= {*dir(onnx_shapprune)}
+    assert callable(onnx_shapprune.inspect)
+    with pytest.raises(AttributeError, match="nonsense"):
+        onnx_shapprune.nonsense  # noqa: B018
+
+
+def test_module_and_version():
+    done = python("-m", "onnx_shapprune", "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"shapprune, version {onnx_shapprune.__version__}\n", "")
