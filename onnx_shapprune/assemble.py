@@ -15,7 +15,8 @@ from onnx_shapprune import __version__
 from onnx_shapprune.case import Case, Clock, Opened
 from onnx_shapprune.detect.suspicion import Suspicion
 from onnx_shapprune.graph.compare import Difference
-from onnx_shapprune.graph.facts import opsets, parameters
+from onnx_shapprune.graph.facts import parameters
+from onnx_shapprune.graph.upgrade import opset_of
 from onnx_shapprune.invert.search import Evidence
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
@@ -281,7 +282,7 @@ def _model(case: Case) -> ModelPart:
     return ModelPart(
         name=file.path.name, sha256=file.sha256, size=file.size,
         external=tuple(FileDigest(name=e.location, size=e.size, sha256=e.sha256) for e in file.external),
-        producer=f"{proto.producer_name} {proto.producer_version}".strip(), opset=opsets(proto).get("ai.onnx", 0),
+        producer=f"{proto.producer_name} {proto.producer_version}".strip(), opset=opset_of(proto),
         input=opened.interface.input, input_shape=opened.subject.prepared.input_shape, layout=opened.interface.layout,
         output=opened.interface.output, classes=opened.subject.classes, class_names=case.class_names,
         parameters=parameters(proto), copy_difference=opened.subject.prepared.difference,

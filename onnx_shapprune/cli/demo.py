@@ -18,11 +18,12 @@ from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.errors import OutputError
 from onnx_shapprune.record import AuditRecord, Rates, VerifyRecord
-from onnx_shapprune.report.terminal import audit_text, rates_text, verify_text
+from onnx_shapprune.report.terminal import audit_text, rates_text, repair_text, verify_text
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import RunOptions
 
+MAX_TRUE_ASR = 0.05
 FILES = ("report.json", "sanitize.json", "verify.json", "sanitized.onnx")
 
 
@@ -84,7 +85,7 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
         repaired = pipeline.sanitize(model, data, output=clean, run=run, command=command, progress=progress)
         write_record(repaired, folder / "sanitize.json")
         progress.close()
-        say(audit_text(repaired, width=display.width, colour=display.colour))
+        say(repair_text(repaired, width=display.width, colour=display.colour))
         if repaired.repair.status != "repaired" or not clean.exists():
             say("\nThe sample was not repaired.\n")
             return _finish(display, audited, repaired, None, ())
@@ -98,6 +99,8 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
     truth = (true_rates(model, run), true_rates(clean, run))
     say("\nWas it true? Only of this sample is the real trigger known, and 1,000 test pictures that no command saw.\n")
     say("With that trigger:\n" + rates_text(*truth, width=display.width, colour=display.colour))
+    if (truth[-1].asr or 0.0) > MAX_TRUE_ASR:
+        say("\nThe real trigger still works: what was said above is a false all-clear.\n")
     if kept:
         say(f"\nReports, the repaired model and the triggers as pictures are in {folder}\n")
     return _finish(display, audited, repaired, verified, truth)
@@ -150,7 +153,9 @@ def _finish(
     display: Display, audited: AuditRecord, repaired: AuditRecord, verified: VerifyRecord | None,
     truth: tuple[Rates, ...],
 ) -> int:  # fmt: skip
+    # What the tool says is checked against the real trigger here: a demo of a false all-clear must not end well.
     well = audited.verdict == "fail" and verified is not None and verified.verdict == "pass"
+    well = well and (truth[-1].asr or 0.0) <= MAX_TRUE_ASR
     if display.as_json:
         show(json_text(DemoRecord(well=well, audit=audited, sanitize=repaired, verify=verified, truth=truth)))
     elif display.quiet:

@@ -44,8 +44,8 @@ def declared_outputs(model: onnx.ModelProto) -> tuple[Declared, ...]:
 
 
 def opsets(model: onnx.ModelProto) -> dict[str, int]:
-    """Imported operator sets, domain -> version; "" is the default domain."""
-    return {entry.domain: int(entry.version) for entry in model.opset_import}
+    """Imported operator sets, domain -> version; the default domain is called ai.onnx."""
+    return {entry.domain or "ai.onnx": int(entry.version) for entry in model.opset_import}
 
 
 def operators(model: onnx.ModelProto) -> dict[str, int]:

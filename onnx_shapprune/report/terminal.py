@@ -42,9 +42,7 @@ def verdict_text(record: AuditRecord | VerifyRecord, *, colour: bool = False) ->
 def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False) -> str:
     """An audit, and its repair where one was asked for, as text of at most `width` columns."""
     page = Page(width, colour=colour)
-    repaired = {"repaired": ": REPAIRED", "not_repaired": ": NOT REPAIRED"}.get(record.repair.status, "")
-    name = plain(record.model.name, limit=50) + repaired
-    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], name)
+    _headline(page, record)
     _reasons(page, record.reasons)
     model = record.model
     shape = "x".join(map(str, model.input_shape))
@@ -59,7 +57,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
              f"{record.evaluations:,} evaluations"),
         ]
     )  # fmt: skip
-    _classes(page, record.classes)
+    _classes(page, record.classes, said=record.reasons)
     _units(page, record.units)
     _repair(page, record.repair, record.units)
     _rates(page, record.before, record.after)
@@ -71,6 +69,18 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
         page.say(f"artifacts: {_some([a.name for a in record.artifacts])}")
     _seconds(page, record.seconds, record.peak_memory_mb)
     _warnings(page, record.warnings)
+    return page.text()
+
+
+def repair_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False) -> str:
+    """Only what was pruned and what it did."""
+    page = Page(width, colour=colour)
+    _headline(page, record)
+    _repair(page, record.repair, record.units)
+    _rates(page, record.before, record.after)
+    if record.repair.output is not None:
+        _files(page, [record.repair.output])
+    _seconds(page, record.seconds, record.peak_memory_mb)
     return page.text()
 
 
@@ -94,7 +104,7 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     for change in record.other_changes:
         page.say(f"beyond the units: {plain(change)}", style="yellow")
     page.say(f"both files give the same class on {_percent(record.agreement)} of the clean pictures")
-    _classes(page, record.classes, title="Triggers found in the second file")
+    _classes(page, record.classes, title="Triggers found in the second file", said=record.reasons)
     _rates(page, record.before, record.after)
     _files(page, [record.before_model, record.after_model])
     _seconds(page, record.seconds, None)
@@ -150,6 +160,12 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
     return page.text()
 
 
+def _headline(page: Page, record: AuditRecord) -> None:
+    repaired = {"repaired": ": REPAIRED", "not_repaired": ": NOT REPAIRED"}.get(record.repair.status, "")
+    name = plain(record.model.name, limit=50) + repaired
+    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], name)
+
+
 def _summary(record: AuditRecord | VerifyRecord) -> str:
     reason = record.reasons[0] if record.reasons else ""
     if isinstance(record, AuditRecord) and record.repair.status in ("repaired", "not_repaired"):
@@ -162,7 +178,8 @@ def _reasons(page: Page, reasons: Sequence[str]) -> None:
         page.say(reason, bullet="-")
 
 
-def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes") -> None:
+def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes", said: Sequence[str] = ()) -> None:
+    """said: reasons that stand above already."""
     if not classes:
         return
     page.title(title)
@@ -192,8 +209,9 @@ def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes"
         style="dim",
     )
     for part in classes:
-        if part.suspicious and part.reasons:
-            page.say(f"class {part.index_of_class}: {plain('; '.join(part.reasons), limit=400)}")
+        reasons = "; ".join(r for r in part.reasons if r not in said)
+        if part.suspicious and reasons:
+            page.say(f"class {part.index_of_class}: {plain(reasons, limit=400)}")
 
 
 def _margin(compact: Sequence[CompactPart]) -> float | None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from invocations import only_line, run
-from onnx_shapprune.pipeline import RunOptions
 from record_samples import audit_record
 
 from onnx_shapprune import pipeline
 from onnx_shapprune.cli.demo import true_rates
+from onnx_shapprune.pipeline import RunOptions
 from onnx_shapprune.sample import sample_path
 
 
@@ -69,6 +69,19 @@ def test_a_repair_that_fails_is_exit_1(copying, tmp_path):
     assert result.exit_code == 1
     assert "was not repaired" in result.stdout
     assert [name for name, _, _ in copying.calls] == ["audit", "sanitize"]
+
+
+def test_a_false_all_clear_does_not_end_well(copying, monkeypatch):
+    sanitize = pipeline.sanitize
+
+    def pretend(model, data, *, output, **settings):
+        record = sanitize(model, data, output=output, **settings)
+        output.write_bytes(sample_path("backdoored.onnx").read_bytes())
+        return record
+
+    monkeypatch.setattr(pipeline, "sanitize", pretend)
+    result = run("demo", "-q")
+    assert (result.exit_code, result.stdout) == (1, "FAIL  the sample was not repaired\n")
 
 
 def test_a_temporary_folder_is_removed(copying, monkeypatch, tmp_path):
