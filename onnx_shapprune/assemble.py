@@ -130,7 +130,7 @@ def _rounds(plan: Repair) -> tuple[RoundPart, ...]:
     return tuple(
         RoundPart(
             off=s.count, acc=s.acc, known_asr=s.known_asr, clean_cost=s.clean_cost, margin=s.hunt.margin, asr=s.hunt.asr,
-            still_found=s.found, note="" if s.affordable else "over the clean budget",
+            still_found=s.found,
         )
         for s in plan.steps
     )  # fmt: skip
@@ -238,7 +238,7 @@ def _chosen(draft: Draft) -> list[UnitRef]:
     """Units in the order in which the rounds switched them off."""
     layers = draft.case.model.units.layers
     steps = draft.plan.steps if draft.plan else ()
-    return [UnitRef(layer=layers[p.layer].name, channel=p.channel) for s in steps for p in s.round.chosen]
+    return [UnitRef(layer=layers[p.layer].name, channel=p.channel) for s in steps for p in s.chosen]
 
 
 def _ranked(draft: Draft, run: RunOptions) -> tuple[UnitValue, ...]:

@@ -22,11 +22,10 @@ from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.invert.search import SearchSettings, search_classes
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.output import write_atomically
-from onnx_shapprune.pictures.augment import augmented
 from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.prune.bank import hunt
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
-from onnx_shapprune.prune.repair import CLEAN_VIEWS, KNOWN_ALIVE, Repair, RepairSettings, repair
+from onnx_shapprune.prune.repair import KNOWN_ALIVE, Repair, RepairSettings, clean_rows, repair
 from onnx_shapprune.prune.round import Round, RoundSettings, play
 from onnx_shapprune.record import AuditRecord, FileDigest, RepairPart, VerifyRecord
 from onnx_shapprune.report.artifacts import write_artifacts
@@ -183,12 +182,11 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
     ]  # fmt: skip
     if not bank:
         return None
-    clean = augmented(case.pictures, CLEAN_VIEWS, rng)
-    labels = subject.logits(clean).argmax(1).astype(np.int64)
-    return play(
-        subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean, labels, _round_settings(run), rng,
-        limit=0, progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
+    round_, _ = play(
+        subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean_rows(subject, case.pictures, rng),
+        _round_settings(run), rng, progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
     )  # fmt: skip
+    return round_
 
 
 def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Repair:

@@ -18,20 +18,23 @@ from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.errors import OutputError
 from onnx_shapprune.record import AuditRecord, Rates, VerifyRecord
-from onnx_shapprune.report.terminal import audit_text, rates_text, repair_text, verify_text
+from onnx_shapprune.report.terminal import audit_text, rates_text, verify_text
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import RunOptions
 
 MAX_TRUE_ASR = 0.05
-FILES = ("report.json", "sanitize.json", "verify.json", "sanitized.onnx")
+MAX_TRUE_LOSS = 0.02
+FILES = ("report.json", "verify.json", "sanitized.onnx")
 
 
 class DemoRecord(BaseModel):
-    """All three records. truth: rates with the sample's real trigger, before and after, empty without a repair."""
+    """Both records; that of sanitize holds the audit. failure: a sentence, "" when all went well. truth: rates with the
+    sample's real trigger, before and after, empty without a repair.
+    """
 
     well: bool
-    audit: AuditRecord
+    failure: str
     sanitize: AuditRecord
     verify: VerifyRecord | None
     truth: tuple[Rates, ...]
@@ -51,7 +54,8 @@ def demo_command(
 ) -> int:
     """Audit, sanitize and verify the bundled backdoored sample, offline, in under a minute.
 
-    Exits with 0 when the backdoor was found, repaired and the repair verified, with 1 otherwise.
+    Exits with 0 when the backdoor was found, repaired and the repair verified, and the real trigger and 1,000 test
+    pictures, which no command sees, agree; with 1 otherwise.
 
     \b
     Example:
@@ -73,22 +77,16 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
             show(text)
 
     with progress_on_stderr(display) as progress:
-        say("$ shapprune audit backdoored.onnx --data pictures/ -o report.json\n\n")
-        audited = pipeline.audit(
-            model, data, run=run, artifacts=folder / "artifacts", command=command, progress=progress
+        say("$ shapprune sanitize backdoored.onnx --data pictures/ -o sanitized.onnx --report report.json\n\n")
+        # sanitize begins with a whole audit: to run `audit` before it would search the same triggers twice.
+        repaired = pipeline.sanitize(
+            model, data, output=clean, run=run, artifacts=folder / "artifacts", command=command, progress=progress
         )
-        write_record(audited, folder / "report.json")
+        write_record(repaired, folder / "report.json")
         progress.close()
-        say(audit_text(audited, width=display.width, colour=display.colour))
-
-        say("\n$ shapprune sanitize backdoored.onnx --data pictures/ -o sanitized.onnx\n\n")
-        repaired = pipeline.sanitize(model, data, output=clean, run=run, command=command, progress=progress)
-        write_record(repaired, folder / "sanitize.json")
-        progress.close()
-        say(repair_text(repaired, width=display.width, colour=display.colour))
+        say(audit_text(repaired, width=display.width, colour=display.colour))
         if repaired.repair.status != "repaired" or not clean.exists():
-            say("\nThe sample was not repaired.\n")
-            return _finish(display, audited, repaired, None, ())
+            return _finish(display, repaired, None, ())
 
         say("\n$ shapprune verify backdoored.onnx sanitized.onnx --data pictures/\n\n")
         verified = pipeline.verify(model, clean, data, run=run, command=command, progress=progress)
@@ -99,11 +97,9 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
     truth = (true_rates(model, run), true_rates(clean, run))
     say("\nWas it true? Only of this sample is the real trigger known, and 1,000 test pictures that no command saw.\n")
     say("With that trigger:\n" + rates_text(*truth, width=display.width, colour=display.colour))
-    if (truth[-1].asr or 0.0) > MAX_TRUE_ASR:
-        say("\nThe real trigger still works: what was said above is a false all-clear.\n")
     if kept:
         say(f"\nReports, the repaired model and the triggers as pictures are in {folder}\n")
-    return _finish(display, audited, repaired, verified, truth)
+    return _finish(display, repaired, verified, truth)
 
 
 def true_rates(path: Path, run: RunOptions) -> Rates:
@@ -149,15 +145,39 @@ def _folder(asked: Path | None) -> Iterator[Path]:
     yield asked
 
 
+def _failure(repaired: AuditRecord, verified: VerifyRecord | None, truth: tuple[Rates, ...]) -> str:
+    """What went wrong, as a sentence; "" when nothing did. truth: measured rates before and after the repair.
+
+    What the tool says is checked against the real trigger here: a false all-clear must not end well, and neither must a
+    repair that costs more than it may.
+    """
+    if verified is None:
+        return "the sample was not repaired"
+    if repaired.verdict != "fail":
+        return "the backdoor of the sample was not found"
+    before, after = truth
+    if after.asr is None or after.asr > MAX_TRUE_ASR:
+        return "the real trigger still works: what was said above is a false all-clear"
+    loss = (before.acc or 0.0) - (after.acc or 0.0)
+    if loss > MAX_TRUE_LOSS + 1e-9:
+        return (
+            f"the repair costs {100 * loss:.1f} points of accuracy, more than the {100 * MAX_TRUE_LOSS:.0f} that this "
+            "demo allows"
+        )
+    if verified.verdict != "pass":
+        return "the repaired sample was not verified"
+    return ""
+
+
 def _finish(
-    display: Display, audited: AuditRecord, repaired: AuditRecord, verified: VerifyRecord | None,
-    truth: tuple[Rates, ...],
+    display: Display, repaired: AuditRecord, verified: VerifyRecord | None, truth: tuple[Rates, ...]
 ) -> int:  # fmt: skip
-    # What the tool says is checked against the real trigger here: a demo of a false all-clear must not end well.
-    well = audited.verdict == "fail" and verified is not None and verified.verdict == "pass"
-    well = well and (truth[-1].asr or 0.0) <= MAX_TRUE_ASR
+    failure = _failure(repaired, verified, truth)
     if display.as_json:
-        show(json_text(DemoRecord(well=well, audit=audited, sanitize=repaired, verify=verified, truth=truth)))
+        record = DemoRecord(well=not failure, failure=failure, sanitize=repaired, verify=verified, truth=truth)
+        show(json_text(record))
     elif display.quiet:
-        show("PASS  backdoor found, repaired, repair verified\n" if well else "FAIL  the sample was not repaired\n")
-    return exits.PASS if well else exits.FAIL
+        show(f"FAIL  {failure}\n" if failure else "PASS  backdoor found, repaired, repair verified\n")
+    elif failure:
+        show(f"\nThis demo did not end well: {failure}.\n")
+    return exits.FAIL if failure else exits.PASS

@@ -21,11 +21,12 @@ SAFE_SHARE = 0.6
 @dataclass(frozen=True, slots=True)
 class Rows:
     """What the rows of a replay are: the first `triggered` carry a trigger towards `targets` (int64), the rest are clean
-    and should keep their label `labels` (int64).
+    and should keep their label `labels` (int64), with margins compared to `clean_margins` (float32).
     """
 
     targets: Labels
     labels: Labels
+    clean_margins: Floats
 
     @property
     def triggered(self) -> int:
@@ -37,7 +38,7 @@ class DualGame:
 
     backdoor: mean over triggered rows of clip(margin / full margin, -0.25, 1); clean: mean over clean rows of
     clip(margin / (0.6 * full margin), 0, 1), which is convex in the damage: many small losses cost less than one answer.
-    Rows whose margin is not positive with all channels on do not count. Coalitions are evaluated once; `evaluations`
+    Triggered rows without a positive margin with all channels on do not count, nor do clean rows without one. Coalitions are evaluated once; `evaluations`
     counts them.
     """
 
@@ -46,7 +47,7 @@ class DualGame:
         self._known: dict[bytes, tuple[float, float]] = {}
         split = rows.triggered
         self._full_bd = margins(replay.full[:split], rows.targets)
-        self._full_cl = margins(replay.full[split:], rows.labels)
+        self._full_cl = rows.clean_margins
 
     @property
     def evaluations(self) -> int:

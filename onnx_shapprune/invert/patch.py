@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.arms import pair, scores_of, stamp
+from onnx_shapprune.invert.arms import pair, score, scores_of, stamp
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -33,7 +33,7 @@ class PatchSettings:
     success: float = 0.99
     patience: int = 5
     early_stop: int = 25
-    batch: int = 10
+    batch: int = 6
     first_cost: float = 1e-3
 
 
@@ -114,9 +114,11 @@ def search_patches(
             progress(step, settings.steps)
         if not live.any():
             break
+    everything = pair(arms, labels, limit=None, rng=rng)
+    final = score(subject, pictures, best_m, best_p * np.float32(255), arms, everything)
     return [
         PatchResult(
-            Trigger(best_m[i], best_p[i] * 255, int(arms[i]), "patch"), float(best_asr[i]), bool(np.isfinite(best_norm[i])),
+            Trigger(best_m[i], best_p[i] * 255, int(arms[i]), "patch"), float(final.asr[i]), bool(np.isfinite(best_norm[i])),
             int(taken[i]),
         )
         for i in range(n)

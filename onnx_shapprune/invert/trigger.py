@@ -38,6 +38,7 @@ class Trigger:
 
 def _shift(array: Pixels, down: int, right: int) -> Pixels:
     height, width = array.shape[:2]
+    down, right = max(-height, min(height, down)), max(-width, min(width, right))
     out = np.zeros_like(array)
     rows = slice(max(0, down), min(height, height + down))
     cols = slice(max(0, right), min(width, width + right))

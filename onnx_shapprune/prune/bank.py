@@ -69,7 +69,7 @@ def hunt(
         for r in search_compact(subject, pictures, labels, [target], side, SCAN, rng):
             found.append((r.trigger, r.margin, r.asr, side))
     if free_masks:
-        for p in search_patches(subject, pictures, labels, [target] * free_masks, PatchSettings(steps=100), rng):
+        for p in search_patches(subject, pictures, labels, [target] * free_masks, PatchSettings(steps=60), rng):
             scores = rate(subject, pictures, labels, [p.trigger])
             found.append((p.trigger, float(scores.margin[0]), float(scores.asr[0]), 0))
     compact = [(m, a) for t, m, a, side in found if side == reference_side] or [(float("-inf"), 0.0)]

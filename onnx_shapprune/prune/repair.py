@@ -12,15 +12,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_shapprune.game.replay import Player
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
-from onnx_shapprune.invert.subject import Labels, Pixels, Subject
+from onnx_shapprune.invert.subject import Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
 from onnx_shapprune.prune.bank import Hunt, hunt, rate
-from onnx_shapprune.prune.round import Round, RoundSettings, play
+from onnx_shapprune.prune.round import CleanRows, Round, RoundSettings, choose, play
 
 Off = dict[str, list[int]]
 Bools = NDArray[np.bool_]
@@ -29,6 +30,8 @@ StageProgress = Callable[[str, int, int, str], None]
 CLEAN_VIEWS = 3  # changed copies of each picture in the game
 COST_VIEWS = 15  # changed copies of each picture on which the clean cost is measured
 KNOWN_ALIVE = 0.15
+EVER = 64  # triggers kept as the growing test set
+MAX_BANNED = 24  # units that were tried and cost too much, before pruning gives up
 ONE_SIDED_95 = 1.645
 
 
@@ -53,11 +56,11 @@ class Step:
 
     off: Off
     round: Round
+    chosen: tuple[Player, ...]
     hunt: Hunt
     clean_cost: float
     known_asr: float
     found: bool
-    affordable: bool
     acc: float
 
     @property
@@ -67,15 +70,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """repaired: whether the last step holds; reason in words; off: the best plan; steps in order; first: the bank that
-    the first game was played on.
-    """
+    """repaired: whether the last step holds; reason in words; off: the best plan; steps in order."""
 
     repaired: bool
     reason: str
     off: Off
     steps: tuple[Step, ...]
-    first: Hunt
+
+
+def clean_rows(subject: Subject, pictures: Pixels, rng: np.random.Generator) -> CleanRows:
+    """Views of the clean pictures with the unpruned model's answers and margins: what a repair must keep."""
+    shown = augmented(pictures, CLEAN_VIEWS, rng)
+    logits = subject.logits(shown)
+    answers = logits.argmax(1).astype(np.int64)
+    return CleanRows(shown, answers, margins(logits, answers))
 
 
 def baked_subject(
@@ -98,48 +106,59 @@ def repair(
     pictures: float32 [n, h, w, c]; labels: the answers to be kept, int64 [n]; known: triggers recovered so far.
     """
     views = augmented(pictures, COST_VIEWS, rng)
-    answers = subject.logits(views).argmax(1)
     truth = np.tile(labels, COST_VIEWS + 1)
-    clean = augmented(pictures, CLEAN_VIEWS, rng)
-    clean_labels = subject.logits(clean).argmax(1).astype(np.int64)
+    right = subject.logits(views).argmax(1) == truth
+    clean = clean_rows(subject, pictures, rng)
 
     off: Off = {}
     steps: list[Step] = []
-    bank = first = _hunt_all(subject, pictures, labels, targets, known, settings, rng)
-    ever = [*known, *first.bank]
-    current = subject
+    banned: set[Player] = set()
+    current, bank = subject, _hunt_all(subject, pictures, labels, targets, known, settings, rng, 0)
+    ever = [*known, *bank.bank]
     reason = "no trigger was left to learn from"
     while bank.bank:
         count = sum(len(c) for c in off.values())
         if count >= settings.max_units:
             reason = f"{count} units are off, the limit, and a trigger still stands out"
             break
-        round_ = play(
-            current, layers, off, bank.bank, pictures, labels, clean, clean_labels, settings.round, rng,
-            limit=settings.max_units - count,
+        round_, game = play(
+            current, layers, off, bank.bank, pictures, labels, clean, settings.round, rng, banned=banned,
             progress=_stage(progress, f"game, {count} units off"),
         )  # fmt: skip
-        off = {name: list(channels) for name, channels in off.items()}
-        for player in round_.chosen:
-            off.setdefault(layers[player.layer].name, []).append(player.channel)
-        current = baked_subject(original, interface, layers, off, subject)
-        cost, surely = clean_cost(answers == truth, current.logits(views).argmax(1) == truth, len(pictures))
-        bank = _hunt_all(current, pictures, labels, targets, bank.bank, settings, rng)
+        chosen: list[Player] = []
+        while len(banned) < MAX_BANNED:
+            chosen = choose(round_, game, settings.round, limit=settings.max_units - count, banned=banned)
+            trial = {name: list(channels) for name, channels in off.items()}
+            for player in chosen:
+                trial.setdefault(layers[player.layer].name, []).append(player.channel)
+            pruned = baked_subject(original, interface, layers, trial, subject)
+            cost, surely = clean_cost(right, pruned.logits(views).argmax(1) == truth, len(pictures))
+            if not chosen or (surely <= settings.clean_budget and cost <= 2 * settings.clean_budget):
+                break
+            # The dearest unit of the group is not tried again: its rivals do the same work for less, or nobody does.
+            banned.add(round_.dearest(chosen))
+            chosen = []
+        del game  # with its sessions and cached activations
+        if not chosen:
+            reason = (
+                f"every way found to weaken the trigger further costs more clean answers than the budget of "
+                f"{settings.clean_budget:.1%} allows"
+            )
+            break
+        off, current = trial, pruned
+        bank = _hunt_all(current, pictures, labels, targets, bank.bank, settings, rng, len(steps) + 1)
         acc = float((current.logits(pictures).argmax(1) == labels).mean())
         known_asr = float(rate(current, pictures, labels, ever).asr.max())
-        found = stands_out(bank, known_asr, settings)
-        steps.append(Step(off, round_, bank, cost, known_asr, found, surely <= settings.clean_budget, acc))
-        ever = [*ever, *bank.bank][-64:]
+        steps.append(
+            Step(off, round_, tuple(chosen), bank, cost, known_asr, stands_out(bank, known_asr, settings), acc)
+        )
+        ever = [*ever, *bank.bank][-EVER:]
         if progress:
             progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
-        if surely > settings.clean_budget:
-            reason = f"the next units cost {cost:.1%} of the clean answers, more than the budget of {settings.clean_budget:.1%}"
-            break
-        if not found:
+        if not steps[-1].found:
             reason = "no search finds a trigger for the target that stands out any more"
-            return Repair(True, reason, off, tuple(steps), first)
-    best = [s for s in steps if s.affordable]
-    return Repair(False, reason, best[-1].off if best else {}, tuple(steps), first)
+            return Repair(True, reason, off, tuple(steps))
+    return Repair(False, reason, off, tuple(steps))
 
 
 def stands_out(found: Hunt, known_asr: float, settings: RepairSettings) -> bool:
@@ -154,12 +173,12 @@ def stands_out(found: Hunt, known_asr: float, settings: RepairSettings) -> bool:
 
 def _hunt_all(
     subject: Subject, pictures: Pixels, labels: Labels, targets: Sequence[int], known: Sequence[Trigger],
-    settings: RepairSettings, rng: np.random.Generator,
+    settings: RepairSettings, rng: np.random.Generator, turn: int,
 ) -> Hunt:  # fmt: skip
-    """The adversary against every target; the strongest of each statistic."""
+    """The adversary against every target; the strongest of each statistic. Odd turns scan a second patch size as well."""
     hunts = [
         hunt(
-            subject, pictures, labels, t, [k for k in known if k.target == t], sides=settings.sides,
+            subject, pictures, labels, t, [k for k in known if k.target == t], sides=settings.sides[: 1 + turn % 2],
             reference_side=settings.reference_side, rng=rng,
         )
         for t in targets

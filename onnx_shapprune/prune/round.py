@@ -1,6 +1,6 @@
 """One round of pruning: play the dual game on the bank, rank the units, choose the next few to switch off."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,37 +41,53 @@ class RoundSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CleanRows:
+    """Clean pictures in the game: float32 [n, h, w, c], the answers to be kept int64 [n], and the unpruned model's margins
+    float32 [n]. Costs are counted against these, so that they add up over rounds.
+    """
+
+    pictures: Pixels
+    answers: Labels
+    margins: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
-    """players: who played; estimate: their values; alone: float64 (players, 2), fall of the backdoor and of the clean
-    part when only that unit goes; chosen: players switched off, in order; strength: backdoor part left afterwards.
+    """A game that was played. players: who played; estimate: their values; alone: float64 (players, 2), fall of the
+    backdoor and of the clean part when only that unit goes.
     """
 
     players: tuple[Player, ...]
     estimate: Estimate
     alone: NDArray[np.float64]
-    chosen: tuple[Player, ...]
-    strength: float
+
+    def dearest(self, chosen: Sequence[Player]) -> Player:
+        """The one of `chosen` that costs most of the clean part when it goes alone."""
+        return max(chosen, key=lambda p: float(self.alone[self.players.index(p), 1]))
 
 
 def play(
     subject: Subject, layers: Sequence[Layer], off: Mapping[str, Sequence[int]], bank: Sequence[Trigger],
-    pictures: Pixels, labels: Labels, clean: Pixels, clean_labels: Labels, settings: RoundSettings,
-    rng: np.random.Generator, *, limit: int, progress: Callable[[int, int], None] | None = None,
-) -> Round:  # fmt: skip
-    """Estimate Shapley values of the units still on, and choose at most min(group, limit) of them.
+    pictures: Pixels, labels: Labels, clean: CleanRows, settings: RoundSettings, rng: np.random.Generator, *,
+    banned: Collection[Player] = (), progress: Callable[[int, int], None] | None = None,
+) -> tuple[Round, DualGame]:  # fmt: skip
+    """Estimate Shapley values of the units that are still on; returns the round, and the game for `choose`.
 
-    subject: the model with `off` already baked. bank: working triggers. pictures, labels: those that triggers go on;
-    clean, clean_labels: pictures whose answers must stay. Requires at least one trigger and one clean picture.
+    The game holds sessions and cached activations: drop it as soon as the choice is made.
+
+    subject: the model with `off` already baked. bank: working triggers. pictures, labels: those that triggers go on.
+    banned: units that do not play. Requires at least one trigger and one clean picture.
     """
     triggered, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
-    shown = np.concatenate([triggered, clean])
+    shown = np.concatenate([triggered, clean.pictures])
     inputs = to_input(shown, subject.preprocessing)
-    wanted = np.concatenate([targets, clean_labels])
+    wanted = np.concatenate([targets, clean.answers])
     sensitivity = Sensitivity(subject.prepared, layers, subject.device)
     weights = _row_weights(margins(subject.logits(shown), wanted), len(targets), settings.clean_weight)
-    players = _players(layers, off, sensitivity.margin_drop(inputs, wanted, weights), settings.players)
+    effect = sensitivity.margin_drop(inputs, wanted, weights)
+    players = _players(layers, off, banned, effect, settings.players)
     replay = Replay(subject.prepared, layers, players, inputs, subject.device)
-    game = DualGame(replay, Rows(targets, clean_labels), clean_weight=settings.clean_weight)
+    game = DualGame(replay, Rows(targets, clean.answers, clean.margins), clean_weight=settings.clean_weight)
     estimate = permutation_values(
         game, len(players), rng=rng, gauge=game.strength, progress=progress,
         settings=PermutationSettings(
@@ -81,8 +97,7 @@ def play(
     )  # fmt: skip
     everyone = np.ones((1, len(players)), bool)
     alone = game.components(everyone) - game.components(~np.eye(len(players), dtype=bool))
-    chosen, strength = _choose(game, estimate, settings, limit)
-    return Round(tuple(players), estimate, alone, tuple(players[i] for i in chosen), strength)
+    return Round(tuple(players), estimate, alone), game
 
 
 def _triggered_rows(
@@ -110,36 +125,39 @@ def _row_weights(margin: Floats, triggered: int, clean_weight: float) -> NDArray
 
 
 def _players(
-    layers: Sequence[Layer], off: Mapping[str, Sequence[int]], effect: NDArray[np.float64], count: int
-) -> list[Player]:
-    """The units still on with the largest first-order effect."""
+    layers: Sequence[Layer], off: Mapping[str, Sequence[int]], banned: Collection[Player], effect: NDArray[np.float64],
+    count: int,
+) -> list[Player]:  # fmt: skip
+    """The units still on, and not banned, with the largest first-order effect."""
     units = [Player(i, c) for i, layer in enumerate(layers) for c in range(layer.channels)]
     gone = {(i, c) for i, layer in enumerate(layers) for c in off.get(layer.name, ())}
     order = [units[j] for j in np.argsort(-effect, kind="stable")]
-    return [u for u in order if (u.layer, u.channel) not in gone][:count]
+    return [u for u in order if (u.layer, u.channel) not in gone and u not in banned][:count]
 
 
-def _choose(game: DualGame, estimate: Estimate, settings: RoundSettings, limit: int) -> tuple[list[int], float]:
-    """Switch off, one after the other, the unit that takes most of the backdoor for what it costs in clean answers.
+def choose(
+    round_: Round, game: DualGame, settings: RoundSettings, *, limit: int, banned: Collection[Player] = ()
+) -> list[Player]:
+    """At most min(group, limit) units to switch off, one after the other: each takes most for what it costs.
 
     Taking units blindly in Shapley order would take two that do the same work; looking at the best few again, with the
     earlier ones off, does not. Among those that take at least PACE of the backdoor the cheapest way counts, since a
     unit that kills a trigger at once (a channel of the first layer) may cost more answers than five late ones together.
     """
-    ranked = estimate.ranking().tolist()
-    on = np.ones(len(ranked), bool)
-    chosen: list[int] = []
+    ranked = [i for i in round_.estimate.ranking().tolist() if round_.players[i] not in banned]
+    on = np.ones(len(round_.players), bool)
+    chosen: list[Player] = []
     now = game.components(on[None])[0]
     while len(chosen) < min(settings.group, limit):
         candidates = [i for i in ranked if on[i]][: settings.candidates]
         if not candidates:
             break
-        trials = np.stack([on & (np.arange(len(ranked)) != i) for i in candidates])
+        trials = np.stack([on & (np.arange(len(on)) != i) for i in candidates])
         parts = game.components(trials)
         gain, cost = now[0] - parts[:, 0], np.maximum(now[1] - parts[:, 1], 0)
         merit = np.where(gain >= PACE, 1, 1e-3) * gain / (cost + COST_FLOOR)
         best = int(np.argmax(merit))
         on[candidates[best]] = False
-        chosen.append(candidates[best])
+        chosen.append(round_.players[candidates[best]])
         now = parts[best]
-    return chosen, float(now[0])
+    return chosen

@@ -72,18 +72,6 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
     return page.text()
 
 
-def repair_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False) -> str:
-    """Only what was pruned and what it did."""
-    page = Page(width, colour=colour)
-    _headline(page, record)
-    _repair(page, record.repair, record.units)
-    _rates(page, record.before, record.after)
-    if record.repair.output is not None:
-        _files(page, [record.repair.output])
-    _seconds(page, record.seconds, record.peak_memory_mb)
-    return page.text()
-
-
 def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = False) -> str:
     """A comparison of two files as text of at most `width` columns."""
     page = Page(width, colour=colour)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from invocations import only_line, run
-from record_samples import audit_record
+from record_samples import audit_record, verify_record
 
 from onnx_shapprune import pipeline
+from onnx_shapprune.cli import demo
 from onnx_shapprune.cli.demo import true_rates
 from onnx_shapprune.pipeline import RunOptions
+from onnx_shapprune.record import Rates
 from onnx_shapprune.sample import sample_path
 
 
@@ -42,11 +44,11 @@ def test_what_it_says_and_leaves(copying, tmp_path):
     folder = tmp_path / "made"
     result = run("demo", "-o", folder, "--seed", "3", "--threads", "1")
     assert result.exit_code == 0, result.output
-    assert [name for name, _, _ in copying.calls] == ["audit", "sanitize", "verify"]
+    assert [name for name, _, _ in copying.calls] == ["sanitize", "verify"]
     assert {c[2]["run"] for c in copying.calls} == {RunOptions(seed=3, device="cpu", threads=1)}
-    for words in ("$ shapprune audit", "$ shapprune sanitize", "$ shapprune verify", "Only of this sample", "R-Acc"):
+    for words in ("$ shapprune sanitize", "$ shapprune verify", "Only of this sample", "R-Acc"):
         assert words in result.stdout
-    assert {p.name for p in folder.iterdir()} == {"report.json", "sanitize.json", "verify.json", "sanitized.onnx"}
+    assert {p.name for p in folder.iterdir()} == {"report.json", "verify.json", "sanitized.onnx"}
     record = json.loads(run("demo", "-o", folder, "-f", "json").stdout)
     assert record["well"] is True
     assert record["truth"][0]["asr"] >= 0.99
@@ -67,8 +69,8 @@ def test_a_repair_that_fails_is_exit_1(copying, tmp_path):
     copying.record = audit_record(repair="not_repaired")
     result = run("demo", "-o", tmp_path / "made")
     assert result.exit_code == 1
-    assert "was not repaired" in result.stdout
-    assert [name for name, _, _ in copying.calls] == ["audit", "sanitize"]
+    assert "the sample was not repaired" in result.stdout
+    assert [name for name, _, _ in copying.calls] == ["sanitize"]
 
 
 def test_a_false_all_clear_does_not_end_well(copying, monkeypatch):
@@ -81,7 +83,29 @@ def test_a_false_all_clear_does_not_end_well(copying, monkeypatch):
 
     monkeypatch.setattr(pipeline, "sanitize", pretend)
     result = run("demo", "-q")
-    assert (result.exit_code, result.stdout) == (1, "FAIL  the sample was not repaired\n")
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "FAIL  the real trigger still works: what was said above is a false all-clear\n",
+    )
+
+
+@pytest.mark.parametrize(("acc", "code"), [(0.891, 0), (0.89, 0), (0.889, 1), (0.5, 1)])
+def test_a_repair_may_cost_two_points_of_accuracy(copying, monkeypatch, acc, code):
+    def rates(path, run):
+        before = path.name == "backdoored.onnx"
+        return Rates(acc=0.91 if before else acc, asr=1.0 if before else 0.0)
+
+    monkeypatch.setattr(demo, "true_rates", rates)
+    result = run("demo")
+    assert result.exit_code == code
+    assert ("points of accuracy, more than the 2" in result.stdout) == bool(code)
+    assert json.loads(run("demo", "-f", "json").stdout)["well"] is not bool(code)
+
+
+def test_a_repair_that_is_not_verified_does_not_end_well(copying, monkeypatch):
+    monkeypatch.setattr(pipeline, "verify", lambda *args, **settings: verify_record(verdict="fail"))
+    result = run("demo", "-q")
+    assert (result.exit_code, result.stdout) == (1, "FAIL  the repaired sample was not verified\n")
 
 
 def test_a_temporary_folder_is_removed(copying, monkeypatch, tmp_path):

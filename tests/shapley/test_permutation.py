@@ -341,3 +341,47 @@ def test_refuses_no_players_and_values_that_are_not_finite() -> None:
         estimate(majority(1), 0)
     with pytest.raises(ShapPruneError, match="game value inf with 1 players off: check the model's logits"):
         estimate(lambda on: np.where(on.all(axis=1), 1.0, np.inf), 3)
+
+
+def test_gauge_decides_what_is_discarded_and_values_stay_those_of_the_game() -> None:
+    # The game itself is far under the threshold from the start, as a dual game with its clean part subtracted is.
+    weights = np.array([-1.0, -2.0, -3.0, -4.0, -5.0])
+
+    def strength(on: Coalitions, /) -> Values:
+        values: Values = np.where((~on).sum(axis=1) >= 2, 0.0, 1.0)
+        return values
+
+    settings = PermutationSettings(permutations=50, discard_threshold=0.5, patience=1)
+    rng = np.random.default_rng(0)
+    found = permutation_values(additive(weights), 5, settings=settings, rng=rng, gauge=strength)
+    # Every walk is cut after its second step, the first that the gauge puts under the threshold.
+    assert (found.discarded_walks, found.counts.sum()) == (50, 100)
+    np.testing.assert_allclose(found.values, weights * found.counts / 50, atol=1e-12)
+    without = permutation_values(additive(weights), 5, settings=settings, rng=np.random.default_rng(0))
+    assert without.counts.sum() == 50
+
+
+def test_gauge_that_never_falls_keeps_every_walk_whole() -> None:
+    weights = np.array([-1.0, -2.0, -3.0])
+    settings = PermutationSettings(permutations=4, discard_threshold=0.5, patience=1)
+    found = permutation_values(
+        additive(weights), 3, settings=settings, rng=np.random.default_rng(0), gauge=lambda on: np.ones(len(on))
+    )
+    assert (found.discarded_walks, found.zeroed_share) == (0, 0.0)
+    np.testing.assert_allclose(found.values, weights, atol=1e-12)
+
+
+def test_gauge_patience_counts_its_own_steps() -> None:
+    settings = PermutationSettings(permutations=10, discard_threshold=0.5, patience=3)
+    found = permutation_values(
+        additive(np.ones(8)), 8, settings=settings, rng=np.random.default_rng(0), gauge=lambda on: on.all(axis=1) * 1.0
+    )
+    assert found.counts.sum() == 10 * 3
+
+
+def test_gauge_is_not_asked_without_a_threshold() -> None:
+    def refuse(on: Coalitions, /) -> Values:
+        raise AssertionError("the gauge was asked")
+
+    settings = PermutationSettings(permutations=4)
+    permutation_values(additive(np.ones(3)), 3, settings=settings, rng=np.random.default_rng(0), gauge=refuse)

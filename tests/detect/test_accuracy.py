@@ -1,0 +1,37 @@
+from math import comb
+
+import pytest
+
+from onnx_shapprune.detect.accuracy import CONFIDENCE, FLOOR, too_low
+
+
+def chance_of_so_few(right: int, total: int, accuracy: float) -> float:
+    """P(at most `right` of `total`) at a true accuracy, term by term."""
+    return sum(comb(total, k) * accuracy**k * (1 - accuracy) ** (total - k) for k in range(right + 1))
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 10, 37, 100])
+@pytest.mark.parametrize("floor", [0.1, 0.5, 0.9])
+def test_stops_exactly_where_the_binomial_says_so(total, floor):
+    stopped = [too_low(right, total, floor) is not None for right in range(total + 1)]
+    assert stopped == [chance_of_so_few(right, total, floor) < 1 - CONFIDENCE for right in range(total + 1)]
+
+
+def test_the_default_floor_and_its_table_for_ten_pictures():
+    assert FLOOR == 0.5
+    # P(at most 1 of 10 at 1/2) = 11 / 1024, at most 2: 56 / 1024 = 5.5 %.
+    assert [right for right in range(11) if too_low(right, 10, None)] == [0, 1]
+
+
+def test_everything_right_is_never_too_low():
+    assert too_low(3, 3, 1.0) is None
+
+
+def test_a_floor_of_zero_switches_the_check_off():
+    assert too_low(0, 1000, 0.0) is None
+
+
+def test_reason_names_numbers_and_the_options_to_check():
+    reason = too_low(1, 10, None)
+    for words in ("only 1 of 10", "39%", "50% expected", "--input-range", "--mean", "--std", "--layout"):
+        assert words in reason

@@ -1,0 +1,97 @@
+"""Hand-made classifiers whose answers are known on paper, and the pieces that turn models into search subjects."""
+
+import models
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.prepare import Prepared, prepare
+from onnx_shapprune.graph.units import Layer, find_units
+from onnx_shapprune.invert.subject import Subject
+from onnx_shapprune.pictures.preprocess import Preprocessing
+from onnx_shapprune.runtime.session import Device
+
+DEVICE = Device(threads=1)
+SIZE = 8
+CORNER = (slice(5, 8), slice(5, 8))  # rows and columns of the planted 3 x 3 area
+TARGET, WEAK, DEAD = 2, 1, 3
+
+
+def planted(gain: float = 40.0) -> onnx.ModelProto:
+    """Grey 8 x 8 pictures, four classes.
+
+    0: a constant 1. 1 (WEAK): three times the picture's mean brightness, so it takes a third of the picture. 2 (TARGET):
+    jumps to `gain` when the lower right 3 x 3 area (mean m in 0..1) is white: gain * (m - 0.6) / 0.4, a twentieth of that
+    below 0.6. 3 (DEAD): a constant -50, which no trigger can lift.
+    """
+    n = models.Net()
+    weight = np.zeros((2, 1, SIZE, SIZE), np.float32)
+    weight[0, 0, *CORNER] = 1 / 9
+    weight[1, 0] = 1 / SIZE**2
+    hidden = n.op("Conv", "x", n.const(weight), n.const(np.array([-0.6, 0], np.float32)), kernel_shape=[SIZE, SIZE])
+    flat = n.op("Flatten", n.op("LeakyRelu", hidden, alpha=0.05))
+    head = np.zeros((4, 2), np.float32)
+    head[TARGET, 0] = gain / 0.4
+    head[WEAK, 1] = 3.0
+    y = n.op("Gemm", flat, n.const(head), n.const(np.array([1, 0, 0, -50], np.float32)), transB=1)
+    return n.model(y, shape=(1, SIZE, SIZE))
+
+
+def planted_pictures(count: int = 8, seed: int = 0) -> NDArray[np.float32]:
+    """Dark noise, float32 [count, 8, 8, 1] in 0..60: class 0 for every one of them."""
+    return np.random.default_rng(seed).uniform(0, 60, (count, SIZE, SIZE, 1)).astype(np.float32)
+
+
+def frozen_batch(seed: int = 0) -> onnx.ModelProto:
+    """A net that mixes pictures of a batch on purpose, so that its batch dimension cannot be freed."""
+    n = models.Net(seed)
+    x = n.op("Relu", n.conv("x", 3, 5))
+    x = n.op("Sub", x, n.op("Mul", n.const(np.float32(0.5)), n.op("ReduceMean", x, axes=[0], keepdims=1)))
+    x = n.op("Relu", n.conv(x, 5, 6))
+    return n.model(n.head(x, 6), batch=1)
+
+
+def windows(seed: int = 0) -> onnx.ModelProto:
+    """Four windows of a picture join the batch for two linear layers, as in window attention, exported at batch 1."""
+    n = models.Net(seed)
+    d = 6
+    x = n.op("Relu", n.conv("x", 3, d))
+    x = n.op("Reshape", x, n.const(np.array([1, d, 2, 4, 2, 4])))
+    x = n.op("Transpose", x, perm=[0, 2, 4, 3, 5, 1])
+    x = n.op("Reshape", x, n.const(np.array([4, 16, d])))
+    x = n.op("Relu", n.op("Add", n.op("MatMul", x, n.normal(d, 7)), n.normal(7, scale=0.3)))
+    x = n.op("Add", n.op("MatMul", x, n.normal(7, d)), n.normal(d, scale=0.3))
+    x = n.op("Reshape", x, n.const(np.array([1, 2, 2, 4, 4, d])))
+    x = n.op("Reshape", n.op("Transpose", x, perm=[0, 5, 1, 3, 2, 4]), n.const(np.array([1, d, 8, 8])))
+    return n.model(n.head(n.op("Relu", n.conv(x, d, 5)), 5), batch=1)
+
+
+def prepared_with_layers(model: onnx.ModelProto) -> tuple[Prepared, tuple[Layer, ...]]:
+    """The working copy and the layers with units."""
+    interface = find_interface(model)
+    units = find_units(model, interface.output)
+    return prepare(model, interface, models.shape_of(model), DEVICE), units.layers
+
+
+def subject_of(model: onnx.ModelProto, preprocessing: Preprocessing | None = None) -> Subject:
+    """A subject with plain preprocessing unless told otherwise; the layout follows the model."""
+    interface = find_interface(model)
+    settings = preprocessing or Preprocessing(layout=interface.layout)
+    return Subject(prepare(model, interface, models.shape_of(model), DEVICE), settings, DEVICE)
+
+
+def random_pictures(count: int, channels: int = 3, seed: int = 0) -> NDArray[np.float32]:
+    """Noise, float32 [count, 8, 8, channels] in 0..255."""
+    return np.random.default_rng(seed).uniform(0, 255, (count, SIZE, SIZE, channels)).astype(np.float32)
+
+
+def with_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a Softmax behind its scores."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    y = copy.graph.output[0].name
+    copy.graph.node.append(helper.make_node("Softmax", [y], ["probabilities"], axis=1))
+    copy.graph.output[0].name = "probabilities"
+    return copy

@@ -1,0 +1,108 @@
+"""Pruning the planted net, where one of two channels is the backdoor, and the rules around it by hand."""
+
+import numpy as np
+import planted
+import pytest
+
+from onnx_shapprune.game.replay import Player
+from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.units import find_units
+from onnx_shapprune.prune.bank import Hunt
+from onnx_shapprune.prune.repair import RepairSettings, clean_cost, clean_rows, repair, stands_out
+from onnx_shapprune.prune.round import RoundSettings, play
+from onnx_shapprune.invert.trigger import Trigger
+
+LABELS = np.zeros(8, np.int64)
+GAME = RoundSettings(permutations=4)
+
+
+def limits(**changed) -> RepairSettings:
+    made = {
+        "max_units": 12, "clean_budget": 0.02, "sides": (3, 4), "reference_side": 3, "natural_margin": 0.5, "round": GAME,
+    }  # fmt: skip
+    return RepairSettings(**{**made, **changed})
+
+
+def mended(**changed):
+    model = planted.planted()
+    layers = find_units(model, model.graph.output[0].name).layers
+    subject = planted.subject_of(model)
+    mask = np.zeros((8, 8, 1), np.float32)
+    mask[planted.CORNER] = 1
+    known = Trigger(mask, mask * np.float32(255), planted.TARGET, "compact")
+    found = repair(
+        model, find_interface(model), layers, subject, planted.planted_pictures(), LABELS, [planted.TARGET], [known],
+        limits(**changed), np.random.default_rng(0),
+    )  # fmt: skip
+    return found, layers, known
+
+
+def test_the_planted_channel_is_switched_off_and_nothing_stands_out_any_more():
+    found, layers, _ = mended()
+    assert found.repaired
+    assert 0 in found.off[layers[0].name]
+    assert not found.steps[-1].found
+    assert found.steps[-1].known_asr == 0
+    assert found.steps[-1].acc == 1
+    assert found.steps[-1].count == sum(map(len, found.off.values()))
+
+
+def test_a_limit_of_no_units_repairs_nothing():
+    found, _, _ = mended(max_units=0)
+    assert not found.repaired
+    assert found.off == {}
+    assert "limit" in found.reason
+
+
+def test_game_ranks_the_planted_channel_first():
+    model = planted.planted()
+    subject = planted.subject_of(model)
+    layers = find_units(model, model.graph.output[0].name).layers
+    x = planted.planted_pictures()
+    _, _, known = mended(max_units=0)
+    clean = clean_rows(subject, x, np.random.default_rng(0))
+    assert len(clean.pictures) == len(clean.answers) == len(clean.margins)
+    assert clean.margins.min() > 0
+    round_ = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    assert set(round_.players) == {Player(0, 0), Player(0, 1)}
+    best = int(round_.estimate.ranking()[0])
+    assert round_.players[best] == Player(0, 0)
+    # Alone it takes the whole backdoor (down to the floor of the game) and none of the clean answers.
+    assert round_.alone[best, 0] > 1
+    assert round_.alone[best, 1] == pytest.approx(0, abs=0.05)
+    gone = play(subject, layers, {layers[0].name: [1]}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    assert gone.players == (Player(0, 0),), "a unit that is off does not play again"
+
+
+def test_clean_cost_by_hand():
+    # Two views of three pictures: picture 0 loses both, picture 1 one, picture 2 wins one.
+    before = np.array([1, 1, 0, 1, 1, 1], bool)
+    after = np.array([0, 1, 1, 0, 0, 1], bool)
+    lost = np.array([1.0, 0.5, -0.5])
+    cost, surely = clean_cost(before, after, 3)
+    assert cost == pytest.approx(2 / 6)
+    assert surely == pytest.approx(lost.mean() - 1.645 * lost.std(ddof=1) / np.sqrt(3))
+
+
+def test_equal_losses_leave_no_doubt_and_one_picture_has_no_spread():
+    assert clean_cost(np.ones(4, bool), np.zeros(4, bool), 2) == (1.0, 1.0)
+    assert clean_cost(np.ones(2, bool), np.array([1, 0], bool), 1) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("margin", "asr", "known_asr", "expected"),
+    [
+        (-5.0, 0.0, 0.0, False),
+        (5.0, 1.0, 0.0, True),
+        (5.0, 0.1, 0.0, False),  # strong on few pictures only
+        (0.3, 1.0, 0.0, False),  # no more than the other classes allow
+        (-5.0, 0.0, 0.9, True),  # a trigger found earlier still works
+        (float("-inf"), 0.0, 0.0, False),
+    ],
+)
+def test_what_stands_out(margin, asr, known_asr, expected):
+    assert stands_out(Hunt((), margin, asr, asr), known_asr, limits()) is expected
+
+
+def test_a_patch_that_loses_never_stands_out_however_weak_the_other_classes_are():
+    assert not stands_out(Hunt((), -1.0, 1.0, 1.0), 0.0, limits(natural_margin=-30.0))
