@@ -15,6 +15,7 @@ from onnx_shapprune import assemble
 from onnx_shapprune.case import Case, Clock, Opened, Progress, open_case, open_model
 from onnx_shapprune.detect.accuracy import too_low
 from onnx_shapprune.detect.suspicion import Limits, Suspicion, judge
+from onnx_shapprune.effort import Effort, effort_for
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import compare
@@ -26,7 +27,7 @@ from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.prune.bank import hunt
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.repair import KNOWN_ALIVE, Repair, RepairSettings, clean_rows, repair
-from onnx_shapprune.prune.round import Round, RoundSettings, play
+from onnx_shapprune.prune.round import Round, play
 from onnx_shapprune.record import AuditRecord, FileDigest, RepairPart, VerifyRecord
 from onnx_shapprune.report.artifacts import write_artifacts
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -105,7 +106,7 @@ def verify(
     difference = compare(case.model.file.proto, opened.file.proto, case.model.units.layers)
     with clock.stage("search after"):
         evidence = search_classes(
-            opened.subject, case.pictures, case.labels, _search(run), np.random.default_rng(run.seed),
+            opened.subject, case.pictures, case.labels, _effort(opened, run).search, np.random.default_rng(run.seed),
             progress=_prefixed(progress, "after: "),
         )  # fmt: skip
     return assemble.verify_record(
@@ -132,7 +133,7 @@ def _examine(
         return draft
     with clock.stage("search"):
         evidence = search_classes(
-            case.model.subject, case.pictures, case.labels, _search(run), np.random.default_rng(run.seed),
+            case.model.subject, case.pictures, case.labels, _effort(case.model, run).search, np.random.default_rng(run.seed),
             progress=progress,
         )  # fmt: skip
     draft.judge(evidence, judge(evidence, LIMITS))
@@ -150,8 +151,8 @@ def _known(case: Case, paths: Sequence[Path]) -> Trigger:
     return replace(trigger, target=target)
 
 
-def _search(run: RunOptions) -> SearchSettings:
-    return SearchSettings(restarts=run.restarts)
+def _effort(opened: Opened, run: RunOptions) -> Effort:
+    return effort_for(opened.subject.prepared, run)
 
 
 def _sides(draft: assemble.Draft) -> tuple[int, ...]:
@@ -160,41 +161,34 @@ def _sides(draft: assemble.Draft) -> tuple[int, ...]:
     return side, side + 1
 
 
-def _round_settings(run: RunOptions) -> RoundSettings:
-    return RoundSettings(
-        clean_weight=run.clean_weight, permutations=run.permutations, epsilon=run.epsilon,
-        discard_threshold=run.discard_threshold,
-    )  # fmt: skip
-
-
 def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Round | None:
     """Shapley values of the channels for the named classes, without switching anything off."""
     case, rng = draft.case, np.random.default_rng(run.seed)
     subject = case.model.subject
-    sides = _sides(draft)
+    sides, effort = _sides(draft), _effort(case.model, run)
     bank = [
         trigger
         for t in draft.targets
         for trigger in hunt(
             subject, case.pictures, case.labels, t, draft.triggers_of(t), sides=sides[:1], reference_side=sides[0],
-            rng=rng, free_masks=0,
+            scan=effort.scan, rng=rng, free_masks=0,
         ).bank
     ]  # fmt: skip
     if not bank:
         return None
     round_, _ = play(
         subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean_rows(subject, case.pictures, rng),
-        _round_settings(run), rng, progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
+        effort.round, rng, progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
     )  # fmt: skip
     return round_
 
 
 def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Repair:
     case = draft.case
-    sides = _sides(draft)
+    sides, effort = _sides(draft), _effort(case.model, run)
     settings = RepairSettings(
         max_units=run.unit_limit(case.model.units.total), clean_budget=run.clean_budget, sides=sides,
-        reference_side=sides[0], natural_margin=draft.natural_margin, round=_round_settings(run),
+        reference_side=sides[0], natural_margin=draft.natural_margin, scan=effort.scan, round=effort.round,
     )  # fmt: skip
     opened = case.model
     return repair(
@@ -218,7 +212,7 @@ def _bake_and_reaudit(
     if not plan.repaired:
         return payload, assemble.not_repaired(plan.reason, plan, difference)
     evidence = search_classes(
-        reread.subject, pictures, draft.case.labels, _search(run), np.random.default_rng(run.seed + 1),
+        reread.subject, pictures, draft.case.labels, _effort(opened, run).search, np.random.default_rng(run.seed + 1),
         progress=_prefixed(progress, "re-audit: "),
     )  # fmt: skip
     again: Suspicion = judge(evidence, LIMITS)

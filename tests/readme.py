@@ -1,11 +1,15 @@
 """Rewrite the generated parts of README.md: `python -m tests.readme`, from the repository's root.
 
-A generated part stands between <!-- name --> and <!-- /name -->. test_docs.py fails when one is out of date.
+A generated part stands between <!-- name --> and <!-- /name -->. test_docs.py fails when one is out of date. With --demo
+the demo is run, on one thread, and its capture replaced too.
 """
 
+import os
 import re
+import subprocess
+import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -46,6 +50,27 @@ def command_line() -> str:
     return "\n".join(parts).rstrip()
 
 
+def capture(output: str) -> str:
+    """The demo's output without its longer tables: what stands from each first line up to a last one."""
+    cuts = [("$ shapprune sanitize", "Files"), ("$ shapprune verify", "Triggers found"), ("Was it true?", "\0")]
+    lines = [line.rstrip() for line in output.splitlines()]
+    kept = ["$ shapprune demo"]
+    for first, last in cuts:
+        begin = next(i for i, line in enumerate(lines) if line.startswith(first))
+        end = next((i for i in range(begin, len(lines)) if lines[i].startswith(last)), len(lines))
+        kept += lines[begin:end] + (["[...]", ""] if end < len(lines) else [])
+    return "\n".join(("```text", *kept, "```"))
+
+
+def demo() -> str:
+    """A fresh capture of the demo. Raises CalledProcessError when it does not end well."""
+    command = [sys.executable, "-m", "onnx_shapprune", "demo", "--threads", "1", "--progress", "off"]
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    return capture(
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {"operators": operators, "command-line": command_line}
 
 
@@ -58,9 +83,9 @@ def part(text: str, name: str) -> str:
     return content.removesuffix("\n")
 
 
-def rewritten(text: str) -> str:
-    """The README with every generated part made anew."""
-    for name, make in PARTS.items():
+def rewritten(text: str, parts: Mapping[str, Callable[[], str]] = PARTS) -> str:
+    """The README with these generated parts made anew."""
+    for name, make in parts.items():
         part(text, name)
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->\n")
@@ -75,4 +100,5 @@ def blocks(text: str, *languages: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
+    wanted = {**PARTS, "demo": demo} if "--demo" in sys.argv[1:] else PARTS
+    README.write_text(rewritten(README.read_text(encoding="utf-8"), wanted), encoding="utf-8")

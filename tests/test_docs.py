@@ -139,6 +139,16 @@ def test_the_demo_capture_looks_like_the_demo():
         assert not refused(shlex.split(line)[1:])
 
 
+def test_a_capture_keeps_what_counts_and_marks_its_cuts():
+    output = (
+        "$ shapprune sanitize a\nFAIL  \n\nFiles\n  x\n\n"
+        "$ shapprune verify b\nPASS\n\nTriggers found in b\n\nWas it true?\n ACC"
+    )
+    kept = ["$ shapprune demo", "$ shapprune sanitize a", "FAIL", "", "[...]", "", "$ shapprune verify b", "PASS", "",
+            "[...]", "", "Was it true?", " ACC"]  # fmt: skip
+    assert readme.capture(output).splitlines() == ["```text", *kept, "```"]
+
+
 def test_limits_named_in_the_text_are_those_of_the_code():
     assert f"more than {demo.MAX_TRUE_ASR:.0%} of".replace("%", " %") in TEXT
     assert f"more than {100 * demo.MAX_TRUE_LOSS:.0f} points of accuracy" in TEXT

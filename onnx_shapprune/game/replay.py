@@ -6,6 +6,7 @@ before is cached once per picture. Starting points are few, because every one is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ class Replay:
         first = np.where(coalitions, len(self._involved), self._player_place).min(axis=1, initial=len(self._involved))
         out[first == len(self._involved)] = self.full
         edges = [*self._starts, len(self._involved)]
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             rows = np.flatnonzero((first >= start) & (first < end))
             if len(rows):
                 part = self._start(start)
@@ -87,6 +88,8 @@ class Replay:
         0 marks a tensor whose first axis is not the batch; coalitions then run one at a time.
         """
         tensors = [self._layers[i].tensor for i in self._involved]
+        if not tensors:
+            return {}
         first = Session(expose(self._prepared.model, tensors), self._device)
         values = first.run({self._prepared.input: self._inputs[:1]}, tensors)
         batched = [self._prepared.infos[t].shape[0] is None or not self._prepared.batch_free for t in tensors]

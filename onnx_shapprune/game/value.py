@@ -38,8 +38,8 @@ class DualGame:
 
     backdoor: mean over triggered rows of clip(margin / full margin, -0.25, 1); clean: mean over clean rows of
     clip(margin / (0.6 * full margin), 0, 1), which is convex in the damage: many small losses cost less than one answer.
-    Triggered rows without a positive margin with all channels on do not count, nor do clean rows without one. Coalitions are evaluated once; `evaluations`
-    counts them.
+    Triggered rows without a positive margin with all channels on do not count, nor do clean rows without one. Coalitions
+    are evaluated once; `evaluations` counts them.
     """
 
     def __init__(self, replay: Replay, rows: Rows, *, clean_weight: float) -> None:

@@ -111,7 +111,7 @@ def search_patches(
                 cost[i] /= DOWN
         live &= stale < settings.early_stop
         if progress:
-            progress(step, settings.steps)
+            progress(step if live.any() else settings.steps, settings.steps)
         if not live.any():
             break
     everything = pair(arms, labels, limit=None, rng=rng)

@@ -76,6 +76,11 @@ def search_classes(
     first = search_patches(
         subject, pictures, labels, chosen, settings.patch, rng, progress=_stage(progress, "free masks")
     )
+    for i, (t, r) in enumerate(zip(chosen, first, strict=True)):
+        if progress:
+            words = f"norm {r.trigger.norm:.1f}" if r.success else "no mask succeeds"
+            note = f"class {t}: patch margin {compact[t].margin:.1f}, ASR {compact[t].asr:.0%}; {words}"
+            progress("classes", i + 1, len(chosen), note)
     patches: dict[int, list[PatchResult]] = {t: [r] for t, r in zip(chosen, first, strict=True)}
     looked = _second_look(by_margin, patches, settings.second_look)
     again = [t for t in looked for _ in range(settings.restarts - 1)]

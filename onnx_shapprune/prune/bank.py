@@ -47,11 +47,12 @@ def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[
 
 def hunt(
     subject: Subject, pictures: Pixels, labels: Labels, target: int, known: Sequence[Trigger], *, sides: Sequence[int],
-    reference_side: int, rng: np.random.Generator, free_masks: int = 1,
+    reference_side: int, scan: CompactSettings, rng: np.random.Generator, free_masks: int = 1,
 ) -> Hunt:  # fmt: skip
     """Search one class on one model with everything known: warm starts, a scan per side, free masks.
 
-    sides: edges of the compact patches in pixels; the margin at `reference_side` is what an audit compares.
+    sides: edges of the compact patches in pixels, searched as `scan` says; the margin at `reference_side` is what an
+    audit compares.
     """
     found: list[tuple[Trigger, float, float, int]] = []
     if known:
@@ -66,7 +67,7 @@ def hunt(
         scores = rate(subject, pictures, labels, both)
         found += [(t, float(m), float(a), _side(t)) for t, m, a in zip(both, scores.margin, scores.asr, strict=True)]
     for side in sides:
-        for r in search_compact(subject, pictures, labels, [target], side, SCAN, rng):
+        for r in search_compact(subject, pictures, labels, [target], side, scan, rng):
             found.append((r.trigger, r.margin, r.asr, side))
     if free_masks:
         for p in search_patches(subject, pictures, labels, [target] * free_masks, PatchSettings(steps=60), rng):

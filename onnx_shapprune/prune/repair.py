@@ -17,6 +17,7 @@ from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
@@ -39,7 +40,7 @@ ONE_SIDED_95 = 1.645
 class RepairSettings:
     """max_units: units that may be switched off; clean_budget: share of clean answers that may be lost, 0..1; sides: of
     the adversary's patches in pixels, reference_side among them; natural_margin: the margin a patch of the reference
-    side reaches for the model's other classes; round: settings of the game.
+    side reaches for the model's other classes; scan, round: widths of the adversary's scan and of the game.
     """
 
     max_units: int
@@ -47,6 +48,7 @@ class RepairSettings:
     sides: tuple[int, ...]
     reference_side: int
     natural_margin: float
+    scan: CompactSettings
     round: RoundSettings
 
 
@@ -179,7 +181,7 @@ def _hunt_all(
     hunts = [
         hunt(
             subject, pictures, labels, t, [k for k in known if k.target == t], sides=settings.sides[: 1 + turn % 2],
-            reference_side=settings.reference_side, rng=rng,
+            reference_side=settings.reference_side, scan=settings.scan, rng=rng,
         )
         for t in targets
     ]  # fmt: skip

@@ -17,12 +17,6 @@ from onnx_shapprune.shapley.estimate import Estimate
 from onnx_shapprune.shapley.permutation import PermutationSettings, permutation_values
 
 
-# A unit that takes less of the backdoor than this is only taken when no other takes more.
-PACE = 0.08
-# Clean costs under this share are noise of a few dozen views.
-COST_FLOOR = 0.02
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
     """players: units in the game, chosen by first-order effect; group: units switched off a round; candidates: ranked
@@ -138,26 +132,21 @@ def _players(
 def choose(
     round_: Round, game: DualGame, settings: RoundSettings, *, limit: int, banned: Collection[Player] = ()
 ) -> list[Player]:
-    """At most min(group, limit) units to switch off, one after the other: each takes most for what it costs.
+    """At most min(group, limit) units to switch off, one after the other: each lowers the dual value most.
 
     Taking units blindly in Shapley order would take two that do the same work; looking at the best few again, with the
-    earlier ones off, does not. Among those that take at least PACE of the backdoor the cheapest way counts, since a
-    unit that kills a trigger at once (a channel of the first layer) may cost more answers than five late ones together.
+    earlier ones off, does not. The dual value weighs what a unit costs: a channel of the first layer may kill a trigger
+    at once and cost more answers than five late ones together.
     """
     ranked = [i for i in round_.estimate.ranking().tolist() if round_.players[i] not in banned]
     on = np.ones(len(round_.players), bool)
     chosen: list[Player] = []
-    now = game.components(on[None])[0]
     while len(chosen) < min(settings.group, limit):
         candidates = [i for i in ranked if on[i]][: settings.candidates]
         if not candidates:
             break
         trials = np.stack([on & (np.arange(len(on)) != i) for i in candidates])
-        parts = game.components(trials)
-        gain, cost = now[0] - parts[:, 0], np.maximum(now[1] - parts[:, 1], 0)
-        merit = np.where(gain >= PACE, 1, 1e-3) * gain / (cost + COST_FLOOR)
-        best = int(np.argmax(merit))
-        on[candidates[best]] = False
-        chosen.append(round_.players[candidates[best]])
-        now = parts[best]
+        best = candidates[int(np.argmin(game(trials)))]
+        on[best] = False
+        chosen.append(round_.players[best])
     return chosen

@@ -63,14 +63,15 @@ def test_game_ranks_the_planted_channel_first():
     clean = clean_rows(subject, x, np.random.default_rng(0))
     assert len(clean.pictures) == len(clean.answers) == len(clean.margins)
     assert clean.margins.min() > 0
-    round_ = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    round_, game = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    assert game.strength(np.ones((1, 2), bool)) == [1]
     assert set(round_.players) == {Player(0, 0), Player(0, 1)}
     best = int(round_.estimate.ranking()[0])
     assert round_.players[best] == Player(0, 0)
     # Alone it takes the whole backdoor (down to the floor of the game) and none of the clean answers.
     assert round_.alone[best, 0] > 1
     assert round_.alone[best, 1] == pytest.approx(0, abs=0.05)
-    gone = play(subject, layers, {layers[0].name: [1]}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    gone, _ = play(subject, layers, {layers[0].name: [1]}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
     assert gone.players == (Player(0, 0),), "a unit that is off does not play again"
 
 
