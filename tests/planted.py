@@ -97,45 +97,44 @@ def with_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def rows_net(*, entangled: bool = False) -> onnx.ModelProto:
-    """Grey 8 x 8 pictures, six classes: class k < 5 is a bright row k, class 5 bright pixels low on the left.
+WIDE = 12
+WIDE_CORNER = (slice(9, 12), slice(9, 12))
 
-    A 3 x 3 area in the lower right corner that is white sends everything to class 5 through channel 6. entangled: half of
-    it goes through the channel of class 5 itself, so that switching the whole trigger off costs that class.
+
+def rows_net(*, entangled: bool = False) -> onnx.ModelProto:
+    """Grey 12 x 12 pictures, six classes: class k is a bright row k, seen by channel k of the only convolution.
+
+    A 3 x 3 area in the lower right corner that is white sends everything to class 5 through channel 6. entangled: and
+    also through channel 5, so that switching the whole trigger off costs that class.
     """
     n = models.Net()
-    weight = np.zeros((7, 1, SIZE, SIZE), np.float32)
-    for k in range(5):
-        weight[k, 0, k] = 1 / SIZE
-    weight[5, 0, 5:, :5] = 1 / 15
-    weight[6, 0, *CORNER] = 1 / 9
+    weight = np.zeros((7, 1, WIDE, WIDE), np.float32)
+    for k in range(6):
+        weight[k, 0, k] = 1 / WIDE
+    weight[6, 0, *WIDE_CORNER] = 1 / 9
     if entangled:
-        weight[5, 0, *CORNER] = 8 / 9
+        weight[5, 0, *WIDE_CORNER] = 8 / 9
     bias = np.array([0] * 6 + [-0.2], np.float32)
-    hidden = n.op("Conv", "x", n.const(weight), n.const(bias), kernel_shape=[SIZE, SIZE])
+    hidden = n.op("Conv", "x", n.const(weight), n.const(bias), kernel_shape=[WIDE, WIDE])
     flat = n.op("Flatten", n.op("LeakyRelu", hidden, alpha=0.05))
     head = np.zeros((6, 7), np.float32)
-    head[range(6), range(6)] = 4.0
+    head[range(6), range(6)] = 8.0
     head[5, 6] = 50.0
     y = n.op("Gemm", flat, n.const(head), n.const(np.zeros(6, np.float32)), transB=1)
-    return n.model(y, shape=(1, SIZE, SIZE), classes=6)
+    return n.model(y, shape=(1, WIDE, WIDE), classes=6)
 
 
 def rows_pictures(each: int = 1) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`each` pictures of every class of rows_net: uint8 [6 * each, 8, 8, 1] and int64 labels."""
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 30, (6 * each, SIZE, SIZE, 1))
+    """`each` pictures of every class of rows_net: uint8 [6 * each, 12, 12, 1] and int64 labels."""
+    x = np.random.default_rng(0).integers(0, 30, (6 * each, WIDE, WIDE, 1))
     y = np.tile(np.arange(6), each)
     for picture, k in zip(x, y, strict=True):
-        if k < 5:
-            picture[k] += 200
-        else:
-            picture[5:, :5] += 200
+        picture[k] += 200
     return x.astype(np.uint8), y
 
 
 def corner_trigger() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mask and pattern of the true trigger of rows_net."""
-    mask = np.zeros((SIZE, SIZE, 1), np.float32)
-    mask[CORNER] = 1
+    mask = np.zeros((WIDE, WIDE, 1), np.float32)
+    mask[WIDE_CORNER] = 1
     return mask, mask * np.float32(255)

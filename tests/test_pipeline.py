@@ -9,11 +9,14 @@ import planted
 import pytest
 
 from onnx_shapprune.errors import DataError, ModelError
+from onnx_shapprune.graph.compare import compare
+from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.pipeline import InputOptions, RunOptions, audit, sanitize, verify
 from onnx_shapprune.record import AuditRecord
 from onnx_shapprune.sample import sample_path
 
 QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1)
+OUTPUT = planted.rows_net().graph.output[0].name
 CHANGING = {"created", "seconds", "peak_memory_mb"}
 
 
@@ -151,7 +154,7 @@ def test_report_holds_what_scripts_rely_on(small):
 
 def test_record_names_what_was_given(small, folder):
     record, _ = small
-    assert (record.model.name, record.model.input_shape, record.model.layout) == ("planted.onnx", (1, 8, 8), "NCHW")
+    assert (record.model.name, record.model.input_shape, record.model.layout) == ("planted.onnx", (1, 12, 12), "NCHW")
     assert (record.data.pictures, record.data.label_source, record.data.classes_covered) == (12, "given", 6)
     assert str(folder) not in record.model_dump_json(), "a record names no folder of the machine"
     assert record.environment.device == "cpu"
@@ -223,18 +226,54 @@ def test_clean_net_passes(folder):
 @pytest.mark.parametrize("keep", [False, True])
 def test_not_repaired_writes_only_where_a_best_effort_is_wanted(keep, folder, tmp_path):
     out = tmp_path / "out.onnx"
-    record = sanitize(
-        folder / "entangled.onnx", folder / "pictures.npz", output=out, keep_partial=keep, run=QUICK
-    )
+    record = sanitize(folder / "entangled.onnx", folder / "pictures.npz", output=out, keep_partial=keep, run=QUICK)
     assert (record.verdict, record.repair.status) == ("fail", "not_repaired")
     assert record.repair.reason
-    assert 5 not in {u.channel for u in record.units.off}, "class 5 lives in this channel"
-    assert out.exists() == (keep and bool(record.units.off))
-    if out.exists():
-        assert record.after.asr is not None
+    assert record.repair.rounds[-1].still_found
+    # Channel 6 carries nothing but the trigger; class 5 lives in channel 5, which carries the rest of it.
+    assert [u.channel for u in record.units.off] == [6]
+    assert (record.after.asr, record.after.acc) == (1, 1)
+    assert out.exists() == keep
+    if keep:
         assert record.repair.output.size == out.stat().st_size
-        onnx.checker.check_model(onnx.load(out))
+        difference = compare(
+            onnx.load(folder / "entangled.onnx"), onnx.load(out), find_units(onnx.load(out), OUTPUT).layers
+        )
+        assert [c for _, c in difference.zeroed] == [6]
+    else:
+        assert record.repair.output is None
     assert not list(tmp_path.glob(".*")), "no temporary file is left behind"
+
+
+def test_model_without_units_is_named_but_cannot_be_repaired(folder, tmp_path):
+    model = planted.rows_net()
+    conv = model.graph.node[0]
+    first, second = (onnx.helper.make_node("Neg", [a], [b]) for a, b in ((conv.input[1], "minus"), ("minus", "plus")))
+    conv.input[1] = "plus"  # computed weights cannot be zeroed in the file
+    nodes = [first, second, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "computed.onnx")
+    found = audit(tmp_path / "computed.onnx", folder / "pictures.npz", run=QUICK)
+    assert (found.verdict, found.target_classes, found.units.total) == ("fail", (5,), 0)
+    assert (found.units.ranked, found.estimate) == ((), None)
+    out = tmp_path / "out.onnx"
+    record = sanitize(tmp_path / "computed.onnx", folder / "pictures.npz", output=out, run=QUICK)
+    assert (record.verdict, record.repair.status, record.units.off) == ("fail", "not_repaired", ())
+    assert not out.exists()
+
+
+def test_weights_beside_the_file_are_pruned_and_compared(folder, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    onnx.save(planted.rows_net(), source / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    out = tmp_path / "out.onnx"
+    record = sanitize(source / "model.onnx", folder / "pictures.npz", output=out, run=QUICK)
+    assert record.repair.status == "repaired"
+    assert [e.name for e in record.model.external] == ["w.bin"]
+    found = verify(source / "model.onnx", out, folder / "pictures.npz", run=QUICK)
+    assert [u.channel for u in found.zeroed] == [u.channel for u in record.units.off]
+    assert found.verdict == "pass"
 
 
 # --- Verify ------------------------------------------------------------------------------------------------------------

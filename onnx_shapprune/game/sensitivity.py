@@ -43,6 +43,8 @@ class Sensitivity:
 
         inputs: model inputs [m, ...]; targets: int64 [m]. Units in the order of the layers, channel by channel.
         """
+        if not self._outputs:
+            return np.zeros(0)
         step = BATCH if self._prepared.batch_free else 1
         total: NDArray[np.float64] | None = None
         for start in range(0, len(inputs), step):

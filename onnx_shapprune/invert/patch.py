@@ -28,12 +28,12 @@ class PatchSettings:
     step; first_cost: weight of |mask|_1 after the first good steps.
     """
 
-    steps: int = 150
+    steps: int = 120
     step_size: float = 0.1
     success: float = 0.99
     patience: int = 5
     early_stop: int = 25
-    batch: int = 6
+    batch: int = 9
     first_cost: float = 1e-3
 
 

@@ -7,9 +7,9 @@ that the triggers known so far no longer work proves nothing.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from onnx_shapprune.game.replay import Player
@@ -22,7 +22,11 @@ from onnx_shapprune.invert.subject import Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
 from onnx_shapprune.prune.bank import Hunt, hunt, rate
+from onnx_shapprune.prune.minimal import needless
 from onnx_shapprune.prune.round import CleanRows, Round, RoundSettings, choose, play
+
+if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
+    import onnx
 
 Off = dict[str, list[int]]
 Bools = NDArray[np.bool_]
@@ -89,7 +93,7 @@ def clean_rows(subject: Subject, pictures: Pixels, rng: np.random.Generator) -> 
 
 
 def baked_subject(
-    original: onnx.ModelProto, interface: Interface, layers: Sequence[Layer], off: Mapping[str, Sequence[int]],
+    original: "onnx.ModelProto", interface: Interface, layers: Sequence[Layer], off: Mapping[str, Sequence[int]],
     subject: Subject,
 ) -> Subject:  # fmt: skip
     """The model with `off` baked into the original file, prepared like `subject`."""
@@ -99,7 +103,7 @@ def baked_subject(
 
 
 def repair(
-    original: onnx.ModelProto, interface: Interface, layers: Sequence[Layer], subject: Subject, pictures: Pixels,
+    original: "onnx.ModelProto", interface: Interface, layers: Sequence[Layer], subject: Subject, pictures: Pixels,
     labels: Labels, targets: Sequence[int], known: Sequence[Trigger], settings: RepairSettings,
     rng: np.random.Generator, *, progress: StageProgress | None = None,
 ) -> Repair:  # fmt: skip
@@ -112,6 +116,12 @@ def repair(
     right = subject.logits(views).argmax(1) == truth
     clean = clean_rows(subject, pictures, rng)
 
+    def attack(plan: Off) -> bool:
+        """Whether the adversary finds something on the model with `plan` baked."""
+        pruned = baked_subject(original, interface, layers, plan, subject)
+        found = _hunt_all(pruned, pictures, labels, targets, ever[-16:], settings, rng, 1)
+        return stands_out(found, float(rate(pruned, pictures, labels, ever).asr.max()), settings)
+
     off: Off = {}
     steps: list[Step] = []
     banned: set[Player] = set()
@@ -122,6 +132,9 @@ def repair(
         count = sum(len(c) for c in off.values())
         if count >= settings.max_units:
             reason = f"{count} units are off, the limit, and a trigger still stands out"
+            break
+        if count + len(banned) >= sum(layer.channels for layer in layers):
+            reason = "no unit is left to try, and a trigger still stands out"
             break
         round_, game = play(
             current, layers, off, bank.bank, pictures, labels, clean, settings.round, rng, banned=banned,
@@ -159,6 +172,13 @@ def repair(
             progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
         if not steps[-1].found:
             reason = "no search finds a trigger for the target that stands out any more"
+            spare = needless(subject, layers, off, ever, pictures, labels, clean, rng, alive=KNOWN_ALIVE)
+            less = {
+                name: [c for c in channels if Player(_place(layers, name), c) not in spare]
+                for name, channels in off.items()
+            }
+            if spare and not attack(less):
+                off = {name: channels for name, channels in less.items() if channels}
             return Repair(True, reason, off, tuple(steps))
     return Repair(False, reason, off, tuple(steps))
 
@@ -198,6 +218,10 @@ def clean_cost(before: Bools, after: Bools, pictures: int) -> tuple[float, float
     lost = (before.astype(float) - after.astype(float)).reshape(-1, pictures).mean(axis=0)
     error = float(lost.std(ddof=1) / np.sqrt(pictures)) if pictures > 1 else 0.0
     return float(lost.mean()), float(lost.mean()) - ONE_SIDED_95 * error
+
+
+def _place(layers: Sequence[Layer], name: str) -> int:
+    return next(i for i, layer in enumerate(layers) if layer.name == name)
 
 
 def _words(step: Step) -> str:

@@ -146,7 +146,10 @@ def choose(
         if not candidates:
             break
         trials = np.stack([on & (np.arange(len(on)) != i) for i in candidates])
-        best = candidates[int(np.argmin(game(trials)))]
+        values = game(trials)
+        if chosen and values.min() >= game(on[None])[0]:
+            break  # the group is full when nobody left makes the value lower
+        best = candidates[int(np.argmin(values))]
         on[best] = False
         chosen.append(round_.players[best])
     return chosen

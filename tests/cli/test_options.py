@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from invocations import only_line, run
-from onnx_shapprune.pipeline import InputOptions, RunOptions
 from record_samples import audit_record
 
+from onnx_shapprune.pipeline import InputOptions, RunOptions
 from onnx_shapprune.record import AuditRecord
 
 

@@ -65,3 +65,10 @@ def test_rows_beyond_one_batch_add_up():
     tool = Sensitivity(prepared, layers, planted.DEVICE)
     parts = sum(tool.margin_drop(x[s], targets[s], weights[s]) for s in (slice(0, 30), slice(30, 70)))
     np.testing.assert_allclose(tool.margin_drop(x, targets, weights), parts, atol=1e-4)
+
+
+def test_no_layers_have_no_effects():
+    model = models.vgg_maxpool()
+    prepared, _ = planted.prepared_with_layers(model)
+    tool = Sensitivity(prepared, (), planted.DEVICE)
+    assert tool.margin_drop(models.pictures(model, 2), np.array([0, 1]), np.ones(2)).shape == (0,)

@@ -37,7 +37,9 @@ def test_squares():
     assert masks.sum() == 8
 
 
-@pytest.mark.parametrize(("height", "width", "side", "grid"), [(32, 32, 5, 5), (28, 40, 4, 3), (5, 5, 3, 5), (3, 3, 3, 5)])
+@pytest.mark.parametrize(
+    ("height", "width", "side", "grid"), [(32, 32, 5, 5), (28, 40, 4, 3), (5, 5, 3, 5), (3, 3, 3, 5)]
+)
 def test_lattice_reaches_every_border_and_never_leaves(height, width, side, grid):
     corners = grid_corners(height, width, side, grid)
     assert len(corners) == len(set(corners)) <= grid**2

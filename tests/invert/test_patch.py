@@ -1,4 +1,4 @@
-"""The free-mask search: what it finds on a planted net, and the traps of other implementations that it must not fall into."""
+"""The free-mask search on a planted net, and the traps of other implementations that it must not fall into."""
 
 import math
 from collections.abc import Sequence
@@ -88,9 +88,7 @@ def test_one_arm_does_not_disturb_another(net):
     # Masks that are not re-initialised between classes, or moments shared by arms, would show here.
     x, settings = planted.planted_pictures(), PatchSettings(steps=40, batch=8)
     start = Trigger(np.full((8, 8, 1), 0.2, np.float32), np.full((8, 8, 1), 128, np.float32), 0, "known")
-    alone = search_patches(
-        net, x, LABELS, [planted.TARGET], settings, np.random.default_rng(0), start=[start]
-    )
+    alone = search_patches(net, x, LABELS, [planted.TARGET], settings, np.random.default_rng(0), start=[start])
     beside = search_patches(
         net, x, LABELS, [planted.DEAD, planted.TARGET], settings, np.random.default_rng(5), start=[None, start]
     )

@@ -4,6 +4,7 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import KEPT, WORKING, hunt, rate
@@ -23,7 +24,7 @@ def net() -> Subject:
 
 
 def search(net: Subject, known=(), seed: int = 0, **settings):
-    options = {"sides": (3,), "reference_side": 3, "free_masks": 1, **settings}
+    options = {"sides": (3,), "reference_side": 3, "scan": CompactSettings(), "free_masks": 1, **settings}
     rng = np.random.default_rng(seed)
     return hunt(net, planted.planted_pictures(), LABELS, planted.TARGET, list(known), rng=rng, **options)
 

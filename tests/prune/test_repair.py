@@ -7,10 +7,11 @@ import pytest
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
+from onnx_shapprune.invert.compact import CompactSettings
+from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Hunt
 from onnx_shapprune.prune.repair import RepairSettings, clean_cost, clean_rows, repair, stands_out
 from onnx_shapprune.prune.round import RoundSettings, play
-from onnx_shapprune.invert.trigger import Trigger
 
 LABELS = np.zeros(8, np.int64)
 GAME = RoundSettings(permutations=4)
@@ -18,7 +19,8 @@ GAME = RoundSettings(permutations=4)
 
 def limits(**changed) -> RepairSettings:
     made = {
-        "max_units": 12, "clean_budget": 0.02, "sides": (3, 4), "reference_side": 3, "natural_margin": 0.5, "round": GAME,
+        "max_units": 12, "clean_budget": 0.02, "sides": (3, 4), "reference_side": 3, "natural_margin": 0.5,
+        "scan": CompactSettings(), "round": GAME,
     }  # fmt: skip
     return RepairSettings(**{**made, **changed})
 
@@ -44,7 +46,10 @@ def test_the_planted_channel_is_switched_off_and_nothing_stands_out_any_more():
     assert not found.steps[-1].found
     assert found.steps[-1].known_asr == 0
     assert found.steps[-1].acc == 1
-    assert found.steps[-1].count == sum(map(len, found.off.values()))
+    last = found.steps[-1]
+    assert last.count == sum(map(len, last.off.values()))
+    # What the repair does not need may be switched on again: the plan is the last step's, or part of it.
+    assert all(set(channels) <= set(last.off[name]) for name, channels in found.off.items())
 
 
 def test_a_limit_of_no_units_repairs_nothing():
@@ -88,6 +93,21 @@ def test_clean_cost_by_hand():
 def test_equal_losses_leave_no_doubt_and_one_picture_has_no_spread():
     assert clean_cost(np.ones(4, bool), np.zeros(4, bool), 2) == (1.0, 1.0)
     assert clean_cost(np.ones(2, bool), np.array([1, 0], bool), 1) == (0.5, 0.5)
+
+
+def test_pruning_ends_where_no_unit_is_left_to_try():
+    # Every unit is off or was too dear, and triggers still work: an answer, not an error.
+    model = planted.rows_net(entangled=True)
+    layers = find_units(model, model.graph.output[0].name).layers
+    x, y = planted.rows_pictures(2)
+    mask, pattern = planted.corner_trigger()
+    found = repair(
+        model, find_interface(model), layers, planted.subject_of(model), x.astype(np.float32), y, [5],
+        [Trigger(mask, pattern, 5, "compact")], limits(), np.random.default_rng(0),
+    )  # fmt: skip
+    assert not found.repaired
+    assert list(found.off.values()) == [[6]]
+    assert found.steps[-1].found
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+import models
+import planted
+import pytest
+
+from onnx_shapprune.graph.cost import multiply_adds
+from onnx_shapprune.graph.prepare import Prepared
+
+
+def cost(model) -> int:
+    prepared: Prepared
+    prepared, _ = planted.prepared_with_layers(model)
+    return multiply_adds(prepared.model, prepared.infos)
+
+
+def test_convolutions_and_dense_layers_by_hand():
+    # 3 -> 5 on 8 x 8, 5 -> 6 on 4 x 4, then 24 -> 7 -> 4.
+    assert cost(models.vgg_maxpool()) == 64 * 5 * 27 + 16 * 6 * 45 + 24 * 7 + 7 * 4
+
+
+def test_groups_read_only_their_own_channels():
+    # 3 -> 6, depthwise 6, 6 -> 8 by 1 x 1, 8 -> 8 in two groups, head.
+    assert cost(models.depthwise()) == 64 * (6 * 27 + 6 * 9 + 8 * 6 + 8 * 36) + 8 * 4
+
+
+def test_transposed_convolution_pays_per_input_pixel():
+    n = models.Net()
+    x = n.op("ConvTranspose", "x", n.normal(3, 2, 2, 2), kernel_shape=[2, 2], strides=[2, 2])
+    assert cost(n.model(n.head(n.op("Relu", x), 2))) == 64 * 3 * 2 * 4 + 2 * 4
+
+
+def test_attention_counts_products_of_two_activations():
+    d, t = 6, 17
+    linear = 3 * t * d * d + t * d * d + t * d * 9 + t * 9 * d
+    assert cost(models.attention()) == 16 * d * 12 + linear + 2 * t * t * d + d * 4
+
+
+@pytest.mark.parametrize("build", [models.nhwc, models.cntk])
+def test_other_layouts_count_the_same_way(build):
+    by_hand = {
+        "nhwc": 64 * 5 * 27 + 64 * 6 * 45 + 6 * 7 + 7 * 4,
+        "cntk": 64 * 5 * 27 + 80 * 4,
+    }
+    assert cost(build()) == by_hand[build.__name__]
