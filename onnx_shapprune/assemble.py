@@ -180,6 +180,11 @@ def verify_record(
         reasons.append(
             f"triggers recovered from the first file still send {after.asr:.0%} of the pictures to their target"
         )
+    if difference.other:
+        verdict = "fail"
+        more = f" and {len(difference.other) - 3} more" if len(difference.other) > 3 else ""
+        listed = "; ".join(difference.other[:3])
+        reasons.append(f"the second file differs in more than switched-off channels: {listed}{more}")
     if draft.verdict == "inconclusive":
         verdict, reasons = "inconclusive", list(draft.reasons)
     elif not reasons:

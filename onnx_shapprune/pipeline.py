@@ -178,7 +178,7 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
     if not bank or not case.model.units.layers:
         return None
     round_, _ = play(
-        subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean_rows(subject, case.pictures, rng),
+        subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean_rows(subject, case.pictures, case.labels, rng),
         effort.round, rng, progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
     )  # fmt: skip
     return round_

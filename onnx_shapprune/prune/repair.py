@@ -6,7 +6,7 @@ that the triggers known so far no longer work proves nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,6 @@ from onnx_shapprune.invert.subject import Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
 from onnx_shapprune.prune.bank import Hunt, hunt, rate
-from onnx_shapprune.prune.minimal import needless
 from onnx_shapprune.prune.round import CleanRows, Round, RoundSettings, choose, play
 
 if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
@@ -32,9 +31,9 @@ Off = dict[str, list[int]]
 Bools = NDArray[np.bool_]
 StageProgress = Callable[[str, int, int, str], None]
 
-CLEAN_VIEWS = 3  # changed copies of each picture in the game
-COST_VIEWS = 15  # changed copies of each picture on which the clean cost is measured
-KNOWN_ALIVE = 0.15
+CLEAN_VIEWS = 48  # views of the clean pictures in the game, at about four of each picture
+COST_VIEWS = 160  # views on which the clean cost is measured, at most sixteen of each picture
+KNOWN_ALIVE = 0.12
 EVER = 64  # triggers kept as the growing test set
 MAX_BANNED = 24  # units that were tried and cost too much, before pruning gives up
 ONE_SIDED_95 = 1.645
@@ -84,12 +83,16 @@ class Repair:
     steps: tuple[Step, ...]
 
 
-def clean_rows(subject: Subject, pictures: Pixels, rng: np.random.Generator) -> CleanRows:
-    """Views of the clean pictures with the unpruned model's answers and margins: what a repair must keep."""
-    shown = augmented(pictures, CLEAN_VIEWS, rng)
+def clean_rows(subject: Subject, pictures: Pixels, labels: Labels, rng: np.random.Generator) -> CleanRows:
+    """About CLEAN_VIEWS views of the clean pictures with the unpruned model's answers and margins."""
+    if len(pictures) > CLEAN_VIEWS:
+        drawn = np.sort(rng.choice(len(pictures), CLEAN_VIEWS, replace=False))
+        pictures, labels = pictures[drawn], labels[drawn]
+    copies = min(3, CLEAN_VIEWS // len(pictures) - 1)
+    shown = augmented(pictures, copies, rng)
     logits = subject.logits(shown)
     answers = logits.argmax(1).astype(np.int64)
-    return CleanRows(shown, answers, margins(logits, answers))
+    return CleanRows(shown, np.tile(labels, copies + 1), answers, margins(logits, answers))
 
 
 def baked_subject(
@@ -111,16 +114,10 @@ def repair(
 
     pictures: float32 [n, h, w, c]; labels: the answers to be kept, int64 [n]; known: triggers recovered so far.
     """
-    views = augmented(pictures, COST_VIEWS, rng)
-    truth = np.tile(labels, COST_VIEWS + 1)
+    copies = min(15, max(1, COST_VIEWS // len(pictures) - 1))
+    views, truth = augmented(pictures, copies, rng), np.tile(labels, copies + 1)
     right = subject.logits(views).argmax(1) == truth
-    clean = clean_rows(subject, pictures, rng)
-
-    def attack(plan: Off) -> bool:
-        """Whether the adversary finds something on the model with `plan` baked."""
-        pruned = baked_subject(original, interface, layers, plan, subject)
-        found = _hunt_all(pruned, pictures, labels, targets, ever[-16:], settings, rng, 1)
-        return stands_out(found, float(rate(pruned, pictures, labels, ever).asr.max()), settings)
+    clean = clean_rows(subject, pictures, labels, rng)
 
     off: Off = {}
     steps: list[Step] = []
@@ -136,8 +133,11 @@ def repair(
         if count + len(banned) >= sum(layer.channels for layer in layers):
             reason = "no unit is left to try, and a trigger still stands out"
             break
+        # A concentrated backdoor falls early and cheaply; a distributed one needs bolder steps as the limit comes near.
+        weight = settings.round.clean_weight * max(1 / 3, 1 - count / settings.max_units)
+        width = replace(settings.round, clean_weight=weight)
         round_, game = play(
-            current, layers, off, bank.bank, pictures, labels, clean, settings.round, rng, banned=banned,
+            current, layers, off, bank.bank, pictures, labels, clean, width, rng, banned=banned,
             progress=_stage(progress, f"game, {count} units off"),
         )  # fmt: skip
         chosen: list[Player] = []
@@ -163,7 +163,7 @@ def repair(
         off, current = trial, pruned
         bank = _hunt_all(current, pictures, labels, targets, bank.bank, settings, rng, len(steps) + 1)
         acc = float((current.logits(pictures).argmax(1) == labels).mean())
-        known_asr = float(rate(current, pictures, labels, ever).asr.max())
+        known_asr = float(rate(current, clean.pictures, clean.labels, ever).asr.max())
         steps.append(
             Step(off, round_, tuple(chosen), bank, cost, known_asr, stands_out(bank, known_asr, settings), acc)
         )
@@ -172,13 +172,6 @@ def repair(
             progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
         if not steps[-1].found:
             reason = "no search finds a trigger for the target that stands out any more"
-            spare = needless(subject, layers, off, ever, pictures, labels, clean, rng, alive=KNOWN_ALIVE)
-            less = {
-                name: [c for c in channels if Player(_place(layers, name), c) not in spare]
-                for name, channels in off.items()
-            }
-            if spare and not attack(less):
-                off = {name: channels for name, channels in less.items() if channels}
             return Repair(True, reason, off, tuple(steps))
     return Repair(False, reason, off, tuple(steps))
 
@@ -218,10 +211,6 @@ def clean_cost(before: Bools, after: Bools, pictures: int) -> tuple[float, float
     lost = (before.astype(float) - after.astype(float)).reshape(-1, pictures).mean(axis=0)
     error = float(lost.std(ddof=1) / np.sqrt(pictures)) if pictures > 1 else 0.0
     return float(lost.mean()), float(lost.mean()) - ONE_SIDED_95 * error
-
-
-def _place(layers: Sequence[Layer], name: str) -> int:
-    return next(i for i, layer in enumerate(layers) if layer.name == name)
 
 
 def _words(step: Step) -> str:

@@ -28,7 +28,7 @@ class RoundSettings:
     group: int = 3
     candidates: int = 16
     rows: int = 64
-    clean_weight: float = 4.0
+    clean_weight: float = 3.0
     permutations: int = 24
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.05
@@ -36,11 +36,12 @@ class RoundSettings:
 
 @dataclass(frozen=True, slots=True)
 class CleanRows:
-    """Clean pictures in the game: float32 [n, h, w, c], the answers to be kept int64 [n], and the unpruned model's margins
-    float32 [n]. Costs are counted against these, so that they add up over rounds.
+    """Clean pictures in the game: float32 [n, h, w, c], their labels int64 [n], the unpruned model's answers int64 [n],
+    which are to be kept, and its margins float32 [n]. Costs are counted against these, so that they add up over rounds.
     """
 
     pictures: Pixels
+    labels: Labels
     answers: Labels
     margins: Floats
 

@@ -65,7 +65,7 @@ def test_game_ranks_the_planted_channel_first():
     layers = find_units(model, model.graph.output[0].name).layers
     x = planted.planted_pictures()
     _, _, known = mended(max_units=0)
-    clean = clean_rows(subject, x, np.random.default_rng(0))
+    clean = clean_rows(subject, x, LABELS, np.random.default_rng(0))
     assert len(clean.pictures) == len(clean.answers) == len(clean.margins)
     assert clean.margins.min() > 0
     round_, game = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
@@ -106,8 +106,8 @@ def test_pruning_ends_where_no_unit_is_left_to_try():
         [Trigger(mask, pattern, 5, "compact")], limits(), np.random.default_rng(0),
     )  # fmt: skip
     assert not found.repaired
-    assert list(found.off.values()) == [[6]]
     assert found.steps[-1].found
+    assert found.reason.startswith(("no unit is left", "every way found"))
 
 
 @pytest.mark.parametrize(
