@@ -33,7 +33,7 @@ StageProgress = Callable[[str, int, int, str], None]
 
 CLEAN_VIEWS = 48  # views of the clean pictures in the game, at about four of each picture
 COST_VIEWS = 160  # views on which the clean cost is measured, at most sixteen of each picture
-KNOWN_ALIVE = 0.12
+KNOWN_ALIVE = 0.09
 EVER = 64  # triggers kept as the growing test set
 MAX_BANNED = 24  # units that were tried and cost too much, before pruning gives up
 ONE_SIDED_95 = 1.645
