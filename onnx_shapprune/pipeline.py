@@ -177,9 +177,10 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
     ]  # fmt: skip
     if not bank or not case.model.units.layers:
         return None
+    clean = clean_rows(subject, case.pictures, case.labels, rng)
     round_, _ = play(
-        subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean_rows(subject, case.pictures, case.labels, rng),
-        effort.round, rng, progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
+        subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean, effort.round, rng,
+        progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
     )  # fmt: skip
     return round_
 

@@ -47,7 +47,7 @@ class RunOptions:
     clean_weight: float = 3.0
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.05
-    permutations: int = 24
+    permutations: int = 16
     min_accuracy: float | None = None
 
     def __post_init__(self) -> None:

@@ -22,6 +22,9 @@ KEPT = 16
 # One class needs fewer arms than a scan of all classes; every position stays in for longer.
 SCAN = CompactSettings(rounds=((3, 3, 12), (6, 5, 8), (10, 9, 8)))
 WARM_STEPS = 6
+# The strongest known triggers are also tried two pixels away: a pruned path often opens again beside the old place.
+SHIFTED = 2
+SHIFTS = ((-2, 0), (2, 0), (0, -2), (0, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +59,15 @@ def hunt(
     """
     found: list[tuple[Trigger, float, float, int]] = []
     if known:
-        masks = np.stack([t.mask for t in known])
-        targets = np.full(len(known), target, np.int64)
+        starts = [*known, *(t.shifted(*step) for t in known[:SHIFTED] for step in SHIFTS)]
+        starts = [t for t in starts if t.mask.any()]
+        masks = np.stack([t.mask for t in starts])
+        targets = np.full(len(starts), target, np.int64)
         patterns, _ = ascend(
-            subject, pictures, labels, masks, np.stack([t.pattern for t in known]), targets, steps=WARM_STEPS, batch=9,
+            subject, pictures, labels, masks, np.stack([t.pattern for t in starts]), targets, steps=WARM_STEPS, batch=9,
             step_size=48.0, rng=rng,
         )  # fmt: skip
-        warm = [Trigger(t.mask, p, target, t.family) for t, p in zip(known, patterns, strict=True)]
+        warm = [Trigger(t.mask, p, target, t.family) for t, p in zip(starts, patterns, strict=True)]
         both = [*known, *warm]
         scores = rate(subject, pictures, labels, both)
         found += [(t, float(m), float(a), _side(t)) for t, m, a in zip(both, scores.margin, scores.asr, strict=True)]

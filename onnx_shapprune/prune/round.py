@@ -24,12 +24,12 @@ class RoundSettings:
     permutations, epsilon, discard_threshold: of the estimator.
     """
 
-    players: int = 48
+    players: int = 40
     group: int = 3
-    candidates: int = 16
-    rows: int = 64
+    candidates: int = 12
+    rows: int = 48
     clean_weight: float = 3.0
-    permutations: int = 24
+    permutations: int = 16
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.05
 
