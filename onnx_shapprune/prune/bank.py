@@ -30,13 +30,12 @@ SHIFTS = ((-2, 0), (2, 0), (0, -2), (0, 2))
 @dataclass(frozen=True, slots=True)
 class Hunt:
     """What the adversary found against one class. bank: working triggers, best first; margin, asr: of the best compact
-    patch of the reference side, warm or fresh; any_asr: the largest ASR of any trigger of any family.
+    patch of the reference side, warm or fresh.
     """
 
     bank: tuple[Trigger, ...]
     margin: float
     asr: float
-    any_asr: float
 
 
 def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[Trigger]) -> Scores:
@@ -84,7 +83,6 @@ def hunt(
         tuple(f[0] for f in _diverse(working)),
         max(m for m, _ in compact),
         max(a for _, a in compact),
-        max(f[2] for f in found),
     )
 
 

@@ -35,6 +35,7 @@ CLEAN_VIEWS = 48  # views of the clean pictures in the game, at about four of ea
 COST_VIEWS = 160  # views on which the clean cost is measured, at most sixteen of each picture
 KNOWN_ALIVE = 0.09
 EVER = 64  # triggers kept as the growing test set
+LAST = 8  # known triggers to play on when no trigger works on half of the pictures
 MAX_BANNED = 24  # units that were tried and cost too much, before pruning gives up
 ONE_SIDED_95 = 1.645
 
@@ -163,11 +164,15 @@ def repair(
         off, current = trial, pruned
         bank = _hunt_all(current, pictures, labels, targets, bank.bank, settings, rng, len(steps) + 1)
         acc = float((current.logits(pictures).argmax(1) == labels).mean())
-        known_asr = float(rate(current, clean.pictures, clean.labels, ever).asr.max())
+        rates = rate(current, clean.pictures, clean.labels, ever).asr
+        known_asr = float(rates.max())
         steps.append(
             Step(off, round_, tuple(chosen), bank, cost, known_asr, stands_out(bank, known_asr, settings), acc)
         )
+        last = tuple(ever[i] for i in np.argsort(-rates, kind="stable")[:LAST])
         ever = [*ever, *bank.bank][-EVER:]
+        if not bank.bank:  # nothing reaches half of the pictures any more: learn from what still reaches most
+            bank = replace(bank, bank=last)
         if progress:
             progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
         if not steps[-1].found:
@@ -199,7 +204,7 @@ def _hunt_all(
         for t in targets
     ]  # fmt: skip
     bank = tuple(t for h in hunts for t in h.bank)
-    return Hunt(bank, max(h.margin for h in hunts), max(h.asr for h in hunts), max(h.any_asr for h in hunts))
+    return Hunt(bank, max(h.margin for h in hunts), max(h.asr for h in hunts))
 
 
 def clean_cost(before: Bools, after: Bools, pictures: int) -> tuple[float, float]:

@@ -42,7 +42,7 @@ def test_rate_looks_at_pictures_of_other_classes_only(net):
 def test_a_fresh_scan_finds_the_planted_patch(net):
     found = search(net)
     assert found.margin == pytest.approx(39, abs=0.5)
-    assert (found.asr, found.any_asr) == (1, 1)
+    assert found.asr == 1
     assert found.bank
     assert all(t.target == planted.TARGET for t in found.bank)
     assert rate(net, planted.planted_pictures(), LABELS, found.bank).asr.min() >= WORKING
@@ -68,7 +68,7 @@ def test_margin_is_that_of_the_reference_side(net):
     other = search(net, sides=(4,), free_masks=0)
     assert other.margin == float("-inf")
     assert other.asr == 0
-    assert other.any_asr == 1
+    assert other.bank
 
 
 def test_a_model_without_a_backdoor_leaves_an_empty_bank():
@@ -76,7 +76,7 @@ def test_a_model_without_a_backdoor_leaves_an_empty_bank():
     found = search(subject)
     assert found.bank == ()
     assert found.margin < 0
-    assert found.any_asr == 0
+    assert found.asr == 0
 
 
 def test_bank_is_small_and_diverse(net):

@@ -122,8 +122,8 @@ def test_pruning_ends_where_no_unit_is_left_to_try():
     ],
 )
 def test_what_stands_out(margin, asr, known_asr, expected):
-    assert stands_out(Hunt((), margin, asr, asr), known_asr, limits()) is expected
+    assert stands_out(Hunt((), margin, asr), known_asr, limits()) is expected
 
 
 def test_a_patch_that_loses_never_stands_out_however_weak_the_other_classes_are():
-    assert not stands_out(Hunt((), -1.0, 1.0, 1.0), 0.0, limits(natural_margin=-30.0))
+    assert not stands_out(Hunt((), -1.0, 1.0), 0.0, limits(natural_margin=-30.0))
