@@ -1,0 +1,26 @@
+"""How wide a search is follows from the network alone."""
+
+import numpy as np
+import planted
+
+from onnx_shapprune import effort
+from onnx_shapprune.settings import RunOptions
+
+
+def test_small_networks_get_the_full_width_and_large_ones_a_thrifty_one(monkeypatch):
+    prepared = planted.subject_of(planted.planted()).prepared
+    run = RunOptions(restarts=4, clean_weight=7.0, epsilon=None, discard_threshold=0.2)
+    full = effort.effort_for(prepared, run)
+    monkeypatch.setattr(effort, "THRIFTY_ABOVE", 0)
+    thrifty = effort.effort_for(prepared, run)
+    assert full.search.restarts == 4
+    assert thrifty.search.patch_classes < full.search.patch_classes
+    assert thrifty.round.players < full.round.players
+    assert _steps(thrifty.scan.rounds) <= _steps(full.scan.rounds)
+    for width in (full, thrifty):  # what the user said holds in both
+        settings = width.round
+        assert (settings.clean_weight, settings.epsilon, settings.discard_threshold) == (7.0, None, 0.2)
+
+
+def _steps(rounds: tuple[tuple[int, int, int], ...]) -> float:
+    return float(np.prod(rounds, axis=1).sum())
