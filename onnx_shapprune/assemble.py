@@ -17,10 +17,10 @@ from onnx_shapprune.detect.suspicion import Suspicion
 from onnx_shapprune.graph.compare import Difference
 from onnx_shapprune.graph.facts import parameters
 from onnx_shapprune.graph.upgrade import opset_of
-from onnx_shapprune.invert.search import Evidence
+from onnx_shapprune.invert.search import Evidence, SearchSettings
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import rate
+from onnx_shapprune.prune.bank import Natural, rate
 from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.prune.round import Round
 from onnx_shapprune.record import (
@@ -97,9 +97,12 @@ class Draft:
         return [t for t in self.triggers if t.target == target]
 
     @property
-    def natural_margin(self) -> float:
-        """The largest compact margin among the classes that are not named; 0 where none was searched."""
-        return max((e.compact.margin for e in self.evidence if e.target not in self.targets), default=0.0)
+    def natural(self) -> Natural:
+        """What triggers reach for the classes that are not named; a margin of 0 where none was searched."""
+        rest = [e for e in self.evidence if e.target not in self.targets]
+        norms = [e.smallest.trigger.norm for e in rest if e.smallest is not None and e.smallest.success]
+        side = SearchSettings().side_pixels(self.case.pictures)
+        return Natural(side, max((e.compact.margin for e in rest), default=0.0), min(norms, default=None))
 
 
 def digest(name: str, payload: bytes) -> FileDigest:

@@ -20,7 +20,7 @@ from onnx_shapprune.errors import DataError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import compare
 from onnx_shapprune.graph.file import load_model
-from onnx_shapprune.invert.search import SearchSettings, search_classes
+from onnx_shapprune.invert.search import search_classes
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.output import write_atomically
 from onnx_shapprune.pictures.known_trigger import load_trigger
@@ -158,20 +158,19 @@ def _effort(opened: Opened, run: RunOptions) -> Effort:
 
 def _sides(draft: assemble.Draft) -> tuple[int, ...]:
     """Edges of the adversary's patches: that of the audit, and one pixel more."""
-    side = SearchSettings().side_pixels(draft.case.pictures)
-    return side, side + 1
+    return draft.natural.side, draft.natural.side + 1
 
 
 def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Round | None:
     """Shapley values of the channels for the named classes, without switching anything off."""
     case, rng = draft.case, np.random.default_rng(run.seed)
     subject = case.model.subject
-    sides, effort = _sides(draft), _effort(case.model, run)
+    sides, natural, effort = _sides(draft), draft.natural, _effort(case.model, run)
     bank = [
         trigger
         for t in draft.targets
         for trigger in hunt(
-            subject, case.pictures, case.labels, t, draft.triggers_of(t), sides=sides[:1], reference_side=sides[0],
+            subject, case.pictures, case.labels, t, draft.triggers_of(t), sides=sides[:1], natural=natural,
             scan=effort.scan, rng=rng, free_masks=0,
         ).bank
     ]  # fmt: skip
@@ -190,7 +189,7 @@ def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -
     sides, effort = _sides(draft), _effort(case.model, run)
     settings = RepairSettings(
         max_units=run.unit_limit(case.model.units.total), clean_budget=run.clean_budget, sides=sides,
-        reference_side=sides[0], natural_margin=draft.natural_margin, scan=effort.scan, round=effort.round,
+        natural=draft.natural, scan=effort.scan, round=effort.round,
     )  # fmt: skip
     opened = case.model
     return repair(

@@ -18,6 +18,7 @@ from onnx_shapprune.invert.trigger import Trigger
 
 # Triggers that reach fewer of the pictures teach the game nothing about the backdoor.
 WORKING = 0.5
+SMALL_NORM = 0.6
 KEPT = 16
 # One class needs fewer arms than a scan of all classes; every position stays in for longer.
 SCAN = CompactSettings(rounds=((3, 3, 12), (6, 5, 8), (10, 9, 8)))
@@ -28,9 +29,31 @@ SHIFTS = ((-2, 0), (2, 0), (0, -2), (0, 2))
 
 
 @dataclass(frozen=True, slots=True)
+class Natural:
+    """What a trigger reaches on this model without any backdoor, read off the classes that are not named.
+
+    side: edge in pixels of the audit's compact patch; margin: the largest mean logit margin of such a patch; norm: the
+    smallest L1 norm of a free mask, None where none succeeded.
+    """
+
+    side: int
+    margin: float
+    norm: float | None
+
+    def exceeded(self, trigger: Trigger, margin: float) -> bool:
+        """Whether a trigger is better than natural: playing on others would prune the model's own weaknesses.
+
+        The bar for a larger compact patch grows with its area; a free mask must be much smaller than the natural ones.
+        """
+        if trigger.family == "patch":
+            return self.norm is not None and margin > 0 and trigger.norm <= SMALL_NORM * self.norm
+        return margin > max(self.margin, 0.0) * max(1.0, trigger.norm / self.side**2)
+
+
+@dataclass(frozen=True, slots=True)
 class Hunt:
-    """What the adversary found against one class. bank: working triggers, best first; margin, asr: of the best compact
-    patch of the reference side, warm or fresh.
+    """What the adversary found against one class. bank: triggers better than natural, best first; margin, asr: of the
+    best compact patch of the audit's side, warm or fresh.
     """
 
     bank: tuple[Trigger, ...]
@@ -49,12 +72,11 @@ def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[
 
 def hunt(
     subject: Subject, pictures: Pixels, labels: Labels, target: int, known: Sequence[Trigger], *, sides: Sequence[int],
-    reference_side: int, scan: CompactSettings, rng: np.random.Generator, free_masks: int = 1,
+    natural: Natural, scan: CompactSettings, rng: np.random.Generator, free_masks: int = 1,
 ) -> Hunt:  # fmt: skip
     """Search one class on one model with everything known: warm starts, a scan per side, free masks.
 
-    sides: edges of the compact patches in pixels, searched as `scan` says; the margin at `reference_side` is what an
-    audit compares.
+    sides: edges of the compact patches in pixels, searched as `scan` says; the margin at the audit's side is what counts.
     """
     found: list[tuple[Trigger, float, float, int]] = []
     if known:
@@ -77,8 +99,8 @@ def hunt(
         for p in search_patches(subject, pictures, labels, [target] * free_masks, PatchSettings(steps=60), rng):
             scores = rate(subject, pictures, labels, [p.trigger])
             found.append((p.trigger, float(scores.margin[0]), float(scores.asr[0]), 0))
-    compact = [(m, a) for t, m, a, side in found if side == reference_side] or [(float("-inf"), 0.0)]
-    working = sorted((f for f in found if f[2] >= WORKING), key=lambda f: -f[1])
+    compact = [(m, a) for t, m, a, side in found if side == natural.side] or [(float("-inf"), 0.0)]
+    working = sorted((f for f in found if f[2] >= WORKING and natural.exceeded(f[0], f[1])), key=lambda f: -f[1])
     return Hunt(
         tuple(f[0] for f in _diverse(working)),
         max(m for m, _ in compact),

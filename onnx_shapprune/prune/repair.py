@@ -21,7 +21,7 @@ from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
-from onnx_shapprune.prune.bank import Hunt, hunt, rate
+from onnx_shapprune.prune.bank import Hunt, Natural, hunt, rate
 from onnx_shapprune.prune.round import CleanRows, Round, RoundSettings, choose, play
 
 if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
@@ -43,15 +43,14 @@ ONE_SIDED_95 = 1.645
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairSettings:
     """max_units: units that may be switched off; clean_budget: share of clean answers that may be lost, 0..1; sides: of
-    the adversary's patches in pixels, reference_side among them; natural_margin: the margin a patch of the reference
-    side reaches for the model's other classes; scan, round: widths of the adversary's scan and of the game.
+    the adversary's patches in pixels, the audit's first; natural: what triggers reach for the model's other classes;
+    scan, round: widths of the adversary's scan and of the game.
     """
 
     max_units: int
     clean_budget: float
     sides: tuple[int, ...]
-    reference_side: int
-    natural_margin: float
+    natural: Natural
     scan: CompactSettings
     round: RoundSettings
 
@@ -124,6 +123,8 @@ def repair(
     steps: list[Step] = []
     banned: set[Player] = set()
     current, bank = subject, _hunt_all(subject, pictures, labels, targets, known, settings, rng, 0)
+    if not bank.bank:
+        bank = replace(bank, bank=tuple(known))
     ever = [*known, *bank.bank]
     reason = "no trigger was left to learn from"
     while bank.bank:
@@ -188,7 +189,7 @@ def stands_out(found: Hunt, known_asr: float, settings: RepairSettings) -> bool:
     one of all triggers ever recovered still sends more than KNOWN_ALIVE of the pictures to the target. On models whose
     true trigger is known the second test is the sharp one: at 0.44 the true trigger still had an ASR of 66 %.
     """
-    return (found.asr >= 0.5 and found.margin > max(settings.natural_margin, 0.0)) or known_asr > KNOWN_ALIVE
+    return (found.asr >= 0.5 and found.margin > max(settings.natural.margin, 0.0)) or known_asr > KNOWN_ALIVE
 
 
 def _hunt_all(
@@ -199,7 +200,7 @@ def _hunt_all(
     hunts = [
         hunt(
             subject, pictures, labels, t, [k for k in known if k.target == t], sides=settings.sides[: 1 + turn % 2],
-            reference_side=settings.reference_side, scan=settings.scan, rng=rng,
+            natural=settings.natural, scan=settings.scan, rng=rng,
         )
         for t in targets
     ]  # fmt: skip
