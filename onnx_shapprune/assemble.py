@@ -21,7 +21,7 @@ from onnx_shapprune.invert.search import Evidence, SearchSettings
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Natural, rate
-from onnx_shapprune.prune.repair import Repair
+from onnx_shapprune.prune.repair import KNOWN_ALIVE, Repair, clean_cost
 from onnx_shapprune.prune.round import Round
 from onnx_shapprune.record import (
     AuditRecord,
@@ -74,6 +74,9 @@ class Draft:
             self.triggers = tuple(
                 t for e in found for t in (e.compact.trigger, *(p.trigger for p in e.patches if p.success))
             )
+        elif not any(p.success for e in evidence for p in e.patches):
+            self.verdict = "inconclusive"
+            self.reasons = ("no search reached its goal for any class: the gradients of this network carry too little",)
         else:
             leader = evidence[suspicion.margins.leader]
             self.verdict = "pass"
@@ -89,7 +92,7 @@ class Draft:
         asr = float(rate(case.model.subject, case.pictures, case.labels, [trigger]).asr[0])
         self.triggers, self.verdict = (trigger,), "pass"
         self.reasons = (f"the known trigger sends {asr:.0%} of the other pictures to class {trigger.target}",)
-        if asr >= 0.5:
+        if asr > KNOWN_ALIVE:
             self.verdict, self.targets = "fail", (trigger.target,)
 
     def triggers_of(self, target: int) -> list[Trigger]:
@@ -170,19 +173,24 @@ def audit_record(
 
 def verify_record(
     draft: Draft, opened: Opened, difference: Difference, evidence: tuple[Evidence, ...], suspicion: Suspicion,
-    run: RunOptions, clock: Clock, command: Sequence[str], *, alive: float,
+    run: RunOptions, clock: Clock, command: Sequence[str],
 ) -> VerifyRecord:  # fmt: skip
-    """The record of a comparison; `alive` is the ASR above which a trigger of the first file still works."""
+    """The record of a comparison. difference: what is left of it once the switched-off channels are explained."""
     case = draft.case
     before, after = _rates(case.model.subject, draft), _rates(opened.subject, draft)
     old, new = (s.logits(case.pictures).argmax(1) for s in (case.model.subject, opened.subject))
     reasons = [r for found in suspicion.named.values() for r in found]
     verdict: Verdict = "fail" if reasons else "pass"
-    if after.asr is not None and after.asr > alive:
+    if after.asr is not None and after.asr > KNOWN_ALIVE:
         verdict = "fail"
         reasons.append(
             f"triggers recovered from the first file still send {after.asr:.0%} of the pictures to their target"
         )
+    right = [answers == case.labels for answers in (old, new)]
+    lost, surely = clean_cost(right[0], right[1], len(case.labels))
+    if surely > run.clean_budget:
+        verdict = "fail"
+        reasons.append(f"the second file loses {lost:.0%} of the clean answers, more than the budget allows")
     if difference.other:
         verdict = "fail"
         more = f" and {len(difference.other) - 3} more" if len(difference.other) > 3 else ""

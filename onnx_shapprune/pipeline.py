@@ -5,6 +5,7 @@ classes that stand out, estimate which channels carry the backdoor, switch them 
 here: a repair is only believed after an adversary searched the baked file again.
 """
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,16 @@ from onnx_shapprune.case import Case, Clock, Opened, Progress, open_case, open_m
 from onnx_shapprune.detect.accuracy import too_low
 from onnx_shapprune.detect.suspicion import Limits, Suspicion, judge
 from onnx_shapprune.effort import Effort, effort_for
-from onnx_shapprune.errors import DataError
+from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import compare
-from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.invert.search import search_classes
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.output import write_atomically
+from onnx_shapprune.output import check_writable, same_file, write_atomically
 from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.prune.bank import hunt
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
-from onnx_shapprune.prune.repair import KNOWN_ALIVE, Repair, RepairSettings, clean_rows, repair
+from onnx_shapprune.prune.repair import Repair, RepairSettings, clean_rows, repair
 from onnx_shapprune.prune.round import Round, play
 from onnx_shapprune.record import AuditRecord, FileDigest, RepairPart, VerifyRecord
 from onnx_shapprune.report.artifacts import write_artifacts
@@ -39,7 +39,7 @@ LIMITS = Limits()
 
 def audit(
     model: Path | str, data: Path | str, *, inputs: InputOptions | None = None, run: RunOptions | None = None,
-    known_trigger: Sequence[Path] = (), artifacts: Path | None = None, command: Sequence[str] = (),
+    known_trigger: Sequence[Path] = (), artifacts: Path | str | None = None, command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> AuditRecord:  # fmt: skip
     """Look for a backdoor and rank the channels that carry it; writes nothing but `artifacts`.
@@ -49,6 +49,7 @@ def audit(
     cannot run; everything else, "could not tell" included, is in the record.
     """
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
+    artifacts = None if artifacts is None else Path(artifacts)
     draft = _examine(Path(model), Path(data), inputs, run, known_trigger, clock, progress)
     if draft.targets:
         with clock.stage("shapley"):
@@ -57,9 +58,9 @@ def audit(
 
 
 def sanitize(
-    model: Path | str, data: Path | str, *, output: Path | None, keep_partial: bool = False,
+    model: Path | str, data: Path | str, *, output: Path | str | None, keep_partial: bool = False,
     inputs: InputOptions | None = None, run: RunOptions | None = None, known_trigger: Sequence[Path] = (),
-    artifacts: Path | None = None, command: Sequence[str] = (), progress: Progress | None = None,
+    artifacts: Path | str | None = None, command: Sequence[str] = (), progress: Progress | None = None,
 ) -> AuditRecord:  # fmt: skip
     """Audit, then switch off channels until no search finds a trigger that stands out, and write the baked file.
 
@@ -68,12 +69,21 @@ def sanitize(
     `repair.status` tells which. Raises ShapPruneError as `audit`, OutputError when the file cannot be written.
     """
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
+    artifacts = None if artifacts is None else Path(artifacts)
+    if output is not None:
+        output = Path(output)
+        if same_file(output, Path(model)):
+            raise OutputError(f"output {output} is the same file as the input: choose another name")
+        check_writable(output)
     draft = _examine(Path(model), Path(data), inputs, run, known_trigger, clock, progress)
     case = draft.case
     payload: bytes | None = None
     status = assemble.nothing_to_repair(draft.verdict)
     if draft.verdict == "pass":
         payload = case.model.file.payload
+        if case.model.file.external:
+            names = ", ".join(e.location for e in case.model.file.external)
+            draft.warnings.append(f"the copy needs its data beside it: {names}")
     elif draft.targets:
         with clock.stage("repair"):
             plan = draft.plan = _repair(draft, run, progress)
@@ -104,15 +114,21 @@ def verify(
     if opened.subject.classes != case.model.subject.classes or opened.interface.dims != case.model.interface.dims:
         raise DataError("the two models take different pictures or have different classes: they cannot be compared")
     # With external data inlined: references to other files compare equal whatever lies there.
-    difference = compare(case.model.file.loaded, opened.file.loaded, case.model.units.layers)
+    layers = case.model.units.layers
+    difference = compare(case.model.file.loaded, opened.file.loaded, layers)
+    # What switching these channels off explains is no difference: the rest is.
+    off: dict[str, list[int]] = {}
+    for name, channel in difference.zeroed:
+        off.setdefault(name, []).append(channel)
+    rest = compare(bake(case.model.file.loaded, layers, off), opened.file.loaded, layers)
+    unexplained = tuple(f"constant {name} holds other values" for name in rest.changed)
+    difference = replace(difference, other=(*rest.other, *unexplained))
     with clock.stage("search after"):
         evidence = search_classes(
             opened.subject, case.pictures, case.labels, _effort(opened, run).search, np.random.default_rng(run.seed),
             progress=_prefixed(progress, "after: "),
         )  # fmt: skip
-    return assemble.verify_record(
-        draft, opened, difference, evidence, judge(evidence, LIMITS), run, clock, command, alive=KNOWN_ALIVE
-    )
+    return assemble.verify_record(draft, opened, difference, evidence, judge(evidence, LIMITS), run, clock, command)
 
 
 def _examine(
@@ -129,6 +145,10 @@ def _examine(
         if reason:
             draft.verdict, draft.reasons = "inconclusive", (reason,)
             return draft
+    if len(np.unique(case.labels)) < 2 or len(np.unique(answers)) < 2:
+        reason = "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
+        draft.verdict, draft.reasons = "inconclusive", (reason,)
+        return draft
     if known_trigger:
         draft.attribute(_known(case, known_trigger))
         return draft
@@ -225,17 +245,10 @@ def _bake_and_reaudit(
 
 
 def reopen(payload: bytes, opened: Opened, inputs: InputOptions, case: Case) -> Opened:
-    """Open bytes as a reader would, through a private temporary file beside nothing of the user's."""
-    import tempfile
-
+    """Open bytes as a reader of the file would, through a private temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / opened.file.path.name
         path.write_bytes(payload)
-        for extra in opened.file.external:
-            link = path.parent / extra.location
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.write_bytes((opened.file.path.parent / extra.location).read_bytes())
-        load_model(path)
         return open_model(path, inputs, case.device)
 
 

@@ -74,8 +74,9 @@ def judge(evidence: Sequence[Evidence], limits: Limits) -> Suspicion:
 def _reasons(
     e: Evidence, evidence: Sequence[Evidence], margins: NDArray[np.float64], suspicion: Suspicion, limits: Limits,
 ) -> tuple[str, ...]:  # fmt: skip
-    others = np.delete(margins, e.target)
-    rival = float(others.max()) if others.size else float("-inf")
+    # Two planted targets must not hide each other: classes that are as strong are no rivals.
+    rivals = [m for o, m in zip(evidence, margins, strict=True) if o is not e and not _strong(o, suspicion, limits)]
+    rival = float(max(rivals, default=float("-inf")))
     if e.compact.margin <= 0 or e.compact.margin < limits.lead * rival:
         return ()
     side, asr = e.compact.side, e.compact.asr
@@ -85,13 +86,13 @@ def _reasons(
         f"{e.compact.margin:.1f} logits; the best other class reaches {rival:.1f}"
     )
     # With fewer than five classes there is no spread to measure: the lead and the agreement must do.
-    strong = asr >= limits.strong_asr and index is not None and index >= limits.strong_index
+    strong = _strong(e, suspicion, limits)
     ratio = _norm_ratio(e, evidence)
     agreed = ratio is not None and ratio <= limits.norm_ratio and (index is None or index >= limits.agreed_index)
     if not (strong or agreed):
         return ()
     reasons = [patch]
-    if ratio is not None and e.smallest is not None and ratio < 1:
+    if ratio is not None and e.smallest is not None and 0 < ratio < 1:
         reasons.append(
             f"a free mask of L1 norm {e.smallest.trigger.norm:.1f} is enough for class {e.target}; the next class needs "
             f"{e.smallest.trigger.norm / ratio:.1f}"
@@ -101,11 +102,22 @@ def _reasons(
     return tuple(reasons)
 
 
+def _strong(e: Evidence, suspicion: Suspicion, limits: Limits) -> bool:
+    """Whether the compact patch alone speaks for a planted target."""
+    index = suspicion.margin_index(e.target)
+    return e.compact.asr >= limits.strong_asr and index is not None and index >= limits.strong_index
+
+
 def _norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
-    """Norm of the class's smallest successful mask over that of the smallest other class; None where either failed."""
+    """Norm of the class's smallest successful mask over that of the smallest other class.
+
+    0 where the others were searched and all failed; None where this class failed or no other was searched.
+    """
     mine = e.smallest
     rest = [o.smallest for o in evidence if o.target != e.target]
     norms = [r.trigger.norm for r in rest if r is not None and r.success]
-    if mine is None or not mine.success or not norms:
+    if mine is None or not mine.success:
         return None
+    if not norms:
+        return 0.0 if any(r is not None for r in rest) else None
     return mine.trigger.norm / min(norms)

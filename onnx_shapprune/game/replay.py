@@ -124,7 +124,7 @@ class Replay:
         session = Session(part, self._device)
         cached = self._values(live)
         if self._prepared.input in session.inputs:
-            cached[self._prepared.input] = self._inputs
+            cached[self._prepared.input] = self._inputs if self._prepared.batch_free else self._inputs[:, None]
         row_bytes = sum(v.nbytes for n, v in cached.items() if self._per_picture(n))
         rows = max(1, ROWS_BYTES // max(1, row_bytes * 4)) if self._prepared.batch_free else 1
         masks = tuple(i for i in later if mask_name(i) in session.inputs)
@@ -135,17 +135,13 @@ class Replay:
         return self._open[place]
 
     def _values(self, names: Sequence[str]) -> dict[str, Array]:
-        """Cached tensors of the full model, one row per picture."""
-        step = len(self._inputs) if self._prepared.batch_free else 1
+        """Cached tensors of the full model for all pictures; stacked run by run where the batch cannot be freed."""
         session = Session(expose(self._prepared.model, list(names)), self._device)
-        parts = [
-            session.run({self._prepared.input: self._inputs[i : i + step]}, list(names))
-            for i in range(0, len(self._inputs), max(1, step))
-        ]
-        return {
-            n: np.concatenate([p[k] for p in parts]) if self._per_picture(n) or step == 1 else parts[0][k]
-            for k, n in enumerate(names)
-        }
+        name = self._prepared.input
+        if self._prepared.batch_free:
+            return dict(zip(names, session.run({name: self._inputs}, list(names)), strict=True))
+        runs = [session.run({name: row[None]}, list(names)) for row in self._inputs]
+        return {n: np.stack([r[k] for r in runs]) for k, n in enumerate(names)}
 
     def _per_picture(self, name: str) -> bool:
         return self._prepared.infos[name].shape[:1] == (None,)
@@ -171,7 +167,7 @@ class Replay:
         for row in range(n):
             fixed = {mask_name(i): rows[min(row, len(rows) - 1)][None] for i, rows in masks.items()}
             for k in range(len(self._inputs)):
-                live = {name: value[k : k + 1] for name, value in part.live.items()}
+                live = {name: value[k] for name, value in part.live.items()}
                 out[row, k] = part.session.run({**live, **fixed})[0].reshape(-1)
         return out
 

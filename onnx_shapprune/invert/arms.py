@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
 
+PIECE = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
@@ -63,7 +65,12 @@ class Scores:
 
 def score(subject: Subject, pictures: Pixels, masks: Pixels, patterns: Pixels, targets: Labels, pairs: Pairs) -> Scores:
     """Forward-only evaluation of every arm on its pictures."""
-    return scores_of(subject.logits(stamp(pictures, masks, patterns, pairs)), targets, pairs)
+    # In pieces: all arms on all pictures at once are gigabytes at 224 x 224.
+    parts = [
+        subject.logits(stamp(pictures, masks, patterns, Pairs(pairs.arm[s], pairs.picture[s], pairs.counts)))
+        for s in (slice(i, i + PIECE) for i in range(0, len(pairs.arm), PIECE))
+    ]
+    return scores_of(np.concatenate(parts), targets, pairs)
 
 
 def scores_of(logits: Floats, targets: Labels, pairs: Pairs) -> Scores:

@@ -96,7 +96,9 @@ def hunt(
         for r in search_compact(subject, pictures, labels, [target], side, scan, rng):
             found.append((r.trigger, r.margin, r.asr, side))
     if free_masks:
-        for p in search_patches(subject, pictures, labels, [target] * free_masks, PatchSettings(steps=60), rng):
+        start = [t for t in known if t.family == "patch"][:1] + [None] * free_masks
+        arms = [target] * len(start)
+        for p in search_patches(subject, pictures, labels, arms, PatchSettings(steps=60), rng, start=start):
             scores = rate(subject, pictures, labels, [p.trigger])
             found.append((p.trigger, float(scores.margin[0]), float(scores.asr[0]), 0))
     compact = [(m, a) for t, m, a, side in found if side == natural.side] or [(float("-inf"), 0.0)]
