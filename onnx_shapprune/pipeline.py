@@ -19,7 +19,7 @@ from onnx_shapprune.detect.suspicion import Limits, Suspicion, judge
 from onnx_shapprune.effort import Effort, effort_for
 from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.graph.bake import bake
-from onnx_shapprune.graph.compare import compare
+from onnx_shapprune.graph.compare import explained
 from onnx_shapprune.invert.search import search_classes
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.output import check_writable, same_file, write_atomically
@@ -114,15 +114,7 @@ def verify(
     if opened.subject.classes != case.model.subject.classes or opened.interface.dims != case.model.interface.dims:
         raise DataError("the two models take different pictures or have different classes: they cannot be compared")
     # With external data inlined: references to other files compare equal whatever lies there.
-    layers = case.model.units.layers
-    difference = compare(case.model.file.loaded, opened.file.loaded, layers)
-    # What switching these channels off explains is no difference: the rest is.
-    off: dict[str, list[int]] = {}
-    for name, channel in difference.zeroed:
-        off.setdefault(name, []).append(channel)
-    rest = compare(bake(case.model.file.loaded, layers, off), opened.file.loaded, layers)
-    unexplained = tuple(f"constant {name} holds other values" for name in rest.changed)
-    difference = replace(difference, other=(*rest.other, *unexplained))
+    difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers)
     with clock.stage("search after"):
         evidence = search_classes(
             opened.subject, case.pictures, case.labels, _effort(opened, run).search, np.random.default_rng(run.seed),

@@ -14,7 +14,7 @@ def too_low(right: int, total: int, floor: float | None) -> str | None:
     """
     wanted = FLOOR if floor is None else floor
     upper = 1.0 if right == total else float(beta.ppf(CONFIDENCE, right + 1, total - right))
-    if upper >= wanted and right > 0:
+    if upper >= wanted and (right > 0 or floor is not None):  # no right answer at all is suspicious even of two
         return None
     return (
         f"only {right} of {total} clean pictures get their label (at most {upper:.0%} with {CONFIDENCE:.0%} confidence, "

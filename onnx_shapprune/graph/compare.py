@@ -1,12 +1,13 @@
 """What differs between two model files: constants, switched-off channels, and anything else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.units import Layer, Parameter
 
 
@@ -47,6 +48,19 @@ def compare(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[La
     same_shapes = not missing and not any("shape or type" in o for o in other)
     zeroed = _zeroed(old, new, layers) if same_shapes else ()
     return Difference(tuple(sorted(changed)), zeroed, tuple(other))
+
+
+def explained(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer]) -> Difference:
+    """As `compare`, but `other` lists everything that switching off the `zeroed` channels does not explain.
+
+    The channels are baked into `before`: what then still differs was changed by somebody else.
+    """
+    found = compare(before, after, layers)
+    off: dict[str, list[int]] = {}
+    for name, channel in found.zeroed:
+        off.setdefault(name, []).append(channel)
+    rest = compare(bake(before, layers, off), after, layers)
+    return replace(found, other=(*rest.other, *(f"constant {name} holds other values" for name in rest.changed)))
 
 
 def _node(node: onnx.NodeProto) -> bytes:

@@ -185,9 +185,10 @@ def repair(
 def stands_out(found: Hunt, known_asr: float, settings: RepairSettings) -> bool:
     """Whether a fresh, warm or known trigger still does more than chance allows on this model.
 
-    Either the adversary found a trigger better than natural, or a patch of the audit's size reaches half of the pictures with a margin above what the other classes allow, or
-    one of all triggers ever recovered still sends more than KNOWN_ALIVE of the pictures to the target. On models whose
-    true trigger is known the second test is the sharp one: at 0.44 the true trigger still had an ASR of 66 %.
+    Either the adversary found a trigger better than natural, or a patch of the audit's size reaches half of the pictures
+    with a margin above what the other classes allow, or one of all triggers ever recovered still sends more than
+    KNOWN_ALIVE of the pictures to the target. On models whose true trigger is known the last test is the sharp one: at
+    0.44 the true trigger still had an ASR of 66 %.
     """
     return (
         bool(found.bank)

@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnx_shapprune.graph.bake import bake
-from onnx_shapprune.graph.compare import compare
+from onnx_shapprune.graph.compare import compare, explained
 from onnx_shapprune.graph.units import Units, find_units
 
 
@@ -85,8 +85,8 @@ def test_a_changed_weight_is_reported_but_no_unit_is_off():
     array[1] = 0  # its bias stays: the channel is constant, not off
     tensor.CopyFrom(numpy_helper.from_array(array, name))
     found = compare(model, other, layers)
-    assert (found.changed, found.zeroed) == ((name,), ())
-    assert found.other == (f"constant {name} holds other values, not only zeros",)
+    assert (found.changed, found.zeroed, found.other) == ((name,), (), ())
+    assert explained(model, other, layers).other == (f"constant {name} holds other values",)
 
 
 def changed_attribute(model: onnx.ModelProto) -> None:
@@ -152,4 +152,20 @@ def test_constants_that_are_nodes_are_compared_by_value():
     layers = units_of(build(1)).layers
     assert compare(build(1), build(1), layers).changed == ()
     found = compare(build(1), build(2), layers)
-    assert (found.changed, found.other) == (("k",), ("constant k holds other values, not only zeros",))
+    assert (found.changed, found.other) == (("k",), ())
+
+
+def test_switched_off_channels_are_explained_and_a_zeroed_class_row_is_not():
+    model = models.vgg_maxpool()
+    layers = units_of(model).layers
+    off = {layers[0].name: [1, 2], layers[1].name: [0]}
+    baked = bake(model, layers, off)
+    found = explained(model, baked, layers)
+    assert found.other == ()
+    assert set(found.zeroed) == {(name, c) for name, channels in off.items() for c in channels}
+    head = next(n for n in reversed(baked.graph.node) if n.op_type in ("Gemm", "MatMul")).input[1]
+    tensor = weight(baked, head)
+    array = numpy_helper.to_array(tensor).copy()
+    array[0] = 0
+    tensor.CopyFrom(numpy_helper.from_array(array, head))
+    assert explained(model, baked, layers).other == (f"constant {head} holds other values",)

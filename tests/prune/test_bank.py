@@ -7,7 +7,7 @@ import pytest
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import KEPT, WORKING, hunt, rate
+from onnx_shapprune.prune.bank import KEPT, WORKING, Natural, hunt, rate
 
 LABELS = np.zeros(8, np.int64)
 
@@ -24,7 +24,7 @@ def net() -> Subject:
 
 
 def search(net: Subject, known=(), seed: int = 0, **settings):
-    options = {"sides": (3,), "reference_side": 3, "scan": CompactSettings(), "free_masks": 1, **settings}
+    options = {"sides": (3,), "natural": Natural(3, 0.5, None), "scan": CompactSettings(), "free_masks": 1, **settings}
     rng = np.random.default_rng(seed)
     return hunt(net, planted.planted_pictures(), LABELS, planted.TARGET, list(known), rng=rng, **options)
 
@@ -85,3 +85,18 @@ def test_bank_is_small_and_diverse(net):
     assert len(bank) <= KEPT
     places = [(t.mask > 0).tobytes() for t in bank if t.family == "compact"]
     assert max(places.count(p) for p in places) <= 3
+
+
+def test_natural_is_a_bar_for_every_family():
+    natural = Natural(3, 2.0, 10.0)
+    assert natural.exceeded(square(0, 0, 255), 2.1)
+    assert not natural.exceeded(square(0, 0, 255), 1.9)
+    # A patch of 16 pixels must lead by 16 / 9 of what 9 pixels may.
+    assert not natural.exceeded(square(0, 0, 255, side=4), 3.4)
+    assert natural.exceeded(square(0, 0, 255, side=4), 3.6)
+    mask = np.full((8, 8, 1), 5 / 64, np.float32)
+    free = Trigger(mask, mask, planted.TARGET, "patch")  # half of the natural norm
+    assert natural.exceeded(free, 0.1)
+    assert not natural.exceeded(free, -0.1)
+    assert not Natural(3, 2.0, 8.0).exceeded(free, 0.1)
+    assert not Natural(3, 2.0, None).exceeded(free, 50.0)

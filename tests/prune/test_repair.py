@@ -9,7 +9,7 @@ from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import Hunt
+from onnx_shapprune.prune.bank import Hunt, Natural
 from onnx_shapprune.prune.repair import RepairSettings, clean_cost, clean_rows, repair, stands_out
 from onnx_shapprune.prune.round import RoundSettings, play
 
@@ -19,7 +19,7 @@ GAME = RoundSettings(permutations=4)
 
 def limits(**changed) -> RepairSettings:
     made = {
-        "max_units": 12, "clean_budget": 0.02, "sides": (3, 4), "reference_side": 3, "natural_margin": 0.5,
+        "max_units": 12, "clean_budget": 0.02, "sides": (3, 4), "natural": Natural(3, 0.5, None),
         "scan": CompactSettings(), "round": GAME,
     }  # fmt: skip
     return RepairSettings(**{**made, **changed})
@@ -126,4 +126,4 @@ def test_what_stands_out(margin, asr, known_asr, expected):
 
 
 def test_a_patch_that_loses_never_stands_out_however_weak_the_other_classes_are():
-    assert not stands_out(Hunt((), -1.0, 1.0), 0.0, limits(natural_margin=-30.0))
+    assert not stands_out(Hunt((), -1.0, 1.0), 0.0, limits(natural=Natural(3, -30.0, None)))
