@@ -63,9 +63,9 @@ class UnitRef(Part):
 
 
 class UnitValue(Part):
-    """Shapley estimate of one unit: value = backdoor - clean_weight * clean, each with its standard error.
+    """Shapley estimate of one unit in the dual game, with its standard error and 95 % normal interval.
 
-    interval: 95 % normal interval of value.
+    backdoor, clean: what the backdoor and the clean part of the game lose when this unit alone is switched off.
     """
 
     layer: str

@@ -1,5 +1,6 @@
 """What a user can set, checked once: how pictures become inputs, and how much is searched and pruned."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,10 @@ class RunOptions:
                 raise DataError(f"{name} must be between 0 and 1, not {value:g}")
         if self.restarts < 1 or self.permutations < 2:
             raise DataError("at least 1 restart and 2 permutations are needed")
+        if self.epsilon is not None and not 0 < self.epsilon <= 1:
+            raise DataError(f"epsilon must be above 0 and at most 1, not {self.epsilon:g}; None switches it off")
+        if self.discard_threshold is not None and not math.isfinite(self.discard_threshold):
+            raise DataError("the discard threshold must be a finite number, or None")
         if self.seed < 0 or self.threads < 0 or self.clean_weight < 0:
             raise DataError("seed, threads and clean weight must not be negative")
 
