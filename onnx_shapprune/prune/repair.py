@@ -17,6 +17,7 @@ from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.invert.arms import Scores
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
@@ -34,6 +35,7 @@ StageProgress = Callable[[str, int, int, str], None]
 CLEAN_VIEWS = 48  # views of the clean pictures in the game, at about four of each picture
 COST_VIEWS = 160  # views on which the clean cost is measured, at most sixteen of each picture
 KNOWN_ALIVE = 0.09
+PULL_ALIVE = 0.5
 EVER = 64  # triggers kept as the growing test set
 LAST = 8  # known triggers to play on when no trigger works on half of the pictures
 MAX_BANNED = 24  # units that were tried and cost too much, before pruning gives up
@@ -165,12 +167,12 @@ def repair(
         off, current = trial, pruned
         bank = _hunt_all(current, pictures, labels, targets, bank.bank, settings, rng, len(steps) + 1)
         acc = float((current.logits(pictures).argmax(1) == labels).mean())
-        rates = rate(current, clean.pictures, clean.labels, ever).asr
-        known_asr = float(rates.max())
+        rated = rate(current, clean.pictures, clean.labels, ever)
+        known_asr, pull = float(rated.asr.max()), strongest_pull(current, clean, ever, rated)
         steps.append(
-            Step(off, round_, tuple(chosen), bank, cost, known_asr, stands_out(bank, known_asr, settings), acc)
+            Step(off, round_, tuple(chosen), bank, cost, known_asr, stands_out(bank, known_asr, pull, settings), acc)
         )
-        last = tuple(ever[i] for i in np.argsort(-rates, kind="stable")[:LAST])
+        last = tuple(ever[i] for i in np.argsort(-rated.asr, kind="stable")[:LAST])
         ever = [*ever, *bank.bank][-EVER:]
         if not bank.bank:  # nothing reaches half of the pictures any more: learn from what still reaches most
             bank = replace(bank, bank=last)
@@ -182,18 +184,36 @@ def repair(
     return Repair(False, reason, off, tuple(steps))
 
 
-def stands_out(found: Hunt, known_asr: float, settings: RepairSettings) -> bool:
+def strongest_pull(subject: Subject, clean: CleanRows, triggers: Sequence[Trigger], rated: Scores) -> float:
+    """How far the best trigger still moves pictures towards its target, as a share of their natural distance from it.
+
+    0: it does nothing; 1: on average the pictures reach the boundary. Distances are mean logit margins of the clean
+    pictures of other classes on this model; a class that is natural for them (no distance) counts as 1.
+    """
+    logits = subject.logits(clean.pictures)
+    shares = [0.0]
+    for trigger, margin in zip(triggers, rated.margin, strict=True):
+        others = clean.labels != trigger.target
+        targets = np.full(int(others.sum()), trigger.target, np.int64)
+        distance = -float(margins(logits[others], targets).mean()) if others.any() else 0.0
+        shares.append(1 + margin / distance if distance > 0 else 1.0)
+    return max(shares)
+
+
+def stands_out(found: Hunt, known_asr: float, pull: float, settings: RepairSettings) -> bool:
     """Whether a fresh, warm or known trigger still does more than chance allows on this model.
 
     Either the adversary found a trigger better than natural, or a patch of the audit's size reaches half of the pictures
     with a margin above what the other classes allow, or one of all triggers ever recovered still sends more than
-    KNOWN_ALIVE of the pictures to the target. On models whose true trigger is known the last test is the sharp one: at
-    0.44 the true trigger still had an ASR of 66 %.
+    KNOWN_ALIVE of the pictures to the target, or drags them more than half of the way there: the attacker's trigger may
+    be somewhat stronger than the recovered ones. On models whose true trigger is known the last tests are the sharp
+    ones: at a known ASR of 0.44 the true trigger still had one of 66 %, at 0.08 and without the second test 18 %.
     """
     return (
         bool(found.bank)
         or (found.asr >= 0.5 and found.margin > max(settings.natural.margin, 0.0))
         or known_asr > KNOWN_ALIVE
+        or pull > PULL_ALIVE
     )
 
 
