@@ -9,8 +9,8 @@ from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import Hunt, Natural
-from onnx_shapprune.prune.repair import RepairSettings, clean_cost, clean_rows, repair, stands_out
+from onnx_shapprune.prune.bank import Hunt, Natural, rate
+from onnx_shapprune.prune.repair import RepairSettings, clean_cost, clean_rows, repair, stands_out, strongest_pull
 from onnx_shapprune.prune.round import RoundSettings, play
 
 LABELS = np.zeros(8, np.int64)
@@ -122,8 +122,30 @@ def test_pruning_ends_where_no_unit_is_left_to_try():
     ],
 )
 def test_what_stands_out(margin, asr, known_asr, expected):
-    assert stands_out(Hunt((), margin, asr), known_asr, limits()) is expected
+    assert stands_out(Hunt((), margin, asr), known_asr, 0.0, limits()) is expected
 
 
 def test_a_patch_that_loses_never_stands_out_however_weak_the_other_classes_are():
-    assert not stands_out(Hunt((), -1.0, 1.0), 0.0, limits(natural=Natural(3, -30.0, None)))
+    assert not stands_out(Hunt((), -1.0, 1.0), 0.0, 0.0, limits(natural=Natural(3, -30.0, None)))
+
+
+def test_a_trigger_that_drags_pictures_most_of_the_way_is_alive():
+    assert stands_out(Hunt((), -9.0, 0.0), 0.0, 0.6, limits())
+    assert not stands_out(Hunt((), -9.0, 0.0), 0.0, 0.4, limits())
+
+
+def test_pull_is_the_share_of_the_natural_distance():
+    model = planted.planted()
+    subject = planted.subject_of(model)
+    x = planted.planted_pictures()
+    clean = clean_rows(subject, x, LABELS, np.random.default_rng(0))
+    mask, pattern = np.zeros((8, 8, 1), np.float32), np.zeros((8, 8, 1), np.float32)
+    nothing = Trigger(mask, pattern, planted.TARGET, "compact")
+    mask, pattern = mask.copy(), pattern.copy()
+    mask[planted.CORNER], pattern[planted.CORNER] = 1, 255
+    works = Trigger(mask, pattern, planted.TARGET, "compact")
+    pull = [
+        strongest_pull(subject, clean, [t], rate(subject, clean.pictures, clean.labels, [t])) for t in (nothing, works)
+    ]
+    assert pull[0] == pytest.approx(0, abs=1e-5)
+    assert pull[1] > 1
