@@ -19,12 +19,13 @@ from onnx_shapprune.invert.search import Evidence
 class Limits:
     """What counts as standing out.
 
-    strong_index, strong_asr: of the compact patch alone; agreed_index: of the compact patch when the free mask agrees;
+    strong_index, strong_asr, transfer: of the compact patch alone, learnt on all pictures and on halves; agreed_index: of the compact patch when the free mask agrees;
     norm_ratio: the free mask's norm over the smallest norm of any other class; lead: margin over the runner-up's.
     """
 
     strong_index: float = 6.0
     strong_asr: float = 0.9
+    transfer: float = 0.85
     agreed_index: float = 3.5
     norm_ratio: float = 0.5
     lead: float = 2.0
@@ -105,7 +106,8 @@ def _reasons(
 def _strong(e: Evidence, suspicion: Suspicion, limits: Limits) -> bool:
     """Whether the compact patch alone speaks for a planted target."""
     index = suspicion.margin_index(e.target)
-    return e.compact.asr >= limits.strong_asr and index is not None and index >= limits.strong_index
+    transfers = e.transfer is None or e.transfer >= limits.transfer
+    return transfers and e.compact.asr >= limits.strong_asr and index is not None and index >= limits.strong_index
 
 
 def _norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
