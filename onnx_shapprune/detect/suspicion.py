@@ -19,8 +19,9 @@ from onnx_shapprune.invert.search import Evidence
 class Limits:
     """What counts as standing out.
 
-    strong_index, strong_asr, transfer: of the compact patch alone, learnt on all pictures and on halves; agreed_index: of the compact patch when the free mask agrees;
-    norm_ratio: the free mask's norm over the smallest norm of any other class; lead: margin over the runner-up's.
+    strong_index, strong_asr, transfer: of the compact patch alone, learnt on all pictures and on halves; agreed_index: of
+    the compact patch when the free mask agrees; norm_ratio: the free mask's norm over the smallest norm of any other
+    class; lead: margin over the runner-up's.
     """
 
     strong_index: float = 6.0

@@ -222,10 +222,11 @@ def _hunt_all(
     settings: RepairSettings, rng: np.random.Generator, turn: int,
 ) -> Hunt:  # fmt: skip
     """The adversary against every target; the strongest of each statistic. The two larger sizes take turns."""
+    sides = (settings.sides[0], settings.sides[1 + turn % 2])
     hunts = [
         hunt(
-            subject, pictures, labels, t, [k for k in known if k.target == t], sides=(settings.sides[0], settings.sides[1 + turn % 2]),
-            natural=settings.natural, scan=settings.scan, rng=rng,
+            subject, pictures, labels, t, [k for k in known if k.target == t], sides=sides, natural=settings.natural,
+            scan=settings.scan, rng=rng,
         )
         for t in targets
     ]  # fmt: skip
