@@ -168,14 +168,9 @@ def _effort(opened: Opened, run: RunOptions) -> Effort:
     return effort_for(opened.subject.prepared, run)
 
 
-def _sides(draft: assemble.Draft) -> tuple[int, int, int]:
-    """Edges of the adversary's patches: that of the audit, and two larger ones.
-
-    The attacker's patch may be larger than the audit's. On one third-party model every trigger of the audit's size was
-    dead while the true one, a larger square, still had an ASR of 18 %.
-    """
-    side = draft.natural.side
-    return side, side + 3, side + 1
+def _sides(draft: assemble.Draft) -> tuple[int, int]:
+    """Edges of the adversary's patches: that of the audit, and one pixel more."""
+    return draft.natural.side, draft.natural.side + 1
 
 
 def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Round | None:

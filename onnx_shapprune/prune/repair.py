@@ -51,7 +51,7 @@ class RepairSettings:
 
     max_units: int
     clean_budget: float
-    sides: tuple[int, int, int]
+    sides: tuple[int, int]
     natural: Natural
     scan: CompactSettings
     round: RoundSettings
@@ -221,8 +221,8 @@ def _hunt_all(
     subject: Subject, pictures: Pixels, labels: Labels, targets: Sequence[int], known: Sequence[Trigger],
     settings: RepairSettings, rng: np.random.Generator, turn: int,
 ) -> Hunt:  # fmt: skip
-    """The adversary against every target; the strongest of each statistic. The two larger sizes take turns."""
-    sides = (settings.sides[0], settings.sides[1 + turn % 2])
+    """The adversary against every target; the strongest of each statistic. Odd turns scan the larger size as well."""
+    sides = settings.sides[: 1 + turn % 2]
     hunts = [
         hunt(
             subject, pictures, labels, t, [k for k in known if k.target == t], sides=sides, natural=settings.natural,

@@ -19,7 +19,7 @@ GAME = RoundSettings(permutations=4)
 
 def limits(**changed) -> RepairSettings:
     made = {
-        "max_units": 12, "clean_budget": 0.02, "sides": (3, 5, 4), "natural": Natural(3, 0.5, None),
+        "max_units": 12, "clean_budget": 0.02, "sides": (3, 4), "natural": Natural(3, 0.5, None),
         "scan": CompactSettings(), "round": GAME,
     }  # fmt: skip
     return RepairSettings(**{**made, **changed})
