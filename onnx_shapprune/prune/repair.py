@@ -240,7 +240,8 @@ def clean_cost(before: Bools, after: Bools, pictures: int) -> tuple[float, float
     before, after: right answers on views of `pictures` pictures, bool [views * pictures], the pictures in turn. Views of
     one picture are no independent sample, so the bound comes from the spread of the losses between pictures.
     """
-    lost = (before.astype(float) - after.astype(float)).reshape(-1, pictures).mean(axis=0)
+    # Answers that become right are no refund: on ten pictures they are chance, and would hide what unseen ones lose.
+    lost = (before & ~after).astype(float).reshape(-1, pictures).mean(axis=0)
     error = float(lost.std(ddof=1) / np.sqrt(pictures)) if pictures > 1 else 0.0
     return float(lost.mean()), float(lost.mean()) - ONE_SIDED_95 * error
 

@@ -84,9 +84,9 @@ def test_clean_cost_by_hand():
     # Two views of three pictures: picture 0 loses both, picture 1 one, picture 2 wins one.
     before = np.array([1, 1, 0, 1, 1, 1], bool)
     after = np.array([0, 1, 1, 0, 0, 1], bool)
-    lost = np.array([1.0, 0.5, -0.5])
+    lost = np.array([1.0, 0.5, 0.0])  # an answer that became right is no refund
     cost, surely = clean_cost(before, after, 3)
-    assert cost == pytest.approx(2 / 6)
+    assert cost == pytest.approx(3 / 6)
     assert surely == pytest.approx(lost.mean() - 1.645 * lost.std(ddof=1) / np.sqrt(3))
 
 
