@@ -384,4 +384,5 @@ def test_gauge_is_not_asked_without_a_threshold() -> None:
         raise AssertionError("the gauge was asked")
 
     settings = PermutationSettings(permutations=4)
-    permutation_values(additive(np.ones(3)), 3, settings=settings, rng=np.random.default_rng(0), gauge=refuse)
+    found = permutation_values(additive(np.ones(3)), 3, settings=settings, rng=np.random.default_rng(0), gauge=refuse)
+    assert found.values.tolist() == [1, 1, 1]
