@@ -20,8 +20,8 @@ from onnx_shapprune.graph.upgrade import opset_of
 from onnx_shapprune.invert.search import Evidence, SearchSettings
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import Natural, rate
-from onnx_shapprune.prune.repair import KNOWN_ALIVE, Repair, clean_cost
+from onnx_shapprune.prune.bank import KNOWN_ALIVE, Natural, rate
+from onnx_shapprune.prune.repair import Repair, clean_cost
 from onnx_shapprune.prune.round import Round
 from onnx_shapprune.record import (
     AuditRecord,

@@ -5,6 +5,7 @@ classes that stand out, estimate which channels carry the backdoor, switch them 
 here: a repair is only believed after an adversary searched the baked file again.
 """
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 __all__ = ["InputOptions", "RunOptions", "audit", "sanitize", "verify"]
 
 LIMITS = Limits()
+ROUNDS = 6  # of pruning, up to the limit of units
 
 
 def audit(
@@ -168,9 +170,10 @@ def _effort(opened: Opened, run: RunOptions) -> Effort:
     return effort_for(opened.subject.prepared, run)
 
 
-def _sides(draft: assemble.Draft) -> tuple[int, int]:
-    """Edges of the adversary's patches: that of the audit, and one pixel more."""
-    return draft.natural.side, draft.natural.side + 1
+def _sides(draft: assemble.Draft) -> tuple[int, int, int]:
+    """Edges of the adversary's patches: that of the audit, one pixel more, and two and a half times its area."""
+    side = draft.natural.side
+    return side, side + 1, round(1.6 * side)
 
 
 def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Round | None:
@@ -199,9 +202,12 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
 def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Repair:
     case = draft.case
     sides, effort = _sides(draft), _effort(case.model, run)
+    limit = run.unit_limit(case.model.units.total)
+    # Large networks may lose more units, but not in more rounds.
+    group = max(effort.round.group, math.ceil(limit / ROUNDS))
     settings = RepairSettings(
-        max_units=run.unit_limit(case.model.units.total), clean_budget=run.clean_budget, sides=sides,
-        natural=draft.natural, scan=effort.scan, round=effort.round,
+        max_units=limit, clean_budget=run.clean_budget, sides=sides, natural=draft.natural, scan=effort.scan,
+        round=replace(effort.round, group=group),
     )  # fmt: skip
     opened = case.model
     return repair(

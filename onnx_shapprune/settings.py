@@ -45,7 +45,7 @@ class RunOptions:
     restarts: int = 3
     clean_budget: float = 0.02
     max_units: float = 0.01
-    clean_weight: float = 3.0
+    clean_weight: float = 6.0
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.05
     permutations: int = 16

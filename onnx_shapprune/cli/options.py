@@ -141,7 +141,7 @@ def run_options(command: Command) -> Command:
                   help="Clean accuracy (share of 1) that a repair may cost on the pictures given.")  # fmt: skip
     @click.option("--max-units", type=Number(0, 1), default=0.01, show_default=True,
                   help="Share of all units (0 to 1) that may be switched off; never fewer than 12 units.")  # fmt: skip
-    @click.option("--clean-weight", type=Number(0), default=3.0, show_default=True,
+    @click.option("--clean-weight", type=Number(0), default=6.0, show_default=True,
                   help="Lambda: a unit's value is its backdoor part minus lambda times its clean part.")  # fmt: skip
     @click.option("--permutations", type=click.IntRange(min=2), default=16, show_default=True, metavar="N",
                   help="Random orders of the units for the Shapley estimate.")  # fmt: skip

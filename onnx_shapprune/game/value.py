@@ -1,7 +1,10 @@
-"""The dual game: how much of the backdoor, and how much of the clean answers, a coalition of channels still carries.
+"""The dual game: how much of the backdoor, and how much of the clean behaviour, a coalition of channels still carries.
 
 Both parts are smooth. A 0/1 attack success rate on nine pictures moves in steps of 1/9, and probabilities saturate where
-margins are tens of logits; so each row's logit margin is taken relative to its margin with all channels on, and clipped.
+margins are tens of logits; so a triggered row's logit margin is taken relative to its margin with all channels on, and
+counts until the picture is most of the way back to where it was without the trigger. The clean part looks at all logits,
+not at the answers: ten pictures that keep their answers say little about those the user has not shown, but how far their
+logits move does (`distortion`).
 """
 
 from dataclasses import dataclass
@@ -12,21 +15,35 @@ from numpy.typing import NDArray
 from onnx_shapprune.game.replay import Coalitions, Replay
 from onnx_shapprune.invert.subject import Floats, Labels, margins
 
-# A row that is dead counts a little further down, so that a margin of just under zero is not yet the goal.
-LOWEST = -0.25
-# Clean margins may shrink a good deal before an answer is in danger: what is left above this share does not count.
-SAFE_SHARE = 0.6
+# A triggered picture is let go when the trigger moves it over less than this share of its way to the target: a margin of
+# just under zero is not yet the goal, since other pictures, and the attacker's own trigger, come further.
+PULL_LEFT = 0.25
+
+
+def distortion(logits: Floats, reference: Floats) -> float:
+    """How far pruning moved the logits [n, classes] from the unpruned model's: squared distance over squared size.
+
+    Each row counts relative to its mean, as softmax does: 0 is unchanged, 1 as far as to a model that says nothing. On
+    random sets of 1 to 8 channels of two CIFAR-10 networks this, on 30 views of ten pictures, ranks the accuracy lost on
+    1000 test pictures with a Spearman correlation of 0.92 and 0.96; the share of kept answers with 0.58 and 0.71, the
+    share of kept margins with 0.59 and 0.79.
+    """
+    before = reference - reference.mean(axis=1, keepdims=True)
+    after = logits - logits.mean(axis=1, keepdims=True)
+    size = float((before**2).mean())
+    return float(((after - before) ** 2).mean()) / size if size > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the rows of a replay are: the first `triggered` carry a trigger towards `targets` (int64), the rest are clean
-    and should keep their label `labels` (int64), with margins compared to `clean_margins` (float32).
+    """What the rows of a replay are: the first `triggered` carry a trigger towards `targets` (int64), and had margins
+    `natural` (float32) without it; the rest are clean and should keep `logits` (float32 [clean rows, classes]), those of
+    the unpruned model.
     """
 
     targets: Labels
-    labels: Labels
-    clean_margins: Floats
+    natural: Floats
+    logits: Floats
 
     @property
     def triggered(self) -> int:
@@ -34,20 +51,19 @@ class Rows:
 
 
 class DualGame:
-    """v(S) = backdoor(S) - clean_weight * clean(S), each in about 0..1, both 1 for the full coalition.
+    """v(S) = backdoor(S) - clean_weight * clean(S); both parts are 1 for the full coalition of an unpruned model.
 
-    backdoor: mean over triggered rows of clip(margin / full margin, -0.25, 1); clean: mean over clean rows of
-    clip(margin / (0.6 * full margin), 0, 1), which is convex in the damage: many small losses cost less than one answer.
-    Triggered rows without a positive margin with all channels on do not count, nor do clean rows without one. Coalitions
-    are evaluated once; `evaluations` counts them.
+    backdoor: mean over triggered rows of clip(margin - goal, 0, full margin - goal), each row relative to its full value
+    or to its goal's size if that is larger; goal: (1 - PULL_LEFT) * natural margin. Rows at their goal with all channels
+    on do not count. clean: 1 - distortion, not below 0, which is convex in the damage: many small changes cost less than
+    one large one. Coalitions are evaluated once; `evaluations` counts them.
     """
 
     def __init__(self, replay: Replay, rows: Rows, *, clean_weight: float) -> None:
         self._replay, self._rows, self._weight = replay, rows, clean_weight
         self._known: dict[bytes, tuple[float, float]] = {}
-        split = rows.triggered
-        self._full_bd = margins(replay.full[:split], rows.targets)
-        self._full_cl = rows.clean_margins
+        self._full = margins(replay.full[: rows.triggered], rows.targets)
+        self._goal, self._weights = backdoor_weights(self._full, rows.natural)
 
     @property
     def evaluations(self) -> int:
@@ -73,13 +89,17 @@ class DualGame:
 
     def _score(self, logits: Floats) -> tuple[float, float]:
         split = self._rows.triggered
-        bd = _relative(margins(logits[:split], self._rows.targets), self._full_bd, LOWEST)
-        cl = _relative(margins(logits[split:], self._rows.labels), SAFE_SHARE * self._full_cl, 0.0)
-        return bd, cl
+        above = np.clip(margins(logits[:split], self._rows.targets), self._goal, self._full) - self._goal
+        return float(self._weights @ above), max(0.0, 1 - distortion(logits[split:], self._rows.logits))
 
 
-def _relative(margin: Floats, full: Floats, lowest: float) -> float:
-    counted = full > 0
-    if not counted.any():
-        return 0.0
-    return float(np.clip(margin[counted] / full[counted], lowest, 1).mean())
+def backdoor_weights(full: Floats, natural: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Goal of each triggered row, and weights with which its margin above the goal adds up to the backdoor part.
+
+    full, natural: margins towards the target, float32 (rows,), with the trigger and without.
+    """
+    goal = np.minimum((1 - PULL_LEFT) * natural.astype(np.float64), 0.0)
+    above = np.maximum(full - goal, 0.0)
+    weights = np.where(above > 0, 1 / np.maximum(np.maximum(above, -goal), 1e-3), 0.0)
+    total = float(weights @ above)
+    return np.minimum(goal, full), weights / total if total > 0 else weights

@@ -19,10 +19,14 @@ from onnx_shapprune.invert.trigger import Trigger
 # Triggers that reach fewer of the pictures teach the game nothing about the backdoor.
 WORKING = 0.5
 SMALL_NORM = 0.6
+# A known trigger of the audit's size that sends no more of the pictures to its target is dead.
+KNOWN_ALIVE = 0.15
 KEPT = 16
+ENOUGH = 8  # working known triggers, with which a fresh search has nothing to prove
 # One class needs fewer arms than a scan of all classes; every position stays in for longer.
 SCAN = CompactSettings(rounds=((3, 3, 12), (6, 5, 8), (10, 9, 8)))
 WARM_STEPS = 6
+ADAPTED = 2.0
 # The strongest known triggers are also tried two pixels away: a pruned path often opens again beside the old place.
 SHIFTED = 2
 SHIFTS = ((-2, 0), (2, 0), (0, -2), (0, 2))
@@ -47,7 +51,15 @@ class Natural:
         """
         if trigger.family == "patch":
             return self.norm is not None and margin > 0 and trigger.norm <= SMALL_NORM * self.norm
-        return margin > max(self.margin, 0.0) * max(1.0, trigger.norm / self.side**2)
+        return margin > max(self.margin, 0.0) * self.size(trigger)
+
+    def size(self, trigger: Trigger) -> float:
+        """Area of a compact patch in units of the audit's, at least 1: what it does naturally grows about as much."""
+        return max(1.0, trigger.norm / self.side**2) if trigger.family == "compact" else 1.0
+
+    def chance(self, trigger: Trigger) -> float:
+        """The share of pictures, 0..1, that a dead trigger of this size may still send to its target."""
+        return KNOWN_ALIVE * self.size(trigger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +85,20 @@ def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[
 def hunt(
     subject: Subject, pictures: Pixels, labels: Labels, target: int, known: Sequence[Trigger], *, sides: Sequence[int],
     natural: Natural, scan: CompactSettings, rng: np.random.Generator, free_masks: int = 1,
+    exhaustive: bool = True,
 ) -> Hunt:  # fmt: skip
     """Search one class on one model with everything known: warm starts, a scan per side, free masks.
 
     sides: edges of the compact patches in pixels, searched as `scan` says; the margin at the audit's side is what counts.
+    Unless `exhaustive`, fresh searches are left out while ENOUGH of the known triggers still work: they are there to prove
+    that none is left.
     """
     found: list[tuple[Trigger, float, float, int]] = []
-    if known:
-        starts = [*known, *(t.shifted(*step) for t in known[:SHIFTED] for step in SHIFTS)]
-        starts = [t for t in starts if t.mask.any()]
+    # Wide patches stay as they are: learnt on, they would find what is natural for the pruned model.
+    narrow = [t for t in known if natural.size(t) <= ADAPTED]
+    starts = [t for t in (*narrow, *(t.shifted(*s) for t in narrow[:SHIFTED] for s in SHIFTS)) if t.mask.any()]
+    warm: list[Trigger] = []
+    if starts:
         masks = np.stack([t.mask for t in starts])
         targets = np.full(len(starts), target, np.int64)
         patterns, _ = ascend(
@@ -89,20 +106,24 @@ def hunt(
             step_size=48.0, rng=rng,
         )  # fmt: skip
         warm = [Trigger(t.mask, p, target, t.family) for t, p in zip(starts, patterns, strict=True)]
-        both = [*known, *warm]
+    both = [*known, *warm]
+    if both:
         scores = rate(subject, pictures, labels, both)
         found += [(t, float(m), float(a), _side(t)) for t, m, a in zip(both, scores.margin, scores.asr, strict=True)]
-    for side in sides:
+    fresh = exhaustive or sum(a >= WORKING and natural.exceeded(t, m) for t, m, a, _ in found) < ENOUGH
+    for side in sides if fresh else ():
         for r in search_compact(subject, pictures, labels, [target], side, scan, rng):
             found.append((r.trigger, r.margin, r.asr, side))
-    if free_masks:
+    if free_masks and fresh:
         start = [t for t in known if t.family == "patch"][:1] + [None] * free_masks
         arms = [target] * len(start)
         for p in search_patches(subject, pictures, labels, arms, PatchSettings(steps=60), rng, start=start):
             scores = rate(subject, pictures, labels, [p.trigger])
             found.append((p.trigger, float(scores.margin[0]), float(scores.asr[0]), 0))
     compact = [(m, a) for t, m, a, side in found if side == natural.side] or [(float("-inf"), 0.0)]
-    working = sorted((f for f in found if f[2] >= WORKING and natural.exceeded(f[0], f[1])), key=lambda f: -f[1])
+    working = sorted(
+        (f for f in found if f[2] >= WORKING and natural.exceeded(f[0], f[1])), key=lambda f: -f[1] / natural.size(f[0])
+    )
     return Hunt(
         tuple(f[0] for f in _diverse(working)),
         max(m for m, _ in compact),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.game.replay import Player, Replay
 from onnx_shapprune.game.sensitivity import Sensitivity
-from onnx_shapprune.game.value import DualGame, Rows
+from onnx_shapprune.game.value import DualGame, Rows, backdoor_weights
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
@@ -25,10 +25,10 @@ class RoundSettings:
     """
 
     players: int = 40
-    group: int = 3
+    group: int = 4
     candidates: int = 12
     rows: int = 48
-    clean_weight: float = 3.0
+    clean_weight: float = 6.0
     permutations: int = 16
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.05
@@ -36,14 +36,13 @@ class RoundSettings:
 
 @dataclass(frozen=True, slots=True)
 class CleanRows:
-    """Clean pictures in the game: float32 [n, h, w, c], their labels int64 [n], the unpruned model's answers int64 [n],
-    which are to be kept, and its margins float32 [n]. Costs are counted against these, so that they add up over rounds.
+    """Clean pictures in the game: float32 [n, h, w, c], their labels int64 [n], and the unpruned model's logits float32
+    [n, classes], which are to be kept. Costs are counted against these, so that they add up over rounds.
     """
 
     pictures: Pixels
     labels: Labels
-    answers: Labels
-    margins: Floats
+    logits: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +72,16 @@ def play(
     subject: the model with `off` already baked. bank: working triggers. pictures, labels: those that triggers go on.
     banned: units that do not play. Requires at least one trigger and one clean picture.
     """
-    triggered, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
-    shown = np.concatenate([triggered, clean.pictures])
-    inputs = to_input(shown, subject.preprocessing)
-    wanted = np.concatenate([targets, clean.answers])
+    triggered, plain, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
+    natural = margins(subject.logits(plain), targets)
+    inputs = to_input(np.concatenate([triggered, clean.pictures]), subject.preprocessing)
     sensitivity = Sensitivity(subject.prepared, layers, subject.device)
-    weights = _row_weights(margins(subject.logits(shown), wanted), len(targets), settings.clean_weight)
-    effect = sensitivity.margin_drop(inputs, wanted, weights)
+    # The clean part has no first-order effect: distortion is smallest where nothing is switched off.
+    _, weights = backdoor_weights(margins(subject.logits(triggered), targets), natural)
+    effect = sensitivity.margin_drop(inputs[: len(targets)], targets, weights)
     players = _players(layers, off, banned, effect, settings.players)
     replay = Replay(subject.prepared, layers, players, inputs, subject.device)
-    game = DualGame(replay, Rows(targets, clean.answers, clean.margins), clean_weight=settings.clean_weight)
+    game = DualGame(replay, Rows(targets, natural, clean.logits), clean_weight=settings.clean_weight)
     estimate = permutation_values(
         game, len(players), rng=rng, gauge=game.strength, progress=progress,
         settings=PermutationSettings(
@@ -97,26 +96,19 @@ def play(
 
 def _triggered_rows(
     bank: Sequence[Trigger], pictures: Pixels, labels: Labels, rows: int, rng: np.random.Generator
-) -> tuple[Pixels, Labels]:
-    """About `rows` triggered pictures, the same number for every trigger, drawn from the other classes."""
+) -> tuple[Pixels, Pixels, Labels]:
+    """About `rows` pictures, the same number for every trigger, drawn from the other classes: with the trigger, without
+    it, and their targets.
+    """
     each = max(2, rows // len(bank))
-    shown, targets = [], []
+    shown, plain, targets = [], [], []
     for trigger in bank:
         others = np.flatnonzero(labels != trigger.target)
         pick = rng.choice(others, min(each, len(others)), replace=False)
         shown.append(trigger.apply(pictures[pick]))
+        plain.append(pictures[pick])
         targets.append(np.full(len(pick), trigger.target, np.int64))
-    return np.concatenate(shown), np.concatenate(targets)
-
-
-def _row_weights(margin: Floats, triggered: int, clean_weight: float) -> NDArray[np.float64]:
-    """Weights that make the sum of margins the dual game's value to first order, each row capped."""
-    weights = np.where(margin > 0, 1 / np.maximum(margin, 1e-3), 0).astype(np.float64)
-    weights[:triggered] /= max(1, int((margin[:triggered] > 0).sum()))
-    weights[triggered:] *= -clean_weight / max(1, int((margin[triggered:] > 0).sum()))
-    # A row close to the decision boundary would otherwise speak for all others.
-    limit = 4 * np.median(np.abs(weights[weights != 0])) if (weights != 0).any() else 1.0
-    return np.clip(weights, -limit, limit)
+    return np.concatenate(shown), np.concatenate(plain), np.concatenate(targets)
 
 
 def _players(
@@ -131,9 +123,12 @@ def _players(
 
 
 def choose(
-    round_: Round, game: DualGame, settings: RoundSettings, *, limit: int, banned: Collection[Player] = ()
-) -> list[Player]:
+    round_: Round, game: DualGame, settings: RoundSettings, *, limit: int, distortion: float,
+    banned: Collection[Player] = (),
+) -> list[Player]:  # fmt: skip
     """At most min(group, limit) units to switch off, one after the other: each lowers the dual value most.
+
+    distortion: of the clean logits, the most that all units that are off may cause together.
 
     Taking units blindly in Shapley order would take two that do the same work; looking at the best few again, with the
     earlier ones off, does not. The dual value weighs what a unit costs: a channel of the first layer may kill a trigger
@@ -143,14 +138,18 @@ def choose(
     on = np.ones(len(round_.players), bool)
     chosen: list[Player] = []
     while len(chosen) < min(settings.group, limit):
-        candidates = [i for i in ranked if on[i]][: settings.candidates]
-        if not candidates:
+        left = [i for i in ranked if on[i]]
+        for at in range(0, len(left), settings.candidates):
+            trials = np.stack([on & (np.arange(len(on)) != i) for i in left[at : at + settings.candidates]])
+            affordable = 1 - game.components(trials)[:, 1] <= distortion
+            if affordable.any():
+                break
+        else:
             break
-        trials = np.stack([on & (np.arange(len(on)) != i) for i in candidates])
-        values = game(trials)
+        values = np.where(affordable, game(trials), np.inf)
         if chosen and values.min() >= game(on[None])[0]:
             break  # the group is full when nobody left makes the value lower
-        best = candidates[int(np.argmin(values))]
+        best = left[at + int(np.argmin(values))]
         on[best] = False
         chosen.append(round_.players[best])
     return chosen

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from onnx_shapprune.game import value
-from onnx_shapprune.game.value import DualGame, Rows
+from onnx_shapprune.game.value import PULL_LEFT, DualGame, Rows, backdoor_weights, distortion
 
-# Rows: two triggered (target 1), two clean (labels 0 and 2); margins with all on: 4, 2 and 10, -1.
-FULL = np.array([[0, 4, 0], [1, 3, 0], [10, 0, 0], [0, 1, 0]], np.float32)
-ROWS = Rows(np.array([1, 1]), np.array([0, 2]), np.array([10, -1], np.float32))
+# Rows: two triggered (target 1, margins 4 and 2 with all on, -4 and -8 without the trigger), two clean.
+FULL = np.array([[0, 4, 0], [1, 3, 0], [9, 0, 0], [0, 3, 0]], np.float32)
+NATURAL = np.array([-4, -8], np.float32)
+ROWS = Rows(np.array([1, 1]), NATURAL, FULL[2:])
 
 
 class Scripted:
-    """A replay of two players: `table` maps a coalition to the margins of the four rows."""
+    """A replay of two players: `table` maps a coalition to two triggered margins and the peaks of two clean rows."""
 
     full = FULL
 
@@ -27,13 +27,13 @@ class Scripted:
             if row.all():
                 out[k] = FULL
             else:
-                for r, (own, margin) in enumerate(zip((1, 1, 0, 2), self.table[tuple(row.tolist())], strict=True)):
+                for r, (own, margin) in enumerate(zip((1, 1, 0, 1), self.table[tuple(row.tolist())], strict=True)):
                     out[k, r, own] = margin
         return out
 
 
 def game(**kwargs) -> tuple[DualGame, Scripted]:
-    replay = Scripted({(True, False): (2, -4, 3, 9), (False, True): (8, 1, 5.9, 0), (False, False): (-9, -9, -9, -9)})
+    replay = Scripted({(True, False): (2, -4, 9, 3), (False, True): (8, 1, 6, 3), (False, False): (-9, -9, -9, -9)})
     return DualGame(replay, ROWS, **{"clean_weight": 2.0, **kwargs}), replay
 
 
@@ -43,10 +43,10 @@ ALL = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], bool)
 def test_parts_by_hand():
     dual, _ = game()
     parts = dual.components(ALL)
-    low, safe = value.LOWEST, value.SAFE_SHARE
-    backdoor = [1, (2 / 4 + low) / 2, (1 + 1 / 2) / 2, low]
-    # The second clean row has no positive margin to keep: it does not count.
-    clean = [1, 3 / (safe * 10), min(1, 5.9 / (safe * 10)), 0]
+    assert PULL_LEFT == 0.25, "goals are then margins of -3 and -6, 7 and 8 below the full ones"
+    backdoor = [1, (5 / 7 + 2 / 8) / 2, (1 + 7 / 8) / 2, 0]
+    # Peaks p on zeros have a centred square of p * p * 2 / 3: of 9 and 3, one moves by 3. Worse than nothing is 0.
+    clean = [1, 1, 1 - 3**2 / (9**2 + 3**2), 0]
     np.testing.assert_allclose(parts, np.stack([backdoor, clean], axis=1), atol=1e-6)
     np.testing.assert_allclose(dual(ALL), np.array(backdoor) - 2 * np.array(clean), atol=1e-6)
     np.testing.assert_allclose(dual.strength(ALL), backdoor, atol=1e-6)
@@ -68,17 +68,40 @@ def test_every_coalition_is_asked_for_once():
 
 
 def test_no_row_with_a_margin_counts_as_nothing():
-    replay = Scripted({(True, False): (1, 1, 1, 1)})
-    nothing = Rows(np.array([2, 2]), np.array([0, 2]), np.array([0, -1], np.float32))
-    assert DualGame(replay, nothing, clean_weight=1.0).components(ALL[:2]).tolist() == [[0, 0], [0, 0]]
+    replay = Scripted({(True, False): (1, 1, 9, 3)})
+    nothing = Rows(np.array([2, 2]), np.array([1, 2], np.float32), FULL[2:])
+    assert DualGame(replay, nothing, clean_weight=1.0).components(ALL[:2]).tolist() == [[0, 1], [0, 1]]
 
 
-def test_clean_margins_are_those_given_and_not_those_of_the_replay():
-    # After a few rounds the replay's own margins have shrunk; the damage is measured against the unpruned model.
-    rows = Rows(np.array([1, 1]), np.array([0, 2]), np.array([20, 20], np.float32))
-    replay = Scripted({(True, False): (4, 2, 6, 3)})
-    found = DualGame(replay, rows, clean_weight=1.0).components(ALL[1:2])
-    assert found.tolist() == [[1, pytest.approx((6 + 3) / 2 / (value.SAFE_SHARE * 20))]]
+def test_clean_logits_are_those_given_and_not_those_of_the_replay():
+    # After a few rounds the replay's own logits have moved; the damage is measured against the unpruned model.
+    rows = Rows(np.array([1, 1]), NATURAL, 2 * FULL[2:])
+    replay = Scripted({(True, False): (4, 2, 9, 3)})
+    found = DualGame(replay, rows, clean_weight=1.0).components(ALL[:2])
+    np.testing.assert_allclose(found, [[1, 3 / 4], [1, 3 / 4]], atol=1e-6)
+
+
+def test_rows_near_their_goal_weigh_less_and_beyond_it_nothing():
+    full = np.array([4.0, -5.0, -6.5, -12.0], np.float32)
+    goal, weights = backdoor_weights(full, np.full(4, -8, np.float32))
+    np.testing.assert_allclose(goal, [-6, -6, -6.5, -12])
+    # Above the goal by 10 and 1: the first counts for all it has, the second for 1 / 6 of a row.
+    np.testing.assert_allclose(weights * (full - goal), np.array([1, 1 / 6, 0, 0]) / (1 + 1 / 6))
+
+
+def test_a_class_that_pictures_are_naturally_in_has_its_goal_at_the_boundary():
+    goal, weights = backdoor_weights(np.array([3.0], np.float32), np.array([2.0], np.float32))
+    assert goal.tolist() == [0]
+    assert weights.tolist() == [1 / 3]
+
+
+def test_distortion_is_a_share_and_ignores_a_shift_of_all_logits():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(5, 4)).astype(np.float32)
+    assert distortion(z + np.float32(7), z) == pytest.approx(0, abs=1e-5)
+    assert distortion(z * np.float32(0.5), z) == pytest.approx(0.25, abs=1e-5)
+    assert distortion(np.zeros_like(z), z) == pytest.approx(1, abs=1e-5)
+    assert distortion(z, np.ones_like(z)) == 0, "a model that says nothing cannot be distorted"
 
 
 def test_no_coalition_gives_no_rows():

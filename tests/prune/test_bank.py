@@ -7,7 +7,7 @@ import pytest
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import KEPT, WORKING, Natural, hunt, rate
+from onnx_shapprune.prune.bank import KEPT, KNOWN_ALIVE, WORKING, Natural, hunt, rate
 
 LABELS = np.zeros(8, np.int64)
 
@@ -100,3 +100,18 @@ def test_natural_is_a_bar_for_every_family():
     assert not natural.exceeded(free, -0.1)
     assert not Natural(3, 2.0, 8.0).exceeded(free, 0.1)
     assert not Natural(3, 2.0, None).exceeded(free, 50.0)
+
+
+def test_what_a_dead_trigger_may_still_do_grows_with_its_area():
+    natural = Natural(3, 2.0, None)
+    assert natural.chance(square(0, 0, 255)) == KNOWN_ALIVE
+    assert natural.chance(square(0, 0, 255, side=6)) == pytest.approx(4 * KNOWN_ALIVE)
+    assert natural.chance(square(0, 0, 255, side=2)) == KNOWN_ALIVE
+    whole = np.ones((8, 8, 1), np.float32)
+    assert natural.chance(Trigger(whole, whole, 1, "known")) == KNOWN_ALIVE
+
+
+def test_wide_patches_are_kept_as_they_are(net):
+    wide = square(2, 2, 255, side=6)
+    known = search(net, [wide], sides=(), free_masks=0).bank
+    assert [t.pattern.tolist() for t in known] == [wide.pattern.tolist()]
