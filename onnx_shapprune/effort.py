@@ -42,7 +42,7 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     return Effort(
         search,
         RoundSettings(
-            players=32 if thrifty else 40, rows=24 if thrifty else 48, clean_weight=run.clean_weight,
+            clean_weight=run.clean_weight,
             permutations=min(run.permutations, 8) if thrifty else run.permutations, epsilon=run.epsilon,
             discard_threshold=run.discard_threshold,
         ),

@@ -192,11 +192,11 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
     if not bank or not case.model.units.layers:
         return None
     clean = clean_rows(subject, case.pictures, case.labels, rng)
-    round_, _ = play(
+    played = play(
         subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean, effort.round, rng,
         progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
     )  # fmt: skip
-    return round_
+    return played[0] if played else None
 
 
 def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Repair:

@@ -47,8 +47,8 @@ class RunOptions:
     max_units: float = 0.01
     clean_weight: float = 6.0
     epsilon: float | None = 0.3
-    discard_threshold: float | None = 0.05
-    permutations: int = 16
+    discard_threshold: float | None = 0.1
+    permutations: int = 12
     min_accuracy: float | None = None
 
     def __post_init__(self) -> None:

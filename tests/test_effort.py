@@ -15,7 +15,7 @@ def test_small_networks_get_the_full_width_and_large_ones_a_thrifty_one(monkeypa
     thrifty = effort.effort_for(prepared, run)
     assert full.search.restarts == 4
     assert thrifty.search.patch_classes < full.search.patch_classes
-    assert thrifty.round.players < full.round.players
+    assert thrifty.round.permutations < full.round.permutations
     assert _steps(thrifty.scan.rounds) <= _steps(full.scan.rounds)
     for width in (full, thrifty):  # what the user said holds in both
         settings = width.round

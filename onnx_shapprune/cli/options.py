@@ -143,11 +143,11 @@ def run_options(command: Command) -> Command:
                   help="Share of all units (0 to 1) that may be switched off; never fewer than 12 units.")  # fmt: skip
     @click.option("--clean-weight", type=Number(0), default=6.0, show_default=True,
                   help="Lambda: a unit's value is its backdoor part minus lambda times its clean part.")  # fmt: skip
-    @click.option("--permutations", type=click.IntRange(min=2), default=16, show_default=True, metavar="N",
+    @click.option("--permutations", type=click.IntRange(min=2), default=12, show_default=True, metavar="N",
                   help="Random orders of the units for the Shapley estimate.")  # fmt: skip
     @click.option("--epsilon", type=Number(0, 1, above=True, off=True), default=0.3, show_default=True,
                   help="Share of uniformly random orders; the others begin with the top units; off: all.")  # fmt: skip
-    @click.option("--discard-threshold", type=Number(0, off=True), default=0.05, show_default=True,
+    @click.option("--discard-threshold", type=Number(0, off=True), default=0.1, show_default=True,
                   help="An order ends when the backdoor left falls below this share; off: it never does.")  # fmt: skip
     @click.option("--min-accuracy", type=Number(0, 1),
                   help="Clean accuracy (0 to 1) below which the audit is inconclusive: the preprocessing is probably "

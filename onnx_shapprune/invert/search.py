@@ -16,6 +16,8 @@ from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 StageProgress = Callable[[str, int, int, str], None]
+# Classes with less of the largest margin are not looked at twice: they could not be named beside it.
+RIVAL = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,8 @@ def search_classes(
             note = f"class {t}: patch margin {compact[t].margin:.1f}, ASR {compact[t].asr:.0%}; {words}"
             progress("classes", i + 1, len(chosen), note)
     patches: dict[int, list[PatchResult]] = {t: [r] for t, r in zip(chosen, first, strict=True)}
-    looked = _second_look(by_margin, patches, settings.second_look)
+    rivals = [t for t in by_margin if compact[t].margin >= RIVAL * compact[by_margin[0]].margin]
+    looked = _second_look(rivals or by_margin[:1], patches, settings.second_look)
     again = [t for t in looked for _ in range(settings.restarts - 1)]
     if again:
         results = search_patches(
@@ -115,12 +118,12 @@ def transfer_rate(
     return float(sum(r * n for r, n in rates) / sum(n for _, n in rates))
 
 
-def _second_look(by_margin: Sequence[int], patches: dict[int, list[PatchResult]], count: int) -> list[int]:
-    """The classes with the largest margin and with the smallest successful mask, at most `count`, without repeats."""
+def _second_look(rivals: Sequence[int], patches: dict[int, list[PatchResult]], count: int) -> list[int]:
+    """The class with the largest margin, the one with the smallest successful mask, then other rivals; at most `count`."""
     norms = {t: r[0].trigger.norm for t, r in patches.items() if r[0].success}
-    by_norm = sorted(norms, key=lambda t: norms[t])
-    order = [t for pair_ in zip(by_margin, by_norm, strict=False) for t in pair_] or list(by_margin[:1])
-    return list(dict.fromkeys(t for t in order if t in patches))[:count]
+    smallest = sorted(norms, key=lambda t: norms[t])[:1]
+    order = dict.fromkeys([*rivals[:1], *smallest, *rivals[1:]])
+    return [t for t in order if t in patches][:count]
 
 
 def _stage(progress: StageProgress | None, name: str) -> Callable[[int, int], None] | None:

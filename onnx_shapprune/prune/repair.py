@@ -145,17 +145,18 @@ def repair(
         # A concentrated backdoor falls early and cheaply; a distributed one needs bolder steps as the limit comes near.
         weight = settings.round.clean_weight * max(1 / 3, 1 - count / settings.max_units)
         width = replace(settings.round, clean_weight=weight)
-        round_, game = play(
-            current, layers, off, bank.bank, pictures, labels, clean, width, rng, banned=banned,
+        budget = settings.clean_budget * (MARGIN_BUDGET if held else 1)
+        affordable = budget / LOSS_PER_DISTORTION
+        played = play(
+            current, layers, off, bank.bank, pictures, labels, clean, width, rng, distortion=affordable, banned=banned,
             progress=_stage(progress, f"game, {count} units off"),
         )  # fmt: skip
-        budget = settings.clean_budget * (MARGIN_BUDGET if held else 1)
         chosen: list[Player] = []
-        while len(banned) < MAX_BANNED:
+        while played and len(banned) < MAX_BANNED:
+            round_ = played[0]
             chosen = choose(
-                round_, game, settings.round, limit=settings.max_units - count, distortion=budget / LOSS_PER_DISTORTION,
-                banned=banned,
-            )  # fmt: skip
+                *played, settings.round, limit=settings.max_units - count, distortion=affordable, banned=banned
+            )
             trial = {name: list(channels) for name, channels in off.items()}
             for player in chosen:
                 trial.setdefault(layers[player.layer].name, []).append(player.channel)
@@ -167,7 +168,7 @@ def repair(
             # The dearest unit of the group is not tried again: its rivals do the same work for less, or nobody does.
             banned.add(round_.dearest(chosen))
             chosen = []
-        del game  # with its sessions and cached activations
+        played = None  # with its sessions and cached activations
         if not chosen:
             reason = (
                 f"every way found to weaken the trigger further costs more clean answers than the budget of "

@@ -16,22 +16,26 @@ from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.shapley.estimate import Estimate
 from onnx_shapprune.shapley.permutation import PermutationSettings, permutation_values
 
+# First-order effects are cheap and rough: so many times the players are tried alone before the game.
+SHORTLIST = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
-    """players: units in the game, chosen by first-order effect; group: units switched off a round; candidates: ranked
-    units of which the next one is taken; rows: triggered pictures in the game; clean_weight: lambda of the dual game;
-    permutations, epsilon, discard_threshold: of the estimator.
+    """players: units in the game, those with the largest effect alone; group: units switched off a round; candidates:
+    ranked units of which the next one is taken; rows, clean_rows: triggered and clean pictures in the game; clean_weight:
+    lambda of the dual game; permutations, epsilon, discard_threshold: of the estimator.
     """
 
-    players: int = 40
+    players: int = 24
     group: int = 4
     candidates: int = 12
-    rows: int = 48
+    rows: int = 24
+    clean_rows: int = 20
     clean_weight: float = 6.0
-    permutations: int = 16
+    permutations: int = 12
     epsilon: float | None = 0.3
-    discard_threshold: float | None = 0.05
+    discard_threshold: float | None = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,34 +67,49 @@ class Round:
 def play(
     subject: Subject, layers: Sequence[Layer], off: Mapping[str, Sequence[int]], bank: Sequence[Trigger],
     pictures: Pixels, labels: Labels, clean: CleanRows, settings: RoundSettings, rng: np.random.Generator, *,
-    banned: Collection[Player] = (), progress: Callable[[int, int], None] | None = None,
-) -> tuple[Round, DualGame]:  # fmt: skip
+    distortion: float = float("inf"), banned: Collection[Player] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Round, DualGame] | None:  # fmt: skip
     """Estimate Shapley values of the units that are still on; returns the round, and the game for `choose`.
 
-    The game holds sessions and cached activations: drop it as soon as the choice is made.
+    The game holds sessions and cached activations: drop it as soon as the choice is made. None where no unit can play.
 
     subject: the model with `off` already baked. bank: working triggers. pictures, labels: those that triggers go on.
-    banned: units that do not play. Requires at least one trigger and one clean picture.
+    distortion: of the clean logits; a unit that exceeds it when it goes alone does not play, nor do those that are
+    `banned`. Requires at least one trigger and one clean picture.
     """
     triggered, plain, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
     natural = margins(subject.logits(plain), targets)
-    inputs = to_input(np.concatenate([triggered, clean.pictures]), subject.preprocessing)
+    some = slice(0, max(settings.clean_rows, len(pictures)))  # every picture plays
+    inputs = to_input(np.concatenate([triggered, clean.pictures[some]]), subject.preprocessing)
     sensitivity = Sensitivity(subject.prepared, layers, subject.device)
     # The clean part has no first-order effect: distortion is smallest where nothing is switched off.
     _, weights = backdoor_weights(margins(subject.logits(triggered), targets), natural)
     effect = sensitivity.margin_drop(inputs[: len(targets)], targets, weights)
-    players = _players(layers, off, banned, effect, settings.players)
-    replay = Replay(subject.prepared, layers, players, inputs, subject.device)
-    game = DualGame(replay, Rows(targets, natural, clean.logits), clean_weight=settings.clean_weight)
+
+    def game_of(players: Sequence[Player]) -> DualGame:
+        replay = Replay(subject.prepared, layers, players, inputs, subject.device)
+        return DualGame(replay, Rows(targets, natural, clean.logits[some]), clean_weight=settings.clean_weight)
+
+    shortlist = _shortlist(layers, off, banned, effect, SHORTLIST * settings.players)
+    if not shortlist:
+        return None
+    first = game_of(shortlist)
+    without = first.components(~np.eye(len(shortlist), dtype=bool))
+    values = first(~np.eye(len(shortlist), dtype=bool))
+    kept = [i for i in np.argsort(values, kind="stable") if 1 - without[i, 1] <= distortion][: settings.players]
+    if not kept:
+        return None
+    alone = first.components(np.ones((1, len(shortlist)), bool)) - without[kept]
+    players = [shortlist[i] for i in kept]
+    game = game_of(players)
     estimate = permutation_values(
         game, len(players), rng=rng, gauge=game.strength, progress=progress,
         settings=PermutationSettings(
-            permutations=settings.permutations, lockstep=8, patience=3, epsilon=settings.epsilon,
+            permutations=settings.permutations, lockstep=6, patience=3, epsilon=settings.epsilon,
             discard_threshold=settings.discard_threshold,
         ),
     )  # fmt: skip
-    everyone = np.ones((1, len(players)), bool)
-    alone = game.components(everyone) - game.components(~np.eye(len(players), dtype=bool))
     return Round(tuple(players), estimate, alone), game
 
 
@@ -111,7 +130,7 @@ def _triggered_rows(
     return np.concatenate(shown), np.concatenate(plain), np.concatenate(targets)
 
 
-def _players(
+def _shortlist(
     layers: Sequence[Layer], off: Mapping[str, Sequence[int]], banned: Collection[Player], effect: NDArray[np.float64],
     count: int,
 ) -> list[Player]:  # fmt: skip

@@ -68,7 +68,9 @@ def test_game_ranks_the_planted_channel_first():
     clean = clean_rows(subject, x, LABELS, np.random.default_rng(0))
     np.testing.assert_allclose(clean.logits, subject.logits(clean.pictures), atol=1e-5)
     assert len(clean.pictures) == len(clean.labels)
-    round_, game = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    played = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    assert played is not None
+    round_, game = played
     assert game.strength(np.ones((1, 2), bool)) == [1]
     assert set(round_.players) == {Player(0, 0), Player(0, 1)}
     best = int(round_.estimate.ranking()[0])
@@ -76,8 +78,27 @@ def test_game_ranks_the_planted_channel_first():
     # Alone it takes the whole backdoor and none of the clean answers.
     assert round_.alone[best, 0] > 0.95
     assert round_.alone[best, 1] == pytest.approx(0, abs=0.05)
-    gone, _ = play(subject, layers, {layers[0].name: [1]}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
-    assert gone.players == (Player(0, 0),), "a unit that is off does not play again"
+    one_off = {layers[0].name: [1]}
+    played = play(subject, layers, one_off, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    assert played is not None
+    assert played[0].players == (Player(0, 0),), "a unit that is off does not play again"
+    rest = {"banned": [Player(0, 0)]}
+    assert play(subject, layers, one_off, [known], x, LABELS, clean, GAME, np.random.default_rng(0), **rest) is None
+
+
+def test_units_that_cost_too_much_alone_do_not_play():
+    model = planted.planted()
+    subject = planted.subject_of(model)
+    layers = find_units(model, model.graph.output[0].name).layers
+    x = planted.planted_pictures()
+    _, _, known = mended(max_units=0)
+    clean = clean_rows(subject, x, LABELS, np.random.default_rng(0))
+    # Alone, the planted channel moves the clean logits by 0.0024 of their size, the other one by 0.00006.
+    for distortion, players in ((1e-2, 2), (1e-3, 1), (1e-5, 0)):
+        played = play(
+            subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0), distortion=distortion
+        )
+        assert (len(played[0].players) if played else 0) == players
 
 
 def test_clean_cost_by_hand():
