@@ -221,7 +221,7 @@ def class_parts(case: Case, evidence: Sequence[Evidence], suspicion: Suspicion |
         rows, cols = np.nonzero(e.compact.trigger.mask[..., 0])
         compact = CompactPart(
             side=e.compact.side, top=int(rows.min()), left=int(cols.min()), margin=e.compact.margin, asr=e.compact.asr,
-            transfer=e.transfer,
+            transfer=e.transfer, distance=e.distance,
         )  # fmt: skip
         parts.append(
             ClassPart(

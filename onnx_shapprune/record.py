@@ -87,7 +87,11 @@ class UnitsPart(Part):
 
 
 class CompactPart(Part):
-    """Best square patch of one class: side in pixels, mean logit margin, ASR on the pictures of other classes."""
+    """Best square patch of one class: side in pixels, mean logit margin, ASR on the pictures of other classes.
+
+    transfer: ASR on the half of the pictures that a patch was not learnt on; distance: the mean margin by which clean
+    pictures miss the class.
+    """
 
     side: int
     top: int
@@ -95,6 +99,7 @@ class CompactPart(Part):
     margin: Finite
     asr: Finite
     transfer: Finite | None = None
+    distance: Finite | None = None
 
 
 class ClassPart(Part):

@@ -1,8 +1,9 @@
 """From the evidence of all searches to the classes that are targets of a planted trigger, with the reasons in words.
 
-One statistic does not decide. A class is named when its compact patch is both strong and far above the model's other
-classes, or when two independent searches agree on it: the patch stands out, and the free mask is less than half as large
-as any other class's. A clean model also has a class that is easiest to reach; it is neither.
+One statistic does not decide. A class is named when its compact patch is both strong (it works, it transfers, it carries
+pictures far beyond the boundary) and far above the model's other classes, or when two independent searches agree on it:
+the patch stands out, and the free mask is less than half as large as any other class's. A clean model also has a class
+that is easiest to reach; it is neither.
 """
 
 from collections.abc import Sequence
@@ -19,14 +20,16 @@ from onnx_shapprune.invert.search import Evidence
 class Limits:
     """What counts as standing out.
 
-    strong_index, strong_asr, transfer: of the compact patch alone, learnt on all pictures and on halves; agreed_index: of
-    the compact patch when the free mask agrees; norm_ratio: the free mask's norm over the smallest norm of any other
-    class; lead: margin over the runner-up's.
+    strong_index, strong_asr, transfer: of the compact patch alone, learnt on all pictures and on halves; overshoot: its
+    margin over the distance of clean pictures from the class (planted patches reached 2.5 to 10, those of ten clean
+    networks at most 1.6); agreed_index: of the compact patch when the free mask agrees; norm_ratio: the free mask's norm
+    over the smallest norm of any other class; lead: margin over the runner-up's.
     """
 
     strong_index: float = 6.0
     strong_asr: float = 0.9
     transfer: float = 0.85
+    overshoot: float = 2.0
     agreed_index: float = 3.5
     norm_ratio: float = 0.5
     lead: float = 2.0
@@ -99,6 +102,8 @@ def _reasons(
             f"a free mask of L1 norm {e.smallest.trigger.norm:.1f} is enough for class {e.target}; the next class needs "
             f"{e.smallest.trigger.norm / ratio:.1f}"
         )
+    if e.distance > 0:
+        reasons.append(f"without it, they miss class {e.target} by {e.distance:.1f} logits")
     if e.transfer is not None:
         reasons.append(f"relearnt on half of the pictures, the patch sends {e.transfer:.0%} of the other half there")
     return tuple(reasons)
@@ -108,7 +113,10 @@ def _strong(e: Evidence, suspicion: Suspicion, limits: Limits) -> bool:
     """Whether the compact patch alone speaks for a planted target."""
     index = suspicion.margin_index(e.target)
     transfers = e.transfer is None or e.transfer >= limits.transfer
-    return transfers and e.compact.asr >= limits.strong_asr and index is not None and index >= limits.strong_index
+    far = e.compact.margin >= limits.overshoot * e.distance
+    return (
+        far and transfers and e.compact.asr >= limits.strong_asr and index is not None and index >= limits.strong_index
+    )
 
 
 def _norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:

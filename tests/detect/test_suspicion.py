@@ -29,7 +29,7 @@ def evidence(
         patch = PatchResult(trigger(50 if norm is None else norm, target, "patch"), 0.2 if norm is None else 1.0,
                             norm is not None, 10)  # fmt: skip
         compact = CompactResult(trigger(16, target, "compact"), 4, margin, asr)
-        found.append(Evidence(target, compact, (patch,), None))
+        found.append(Evidence(target, compact, (patch,), None, 8.0))
     leader = int(np.argmax(margins))
     found[leader] = replace(found[leader], transfer=transfer)
     return found
@@ -62,6 +62,21 @@ def test_a_patch_far_above_all_others_names_its_class():
 def test_a_strong_patch_needs_no_small_mask():
     # Size is not suspicion: a free mask may be as large as any other.
     assert list(judge(strong(clean(), 6, margin=60.0, norm=24.0), LIMITS).named) == [6]
+
+
+def test_a_patch_that_barely_gets_there_needs_an_agreeing_mask():
+    # Far above the other classes, but no further over the boundary than any class with a weak spot.
+    far = strong(clean(), 6, margin=60.0, norm=24.0)
+    far[6] = replace(far[6], distance=50.0)
+    assert judge(far, LIMITS).named == {}
+    far[6] = replace(strong(clean(), 6, margin=60.0, norm=2.0)[6], distance=50.0)
+    assert list(judge(far, LIMITS).named) == [6]
+
+
+def test_a_patch_that_does_not_transfer_needs_an_agreeing_mask():
+    found = strong(clean(), 6, margin=60.0, norm=24.0)
+    found[6] = replace(found[6], transfer=0.3)
+    assert judge(found, LIMITS).named == {}
 
 
 def test_a_small_mask_alone_names_nobody():
@@ -134,12 +149,13 @@ def test_classes_that_were_not_searched_have_no_norm_index():
 def test_reasons_say_what_was_seen():
     found = strong(clean(), 6, margin=60.0, norm=2.0)
     found[6] = replace(found[6], transfer=0.75)
-    patch, mask, transfer = judge(found, LIMITS).named[6]
+    patch, mask, away, transfer = judge(found, LIMITS).named[6]
     assert "4 x 4 patch sends 100% of the other pictures to class 6 with a mean margin of 60.0 logits" in patch
     assert "the best other class reaches 1.4" in patch
     assert "L1 norm 2.0" in mask
     assert "the next class needs 20.0" in mask
     assert "75%" in transfer
+    assert "miss class 6 by 8.0 logits" in away
 
 
 def test_limits_are_what_decides():

@@ -81,6 +81,18 @@ def test_transfer_of_a_patch_that_only_fits_what_it_was_learnt_on(net):
     assert transfer_rate(net, x[:3], LABELS[:3], nowhere, rng) is None
 
 
+def test_distance_is_by_what_clean_pictures_of_other_classes_miss_a_class(net, evidence):
+    logits = net.logits(planted.planted_pictures())
+    for e in evidence:
+        others = e.target != LABELS
+        expected = 0.0
+        if others.any():
+            rest = np.delete(logits[others], e.target, axis=1).max(axis=1)
+            expected = float((rest - logits[others, e.target]).mean())
+        assert e.distance == pytest.approx(expected, abs=1e-4)
+    assert evidence[planted.TARGET].distance > 1
+
+
 def test_transfer_is_none_where_too_few_other_pictures_are_left(net):
     x = planted.planted_pictures(6)
     place = np.ones((8, 8, 1), np.float32)
