@@ -4,14 +4,14 @@ The switch is the arithmetic per picture, not measured time, so that the same fi
 busy machine.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx_shapprune.graph.cost import multiply_adds
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.patch import PatchSettings
 from onnx_shapprune.invert.search import SearchSettings
-from onnx_shapprune.prune.bank import SCAN
+from onnx_shapprune.prune.bank import HuntSettings
 from onnx_shapprune.prune.round import RoundSettings
 from onnx_shapprune.settings import RunOptions
 
@@ -19,32 +19,38 @@ from onnx_shapprune.settings import RunOptions
 THRIFTY_ABOVE = 150_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """Settings of the audit's search, of a round of pruning, and of the adversary's scan of one class."""
+    """Settings of the audit's search, of a round of pruning, and of the adversary's search of one class; rounds: of
+    pruning, up to the limit of units; views: of the clean pictures on which a repair is measured.
+    """
 
     search: SearchSettings
     round: RoundSettings
-    scan: CompactSettings
+    hunt: HuntSettings
+    rounds: int
+    views: int
 
 
 def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     """The widths for one prepared model, with the user's settings filled in."""
-    thrifty = multiply_adds(prepared.model, prepared.infos) > THRIFTY_ABOVE
-    search = SearchSettings(restarts=run.restarts)
-    scan = SCAN
-    if thrifty:
-        search = SearchSettings(
+    asked = RoundSettings(
+        clean_weight=run.clean_weight, permutations=run.permutations, epsilon=run.epsilon,
+        discard_threshold=run.discard_threshold,
+    )  # fmt: skip
+    if multiply_adds(prepared.model, prepared.infos) <= THRIFTY_ABOVE:
+        return Effort(
+            search=SearchSettings(restarts=run.restarts), round=asked, hunt=HuntSettings(), rounds=6, views=48
+        )
+    return Effort(
+        search=SearchSettings(
             patch_classes=5, restarts=min(run.restarts, 3), second_look=1, patch=PatchSettings(steps=100, batch=4),
             compact=CompactSettings(grid=4, rounds=((3, 2, 32), (4, 4, 12), (8, 9, 12))),
-        )  # fmt: skip
-        scan = CompactSettings(grid=4, rounds=((3, 3, 6), (6, 5, 4), (8, 9, 4)))
-    return Effort(
-        search,
-        RoundSettings(
-            clean_weight=run.clean_weight,
-            permutations=min(run.permutations, 8) if thrifty else run.permutations, epsilon=run.epsilon,
-            discard_threshold=run.discard_threshold,
         ),
-        scan,
+        round=replace(asked, shortlist=24, rows=16, clean_rows=10, permutations=min(run.permutations, 8)),
+        hunt=HuntSettings(
+            kept=8, scan=CompactSettings(grid=4, rounds=((3, 3, 6), (6, 5, 4), (8, 9, 4))), warm_steps=4, batch=5,
+            mask_steps=40,
+        ),
+        rounds=4, views=20,
     )  # fmt: skip

@@ -36,7 +36,6 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 __all__ = ["InputOptions", "RunOptions", "audit", "sanitize", "verify"]
 
 LIMITS = Limits()
-ROUNDS = 6  # of pruning, up to the limit of units
 
 
 def audit(
@@ -186,12 +185,12 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
         for t in draft.targets
         for trigger in hunt(
             subject, case.pictures, case.labels, t, draft.triggers_of(t), sides=sides[:1], natural=natural,
-            scan=effort.scan, rng=rng, free_masks=0,
+            settings=effort.hunt, rng=rng, free_masks=0,
         ).bank
     ]  # fmt: skip
     if not bank or not case.model.units.layers:
         return None
-    clean = clean_rows(subject, case.pictures, case.labels, rng)
+    clean = clean_rows(subject, case.pictures, case.labels, effort.views, rng)
     played = play(
         subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean, effort.round, rng,
         progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
@@ -204,10 +203,10 @@ def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -
     sides, effort = _sides(draft), _effort(case.model, run)
     limit = run.unit_limit(case.model.units.total)
     # Large networks may lose more units, but not in more rounds.
-    group = max(effort.round.group, math.ceil(limit / ROUNDS))
+    group = max(effort.round.group, math.ceil(limit / effort.rounds))
     settings = RepairSettings(
-        max_units=limit, clean_budget=run.clean_budget, sides=sides, natural=draft.natural, scan=effort.scan,
-        round=replace(effort.round, group=group),
+        max_units=limit, clean_budget=run.clean_budget, sides=sides, natural=draft.natural,
+        views=effort.views, hunt=effort.hunt, round=replace(effort.round, group=group),
     )  # fmt: skip
     opened = case.model
     return repair(

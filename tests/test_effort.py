@@ -16,7 +16,8 @@ def test_small_networks_get_the_full_width_and_large_ones_a_thrifty_one(monkeypa
     assert full.search.restarts == 4
     assert thrifty.search.patch_classes < full.search.patch_classes
     assert thrifty.round.permutations < full.round.permutations
-    assert _steps(thrifty.scan.rounds) <= _steps(full.scan.rounds)
+    assert _steps(thrifty.hunt.scan.rounds) < _steps(full.hunt.scan.rounds)
+    assert thrifty.views < full.views
     for width in (full, thrifty):  # what the user said holds in both
         settings = width.round
         assert (settings.clean_weight, settings.epsilon, settings.discard_threshold) == (7.0, None, 0.2)

@@ -6,7 +6,7 @@ starts), beside a fresh scan of positions and sizes and a fresh free mask.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,15 +21,24 @@ WORKING = 0.5
 SMALL_NORM = 0.6
 # A known trigger of the audit's size that sends no more of the pictures to its target is dead.
 KNOWN_ALIVE = 0.15
-KEPT = 16
-ENOUGH = 8  # working known triggers, with which a fresh search has nothing to prove
-# One class needs fewer arms than a scan of all classes; every position stays in for longer.
-SCAN = CompactSettings(rounds=((3, 3, 12), (6, 5, 8), (10, 9, 8)))
-WARM_STEPS = 6
 ADAPTED = 2.0
 # The strongest known triggers are also tried two pixels away: a pruned path often opens again beside the old place.
 SHIFTED = 2
 SHIFTS = ((-2, 0), (2, 0), (0, -2), (0, 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HuntSettings:
+    """How wide the adversary searches one class. kept: triggers in the bank; scan: of the compact patches (one class needs
+    fewer arms than all classes do, and every position stays in for longer); warm_steps, batch: steps of the known triggers
+    and pictures a step; mask_steps: of the free masks.
+    """
+
+    kept: int = 16
+    scan: CompactSettings = field(default_factory=lambda: CompactSettings(rounds=((3, 3, 12), (6, 5, 8), (10, 9, 8))))
+    warm_steps: int = 6
+    batch: int = 9
+    mask_steps: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +93,14 @@ def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[
 
 def hunt(
     subject: Subject, pictures: Pixels, labels: Labels, target: int, known: Sequence[Trigger], *, sides: Sequence[int],
-    natural: Natural, scan: CompactSettings, rng: np.random.Generator, free_masks: int = 1,
+    natural: Natural, settings: HuntSettings, rng: np.random.Generator, free_masks: int = 1,
     exhaustive: bool = True,
 ) -> Hunt:  # fmt: skip
     """Search one class on one model with everything known: warm starts, a scan per side, free masks.
 
-    sides: edges of the compact patches in pixels, searched as `scan` says; the margin at the audit's side is what counts.
-    Unless `exhaustive`, fresh searches are left out while ENOUGH of the known triggers still work: they are there to prove
-    that none is left.
+    sides: edges of the compact patches in pixels; the margin at the audit's side is what counts. Unless `exhaustive`,
+    fresh searches are left out while known triggers that work fill half of the bank: they are there to prove that none is
+    left.
     """
     found: list[tuple[Trigger, float, float, int]] = []
     # Wide patches stay as they are: learnt on, they would find what is natural for the pruned model.
@@ -102,22 +111,24 @@ def hunt(
         masks = np.stack([t.mask for t in starts])
         targets = np.full(len(starts), target, np.int64)
         patterns, _ = ascend(
-            subject, pictures, labels, masks, np.stack([t.pattern for t in starts]), targets, steps=WARM_STEPS, batch=9,
-            step_size=48.0, rng=rng,
+            subject, pictures, labels, masks, np.stack([t.pattern for t in starts]), targets, steps=settings.warm_steps,
+            batch=settings.batch, step_size=48.0, rng=rng,
         )  # fmt: skip
         warm = [Trigger(t.mask, p, target, t.family) for t, p in zip(starts, patterns, strict=True)]
     both = [*known, *warm]
     if both:
         scores = rate(subject, pictures, labels, both)
         found += [(t, float(m), float(a), _side(t)) for t, m, a in zip(both, scores.margin, scores.asr, strict=True)]
-    fresh = exhaustive or sum(a >= WORKING and natural.exceeded(t, m) for t, m, a, _ in found) < ENOUGH
+    alive = sum(a >= WORKING and natural.exceeded(t, m) for t, m, a, _ in found)
+    fresh = exhaustive or alive < settings.kept // 2
     for side in sides if fresh else ():
-        for r in search_compact(subject, pictures, labels, [target], side, scan, rng):
+        for r in search_compact(subject, pictures, labels, [target], side, settings.scan, rng):
             found.append((r.trigger, r.margin, r.asr, side))
     if free_masks and fresh:
         start = [t for t in known if t.family == "patch"][:1] + [None] * free_masks
         arms = [target] * len(start)
-        for p in search_patches(subject, pictures, labels, arms, PatchSettings(steps=60), rng, start=start):
+        width = PatchSettings(steps=settings.mask_steps, batch=settings.batch)
+        for p in search_patches(subject, pictures, labels, arms, width, rng, start=start):
             scores = rate(subject, pictures, labels, [p.trigger])
             found.append((p.trigger, float(scores.margin[0]), float(scores.asr[0]), 0))
     compact = [(m, a) for t, m, a, side in found if side == natural.side] or [(float("-inf"), 0.0)]
@@ -125,7 +136,7 @@ def hunt(
         (f for f in found if f[2] >= WORKING and natural.exceeded(f[0], f[1])), key=lambda f: -f[1] / natural.size(f[0])
     )
     return Hunt(
-        tuple(f[0] for f in _diverse(working)),
+        tuple(f[0] for f in _diverse(working, settings.kept)),
         max(m for m, _ in compact),
         max(a for _, a in compact),
     )
@@ -136,13 +147,13 @@ def _side(trigger: Trigger) -> int:
     return round(trigger.norm**0.5) if trigger.family == "compact" else 0
 
 
-def _diverse(found: Sequence[tuple[Trigger, float, float, int]]) -> list[tuple[Trigger, float, float, int]]:
-    """At most KEPT triggers, free masks first in line, and no more than three on the same pixels."""
-    free = [f for f in found if f[0].family != "compact"][: KEPT // 4]
+def _diverse(found: Sequence[tuple[Trigger, float, float, int]], most: int) -> list[tuple[Trigger, float, float, int]]:
+    """At most `most` triggers, free masks first in line, and no more than three on the same pixels."""
+    free = [f for f in found if f[0].family != "compact"][: most // 4]
     kept, seen = list(free), dict[bytes, int]()
     for item in found:
         key = (item[0].mask > 0).tobytes()
-        if item[0].family == "compact" and seen.get(key, 0) < 3 and len(kept) < KEPT:
+        if item[0].family == "compact" and seen.get(key, 0) < 3 and len(kept) < most:
             seen[key] = seen.get(key, 0) + 1
             kept.append(item)
     return kept

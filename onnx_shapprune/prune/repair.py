@@ -20,11 +20,10 @@ from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.invert.arms import Scores
-from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
-from onnx_shapprune.prune.bank import Hunt, Natural, hunt, rate
+from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, hunt, rate
 from onnx_shapprune.prune.round import CleanRows, Round, RoundSettings, choose, play
 
 if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
@@ -34,7 +33,6 @@ Off = dict[str, list[int]]
 Bools = NDArray[np.bool_]
 StageProgress = Callable[[str, int, int, str], None]
 
-CLEAN_VIEWS = 48  # views of the clean pictures in the game, at about four of each picture
 COST_VIEWS = 160  # views on which the clean cost is measured, at most sixteen of each picture
 # Accuracy lost on unseen pictures per unit of distortion: 0.4 to 0.6 on two CIFAR-10 networks and 50 random sets each.
 LOSS_PER_DISTORTION = 0.5
@@ -51,14 +49,16 @@ ONE_SIDED_95 = 1.645
 class RepairSettings:
     """max_units: units that may be switched off; clean_budget: share of clean answers that may be lost, 0..1; sides: of
     the adversary's patches in pixels: the audit's, one more for every other turn, and a wide one for the first; natural:
-    what triggers reach for the model's other classes; scan, round: widths of the adversary's scan and of the game.
+    what triggers reach for the model's other classes; views: of the clean pictures, at most four of each, on which damage
+    and known triggers are measured; hunt, round: widths of the adversary's search and of the game.
     """
 
     max_units: int
     clean_budget: float
     sides: tuple[int, int, int]
     natural: Natural
-    scan: CompactSettings
+    views: int
+    hunt: HuntSettings
     round: RoundSettings
 
 
@@ -90,12 +90,12 @@ class Repair:
     steps: tuple[Step, ...]
 
 
-def clean_rows(subject: Subject, pictures: Pixels, labels: Labels, rng: np.random.Generator) -> CleanRows:
-    """About CLEAN_VIEWS views of the clean pictures with the unpruned model's logits."""
-    if len(pictures) > CLEAN_VIEWS:
-        drawn = np.sort(rng.choice(len(pictures), CLEAN_VIEWS, replace=False))
+def clean_rows(subject: Subject, pictures: Pixels, labels: Labels, views: int, rng: np.random.Generator) -> CleanRows:
+    """About `views` views of the clean pictures, at most four of each, with the unpruned model's logits."""
+    if len(pictures) > views:
+        drawn = np.sort(rng.choice(len(pictures), views, replace=False))
         pictures, labels = pictures[drawn], labels[drawn]
-    copies = min(3, CLEAN_VIEWS // len(pictures) - 1)
+    copies = min(3, views // len(pictures) - 1)
     shown = augmented(pictures, copies, rng)
     return CleanRows(shown, np.tile(labels, copies + 1), subject.logits(shown))
 
@@ -122,7 +122,7 @@ def repair(
     copies = min(15, max(1, COST_VIEWS // len(pictures) - 1))
     views, truth = augmented(pictures, copies, rng), np.tile(labels, copies + 1)
     right = subject.logits(views).argmax(1) == truth
-    clean = clean_rows(subject, pictures, labels, rng)
+    clean = clean_rows(subject, pictures, labels, settings.views, rng)
 
     off: Off = {}
     steps: list[Step] = []
@@ -246,7 +246,7 @@ def _hunt_all(
     hunts = [
         hunt(
             subject, pictures, labels, t, [k for k in known if k.target == t], sides=sides, natural=settings.natural,
-            scan=settings.scan, rng=rng, exhaustive=turn == 0,
+            settings=settings.hunt, rng=rng, exhaustive=turn == 0,
         )
         for t in targets
     ]  # fmt: skip

@@ -16,17 +16,16 @@ from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.shapley.estimate import Estimate
 from onnx_shapprune.shapley.permutation import PermutationSettings, permutation_values
 
-# First-order effects are cheap and rough: so many times the players are tried alone before the game.
-SHORTLIST = 2
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
-    """players: units in the game, those with the largest effect alone; group: units switched off a round; candidates:
+    """shortlist: units that are tried alone, those with the largest first-order effect, which is cheap and rough; players:
+    units in the game, those with the largest effect alone; group: units switched off a round; candidates:
     ranked units of which the next one is taken; rows, clean_rows: triggered and clean pictures in the game; clean_weight:
     lambda of the dual game; permutations, epsilon, discard_threshold: of the estimator.
     """
 
+    shortlist: int = 48
     players: int = 24
     group: int = 4
     candidates: int = 12
@@ -91,7 +90,7 @@ def play(
         replay = Replay(subject.prepared, layers, players, inputs, subject.device)
         return DualGame(replay, Rows(targets, natural, clean.logits[some]), clean_weight=settings.clean_weight)
 
-    shortlist = _shortlist(layers, off, banned, effect, SHORTLIST * settings.players)
+    shortlist = _shortlist(layers, off, banned, effect, settings.shortlist)
     if not shortlist:
         return None
     first = game_of(shortlist)

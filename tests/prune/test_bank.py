@@ -7,8 +7,9 @@ import pytest
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import KEPT, KNOWN_ALIVE, WORKING, Natural, hunt, rate
+from onnx_shapprune.prune.bank import KNOWN_ALIVE, WORKING, HuntSettings, Natural, hunt, rate
 
+WIDTH = HuntSettings(scan=CompactSettings())
 LABELS = np.zeros(8, np.int64)
 
 
@@ -24,7 +25,7 @@ def net() -> Subject:
 
 
 def search(net: Subject, known=(), seed: int = 0, **settings):
-    options = {"sides": (3,), "natural": Natural(3, 0.5, None), "scan": CompactSettings(), "free_masks": 1, **settings}
+    options = {"sides": (3,), "natural": Natural(3, 0.5, None), "settings": WIDTH, "free_masks": 1, **settings}
     rng = np.random.default_rng(seed)
     return hunt(net, planted.planted_pictures(), LABELS, planted.TARGET, list(known), rng=rng, **options)
 
@@ -82,7 +83,7 @@ def test_a_model_without_a_backdoor_leaves_an_empty_bank():
 def test_bank_is_small_and_diverse(net):
     known = [square(5, 5, v) for v in np.linspace(200, 255, 12)]
     bank = search(net, known).bank
-    assert len(bank) <= KEPT
+    assert len(bank) <= WIDTH.kept
     places = [(t.mask > 0).tobytes() for t in bank if t.family == "compact"]
     assert max(places.count(p) for p in places) <= 3
 

@@ -9,7 +9,7 @@ from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import Hunt, Natural, rate
+from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, rate
 from onnx_shapprune.prune.repair import RepairSettings, clean_cost, clean_rows, pulls, repair, stands_out
 from onnx_shapprune.prune.round import RoundSettings, play
 
@@ -20,7 +20,7 @@ GAME = RoundSettings(permutations=4)
 def limits(**changed) -> RepairSettings:
     made = {
         "max_units": 12, "clean_budget": 0.02, "sides": (3, 4, 5), "natural": Natural(3, 0.5, None),
-        "scan": CompactSettings(), "round": GAME,
+        "views": 48, "hunt": HuntSettings(scan=CompactSettings()), "round": GAME,
     }  # fmt: skip
     return RepairSettings(**{**made, **changed})
 
@@ -65,7 +65,7 @@ def test_game_ranks_the_planted_channel_first():
     layers = find_units(model, model.graph.output[0].name).layers
     x = planted.planted_pictures()
     _, _, known = mended(max_units=0)
-    clean = clean_rows(subject, x, LABELS, np.random.default_rng(0))
+    clean = clean_rows(subject, x, LABELS, 48, np.random.default_rng(0))
     np.testing.assert_allclose(clean.logits, subject.logits(clean.pictures), atol=1e-5)
     assert len(clean.pictures) == len(clean.labels)
     played = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
@@ -92,7 +92,7 @@ def test_units_that_cost_too_much_alone_do_not_play():
     layers = find_units(model, model.graph.output[0].name).layers
     x = planted.planted_pictures()
     _, _, known = mended(max_units=0)
-    clean = clean_rows(subject, x, LABELS, np.random.default_rng(0))
+    clean = clean_rows(subject, x, LABELS, 48, np.random.default_rng(0))
     # Alone, the planted channel moves the clean logits by 0.0024 of their size, the other one by 0.00006.
     for distortion, players in ((1e-2, 2), (1e-3, 1), (1e-5, 0)):
         played = play(
@@ -159,7 +159,7 @@ def test_pull_is_the_share_of_the_natural_distance():
     model = planted.planted()
     subject = planted.subject_of(model)
     x = planted.planted_pictures()
-    clean = clean_rows(subject, x, LABELS, np.random.default_rng(0))
+    clean = clean_rows(subject, x, LABELS, 48, np.random.default_rng(0))
     mask, pattern = np.zeros((8, 8, 1), np.float32), np.zeros((8, 8, 1), np.float32)
     nothing = Trigger(mask, pattern, planted.TARGET, "compact")
     mask, pattern = mask.copy(), pattern.copy()
