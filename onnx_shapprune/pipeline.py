@@ -190,7 +190,7 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
     ]  # fmt: skip
     if not bank or not case.model.units.layers:
         return None
-    clean = clean_rows(subject, case.pictures, case.labels, effort.views, rng)
+    clean = clean_rows(subject, case.pictures, case.labels, draft.targets, effort.views, rng)
     played = play(
         subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean, effort.round, rng,
         progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,

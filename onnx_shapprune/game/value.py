@@ -20,30 +20,32 @@ from onnx_shapprune.invert.subject import Floats, Labels, margins
 PULL_LEFT = 0.25
 
 
-def distortion(logits: Floats, reference: Floats) -> float:
+def distortion(logits: Floats, reference: Floats, weights: NDArray[np.float64]) -> float:
     """How far pruning moved the logits [n, classes] from the unpruned model's: squared distance over squared size.
 
-    Each row counts relative to its mean, as softmax does: 0 is unchanged, 1 as far as to a model that says nothing. On
+    Each row counts relative to its mean, as softmax does: 0 is unchanged, 1 as far as to a model that says nothing.
+    weights: of the rows, float64 [n]. On
     random sets of 1 to 8 channels of two CIFAR-10 networks this, on 30 views of ten pictures, ranks the accuracy lost on
     1000 test pictures with a Spearman correlation of 0.92 and 0.96; the share of kept answers with 0.58 and 0.71, the
     share of kept margins with 0.59 and 0.79.
     """
     before = reference - reference.mean(axis=1, keepdims=True)
     after = logits - logits.mean(axis=1, keepdims=True)
-    size = float((before**2).mean())
-    return float(((after - before) ** 2).mean()) / size if size > 0 else 0.0
+    size = float(weights @ (before**2).mean(axis=1))
+    return float(weights @ ((after - before) ** 2).mean(axis=1)) / size if size > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """What the rows of a replay are: the first `triggered` carry a trigger towards `targets` (int64), and had margins
-    `natural` (float32) without it; the rest are clean and should keep `logits` (float32 [clean rows, classes]), those of
-    the unpruned model.
+    `natural` (float32) without it; the rest are clean, count with `weights` (float64) and should keep `logits` (float32
+    [clean rows, classes]), those of the unpruned model.
     """
 
     targets: Labels
     natural: Floats
     logits: Floats
+    weights: NDArray[np.float64]
 
     @property
     def triggered(self) -> int:
@@ -90,7 +92,9 @@ class DualGame:
     def _score(self, logits: Floats) -> tuple[float, float]:
         split = self._rows.triggered
         above = np.clip(margins(logits[:split], self._rows.targets), self._goal, self._full) - self._goal
-        return float(self._weights @ above), max(0.0, 1 - distortion(logits[split:], self._rows.logits))
+        return float(self._weights @ above), max(
+            0.0, 1 - distortion(logits[split:], self._rows.logits, self._rows.weights)
+        )
 
 
 def backdoor_weights(full: Floats, natural: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

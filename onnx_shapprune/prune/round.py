@@ -39,13 +39,15 @@ class RoundSettings:
 
 @dataclass(frozen=True, slots=True)
 class CleanRows:
-    """Clean pictures in the game: float32 [n, h, w, c], their labels int64 [n], and the unpruned model's logits float32
-    [n, classes], which are to be kept. Costs are counted against these, so that they add up over rounds.
+    """Clean pictures in the game: float32 [n, h, w, c], their labels int64 [n], the unpruned model's logits float32
+    [n, classes], which are to be kept, and weights float64 [n]. Costs are counted against these logits, so that they add
+    up over rounds.
     """
 
     pictures: Pixels
     labels: Labels
     logits: Floats
+    weights: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ def play(
 
     def game_of(players: Sequence[Player]) -> DualGame:
         replay = Replay(subject.prepared, layers, players, inputs, subject.device)
-        return DualGame(replay, Rows(targets, natural, clean.logits[some]), clean_weight=settings.clean_weight)
+        return DualGame(
+            replay, Rows(targets, natural, clean.logits[some], clean.weights[some]), clean_weight=settings.clean_weight
+        )
 
     shortlist = _shortlist(layers, off, banned, effect, settings.shortlist)
     if not shortlist:

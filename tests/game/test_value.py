@@ -8,7 +8,8 @@ from onnx_shapprune.game.value import PULL_LEFT, DualGame, Rows, backdoor_weight
 # Rows: two triggered (target 1, margins 4 and 2 with all on, -4 and -8 without the trigger), two clean.
 FULL = np.array([[0, 4, 0], [1, 3, 0], [9, 0, 0], [0, 3, 0]], np.float32)
 NATURAL = np.array([-4, -8], np.float32)
-ROWS = Rows(np.array([1, 1]), NATURAL, FULL[2:])
+EVEN = np.array([0.5, 0.5])
+ROWS = Rows(np.array([1, 1]), NATURAL, FULL[2:], EVEN)
 
 
 class Scripted:
@@ -69,13 +70,13 @@ def test_every_coalition_is_asked_for_once():
 
 def test_no_row_with_a_margin_counts_as_nothing():
     replay = Scripted({(True, False): (1, 1, 9, 3)})
-    nothing = Rows(np.array([2, 2]), np.array([1, 2], np.float32), FULL[2:])
+    nothing = Rows(np.array([2, 2]), np.array([1, 2], np.float32), FULL[2:], EVEN)
     assert DualGame(replay, nothing, clean_weight=1.0).components(ALL[:2]).tolist() == [[0, 1], [0, 1]]
 
 
 def test_clean_logits_are_those_given_and_not_those_of_the_replay():
     # After a few rounds the replay's own logits have moved; the damage is measured against the unpruned model.
-    rows = Rows(np.array([1, 1]), NATURAL, 2 * FULL[2:])
+    rows = Rows(np.array([1, 1]), NATURAL, 2 * FULL[2:], EVEN)
     replay = Scripted({(True, False): (4, 2, 9, 3)})
     found = DualGame(replay, rows, clean_weight=1.0).components(ALL[:2])
     np.testing.assert_allclose(found, [[1, 3 / 4], [1, 3 / 4]], atol=1e-6)
@@ -97,11 +98,16 @@ def test_a_class_that_pictures_are_naturally_in_has_its_goal_at_the_boundary():
 
 def test_distortion_is_a_share_and_ignores_a_shift_of_all_logits():
     rng = np.random.default_rng(0)
+    even = np.full(5, 0.2)
     z = rng.normal(size=(5, 4)).astype(np.float32)
-    assert distortion(z + np.float32(7), z) == pytest.approx(0, abs=1e-5)
-    assert distortion(z * np.float32(0.5), z) == pytest.approx(0.25, abs=1e-5)
-    assert distortion(np.zeros_like(z), z) == pytest.approx(1, abs=1e-5)
-    assert distortion(z, np.ones_like(z)) == 0, "a model that says nothing cannot be distorted"
+    assert distortion(z + np.float32(7), z, even) == pytest.approx(0, abs=1e-5)
+    assert distortion(z * np.float32(0.5), z, even) == pytest.approx(0.25, abs=1e-5)
+    assert distortion(np.zeros_like(z), z, even) == pytest.approx(1, abs=1e-5)
+    assert distortion(z, np.ones_like(z), even) == 0, "a model that says nothing cannot be distorted"
+    half = z.copy()
+    half[:2] /= 2
+    assert distortion(half, z, np.array([0.5, 0.5, 0, 0, 0])) == pytest.approx(0.25, abs=1e-5)
+    assert distortion(half, z, np.array([0, 0, 0.5, 0.5, 0])) == 0, "rows without a weight do not count"
 
 
 def test_no_coalition_gives_no_rows():

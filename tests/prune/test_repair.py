@@ -10,7 +10,7 @@ from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.compact import CompactSettings
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, rate
-from onnx_shapprune.prune.repair import RepairSettings, clean_cost, clean_rows, pulls, repair, stands_out
+from onnx_shapprune.prune.repair import RepairSettings, class_weights, clean_cost, clean_rows, pulls, repair, stands_out
 from onnx_shapprune.prune.round import RoundSettings, play
 
 LABELS = np.zeros(8, np.int64)
@@ -65,7 +65,7 @@ def test_game_ranks_the_planted_channel_first():
     layers = find_units(model, model.graph.output[0].name).layers
     x = planted.planted_pictures()
     _, _, known = mended(max_units=0)
-    clean = clean_rows(subject, x, LABELS, 48, np.random.default_rng(0))
+    clean = clean_rows(subject, x, LABELS, [planted.TARGET], 48, np.random.default_rng(0))
     np.testing.assert_allclose(clean.logits, subject.logits(clean.pictures), atol=1e-5)
     assert len(clean.pictures) == len(clean.labels)
     played = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
@@ -92,13 +92,24 @@ def test_units_that_cost_too_much_alone_do_not_play():
     layers = find_units(model, model.graph.output[0].name).layers
     x = planted.planted_pictures()
     _, _, known = mended(max_units=0)
-    clean = clean_rows(subject, x, LABELS, 48, np.random.default_rng(0))
+    clean = clean_rows(subject, x, LABELS, [planted.TARGET], 48, np.random.default_rng(0))
     # Alone, the planted channel moves the clean logits by 0.0024 of their size, the other one by 0.00006.
     for distortion, players in ((1e-2, 2), (1e-3, 1), (1e-5, 0)):
         played = play(
             subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0), distortion=distortion
         )
         assert (len(played[0].players) if played else 0) == players
+
+
+def test_pictures_of_the_target_weigh_a_third():
+    labels = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9] * 2)
+    weights = class_weights(labels, [3])
+    assert weights.sum() == pytest.approx(1)
+    assert weights[labels == 3].sum() == pytest.approx(1 / 3)
+    assert len(set(np.round(weights[labels != 3], 12))) == 1
+    # Where no picture shows the target, or most do, there is nothing to lift.
+    assert class_weights(labels, [11]) == pytest.approx(np.full(20, 0.05))
+    assert class_weights(labels, [0, 1, 2, 3, 4]) == pytest.approx(np.full(20, 0.05))
 
 
 def test_clean_cost_by_hand():
@@ -159,7 +170,7 @@ def test_pull_is_the_share_of_the_natural_distance():
     model = planted.planted()
     subject = planted.subject_of(model)
     x = planted.planted_pictures()
-    clean = clean_rows(subject, x, LABELS, 48, np.random.default_rng(0))
+    clean = clean_rows(subject, x, LABELS, [planted.TARGET], 48, np.random.default_rng(0))
     mask, pattern = np.zeros((8, 8, 1), np.float32), np.zeros((8, 8, 1), np.float32)
     nothing = Trigger(mask, pattern, planted.TARGET, "compact")
     mask, pattern = mask.copy(), pattern.copy()
