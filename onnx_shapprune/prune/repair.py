@@ -38,7 +38,7 @@ COST_VIEWS = 160  # views on which the clean cost is measured, at most sixteen o
 LOSS_PER_DISTORTION = 0.5
 PULL_ALIVE = 0.5
 MARGIN_ROUNDS = 3  # rounds after the first that holds
-MARGIN_BUDGET = 0.5  # share of the clean budget that they may use up
+MARGIN_BUDGET = 0.75  # share of the clean budget that they may use up
 # What is left of a backdoor counts as 1 in every round's game. Where little is left, a clean answer is worth more of it.
 MARGIN_WEIGHT = 3.0
 MARGIN_GROUP = 2
