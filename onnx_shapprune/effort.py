@@ -31,6 +31,8 @@ class Effort:
 def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     """The widths for one prepared model, with the user's settings filled in."""
     thrifty = multiply_adds(prepared.model, prepared.infos) > THRIFTY_ABOVE
+    # What top-k is given is a limit, and it ends by itself: eight walks would never separate anybody.
+    fewer = thrifty and run.estimator != "top-k"
     search = SearchSettings(restarts=run.restarts)
     scan = SCAN
     if thrifty:
@@ -42,8 +44,8 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     return Effort(
         search,
         RoundSettings(
-            clean_weight=run.clean_weight,
-            permutations=min(run.permutations, 8) if thrifty else run.permutations, epsilon=run.epsilon,
+            clean_weight=run.clean_weight, estimator=run.estimator,
+            permutations=min(run.permutations, 8) if fewer else run.permutations, epsilon=run.epsilon,
             discard_threshold=run.discard_threshold,
         ),
         scan,
