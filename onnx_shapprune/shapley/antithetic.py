@@ -2,7 +2,8 @@
 
 Mitchell, Cooper, Frank & Holmes, "Sampling Permutations for Shapley Value Estimation", JMLR 23 (2022). A player that
 leaves early in one order leaves late in the other, so marginals that depend on how many others are on average out
-within the pair. In games with at most pairwise interactions a pair is exact.
+within the pair. In games with at most pairwise interactions a pair is exact. On the dual game of the bundled sample, 12
+walks have 0.6 of the squared error of 12 single ones (tests/benchmarks/estimators.py), the best of all estimators here.
 """
 
 from dataclasses import dataclass
