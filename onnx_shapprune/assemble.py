@@ -162,7 +162,7 @@ def audit_record(
         units=UnitsPart(
             total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
         ),
-        estimate=_estimate(draft.round, run), before=before, after=after,
+        estimate=_estimate(draft, run), before=before, after=after,
         repair=status or RepairPart(status="not_tried", reason="an audit changes nothing"), artifacts=artifacts,
         evaluations=sum(s.round.estimate.evaluations for s in draft.plan.steps) if draft.plan
         else (draft.round.estimate.evaluations if draft.round else 0),
@@ -274,17 +274,17 @@ def _ranked(draft: Draft, run: RunOptions) -> tuple[UnitValue, ...]:
     return tuple(parts)
 
 
-def _estimate(round_: Round | None, run: RunOptions) -> EstimatePart | None:
+def _estimate(draft: Draft, run: RunOptions) -> EstimatePart | None:
+    round_, layers = draft.round, draft.case.model.units.layers
     if round_ is None:
         return None
     e = round_.estimate
-    method = "permutation"
-    method += ", discarding threshold" if run.discard_threshold is not None else ""
-    method += ", epsilon-greedy" if run.epsilon is not None else ""
+    sure = () if e.separated is None else tuple(round_.players[i] for i in e.separated.tolist())
     return EstimatePart(
-        method=method, players=len(round_.players), permutations=e.permutations, evaluations=e.evaluations,
-        discarded_walks=e.discarded_walks, zeroed_share=e.zeroed_share, discard_threshold=run.discard_threshold,
-        epsilon=run.epsilon, clean_weight=run.clean_weight, full_value=e.full_value, end_value=e.end_value,
+        method=e.method, players=len(round_.players), permutations=e.permutations, evaluations=e.evaluations,
+        discarded_walks=e.discarded_walks, zeroed_share=e.zeroed_share, discard_threshold=e.discard_threshold,
+        epsilon=e.epsilon, clean_weight=run.clean_weight, full_value=e.full_value, end_value=e.end_value,
+        stopped=e.stopped, separated=tuple(UnitRef(layer=layers[p.layer].name, channel=p.channel) for p in sure),
     )  # fmt: skip
 
 

@@ -35,19 +35,21 @@ class Effort:
 def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     """The widths for one prepared model, with the user's settings filled in."""
     asked = RoundSettings(
-        clean_weight=run.clean_weight, permutations=run.permutations, epsilon=run.epsilon,
+        clean_weight=run.clean_weight, estimator=run.estimator, permutations=run.permutations, epsilon=run.epsilon,
         discard_threshold=run.discard_threshold,
     )  # fmt: skip
     if multiply_adds(prepared.model, prepared.infos) <= THRIFTY_ABOVE:
         return Effort(
             search=SearchSettings(restarts=run.restarts), round=asked, hunt=HuntSettings(), rounds=6, views=48
         )
+    # What top-k is given is a limit, and it ends by itself: eight walks would never separate anybody.
+    walks = run.permutations if run.estimator == "top-k" else min(run.permutations, 8)
     return Effort(
         search=SearchSettings(
             patch_classes=5, restarts=min(run.restarts, 3), second_look=1, patch=PatchSettings(steps=100, batch=4),
             compact=CompactSettings(grid=4, rounds=((3, 2, 32), (4, 4, 12), (8, 9, 12))),
         ),
-        round=replace(asked, shortlist=24, rows=16, clean_rows=10, permutations=min(run.permutations, 8)),
+        round=replace(asked, shortlist=24, rows=16, clean_rows=10, permutations=walks),
         hunt=HuntSettings(
             kept=8, scan=CompactSettings(grid=4, rounds=((3, 3, 6), (6, 5, 4), (8, 9, 4))), warm_steps=4, batch=5,
             mask_steps=40,

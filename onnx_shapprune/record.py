@@ -163,7 +163,11 @@ class RepairPart(Part):
 
 
 class EstimatePart(Part):
-    """How the Shapley values were estimated."""
+    """How the Shapley values were estimated. discard_threshold, epsilon: null where the method does not use them.
+
+    stopped: what ended it, "samples" (all that were to be taken), "separated" or "enumerated". separated: the units that
+    "top-k" places among its k best with confidence.
+    """
 
     method: str
     players: int
@@ -176,6 +180,8 @@ class EstimatePart(Part):
     clean_weight: Finite
     full_value: Finite
     end_value: Finite
+    stopped: str | None = None
+    separated: tuple[UnitRef, ...] = ()
 
 
 class Environment(Part):

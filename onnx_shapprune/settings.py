@@ -3,9 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.pictures.files import Resize
+
+EstimatorName = Literal["permutation", "antithetic", "top-k", "leverage"]
+ESTIMATORS: tuple[EstimatorName, ...] = get_args(EstimatorName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,9 @@ class RunOptions:
 
     restarts: free-mask searches of a class that stands out. clean_budget: clean accuracy that a repair may cost, 0..1.
     max_units: share of all units that may be switched off, 0..1 (never fewer than 12 units). clean_weight: lambda of the
-    dual game. epsilon, discard_threshold: of the Shapley estimator, None = off. permutations: walks per round.
+    dual game. estimator: of the Shapley values. permutations: walks per round; "leverage" evaluates about as many
+    coalitions as so many full walks, "top-k" may end before. discard_threshold: of walks, epsilon: of "permutation" only,
+    None = off.
     min_accuracy: few-shot accuracy under which an audit proves nothing, None = 0.5. threads: 0 = all cores.
     """
 
@@ -46,6 +52,7 @@ class RunOptions:
     clean_budget: float = 0.02
     max_units: float = 0.01
     clean_weight: float = 6.0
+    estimator: EstimatorName = "permutation"
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.1
     permutations: int = 12
@@ -57,6 +64,8 @@ class RunOptions:
                 raise DataError(f"{name} must be between 0 and 1, not {value:g}")
         if self.restarts < 1 or self.permutations < 2:
             raise DataError("at least 1 restart and 2 permutations are needed")
+        if self.estimator not in ESTIMATORS:
+            raise DataError(f"no estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
         if self.epsilon is not None and not 0 < self.epsilon <= 1:
             raise DataError(f"epsilon must be above 0 and at most 1, not {self.epsilon:g}; None switches it off")
         if self.discard_threshold is not None and not math.isfinite(self.discard_threshold):

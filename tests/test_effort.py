@@ -4,7 +4,7 @@ import numpy as np
 import planted
 
 from onnx_shapprune import effort
-from onnx_shapprune.settings import RunOptions
+from onnx_shapprune.settings import ESTIMATORS, RunOptions
 
 
 def test_small_networks_get_the_full_width_and_large_ones_a_thrifty_one(monkeypatch):
@@ -21,6 +21,16 @@ def test_small_networks_get_the_full_width_and_large_ones_a_thrifty_one(monkeypa
     for width in (full, thrifty):  # what the user said holds in both
         settings = width.round
         assert (settings.clean_weight, settings.epsilon, settings.discard_threshold) == (7.0, None, 0.2)
+
+
+def test_a_limit_of_walks_that_end_by_themselves_is_left_alone(monkeypatch):
+    prepared = planted.subject_of(planted.planted()).prepared
+    monkeypatch.setattr(effort, "THRIFTY_ABOVE", 0)
+    walks = {
+        name: effort.effort_for(prepared, RunOptions(estimator=name, permutations=400)).round for name in ESTIMATORS
+    }
+    assert {name: settings.estimator for name, settings in walks.items()} == {name: name for name in ESTIMATORS}
+    assert {name for name, settings in walks.items() if settings.permutations == 400} == {"top-k"}
 
 
 def _steps(rounds: tuple[tuple[int, int, int], ...]) -> float:

@@ -170,6 +170,9 @@ def test_the_planted_channel_is_what_goes(small):
     assert record.units.ranked[0].channel == 6
     assert record.units.ranked[0].layer == layer
     assert record.estimate.players == 1, "the other six cost more than the clean budget, and do not play"
+    assert (record.estimate.method, record.estimate.stopped) == ("exact", "enumerated")
+    assert (record.estimate.discard_threshold, record.estimate.epsilon) == (None, None)
+    assert record.settings["estimator"] == "permutation"
     assert (record.before.asr, record.before.acc, record.after.asr, record.after.acc) == (1, 1, 0, 1)
     assert record.repair.output.name == out.name
 

@@ -12,7 +12,7 @@ from onnx_shapprune.cli.streams import wants_colour
 from onnx_shapprune.cli.values import FILE, Number
 from onnx_shapprune.pictures.files import RESIZES, Resize
 from onnx_shapprune.pictures.preprocess import parse_numbers
-from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.settings import ESTIMATORS, EstimatorName, InputOptions, RunOptions
 
 Command = Callable[..., int]
 
@@ -143,20 +143,24 @@ def run_options(command: Command) -> Command:
                   help="Share of all units (0 to 1) that may be switched off; never fewer than 12 units.")  # fmt: skip
     @click.option("--clean-weight", type=Number(0), default=6.0, show_default=True,
                   help="Lambda: a unit's value is its backdoor part minus lambda times its clean part.")  # fmt: skip
+    @click.option("--estimator", type=click.Choice(ESTIMATORS), default="permutation", show_default=True,
+                  help="How Shapley values are estimated; the README says when which.")  # fmt: skip
     @click.option("--permutations", type=click.IntRange(min=2), default=12, show_default=True, metavar="N",
-                  help="Random orders of the units for the Shapley estimate.")  # fmt: skip
+                  help="Random orders of the units for the Shapley estimate, or coalitions worth as many.")  # fmt: skip
     @click.option("--epsilon", type=Number(0, 1, above=True, off=True), default=0.3, show_default=True,
-                  help="Share of uniformly random orders; the others begin with the top units; off: all.")  # fmt: skip
+                  help="Share of uniformly random orders; the others begin with the top units; off: all. "
+                  "Only --estimator permutation.")  # fmt: skip
     @click.option("--discard-threshold", type=Number(0, off=True), default=0.1, show_default=True,
-                  help="An order ends when the backdoor left falls below this share; off: it never does.")  # fmt: skip
+                  help="An order ends when the backdoor left falls below this share; off: it never does. "
+                  "Not with --estimator leverage.")  # fmt: skip
     @click.option("--min-accuracy", type=Number(0, 1),
                   help="Clean accuracy (0 to 1) below which the audit is inconclusive: the preprocessing is probably "
                   "wrong. Needs labels.  [default: 0.5]")  # fmt: skip
     @functools.wraps(command)
     def wrapper(
         *args: object, seed: int, device: str, threads: int, restarts: int, clean_budget: float, max_units: float,
-        clean_weight: float, permutations: int, epsilon: float | None, discard_threshold: float | None,
-        min_accuracy: float | None, **rest: object,
+        clean_weight: float, estimator: EstimatorName, permutations: int, epsilon: float | None,
+        discard_threshold: float | None, min_accuracy: float | None, **rest: object,
     ) -> int:  # fmt: skip
         run = RunOptions(
             seed=seed,
@@ -166,6 +170,7 @@ def run_options(command: Command) -> Command:
             clean_budget=clean_budget,
             max_units=max_units,
             clean_weight=clean_weight,
+            estimator=estimator,
             epsilon=epsilon,
             discard_threshold=discard_threshold,
             permutations=permutations,

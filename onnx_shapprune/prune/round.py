@@ -13,8 +13,18 @@ from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
-from onnx_shapprune.shapley.estimate import Estimate
-from onnx_shapprune.shapley.permutation import PermutationSettings, permutation_values
+from onnx_shapprune.settings import EstimatorName
+from onnx_shapprune.shapley.antithetic import AntitheticSettings, antithetic
+from onnx_shapprune.shapley.estimate import Estimate, Game
+from onnx_shapprune.shapley.exact import exact_estimate
+from onnx_shapprune.shapley.leverage import LeverageSettings, leverage
+from onnx_shapprune.shapley.permutation import PermutationSettings, permutation
+from onnx_shapprune.shapley.top_k import TopKSettings, top_k
+
+# So few players are enumerated where that is no dearer than sampling.
+ENUMERATED = 12
+# Walks that advance together, and steps under the threshold that end one.
+LOCKSTEP, PATIENCE = 6, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +32,8 @@ class RoundSettings:
     """shortlist: units that are tried alone, those with the largest first-order effect, which is cheap and rough; players:
     units in the game, those with the largest effect alone; group: units switched off a round; candidates:
     ranked units of which the next one is taken; rows, clean_rows: triggered and clean pictures in the game; clean_weight:
-    lambda of the dual game; permutations, epsilon, discard_threshold: of the estimator.
+    lambda of the dual game; estimator, and its permutations, epsilon, discard_threshold, as in RunOptions. "top-k" looks
+    for as many units as a group has.
     """
 
     shortlist: int = 48
@@ -32,6 +43,7 @@ class RoundSettings:
     rows: int = 24
     clean_rows: int = 20
     clean_weight: float = 6.0
+    estimator: EstimatorName = "permutation"
     permutations: int = 12
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.1
@@ -106,14 +118,42 @@ def play(
     alone = first.components(np.ones((1, len(shortlist)), bool)) - without[kept]
     players = [shortlist[i] for i in kept]
     game = game_of(players)
-    estimate = permutation_values(
-        game, len(players), rng=rng, gauge=game.strength, progress=progress,
-        settings=PermutationSettings(
-            permutations=settings.permutations, lockstep=6, patience=3, epsilon=settings.epsilon,
-            discard_threshold=settings.discard_threshold,
-        ),
-    )  # fmt: skip
+    estimate = estimate_values(game, len(players), game.strength, settings, rng, progress)
     return Round(tuple(players), estimate, alone), game
+
+
+def estimate_values(
+    game: Game, players: int, gauge: Game, settings: RoundSettings, rng: np.random.Generator,
+    progress: Callable[[int, int], None] | None = None,
+) -> Estimate:  # fmt: skip
+    """Values of the players by the estimator that `settings` names, or by enumeration where there are at most 12 and
+    that asks for no more coalitions than whole walks would. gauge: what the discarding threshold looks at.
+    """
+    walks, threshold = settings.permutations, settings.discard_threshold
+    if players <= ENUMERATED and 2**players <= walks * (players - 1) + 2:
+        return exact_estimate(game, players, progress=progress)
+    match settings.estimator:
+        case "permutation":
+            plain = PermutationSettings(
+                permutations=walks, lockstep=LOCKSTEP, patience=PATIENCE, epsilon=settings.epsilon,
+                discard_threshold=threshold,
+            )  # fmt: skip
+            estimator = permutation(game, players, settings=plain, rng=rng, gauge=gauge)
+        case "antithetic":
+            pairs = AntitheticSettings(
+                pairs=max(2, walks // 2), lockstep=LOCKSTEP, patience=PATIENCE, discard_threshold=threshold
+            )
+            estimator = antithetic(game, players, settings=pairs, rng=rng, gauge=gauge)
+        case "top-k":
+            top = TopKSettings(
+                k=min(settings.group, players - 1), permutations=walks, lockstep=LOCKSTEP, patience=PATIENCE,
+                discard_threshold=threshold,
+            )  # fmt: skip
+            estimator = top_k(game, players, settings=top, rng=rng, gauge=gauge)
+        case "leverage":
+            fit = LeverageSettings(pairs=walks * players // 2, lockstep=LOCKSTEP)
+            estimator = leverage(game, players, settings=fit, rng=rng, gauge=gauge)
+    return estimator.run(progress=progress)
 
 
 def _triggered_rows(

@@ -5,12 +5,14 @@ carries what is needed to judge it (errors, counts, what was set to zero) but no
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.errors import ShapPruneError
+
+Stop = Literal["samples", "evaluations", "seconds", "separated", "enumerated"]
 
 
 class Game(Protocol):
@@ -29,11 +31,15 @@ class Estimate:
 
     What `values` estimates is said by the function that made them. `standard_errors` (players,) belong to that
     estimand: they hold sampling noise only, never the bias of a discarding threshold. `counts` (players,) says in how
-    many walks the player's marginal contribution was really measured; `evaluations` how many distinct coalitions the
+    many samples the player's marginal contribution was really measured; `evaluations` how many distinct coalitions the
     game was asked for; `greedy_walks` how many of the `permutations` followed the ranking. `discarded_walks` were cut
     short, and `zeroed_share`, in [0, 1], of all marginal contributions set to zero for it. `end_value` is the mean of v
     where the walks ended: values.sum() = full_value - end_value up to rounding. `empty_value`, v of the empty
     coalition, is None when no walk got there.
+
+    `estimator`, `discard_threshold` and `epsilon` say what ran, `stopped` what ended it: all samples taken, a limit of
+    evaluations or seconds, the top players separated, or every coalition known. Only the top-k estimator has
+    `intervals`, lower and upper bounds (2, players), and `separated`, the players that they place among the top k.
     """
 
     values: NDArray[np.float64]
@@ -47,10 +53,24 @@ class Estimate:
     full_value: float
     end_value: float
     empty_value: float | None
+    estimator: str = "permutation"
+    stopped: Stop = "samples"
+    discard_threshold: float | None = None
+    epsilon: float | None = None
+    intervals: NDArray[np.float64] | None = None
+    separated: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.values, self.standard_errors, self.counts):
-            array.setflags(write=False)
+        for array in (self.values, self.standard_errors, self.counts, self.intervals, self.separated):
+            if array is not None:
+                array.setflags(write=False)
+
+    @property
+    def method(self) -> str:
+        """What ran, in words: the estimator and whatever makes its estimand differ from the Shapley value."""
+        method = self.estimator
+        method += ", discarding threshold" if self.discard_threshold is not None else ""
+        return method + (", epsilon-greedy" if self.epsilon is not None else "")
 
     def ranking(self) -> NDArray[np.int64]:
         """Players by falling value, int (players,); equal values keep the order of the players."""

@@ -67,6 +67,7 @@ def test_interrupt_is_130_and_one_line(fake, model, pictures):
         (["audit", "m.onnx", "--data", "d", "--nonsense"], "No such option"),
         (["audit", "m.onnx", "--data", "d", "--seed", "x"], "--seed"),
         (["audit", "m.onnx", "--data", "d", "--epsilon", "0"], "above 0"),
+        (["audit", "m.onnx", "--data", "d", "--estimator", "kernel"], "'top-k'"),
         (["audit", "m.onnx", "--data", "d", "--clean-budget", "nan"], "clean-budget"),
         (["audit", "m.onnx", "--data", "d", "--max-units", "2"], "at most 1"),
         (["audit", "m.onnx", "--data", "d", "--mean", "a,b"], "--mean"),

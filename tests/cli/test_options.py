@@ -29,16 +29,16 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
         "--std", "2", "--layout", "NHWC", "--channel-order", "BGR", "--resize", "fit",
         "--classes", tmp_path / "labels.txt", "--per-class", "2", "--output-name", "y", "--seed", "7",
         "--device", "cpu", "--threads", "1", "--restarts", "2", "--clean-budget", "0.1", "--max-units", "0.5",
-        "--clean-weight", "2", "--permutations", "9", "--epsilon", "off", "--discard-threshold", "off",
-        "--min-accuracy", "0.7", "--artifacts", tmp_path / "art",
+        "--clean-weight", "2", "--estimator", "leverage", "--permutations", "9", "--epsilon", "off",
+        "--discard-threshold", "off", "--min-accuracy", "0.7", "--artifacts", tmp_path / "art",
     )  # fmt: skip
     assert fake.settings["inputs"] == InputOptions(
         input_range=(-1.0, 1.0), mean=(-0.5, 0.1, 0.0), std=(2.0,), layout="NHWC", channel_order="BGR", resize="fit",
         class_names=tmp_path / "labels.txt", per_class=2, output="y",
     )  # fmt: skip
     assert fake.settings["run"] == RunOptions(
-        seed=7, device="cpu", threads=1, restarts=2, clean_budget=0.1, max_units=0.5, clean_weight=2.0, permutations=9,
-        epsilon=None, discard_threshold=None, min_accuracy=0.7,
+        seed=7, device="cpu", threads=1, restarts=2, clean_budget=0.1, max_units=0.5, clean_weight=2.0,
+        estimator="leverage", permutations=9, epsilon=None, discard_threshold=None, min_accuracy=0.7,
     )  # fmt: skip
     assert (fake.settings["output"], fake.settings["keep_partial"]) == (tmp_path / "out.onnx", True)
     assert fake.settings["artifacts"] == tmp_path / "art"

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from onnx_shapprune.game.replay import Player
-from onnx_shapprune.prune.round import Round, RoundSettings, choose
-from onnx_shapprune.shapley.estimate import Estimate
+from onnx_shapprune.prune.round import Round, RoundSettings, choose, estimate_values
+from onnx_shapprune.settings import ESTIMATORS, EstimatorName
+from onnx_shapprune.shapley.estimate import Estimate, Game
+from onnx_shapprune.shapley.exact import exact_values
+from onnx_shapprune.shapley.permutation import PermutationSettings, permutation_values
 
 PLAYERS = tuple(Player(0, c) for c in range(4))
 
@@ -61,3 +64,80 @@ def test_no_unit_goes_that_costs_more_than_may_be_spent(distortion, expected):
     # The dearest come first in the ranking; the affordable ones behind them are found all the same.
     game = Additive([0.95, 0.6, 0.2, 0.1], [0.3, 0.15, 0.03, 0.3])
     assert chosen(game, distortion=distortion) == expected
+
+
+def dual(players: int) -> tuple[Game, Game]:
+    """A backdoor that a few channels carry and that is gone with a quarter of them off; squared clean damage."""
+    weights = 1 / (1 + np.arange(players)) ** 2
+
+    def strength(on):
+        return np.clip(1 - 2 * ((~on) @ weights) / weights.sum(), 0, None)
+
+    return lambda on: strength(on) + 0.5 * ((~on).mean(axis=1)) ** 2, strength
+
+
+def values_by(estimator: EstimatorName, players: int = 24, **settings) -> Estimate:
+    game, strength = dual(players)
+    options = RoundSettings(estimator=estimator, **settings)
+    return estimate_values(game, players, strength, options, np.random.default_rng(0))
+
+
+METHODS = {
+    "permutation": "permutation, discarding threshold, epsilon-greedy",
+    "antithetic": "antithetic, discarding threshold",
+    "top-k": "top-k, discarding threshold",
+    "leverage": "leverage",
+}
+
+
+def test_every_estimator_can_be_chosen_and_says_what_it_was():
+    assert list(METHODS) == list(ESTIMATORS)
+    for name in ESTIMATORS:
+        found = values_by(name)
+        assert found.method == METHODS[name]
+        assert found.ranking()[0] == 0
+        assert found.evaluations <= 12 * 24 + 2
+        assert (found.permutations == 12) == (name != "leverage")
+        assert (found.discard_threshold, found.epsilon) == (
+            None if name == "leverage" else 0.1, 0.3 if name == "permutation" else None,
+        )  # fmt: skip
+
+
+def test_what_is_switched_off_is_not_in_the_method():
+    for name in ESTIMATORS:
+        assert values_by(name, discard_threshold=None, epsilon=None).method == name
+
+
+def test_the_default_is_what_it_was():
+    game, strength = dual(24)
+    settings = PermutationSettings(
+        permutations=12, lockstep=6, patience=3, epsilon=0.3, refresh=6, discard_threshold=0.1
+    )
+    want = permutation_values(game, 24, settings=settings, rng=np.random.default_rng(0), gauge=strength)
+    found = estimate_values(game, 24, strength, RoundSettings(), np.random.default_rng(0))
+    np.testing.assert_array_equal(found.values, want.values)
+    assert found.discarded_walks > 0, "the gauge is what the threshold looks at"
+    blind = permutation_values(game, 24, settings=settings, rng=np.random.default_rng(0))
+    assert (blind.values != found.values).any()
+
+
+def test_top_k_looks_for_a_group_and_may_end_early():
+    found = values_by("top-k", group=1, permutations=5000, discard_threshold=None)
+    assert found.stopped == "separated"
+    assert found.permutations < 5000
+    assert found.separated is not None
+    assert found.separated.tolist() == [0]
+    assert values_by("top-k", players=7, group=9, permutations=12).separated is not None
+
+
+def test_few_players_are_enumerated_where_that_is_no_dearer():
+    # 12 walks of n players ask for 12 (n - 1) + 2 coalitions at most.
+    for name in ESTIMATORS:
+        assert [values_by(name, players=n).method == "exact" for n in (1, 2, 5, 6, 7)] == [1, 1, 1, 0, 0]
+    found = values_by("permutation", players=5)
+    np.testing.assert_allclose(found.values, exact_values(dual(5)[0], 5), atol=1e-14)
+    assert (found.evaluations, found.standard_errors.tolist()) == (32, [0] * 5)
+    # (12 - 1) * 373 + 2 = 4105 is the first to pay for 2 ** 12 = 4096; thirteen players are never enumerated.
+    assert values_by("permutation", players=12, permutations=373).method == "exact"
+    assert values_by("leverage", players=12, permutations=372).method == "leverage"
+    assert values_by("leverage", players=13, permutations=1000).method == "leverage"

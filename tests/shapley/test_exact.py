@@ -6,7 +6,7 @@ import pytest
 from closed_form_games import Counted, additive, glove, majority, random_game, unanimity
 
 from onnx_shapprune.errors import ShapPruneError
-from onnx_shapprune.shapley.exact import exact_values
+from onnx_shapprune.shapley.exact import exact_estimate, exact_values
 
 
 def test_additive_game_gives_the_weights() -> None:
@@ -43,7 +43,7 @@ def test_sixteen_players_cost_every_coalition_once_and_are_efficient() -> None:
     game = Counted(random_game(16, seed=1))
     values = exact_values(game, 16)
     assert len(game.rows) == len(set(game.rows)) == 2**16
-    assert max(game.batches) <= 4096
+    assert max(game.batches) <= 512
     ends = game.game(np.stack([np.zeros(16, dtype=np.bool_), np.ones(16, dtype=np.bool_)]))
     assert abs(values.sum() - (ends[1] - ends[0])) < 1e-12
 
@@ -63,3 +63,17 @@ def test_refuses_a_game_that_returns_nan_or_a_wrong_shape() -> None:
         exact_values(lambda on: np.where(on.any(axis=1), 1.0, np.nan), 3)
     with pytest.raises(ValueError, match=r"game returned shape \(8, 3\) for 8 coalitions"):
         exact_values(lambda on: on.astype(np.float64), 3)
+
+
+def test_an_estimate_of_the_same_shape_as_all_others() -> None:
+    game, seen = Counted(random_game(11, seed=2)), []
+    found = exact_estimate(game, 11, progress=lambda done, of: seen.append((done, of)))
+    np.testing.assert_array_equal(found.values, exact_values(random_game(11, seed=2), 11))
+    assert found.standard_errors.tolist() == [0.0] * 11
+    assert found.counts.tolist() == [2**10] * 11
+    assert len(game.rows) == found.evaluations == 2**11
+    assert (found.estimator, found.method, found.stopped) == ("exact", "exact", "enumerated")
+    assert found.values.sum() == pytest.approx(found.full_value - found.end_value, abs=1e-12)
+    ends = game.game(np.stack([np.ones(11, dtype=np.bool_), np.zeros(11, dtype=np.bool_)]))
+    assert (found.full_value, found.empty_value) == tuple(ends)
+    assert seen == [(512, 2048), (1024, 2048), (1536, 2048), (2048, 2048)]

@@ -1,0 +1,63 @@
+"""Antithetic pairs: every random order is walked together with its reverse.
+
+Mitchell, Cooper, Frank & Holmes, "Sampling Permutations for Shapley Value Estimation", JMLR 23 (2022). A player that
+leaves early in one order leaves late in the other, so marginals that depend on how many others are on average out
+within the pair. In games with at most pairwise interactions a pair is exact. On the dual game of the bundled sample, 12
+walks have 0.6 of the squared error of 12 single ones (tests/benchmarks/estimators.py), the best of all estimators here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_shapprune.shapley.estimate import Game
+from onnx_shapprune.shapley.running import Estimator
+from onnx_shapprune.shapley.walks import Drawn, WalkRules, WalkScheme, WalkSums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AntitheticSettings:
+    """Settings of `antithetic`; ValueError where one is out of range.
+
+    pairs: of walks at most, >= 2. lockstep: walks that advance together = rows of a game call, at most, but no fewer
+    than 2. discard_threshold, patience: as for `permutation`. budget: distinct coalitions, None = no limit; passed by
+    less than one pair.
+    """
+
+    pairs: int = 32
+    lockstep: int = 32
+    discard_threshold: float | None = None
+    patience: int = 5
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.pairs < 2:
+            raise ValueError(f"pairs must be at least 2, got {self.pairs}: one has no standard error")
+        self.rules()
+
+    def rules(self) -> WalkRules:
+        return WalkRules(
+            samples=self.pairs, walks=2, lockstep=self.lockstep, discard_threshold=self.discard_threshold,
+            patience=self.patience, budget=self.budget,
+        )  # fmt: skip
+
+
+def antithetic(
+    game: Game, players: int, *, settings: AntitheticSettings, rng: np.random.Generator, gauge: Game | None = None
+) -> Estimator:
+    """Estimate values, float64 (players,), by pairs of walks from the full coalition; a sample is one pair.
+
+    Plain: the Shapley value, unbiased, since the reverse of a uniform order is uniform. With discard_threshold: the
+    truncated value, exactly as `permutation` has it, and each walk of a pair is cut on its own. Standard errors come
+    from the spread of pair means: the two walks of a pair are not independent. They may exceed those of as many
+    single walks where marginals are large both early and late and small between (positively correlated pairs).
+    Nothing discarded: sum = v(all) - v(none) up to rounding. gauge and errors as for `permutation`.
+    """
+
+    def draw(sums: WalkSums, left: int, wanted: int) -> list[Drawn]:
+        orders = [rng.permutation(players) for _ in range(wanted)]
+        return [Drawn(np.stack([order, order[::-1]])) for order in orders]
+
+    return Estimator(
+        WalkScheme(game, players, name="antithetic", rules=settings.rules(), gauge=gauge, epsilon=None, draw=draw)
+    )
