@@ -211,7 +211,8 @@ def repair(
         if progress:
             progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
         held, holding = (None, 0) if found else (off, holding + 1)
-        if held and (pull.max() <= PULL_LEFT or holding > MARGIN_ROUNDS):
+        # Enough is enough when no trigger that was ever recovered reaches a single view, or drags it any way worth the name.
+        if held and (rated.asr.max() == 0 or pull.max() <= PULL_LEFT or holding > MARGIN_ROUNDS):
             break
     if held:
         reason = "no search finds a trigger for the target that stands out any more"
