@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.mask import cut, descendants, insert_masks, mask_name, mask_shape
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.units import Layer
@@ -21,7 +22,9 @@ Floats = NDArray[np.float32]
 Coalitions = NDArray[np.bool_]
 
 STARTS = 8
+SESSIONS_BYTES = 320 << 20  # every start is a session with the weights twice: as they are, and packed
 ROWS_BYTES = 96 << 20  # the repeated activations that one run is fed
+RUN_BYTES = 768 << 20  # all activations of the pictures of one run, most of which never live at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class Replay:
         involved = sorted({p.layer for p in players}, key=lambda i: made[layers[i].tensor])
         self._order = {layer: place for place, layer in enumerate(involved)}
         self._involved = involved
-        places = np.unique(np.linspace(0, len(involved) - 1, min(STARTS, len(involved))).round().astype(int))
+        starts = max(2, min(STARTS, SESSIONS_BYTES // (2 * max(1, prepared.model.ByteSize()))))
+        places = np.unique(np.linspace(0, len(involved) - 1, min(starts, len(involved))).round().astype(int))
         self._starts = [int(p) for p in places]
         self._open: dict[int, _Start] = {}
         self._player_layer = np.array([p.layer for p in players])
@@ -127,6 +131,7 @@ class Replay:
             cached[self._prepared.input] = self._inputs if self._prepared.batch_free else self._inputs[:, None]
         row_bytes = sum(v.nbytes for n, v in cached.items() if self._per_picture(n))
         rows = max(1, ROWS_BYTES // max(1, row_bytes * 4)) if self._prepared.batch_free else 1
+        rows = max(1, min(rows, RUN_BYTES // max(1, len(self._inputs) * activation_bytes(self._prepared.infos))))
         masks = tuple(i for i in later if mask_name(i) in session.inputs)
         # Integer live-ins are shapes computed before the start: they hold for one coalition's batch only.
         if any(self._repeat[i] == 0 for i in masks) or any(v.dtype.kind in "iu" for v in cached.values()):

@@ -1,4 +1,4 @@
-"""How much arithmetic one picture costs: decides how wide a search can be, the same way on every machine."""
+"""How much arithmetic and memory one picture costs: decides how wide a search can be, the same way on every machine."""
 
 from collections.abc import Mapping
 
@@ -27,6 +27,11 @@ def multiply_adds(model: onnx.ModelProto, infos: Mapping[str, TensorInfo]) -> in
         else:
             total += _size(out) * (data.shape[-1] or 1)
     return total
+
+
+def activation_bytes(infos: Mapping[str, TensorInfo]) -> int:
+    """Bytes of all tensors that depend on the batch, for one picture."""
+    return sum(_size(info) * info.dtype.itemsize for info in infos.values() if not info.static)
 
 
 def _size(info: TensorInfo) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.loss import attack_gradient
+from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
 from onnx_shapprune.runtime.session import Device, Session
@@ -18,8 +19,9 @@ Pixels = NDArray[np.float32]
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-# Larger batches gain nothing on a CPU and cost 4 to 5 MB a picture.
+# Larger batches gain nothing on a CPU, and a gradient keeps the activations of all its pictures.
 BATCH = 64
+BATCH_BYTES = 256 << 20  # of activations; the gradient holds about three times as much
 
 
 class Subject:
@@ -31,7 +33,8 @@ class Subject:
         self.preprocessing = preprocessing
         self.device = device
         self.evaluated = 0  # pictures that went through the graph, forward or both ways
-        self._batch = BATCH if prepared.batch_free else 1
+        fitting = BATCH_BYTES // max(1, activation_bytes(prepared.infos))
+        self._batch = max(1, min(BATCH, fitting)) if prepared.batch_free else 1
         self._forward = Session(prepared.model, device)
         self._backward: Session | None = None
         self.providers = self._forward.providers

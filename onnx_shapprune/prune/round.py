@@ -117,6 +117,7 @@ def play(
         return None
     alone = first.components(np.ones((1, len(shortlist)), bool)) - without[kept]
     players = [shortlist[i] for i in kept]
+    del first, sensitivity  # with their sessions and cached activations
     game = game_of(players)
     estimate = estimate_values(game, len(players), game.strength, settings, rng, progress)
     return Round(tuple(players), estimate, alone), game

@@ -1,8 +1,9 @@
 import models
+import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune.graph.cost import multiply_adds
+from onnx_shapprune.graph.cost import activation_bytes, multiply_adds
 from onnx_shapprune.graph.prepare import Prepared
 
 
@@ -15,6 +16,17 @@ def cost(model) -> int:
 def test_convolutions_and_dense_layers_by_hand():
     # 3 -> 5 on 8 x 8, 5 -> 6 on 4 x 4, then 24 -> 7 -> 4.
     assert cost(models.vgg_maxpool()) == 64 * 5 * 27 + 16 * 6 * 45 + 24 * 7 + 7 * 4
+
+
+def test_activations_are_counted_per_picture():
+    # Batch 64 or batch 1, the same picture: 3 x 8 x 8 floats go in, and 4 logits and all between come out.
+    prepared: Prepared
+    prepared, _ = planted.prepared_with_layers(models.vgg_maxpool())
+    by_hand = sum(
+        4 * int(np.prod([d or 1 for d in i.shape])) for i in prepared.infos.values() if i.shape and i.shape[0] is None
+    )
+    assert activation_bytes(prepared.infos) == by_hand
+    assert by_hand >= 4 * (3 * 64 + 5 * 64 + 4)
 
 
 def test_groups_read_only_their_own_channels():
