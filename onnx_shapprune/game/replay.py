@@ -60,7 +60,7 @@ class Replay:
         involved = sorted({p.layer for p in players}, key=lambda i: made[layers[i].tensor])
         self._order = {layer: place for place, layer in enumerate(involved)}
         self._involved = involved
-        starts = max(2, min(STARTS, SESSIONS_BYTES // (2 * max(1, prepared.model.ByteSize()))))
+        starts = max(1, min(STARTS, SESSIONS_BYTES // (2 * max(1, prepared.model.ByteSize()))))
         places = np.unique(np.linspace(0, len(involved) - 1, min(starts, len(involved))).round().astype(int))
         self._starts = [int(p) for p in places]
         self._open: dict[int, _Start] = {}
