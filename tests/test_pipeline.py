@@ -67,7 +67,7 @@ def test_sample_is_found_and_repaired(sample):
     assert out.exists()
     assert record.before.asr >= 0.9
     assert record.after.asr <= 0.2
-    # Two of ten pictures lie near a boundary; what the repair costs on 1,000 others is the next test's.
+    # Two of ten pictures lie near a boundary; the demo measures 1,000 others, and asks for 2 points.
     assert record.after.acc >= record.before.acc - 0.2
     assert 0 < len(record.units.off) <= 12
     assert record.repair.masked_vs_baked < 1e-4
@@ -93,7 +93,7 @@ def test_verify_says_what_changed_in_the_sample_and_that_it_helped(sample):
     assert found.changed
     assert found.before.asr >= 0.9
     assert found.after.asr <= 0.2
-    assert found.agreement >= 0.9
+    assert found.agreement >= 0.8
     assert found.before_model.sha256 == record.model.sha256
     assert found.after_model.sha256 == record.repair.output.sha256
 
