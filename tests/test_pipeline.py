@@ -8,6 +8,8 @@ import onnx
 import planted
 import pytest
 
+from onnx_shapprune.case import open_case
+from onnx_shapprune.cli.demo import true_rates
 from onnx_shapprune.errors import DataError, ModelError
 from onnx_shapprune.graph.compare import compare
 from onnx_shapprune.graph.units import find_units
@@ -67,8 +69,11 @@ def test_sample_is_found_and_repaired(sample):
     assert out.exists()
     assert record.before.asr >= 0.9
     assert record.after.asr <= 0.2
-    # Two of ten pictures lie near a boundary; the demo measures 1,000 others, and asks for 2 points.
-    assert record.after.acc >= record.before.acc - 0.2
+    # The true trigger and 1,000 other pictures are looked at here and in no decision of the tool.
+    before, after = (true_rates(path, FULL) for path in (sample_path("backdoored.onnx"), out))
+    assert after.acc >= before.acc - 0.02
+    assert after.asr <= 0.05
+    assert after.racc >= after.acc - 0.05
     assert 0 < len(record.units.off) <= 12
     assert record.repair.masked_vs_baked < 1e-4
     (named,) = [c for c in record.classes if c.suspicious]
@@ -93,7 +98,12 @@ def test_verify_says_what_changed_in_the_sample_and_that_it_helped(sample):
     assert found.changed
     assert found.before.asr >= 0.9
     assert found.after.asr <= 0.2
-    assert found.agreement >= 0.8
+    opened = [
+        open_case(path, sample_path("pictures"), InputOptions(), QUICK)
+        for path in (sample_path("backdoored.onnx"), out)
+    ]
+    old, new = (case.model.subject.logits(case.pictures).argmax(1) for case in opened)
+    assert found.agreement == (old == new).mean()
     assert found.before_model.sha256 == record.model.sha256
     assert found.after_model.sha256 == record.repair.output.sha256
 

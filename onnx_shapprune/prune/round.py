@@ -110,8 +110,8 @@ def play(
     if not shortlist:
         return None
     first = game_of(shortlist)
-    without = first.components(~np.eye(len(shortlist), dtype=bool))
-    values = first(~np.eye(len(shortlist), dtype=bool))
+    each_off = ~np.eye(len(shortlist), dtype=bool)
+    without, values = first.components(each_off), first(each_off)
     kept = [i for i in np.argsort(values, kind="stable") if 1 - without[i, 1] <= distortion][: settings.players]
     if not kept:
         return None

@@ -12,34 +12,22 @@ import numpy as np
 
 from onnx_shapprune.shapley.estimate import Game
 from onnx_shapprune.shapley.running import Estimator
-from onnx_shapprune.shapley.walks import Drawn, WalkRules, WalkScheme, WalkSums
+from onnx_shapprune.shapley.walks import Drawn, WalkScheme, WalkSettings, WalkSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AntitheticSettings:
-    """Settings of `antithetic`; ValueError where one is out of range.
+class AntitheticSettings(WalkSettings):
+    """Settings of `antithetic`, with those of all walks; ValueError where one is out of range.
 
-    pairs: of walks at most, >= 2. lockstep: walks that advance together = rows of a game call, at most, but no fewer
-    than 2. discard_threshold, patience: as for `permutation`. budget: distinct coalitions, None = no limit; passed by
-    less than one pair.
+    pairs: of walks at most, >= 2.
     """
 
     pairs: int = 32
-    lockstep: int = 32
-    discard_threshold: float | None = None
-    patience: int = 5
-    budget: int | None = None
 
     def __post_init__(self) -> None:
+        WalkSettings.__post_init__(self)
         if self.pairs < 2:
             raise ValueError(f"pairs must be at least 2, got {self.pairs}: one has no standard error")
-        self.rules()
-
-    def rules(self) -> WalkRules:
-        return WalkRules(
-            samples=self.pairs, walks=2, lockstep=self.lockstep, discard_threshold=self.discard_threshold,
-            patience=self.patience, budget=self.budget,
-        )  # fmt: skip
 
 
 def antithetic(
@@ -59,5 +47,7 @@ def antithetic(
         return [Drawn(np.stack([order, order[::-1]])) for order in orders]
 
     return Estimator(
-        WalkScheme(game, players, name="antithetic", rules=settings.rules(), gauge=gauge, epsilon=None, draw=draw)
+        WalkScheme(
+            game, players, name="antithetic", settings=settings, samples=settings.pairs, walks=2, gauge=gauge, draw=draw
+        )
     )

@@ -19,30 +19,25 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.shapley.estimate import Estimate, Game
 from onnx_shapprune.shapley.running import Estimator, Progress
-from onnx_shapprune.shapley.walks import Draw, Drawn, WalkRules, WalkScheme, WalkSums
+from onnx_shapprune.shapley.walks import Draw, Drawn, WalkScheme, WalkSettings, WalkSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PermutationSettings:
-    """Settings of `permutation`; ValueError where one is out of range.
+class PermutationSettings(WalkSettings):
+    """Settings of `permutation`, with those of all walks; ValueError where one is out of range.
 
-    permutations: walks at most, >= 2. lockstep: walks that advance together = rows of a game call at most.
-    discard_threshold: in the unit of the game, None = walk to the end; patience: steps in a row under it, >= 1.
-    epsilon: share of uniform walks in (0, 1], None = all. A greedy walk begins with the at most `top_players` best
-    players of the walks before, as far as their value is positive; they are looked up every `refresh` walks, the first
-    of which are uniform. budget: distinct coalitions, None = no limit; passed by less than one walk.
+    permutations: walks at most, >= 2. epsilon: share of uniform walks in (0, 1], None = all. A greedy walk begins with the
+    at most `top_players` best players of the walks before, as far as their value is positive; they are looked up every
+    `refresh` walks, the first of which are uniform.
     """
 
     permutations: int = 64
-    lockstep: int = 32
-    discard_threshold: float | None = None
-    patience: int = 5
     epsilon: float | None = None
     top_players: int = 8
     refresh: int = 6
-    budget: int | None = None
 
     def __post_init__(self) -> None:
+        WalkSettings.__post_init__(self)
         if self.permutations < 2:
             raise ValueError(f"permutations must be at least 2, got {self.permutations}: one has no standard error")
         for name, value in (("top_players", self.top_players), ("refresh", self.refresh)):
@@ -50,13 +45,6 @@ class PermutationSettings:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.epsilon is not None and not 0 < self.epsilon <= 1:
             raise ValueError(f"epsilon must be in (0, 1], got {self.epsilon}: use None for uniform walks only")
-        self.rules()
-
-    def rules(self) -> WalkRules:
-        return WalkRules(
-            samples=self.permutations, walks=1, lockstep=self.lockstep, discard_threshold=self.discard_threshold,
-            patience=self.patience, budget=self.budget,
-        )  # fmt: skip
 
 
 def permutation(
@@ -76,9 +64,10 @@ def permutation(
     draw = uniform(players, rng) if settings.epsilon is None else _greedy(players, settings, settings.epsilon, rng)
     return Estimator(
         WalkScheme(
-            game, players, name="permutation", rules=settings.rules(), gauge=gauge, epsilon=settings.epsilon, draw=draw
+            game, players, name="permutation", settings=settings, samples=settings.permutations, gauge=gauge,
+            epsilon=settings.epsilon, draw=draw,
         )
-    )
+    )  # fmt: skip
 
 
 def permutation_values(

@@ -15,32 +15,28 @@ from numpy.typing import NDArray
 from onnx_shapprune.shapley.estimate import Estimate, Game, Stop
 from onnx_shapprune.shapley.permutation import uniform
 from onnx_shapprune.shapley.running import Estimator
-from onnx_shapprune.shapley.walks import WalkRules, WalkScheme
+from onnx_shapprune.shapley.walks import WalkScheme, WalkSettings
 
 FIRST_LOOK = 16
 GROWTH = 1.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopKSettings:
-    """Settings of `top_k`; ValueError where one is out of range.
+class TopKSettings(WalkSettings):
+    """Settings of `top_k`, with those of all walks; ValueError where one is out of range.
 
     k: players to separate, >= 1. confidence: that all intervals at all looks hold, in (0, 1). span: width of an interval
     that is known to hold every marginal contribution of any one player, in the unit of the game; None = the widest range
-    of a player seen so far. permutations: walks at most, >= 2; lockstep, discard_threshold, patience, budget: as for
-    `permutation`.
+    of a player seen so far. permutations: walks at most, >= 2.
     """
 
     k: int
     confidence: float = 0.95
     span: float | None = None
     permutations: int = 1000
-    lockstep: int = 32
-    discard_threshold: float | None = None
-    patience: int = 5
-    budget: int | None = None
 
     def __post_init__(self) -> None:
+        WalkSettings.__post_init__(self)
         if self.k < 1:
             raise ValueError(f"k must be at least 1, got {self.k}")
         if self.permutations < 2:
@@ -49,13 +45,6 @@ class TopKSettings:
             raise ValueError(f"confidence must be between 0 and 1, got {self.confidence}")
         if self.span is not None and not 0 < self.span < math.inf:
             raise ValueError(f"span must be positive and finite or None, got {self.span}")
-        self.rules()
-
-    def rules(self) -> WalkRules:
-        return WalkRules(
-            samples=self.permutations, walks=1, lockstep=self.lockstep, discard_threshold=self.discard_threshold,
-            patience=self.patience, budget=self.budget,
-        )  # fmt: skip
 
 
 def top_k(
@@ -74,8 +63,9 @@ def top_k(
     if players <= settings.k:
         raise ValueError(f"top {settings.k} of {players} players needs no estimate: k must be below the players")
     walks = WalkScheme(
-        game, players, name="top-k", rules=settings.rules(), gauge=gauge, epsilon=None, draw=uniform(players, rng)
-    )
+        game, players, name="top-k", settings=settings, samples=settings.permutations, gauge=gauge,
+        draw=uniform(players, rng),
+    )  # fmt: skip
     return Estimator(_TopK(walks, settings))
 
 

@@ -16,27 +16,22 @@ Orders = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WalkRules:
-    """How walks end, and how many there are; ValueError where a number is out of range.
+class WalkSettings:
+    """What the settings of all estimators that walk have in common; ValueError where a number is out of range.
 
-    samples: at most, >= 2; walks: per sample. lockstep: walks that advance together = rows of a game call, at most, but
-    no fewer than a sample has. discard_threshold: in the unit of the game, None = walk to the end; patience: steps in a
-    row under it, >= 1. budget: distinct coalitions, None = no limit.
+    lockstep: walks that advance together = rows of a game call, at most, but no fewer than a sample has.
+    discard_threshold: in the unit of the game, None = walk to the end; patience: steps in a row under it, >= 1. budget:
+    distinct coalitions, None = no limit; passed by less than one sample.
     """
 
-    samples: int
-    walks: int
-    lockstep: int
-    discard_threshold: float | None
-    patience: int
-    budget: int | None
+    lockstep: int = 32
+    discard_threshold: float | None = None
+    patience: int = 5
+    budget: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("lockstep", self.lockstep),
-            ("patience", self.patience),
-            ("budget", 1 if self.budget is None else self.budget),
-        ):
+        limit = 1 if self.budget is None else self.budget
+        for name, value in (("lockstep", self.lockstep), ("patience", self.patience), ("budget", limit)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.discard_threshold is not None and not np.isfinite(self.discard_threshold):
@@ -54,7 +49,9 @@ class Walks:
     end_values: NDArray[np.float64]
 
 
-def walk_down(cache: CoalitionCache, orders: Orders, full_value: float, rules: WalkRules, gauge: Game | None) -> Walks:
+def walk_down(
+    cache: CoalitionCache, orders: Orders, full_value: float, rules: WalkSettings, gauge: Game | None
+) -> Walks:
     """Switch players off in the given orders, int (walks, players), all live walks one step a game call."""
     walks, players = orders.shape
     on = np.ones((walks, players), dtype=np.bool_)
@@ -146,22 +143,24 @@ Draw = Callable[[WalkSums, int, int], list[Drawn]]
 class WalkScheme:
     """The scheme (see running.py) of all estimators that walk.
 
-    draw: orders of the next samples, at least one, given the sums so far, how many samples are left and how many are
-    wanted now. What it draws is walked before it is asked again: one that looks at the sums must not mind the last number.
+    samples: at most, >= 2; walks: per sample. draw: orders of the next samples, at least one, given the sums so far, how
+    many samples are left and how many are wanted now. What it draws is walked before it is asked again: one that looks at
+    the sums must not mind the last number.
     """
 
     least = 2
 
     def __init__(
-        self, game: Game, players: int, *, name: str, rules: WalkRules, gauge: Game | None, epsilon: float | None,
-        draw: Draw,
+        self, game: Game, players: int, *, name: str, settings: WalkSettings, samples: int, walks: int = 1,
+        gauge: Game | None, epsilon: float | None = None, draw: Draw,
     ) -> None:  # fmt: skip
         if players < 1:
             raise ValueError(f"players must be at least 1, got {players}")
         self.sums = WalkSums(players)
-        self.cost = rules.walks * players
-        self._name, self._rules, self._gauge, self._epsilon, self._draw = name, rules, gauge, epsilon, draw
-        self._players = players
+        self.cost = walks * players
+        self.most, self.lockstep, self.budget = samples, max(1, settings.lockstep // walks), settings.budget
+        self._name, self._settings, self._gauge, self._epsilon, self._draw = name, settings, gauge, epsilon, draw
+        self._players, self._walks = players, walks
         self._cache = CoalitionCache(game)
         self._full_value = float(self._cache(np.ones((1, players), dtype=np.bool_))[0])
         self._drawn: list[Drawn] = []
@@ -170,18 +169,6 @@ class WalkScheme:
     @property
     def samples(self) -> int:
         return self.sums.samples
-
-    @property
-    def most(self) -> int:
-        return self._rules.samples
-
-    @property
-    def lockstep(self) -> int:
-        return max(1, self._rules.lockstep // self._rules.walks)
-
-    @property
-    def budget(self) -> int | None:
-        return self._rules.budget
 
     @property
     def evaluations(self) -> int:
@@ -204,8 +191,8 @@ class WalkScheme:
     def _walk(self, samples: list[Drawn]) -> None:
         self._greedy_walks += sum(len(one.orders) for one in samples if one.greedy)
         orders = np.concatenate([one.orders for one in samples])
-        walks = walk_down(self._cache, orders, self._full_value, self._rules, self._gauge)
-        self.sums.add(walks, self._rules.walks)
+        walks = walk_down(self._cache, orders, self._full_value, self._settings, self._gauge)
+        self.sums.add(walks, self._walks)
 
     def estimate(self, stopped: Stop) -> Estimate:
         sums = self.sums
@@ -223,6 +210,6 @@ class WalkScheme:
             empty_value=self._cache.get(np.zeros(self._players, dtype=np.bool_)),
             estimator=self._name,
             stopped=stopped,
-            discard_threshold=self._rules.discard_threshold,
+            discard_threshold=self._settings.discard_threshold,
             epsilon=self._epsilon,
         )

@@ -71,10 +71,11 @@ def main() -> None:
     mask, pattern = load_trigger(sample_path("trigger.npz"), size=(height, width), channels=channels)
     with np.load(sample_path("trigger.npz")) as stored:
         trigger = Trigger(mask, pattern, int(stored["target"]), "known")
-    rng, settings = np.random.default_rng(0), effort_for(subject.prepared, run).round
+    rng, effort = np.random.default_rng(0), effort_for(subject.prepared, run)
+    settings = effort.round
     played = play(
         subject, case.model.units.layers, {}, [trigger], case.pictures, case.labels,
-        clean_rows(subject, case.pictures, case.labels, rng), settings, rng,
+        clean_rows(subject, case.pictures, case.labels, [trigger.target], effort.views, rng), settings, rng,
         distortion=run.clean_budget / LOSS_PER_DISTORTION,
     )  # fmt: skip
     assert played is not None

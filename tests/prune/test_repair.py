@@ -39,6 +39,15 @@ def mended(**changed):
     return found, layers, known
 
 
+@pytest.fixture
+def scene():
+    """The planted net as a game takes it: subject, layers, pictures, clean rows."""
+    model = planted.planted()
+    subject, pictures = planted.subject_of(model), planted.planted_pictures()
+    clean = clean_rows(subject, pictures, LABELS, [planted.TARGET], 48, np.random.default_rng(0))
+    return subject, find_units(model, model.graph.output[0].name).layers, pictures, clean
+
+
 def test_the_planted_channel_is_switched_off_and_nothing_stands_out_any_more():
     found, layers, _ = mended()
     assert found.repaired
@@ -59,13 +68,9 @@ def test_a_limit_of_no_units_repairs_nothing():
     assert "limit" in found.reason
 
 
-def test_game_ranks_the_planted_channel_first():
-    model = planted.planted()
-    subject = planted.subject_of(model)
-    layers = find_units(model, model.graph.output[0].name).layers
-    x = planted.planted_pictures()
+def test_game_ranks_the_planted_channel_first(scene):
+    subject, layers, x, clean = scene
     _, _, known = mended(max_units=0)
-    clean = clean_rows(subject, x, LABELS, [planted.TARGET], 48, np.random.default_rng(0))
     np.testing.assert_allclose(clean.logits, subject.logits(clean.pictures), atol=1e-5)
     assert len(clean.pictures) == len(clean.labels)
     played = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
@@ -86,13 +91,9 @@ def test_game_ranks_the_planted_channel_first():
     assert play(subject, layers, one_off, [known], x, LABELS, clean, GAME, np.random.default_rng(0), **rest) is None
 
 
-def test_units_that_cost_too_much_alone_do_not_play():
-    model = planted.planted()
-    subject = planted.subject_of(model)
-    layers = find_units(model, model.graph.output[0].name).layers
-    x = planted.planted_pictures()
+def test_units_that_cost_too_much_alone_do_not_play(scene):
+    subject, layers, x, clean = scene
     _, _, known = mended(max_units=0)
-    clean = clean_rows(subject, x, LABELS, [planted.TARGET], 48, np.random.default_rng(0))
     # Alone, the planted channel moves the clean logits by 0.0024 of their size, the other one by 0.00006.
     for distortion, players in ((1e-2, 2), (1e-3, 1), (1e-5, 0)):
         played = play(
@@ -166,17 +167,14 @@ def test_a_trigger_that_drags_pictures_most_of_the_way_is_alive():
     assert not stands_out(Hunt((), -9.0, 0.0), False, 0.4, limits())
 
 
-def test_pull_is_the_share_of_the_natural_distance():
-    model = planted.planted()
-    subject = planted.subject_of(model)
-    x = planted.planted_pictures()
-    clean = clean_rows(subject, x, LABELS, [planted.TARGET], 48, np.random.default_rng(0))
+def test_pull_is_the_share_of_the_natural_distance(scene):
+    subject, _, _, clean = scene
     mask, pattern = np.zeros((8, 8, 1), np.float32), np.zeros((8, 8, 1), np.float32)
     nothing = Trigger(mask, pattern, planted.TARGET, "compact")
     mask, pattern = mask.copy(), pattern.copy()
     mask[planted.CORNER], pattern[planted.CORNER] = 1, 255
     works = Trigger(mask, pattern, planted.TARGET, "compact")
     both = [nothing, works]
-    found = pulls(subject, clean, both, rate(subject, clean.pictures, clean.labels, both))
+    found = pulls(clean.logits, clean.labels, both, rate(subject, clean.pictures, clean.labels, both))
     assert found[0] == pytest.approx(0, abs=1e-5)
     assert found[1] > 1
