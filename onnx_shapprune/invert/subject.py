@@ -77,6 +77,10 @@ class Subject:
             gradients.append(pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures)))
         return np.concatenate(logits), np.concatenate(gradients)
 
+    def rest(self) -> None:
+        """Give back the memory of the gradient session, most of what a subject holds; the next gradient opens it anew."""
+        self._backward = None
+
     def _slices(self, n: int) -> Iterator[slice]:
         self.evaluated += n
         for start in range(0, n, self._batch):

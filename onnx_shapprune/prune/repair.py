@@ -273,6 +273,7 @@ def _hunt_all(
         )
         for t in targets
     ]  # fmt: skip
+    subject.rest()
     bank = tuple(t for h in hunts for t in h.bank)
     return Hunt(bank, max(h.margin for h in hunts), max(h.asr for h in hunts))
 

@@ -95,10 +95,9 @@ def play(
     natural = margins(subject.logits(plain), targets)
     some = slice(0, max(settings.clean_rows, len(pictures)))  # every picture plays
     inputs = to_input(np.concatenate([triggered, clean.pictures[some]]), subject.preprocessing)
-    sensitivity = Sensitivity(subject.prepared, layers, subject.device)
     # The clean part has no first-order effect: distortion is smallest where nothing is switched off.
     _, weights = backdoor_weights(margins(subject.logits(triggered), targets), natural)
-    effect = sensitivity.margin_drop(inputs[: len(targets)], targets, weights)
+    effect = Sensitivity(subject.prepared, layers, subject.device).margin_drop(inputs[: len(targets)], targets, weights)
 
     def game_of(players: Sequence[Player]) -> DualGame:
         replay = Replay(subject.prepared, layers, players, inputs, subject.device)
@@ -117,7 +116,7 @@ def play(
         return None
     alone = first.components(np.ones((1, len(shortlist)), bool)) - without[kept]
     players = [shortlist[i] for i in kept]
-    del first, sensitivity  # with their sessions and cached activations
+    del first  # with its sessions and cached activations
     game = game_of(players)
     estimate = estimate_values(game, len(players), game.strength, settings, rng, progress)
     return Round(tuple(players), estimate, alone), game
