@@ -1,30 +1,30 @@
-"""Logits of coalitions, recomputing only what a mask can reach.
+"""Logits of coalitions, each part of the network computed once for every choice of the masks that reach it.
 
-A coalition is a set of channels left switched on. Its run starts at the first layer in which a channel is off: what lies
-before is cached once per picture. Starting points are few, because every one is a session of its own.
+A coalition is a set of channels left switched on. Two that differ only in late layers share everything before these: a
+walk that switches off one channel after the other recomputes, at each step, what lies behind that channel and nothing
+else, and walks side by side go through a segment together. Values between segments are kept while memory allows.
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.graph.cost import activation_bytes
-from onnx_shapprune.graph.mask import cut, descendants, insert_masks, mask_name, mask_shape
 from onnx_shapprune.graph.prepare import Prepared
+from onnx_shapprune.graph.segments import Segment, cut
 from onnx_shapprune.graph.units import Layer
-from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Array, Device, Session
 
 Floats = NDArray[np.float32]
 Coalitions = NDArray[np.bool_]
 
-STARTS = 8
-SESSIONS_BYTES = 320 << 20  # every start is a session with the weights twice: as they are, and packed
-ROWS_BYTES = 96 << 20  # the repeated activations that one run is fed
+KEPT_BYTES = 256 << 20  # values between segments, kept for later coalitions
 RUN_BYTES = 768 << 20  # all activations of the pictures of one run, most of which never live at the same time
+ARENA_BYTES = 32 << 20  # a segment whose runs need more gives its memory back
+TOGETHER = 64  # coalitions a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,154 +35,153 @@ class Player:
     channel: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """A cut of the masked graph. live: cached inputs by name, [pictures, ...]; masks: layers whose masks it takes."""
-
-    session: Session
-    live: dict[str, Array]
-    masks: tuple[int, ...]
-    rows: int
+Values = dict[str, Array]  # what a segment makes, for all pictures and one choice of masks
 
 
 class Replay:
     """Runs coalitions of `players` on fixed model inputs.
 
-    inputs: float32 [pictures, ...] as the graph takes them. `runs` counts pictures pushed through any part of the graph.
+    inputs: float32 [pictures, ...] as the graph takes them. full: logits float32 [pictures, classes] with all players on.
     """
 
     def __init__(
         self, prepared: Prepared, layers: Sequence[Layer], players: Sequence[Player], inputs: Floats, device: Device
     ) -> None:
-        self._prepared, self._layers, self._inputs, self._device = prepared, list(layers), inputs, device
+        self._prepared, self._inputs, self._device = prepared, inputs, device
         self.players = tuple(players)
         made = {name: i for i, node in enumerate(prepared.model.graph.node) for name in node.output}
         involved = sorted({p.layer for p in players}, key=lambda i: made[layers[i].tensor])
-        self._order = {layer: place for place, layer in enumerate(involved)}
-        self._involved = involved
-        starts = max(1, min(STARTS, SESSIONS_BYTES // (2 * max(1, prepared.model.ByteSize()))))
-        places = np.unique(np.linspace(0, len(involved) - 1, min(starts, len(involved))).round().astype(int))
-        self._starts = [int(p) for p in places]
-        self._open: dict[int, _Start] = {}
-        self._player_layer = np.array([p.layer for p in players])
-        self._player_place = np.array([self._order[p.layer] for p in players])
-        self._player_channel = np.array([p.channel for p in players])
-        self._repeat = self._rows_per_picture()
-        self.full = self._full_logits()
-        self.runs = len(inputs)
+        masked = [layers[i] for i in involved]
+        self._segments, self._masks = cut(prepared.model, masked, prepared.infos, prepared.logits)
+        self._axes = [layer.axis for layer in masked]
+        places = np.array([involved.index(p.layer) for p in players], np.int64)
+        self._members = [np.flatnonzero(places == place) for place in range(len(involved))]
+        self._channels = np.array([p.channel for p in players], np.int64)
+        self._reach = [np.flatnonzero(np.isin(places, s.depends)) for s in self._segments]
+        self._joins = [self._joined(s) for s in self._segments]
+        self._sessions: dict[int, Session] = {}
+        self._known: OrderedDict[tuple[int, bytes], Values] = OrderedDict()
+        self._kept_bytes = 0
+        self.segments_run = 0
+        each = len(inputs) * activation_bytes({n: prepared.infos[n] for s in self._segments for n in s.makes})
+        self._at_once = max(1, min(TOGETHER, KEPT_BYTES // max(1, each)))
+        self.full = self(np.ones((1, len(players)), bool))[0]
 
     def __call__(self, coalitions: Coalitions) -> Floats:
         """Logits float32 (n, pictures, classes) of coalitions bool (n, players); True = switched on."""
-        out = np.empty((len(coalitions), *self.full.shape), np.float32)
-        first = np.where(coalitions, len(self._involved), self._player_place).min(axis=1, initial=len(self._involved))
-        out[first == len(self._involved)] = self.full
-        edges = [*self._starts, len(self._involved)]
-        for start, end in pairwise(edges):
-            rows = np.flatnonzero((first >= start) & (first < end))
-            if len(rows):
-                part = self._start(start)
-                for at in range(0, len(rows), part.rows):
-                    chunk = rows[at : at + part.rows]
-                    out[chunk] = self._run(part, coalitions[chunk])
-        return out
+        step = self._at_once
+        parts = [self._run(coalitions[i : i + step]) for i in range(0, len(coalitions), step)]
+        return np.concatenate(parts) if parts else np.empty((0, *self.full.shape), np.float32)
 
-    def _rows_per_picture(self) -> dict[int, int]:
-        """Rows of each masked tensor that belong to one picture: above 1 where attention windows join the batch.
+    def _run(self, coalitions: Coalitions) -> Floats:
+        off = ~coalitions
+        keys = [[row.tobytes() for row in np.packbits(off[:, reach], axis=1)] for reach in self._reach]
+        last = len(self._segments) - 1
+        # Backwards: what is missing, and what that needs. The row stands for all coalitions with the same key.
+        missing: list[dict[bytes, int]] = [{} for _ in self._segments]
+        values: dict[tuple[int, bytes], Values] = {}
+        wanted: list[dict[bytes, int]] = [{} for _ in self._segments]
+        wanted[last] = dict(zip(keys[last], range(len(off)), strict=True))
+        for s in range(last, -1, -1):
+            for key, row in wanted[s].items():
+                if (s, key) in self._known:
+                    self._known.move_to_end((s, key))
+                    values[s, key] = self._known[s, key]
+                    continue
+                missing[s][key] = row
+                for source in self._segments[s].made_by:
+                    if source >= 0:
+                        wanted[source].setdefault(keys[source][row], row)
+        for s, todo in enumerate(missing):
+            rows = list(todo.values())
+            for at in range(0, len(rows), step := self._together(s)):
+                chunk = rows[at : at + step]
+                for row, found in zip(chunk, self._compute(s, chunk, off, keys, values), strict=True):
+                    values[s, keys[s][row]] = found
+        self._keep(((s, key), values[s, key]) for s, todo in enumerate(missing) for key in todo)
+        logits = self._prepared.logits
+        return np.stack([values[last, key][logits].reshape(len(self._inputs), -1) for key in keys[last]])
 
-        0 marks a tensor whose first axis is not the batch; coalitions then run one at a time.
+    def _joined(self, segment: Segment) -> bool:
+        """Whether several choices of masks may go through the segment as one batch: not where a tensor without the batch
+        in front, or a shape, depends on a mask.
         """
-        tensors = [self._layers[i].tensor for i in self._involved]
-        if not tensors:
-            return {}
-        first = Session(expose(self._prepared.model, tensors), self._device)
-        values = first.run({self._prepared.input: self._inputs[:1]}, tensors)
-        batched = [self._prepared.infos[t].shape[0] is None or not self._prepared.batch_free for t in tensors]
-        return {i: len(v) if b else 0 for i, v, b in zip(self._involved, values, batched, strict=True)}
+        infos = self._prepared.infos
+        return all(
+            (infos[n].shape[:1] == (None,) and infos[n].dtype.kind == "f") or (source <= 0 and infos[n].dtype.kind == "f")
+            for n, source in zip(segment.reads, segment.made_by, strict=True)
+        ) or not self._prepared.batch_free  # fmt: skip
 
-    def _full_logits(self) -> Floats:
-        step = len(self._inputs) if self._prepared.batch_free else 1
-        session = Session(self._prepared.model, self._device)
-        parts = [
-            session.run({self._prepared.input: self._inputs[i : i + step]})[0]
-            for i in range(0, len(self._inputs), max(1, step))
-        ]
-        return np.concatenate(parts)
+    def _together(self, s: int) -> int:
+        if not self._joins[s]:
+            return 1
+        return max(1, min(TOGETHER, RUN_BYTES // max(1, self._run_bytes(s))))
 
-    def _start(self, place: int) -> _Start:
-        """The session that recomputes everything from the layer at `place` on; opened at first use."""
-        if place in self._open:
-            return self._open[place]
-        graph = self._prepared.model.graph
-        later = self._involved[place:]
-        sources = [self._layers[later[0]].tensor]
-        reached = descendants(graph, sources)
-        for layer in later[1:]:
-            if self._layers[layer].tensor not in reached:  # a parallel branch, such as a shortcut convolution
-                sources.append(self._layers[layer].tensor)
-                reached |= descendants(graph, [self._layers[layer].tensor])
-        # A source that another source reaches is recomputed, not fed.
-        sources = [s for s in sources if s not in reached]
-        # Layers before the start carry no mask: all their channels are on in every coalition that starts here.
-        masked = insert_masks(self._prepared.model, {i: self._layers[i] for i in later}, self._prepared.infos)
-        part, live = cut(masked, sources, self._prepared.infos, self._prepared.logits)
-        session = Session(part, self._device)
-        cached = self._values(live)
-        if self._prepared.input in session.inputs:
-            cached[self._prepared.input] = self._inputs if self._prepared.batch_free else self._inputs[:, None]
-        row_bytes = sum(v.nbytes for n, v in cached.items() if self._per_picture(n))
-        rows = max(1, ROWS_BYTES // max(1, row_bytes * 4)) if self._prepared.batch_free else 1
-        rows = max(1, min(rows, RUN_BYTES // max(1, len(self._inputs) * activation_bytes(self._prepared.infos))))
-        masks = tuple(i for i in later if mask_name(i) in session.inputs)
-        # Integer live-ins are shapes computed before the start: they hold for one coalition's batch only.
-        if any(self._repeat[i] == 0 for i in masks) or any(v.dtype.kind in "iu" for v in cached.values()):
-            rows = 1
-        self._open[place] = _Start(session, cached, masks, min(rows, 64))
-        return self._open[place]
+    def _run_bytes(self, s: int) -> int:
+        """Activations of segment s for one choice of masks."""
+        made = {o for node in self._segments[s].model.graph.node for o in node.output}
+        return activation_bytes({n: i for n, i in self._prepared.infos.items() if n in made}) * len(self._inputs)
 
-    def _values(self, names: Sequence[str]) -> dict[str, Array]:
-        """Cached tensors of the full model for all pictures; stacked run by run where the batch cannot be freed."""
-        session = Session(expose(self._prepared.model, list(names)), self._device)
-        name = self._prepared.input
-        if self._prepared.batch_free:
-            return dict(zip(names, session.run({name: self._inputs}, list(names)), strict=True))
-        runs = [session.run({name: row[None]}, list(names)) for row in self._inputs]
-        return {n: np.stack([r[k] for r in runs]) for k, n in enumerate(names)}
-
-    def _per_picture(self, name: str) -> bool:
-        return self._prepared.infos[name].shape[:1] == (None,)
-
-    def _run(self, part: _Start, coalitions: Coalitions) -> Floats:
-        pictures = len(self._inputs)
-        self.runs += len(coalitions) * pictures
-        masks = {i: self._mask_rows(i, coalitions) for i in part.masks}
-        if not self._prepared.batch_free:
-            return self._run_one_by_one(part, masks, len(coalitions))
+    def _compute(
+        self, s: int, rows: Sequence[int], off: Coalitions, keys: Sequence[Sequence[bytes]],
+        values: dict[tuple[int, bytes], Values],
+    ) -> list[Values]:  # fmt: skip
+        """What segment s makes for the masks of each row."""
+        segment, pictures = self._segments[s], len(self._inputs)
         feeds: dict[str, Array] = {}
-        for name, value in part.live.items():
-            batched = self._per_picture(name)
-            feeds[name] = np.tile(value, (len(coalitions), *[1] * (value.ndim - 1))) if batched else value
-        for i, rows in masks.items():
-            feeds[mask_name(i)] = rows if len(rows) == 1 else np.repeat(rows, pictures * self._repeat[i], axis=0)
-        (logits,) = part.session.run(feeds)
-        return np.asarray(logits).reshape(len(coalitions), pictures, -1)
+        for name, source in zip(segment.reads, segment.made_by, strict=True):
+            if source < 0:
+                parts: list[Array] = [self._inputs if self._prepared.batch_free else self._inputs[:, None]] * len(rows)
+            else:
+                parts = [values[source, keys[source][row]][name] for row in rows]
+            if not self._batched(name):
+                feeds[name] = self._switched(name, parts[0].copy(), off[rows[0]]) if name in self._masks else parts[0]
+                continue
+            feeds[name] = joined = np.concatenate(parts)
+            if name in self._masks:
+                each = len(joined) // len(rows)
+                for i, row in enumerate(rows):
+                    self._switched(name, joined[i * each : (i + 1) * each], off[row])
+        if s not in self._sessions:
+            small = self._run_bytes(s) * self._at_once <= ARENA_BYTES
+            self._sessions[s] = Session(segment.model, self._device, arena=small)
+        self.segments_run += len(rows)
+        if self._prepared.batch_free:
+            made = self._sessions[s].run(feeds, segment.makes)
+        else:
+            runs = [
+                self._sessions[s].run({n: v[i] for n, v in feeds.items()}, segment.makes)
+                for i in range(len(rows) * pictures)
+            ]
+            made = [np.stack(column) for column in zip(*runs, strict=True)]
+        if len(rows) == 1:
+            return [dict(zip(segment.makes, made, strict=True))]
+        # Copies: a view would keep the whole batch alive for the sake of one row.
+        split = [np.split(array, len(rows)) for array in made]
+        return [{n: part[i].copy() for n, part in zip(segment.makes, split, strict=True)} for i in range(len(rows))]
 
-    def _run_one_by_one(self, part: _Start, masks: dict[int, Floats], n: int) -> Floats:
-        """For graphs whose batch cannot be freed: one picture and one coalition a run."""
-        out = np.empty((n, *self.full.shape), np.float32)
-        for row in range(n):
-            fixed = {mask_name(i): rows[min(row, len(rows) - 1)][None] for i, rows in masks.items()}
-            for k in range(len(self._inputs)):
-                live = {name: value[k] for name, value in part.live.items()}
-                out[row, k] = part.session.run({**live, **fixed})[0].reshape(-1)
-        return out
+    def _batched(self, name: str) -> bool:
+        return not self._prepared.batch_free or self._prepared.infos[name].shape[:1] == (None,)
 
-    def _mask_rows(self, layer: int, coalitions: Coalitions) -> Floats:
-        """Mask of one layer: [n, ...channels...], or one row of ones where no coalition touches the layer."""
-        mine = self._player_layer == layer
-        shape = mask_shape(self._layers[layer], self._prepared.infos)
-        off = ~coalitions[:, mine]
-        if not off.any():
-            return np.ones((1, *shape), np.float32)
-        rows = np.ones((len(coalitions), self._layers[layer].channels), np.float32)
-        rows[:, self._player_channel[mine]] = ~off
-        return rows.reshape(len(coalitions), *shape)
+    def _switched(self, name: str, array: Array, off: NDArray[np.bool_]) -> Array:
+        """`array` with the channels that are off zeroed, in place."""
+        place = self._masks[name]
+        members = self._members[place]
+        channels = self._channels[members[off[members]]]
+        if len(channels):
+            rank = len(self._prepared.infos[name].shape)
+            axis = self._axes[place] % rank + array.ndim - rank
+            array[(slice(None),) * axis + (channels,)] = 0
+        return array
+
+    def _keep(self, found: Iterable[tuple[tuple[int, bytes], Values]]) -> None:
+        for key, made in found:
+            self._known[key] = made
+            self._kept_bytes += _bytes(made)
+        while self._kept_bytes > KEPT_BYTES and len(self._known) > 1:
+            _, made = self._known.popitem(last=False)
+            self._kept_bytes -= _bytes(made)
+
+
+def _bytes(values: Values) -> int:
+    return sum(v.nbytes for v in values.values())

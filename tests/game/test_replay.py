@@ -65,7 +65,8 @@ def test_the_graphs_are_what_their_names_say():
     merged, layers = planted.prepared_with_layers(planted.windows())
     assert merged.batch_free
     replay = Replay(merged, layers, players_of(layers), models.pictures(planted.windows(), 2), planted.DEVICE)
-    assert 4 in replay._repeat.values(), "no masked tensor has windows in its batch"
+    lengths = {len(v) for made in replay._known.values() for v in made.values()}
+    assert lengths == {2, 8}, "no tensor between segments has windows in its batch"
 
 
 @pytest.mark.parametrize("family", ["conv_bn_relu_residual", "windows", "frozen_batch"])
@@ -82,51 +83,59 @@ def test_players_may_be_some_units_in_any_order(family):
     np.testing.assert_allclose(replay(coalitions), want, atol=CLOSE * max(1, np.abs(want).max()))
 
 
-@pytest.mark.parametrize("starts", [1, 2, 3])
-def test_few_starting_points_give_the_same_numbers(starts, monkeypatch):
-    model = models.conv_bn_relu_residual()
-    prepared, layers = planted.prepared_with_layers(model)
-    players, inputs = players_of(layers), models.pictures(model, 2)
-    coalitions = coalitions_of(players, np.random.default_rng(1))
-    monkeypatch.setattr(replay_module, "STARTS", starts)
-    replay = Replay(prepared, layers, players, inputs, planted.DEVICE)
-    assert len(replay._starts) == starts
-    want = full_runs(prepared, layers, players, inputs, coalitions)
-    np.testing.assert_allclose(replay(coalitions), want, atol=CLOSE)
-
-
-def test_small_chunks_give_the_same_numbers(monkeypatch):
-    model = models.concat()
+@pytest.mark.parametrize("name", ["KEPT_BYTES", "RUN_BYTES", "TOGETHER"])
+@pytest.mark.parametrize("family", ["concat", "windows", "conv_bn_relu_residual"])
+def test_little_memory_gives_the_same_numbers(family, name, monkeypatch):
+    model = GRAPHS[family]()
     prepared, layers = planted.prepared_with_layers(model)
     players, inputs = players_of(layers), models.pictures(model, 3)
     coalitions = np.random.default_rng(1).random((9, len(players))) < 0.7
     whole = Replay(prepared, layers, players, inputs, planted.DEVICE)(coalitions)
-    monkeypatch.setattr(replay_module, "ROWS_BYTES", 1)
-    np.testing.assert_allclose(Replay(prepared, layers, players, inputs, planted.DEVICE)(coalitions), whole, atol=CLOSE)
+    monkeypatch.setattr(replay_module, name, 1)
+    small = Replay(prepared, layers, players, inputs, planted.DEVICE)
+    np.testing.assert_allclose(small(coalitions), whole, atol=CLOSE)
+    np.testing.assert_allclose(np.concatenate([small(row[None]) for row in coalitions]), whole, atol=CLOSE)
 
 
-def test_runs_are_counted_and_the_full_coalition_is_free():
+def test_kept_values_stay_under_their_limit(monkeypatch):
+    model = models.conv_bn_relu_residual()
+    prepared, layers = planted.prepared_with_layers(model)
+    players = players_of(layers)
+    monkeypatch.setattr(replay_module, "KEPT_BYTES", 40_000)
+    replay = Replay(prepared, layers, players, models.pictures(model, 3), planted.DEVICE)
+    replay(np.random.default_rng(1).random((30, len(players))) < 0.7)
+    kept = [v.nbytes for made in replay._known.values() for v in made.values()]
+    assert 0 < sum(kept) == replay._kept_bytes <= 40_000
+
+
+def test_a_step_of_a_walk_recomputes_only_what_lies_behind_it():
     model = models.vgg_maxpool()
     prepared, layers = planted.prepared_with_layers(model)
     players = players_of(layers)
     replay = Replay(prepared, layers, players, models.pictures(model, 4), planted.DEVICE)
-    assert replay.runs == 4
-    on = np.ones((3, len(players)), bool)
+    depth = len(layers) + 1  # a segment before, and one behind each mask
+    assert [s.depends for s in replay._segments] == [tuple(range(i)) for i in range(depth)]
+    assert replay.segments_run == depth
+    on = np.ones((1, len(players)), bool)
     replay(on)
-    assert replay.runs == 4
-    on[1:, 0] = False
-    replay(on)
-    assert replay.runs == 4 + 2 * 4
+    assert replay.segments_run == depth, "nothing is off: all is known"
+    behind = {layer: depth - 1 - layer for layer in range(len(layers))}
+    for player in np.random.default_rng(0).permutation(len(players)):
+        before = replay.segments_run
+        on[0, player] = False
+        replay(on)
+        assert replay.segments_run - before == behind[players[player].layer]
 
 
-def test_a_late_coalition_does_not_run_the_early_layers():
+def test_walks_side_by_side_share_what_they_have_in_common():
     model = models.vgg_maxpool()
     prepared, layers = planted.prepared_with_layers(model)
     players = players_of(layers)
-    replay = Replay(prepared, layers, players, models.pictures(model, 2), planted.DEVICE)
-    on = np.ones((1, len(players)), bool)
-    on[0, -1] = False
+    replay = Replay(prepared, layers, players, models.pictures(model, 4), planted.DEVICE)
+    # The same channel of the first layer off, and three different ones of the last.
+    on = np.ones((3, len(players)), bool)
+    on[:, 0] = False
+    on[range(3), [-1, -2, -3]] = False
+    before = replay.segments_run
     replay(on)
-    (start,) = replay._open.values()
-    assert prepared.input not in start.session.inputs
-    assert start.masks == (len(layers) - 1,)
+    assert replay.segments_run - before == len(layers) - 1 + 3

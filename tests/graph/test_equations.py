@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.edit import constants
 from onnx_shapprune.graph.interface import find_interface
-from onnx_shapprune.graph.mask import cut, insert_masks, mask_name, mask_shape
+from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.units import Units, find_units
-from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Device, Session
 
 DEVICE = Device(threads=1)
@@ -122,22 +121,3 @@ def test_baking_twice_equals_baking_once(family, cache):
     again = bake(once, find_units(once, model.graph.output[0].name).layers, off)
     assert once.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
     assert once != model
-
-
-@pytest.mark.parametrize("family", models.FAMILIES)
-def test_cut_run_with_cached_live_ins_equals_full_masked_run(family, cache):
-    model, p, units, masked = cache[family]
-    x = models.pictures(model, 2)
-    made = {name: i for i, node in enumerate(p.model.graph.node) for name in node.output}
-    order = sorted(range(len(units.layers)), key=lambda i: made[units.layers[i].tensor])
-    for start in range(len(order)):
-        layer = units.layers[order[start]]
-        off = {layer.name: [0, layer.channels - 1]}
-        full_model = insert_masks(p.model, dict(enumerate(units.layers)), p.infos)
-        part, live = cut(full_model, [layer.tensor], p.infos, p.logits)
-        feeds = mask_feeds(units, p, {})
-        values = Session(expose(full_model, list(live)), DEVICE).run({"x": x, **feeds}, list(live))
-        session = Session(part, DEVICE)
-        ready = {**dict(zip(live, values, strict=True)), **mask_feeds(units, p, off), "x": x}
-        got = session.run({k: v for k, v in ready.items() if k in session.inputs})[0]
-        np.testing.assert_allclose(got, masked.run({"x": x, **mask_feeds(units, p, off)})[0], atol=CLOSE)
