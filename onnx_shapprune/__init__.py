@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["InputOptions", "RunOptions", "__version__", "audit", "inspect", "sanitize", "verify"]
+__all__ = ["InputOptions", "RunOptions", "__version__", "audit", "inspect", "mask", "sanitize", "verify"]
 
 if TYPE_CHECKING:
     from onnx_shapprune.inspection import inspect
+    from onnx_shapprune.masking import mask
     from onnx_shapprune.pipeline import InputOptions, RunOptions, audit, sanitize, verify
 
 
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> object:
         from onnx_shapprune.inspection import inspect
 
         return inspect
+    if name == "mask":
+        from onnx_shapprune.masking import mask
+
+        return mask
     if name in __all__:
         from onnx_shapprune import pipeline
 

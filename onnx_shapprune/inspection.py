@@ -98,7 +98,7 @@ def _findings(
         if interface.batch is not None:
             notes.append(f"the batch size is fixed at {interface.batch}: the audit frees it on its working copy")
         if interface.height is None or interface.width is None:
-            warnings.append("the picture size is left open in the file: it is taken from the pictures")
+            warnings.append("the picture size is left open in the file: fix height and width before an audit")
         end = facts.last_operator(proto, interface.output)
         if end in ("Softmax", "LogSoftmax", "Sigmoid"):
             notes.append(f"ends in {end}: the audit works on the logits before it")

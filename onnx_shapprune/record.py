@@ -285,6 +285,35 @@ class FindingPart(Part):
     text: str
 
 
+class MaskPart(Part):
+    """A mask input float32 [1 or N, *shape] of a masked graph, and the layer onto whose tensor it is multiplied."""
+
+    input: str
+    layer: str
+    op: str
+    tensor: str
+    channels: int
+    shape: tuple[int, ...]
+
+
+class MaskRecord(Part):
+    """A masked graph. model: the file that it was made of; input float32 [N, *input_shape] (N = 1 unless batch_free),
+    output: logits [N, classes]; taken_off: operators behind the logits, last first.
+    """
+
+    schema_version: str = SCHEMA_VERSION
+    tool: Literal["onnx-shapprune"] = "onnx-shapprune"
+    model: FileDigest
+    input: str
+    input_shape: tuple[int, ...]
+    layout: str
+    output: str
+    classes: int
+    batch_free: bool
+    taken_off: tuple[str, ...]
+    masks: tuple[MaskPart, ...]
+
+
 class InspectRecord(Part):
     """What a file says it is; nothing was run. readable: whether it is an image classifier that can be audited, else
     `reason` says why not. no_gradient: operator -> nodes on the way from the picture to the scores without a gradient

@@ -9,6 +9,7 @@ from onnx_shapprune import __version__
 from onnx_shapprune.cli.audit import audit_command
 from onnx_shapprune.cli.demo import demo_command
 from onnx_shapprune.cli.inspect import inspect_command
+from onnx_shapprune.cli.mask import mask_command
 from onnx_shapprune.cli.program import Program
 from onnx_shapprune.cli.sanitize import sanitize_command
 from onnx_shapprune.cli.verify import verify_command
@@ -25,7 +26,7 @@ def shapprune() -> None:
     """Audit ONNX image classifiers for backdoors, and switch off the few channels that carry one."""
 
 
-for command in (inspect_command, audit_command, sanitize_command, verify_command, demo_command):
+for command in (inspect_command, audit_command, sanitize_command, verify_command, mask_command, demo_command):
     shapprune.add_command(command)
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.probe import TensorInfo
 
@@ -47,3 +49,19 @@ def insert_masks(
         nodes.extend(after[name] for name in node.output if name in after)
     edit.keep_nodes(graph, nodes)
     return copy
+
+
+def standalone(prepared: Prepared, layers: Mapping[int, Layer], metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """The masked graph as others read it: ones are every mask's default, the output has a type, and `metadata` is in it."""
+    masked = insert_masks(prepared.model, layers, prepared.infos)
+    masked.graph.initializer.extend(
+        edit.tensor_of(np.ones((1, *mask_shape(layer, prepared.infos)), np.float32), mask_name(index))
+        for index, layer in layers.items()
+    )
+    batch = "N" if prepared.batch_free else 1
+    del masked.graph.output[:]
+    masked.graph.output.append(
+        helper.make_tensor_value_info(prepared.logits, TensorProto.FLOAT, [batch, prepared.classes])
+    )
+    helper.set_model_props(masked, dict(metadata))
+    return masked

@@ -11,6 +11,7 @@ from onnx_shapprune.record import (
     CompactPart,
     FileDigest,
     InspectRecord,
+    MaskRecord,
     Rates,
     RepairPart,
     UnitsPart,
@@ -145,6 +146,22 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
     if not record.findings:
         page.say("none")
     _files(page, [record.model, *record.external])
+    return page.text()
+
+
+def mask_text(record: MaskRecord, *, width: int = WIDTH, colour: bool = False) -> str:
+    """What a masked graph takes and gives, as text of at most `width` columns."""
+    page = Page(width, colour=colour)
+    page.headline("MASKED", "green", record.model.name)
+    batch = "N" if record.batch_free else "1"
+    page.pairs([
+        ("input", f"{record.input}  float32 [{', '.join([batch, *map(str, record.input_shape)])}] {record.layout}"),
+        ("output", f"{record.output}  logits float32 [{batch}, {record.classes}]"),
+    ])  # fmt: skip
+    page.title(f"Masks: {sum(m.channels for m in record.masks):,} units, all on unless fed")
+    columns = [Column(title=t, right=False, elastic=t == "layer") for t in ("input", "shape", "op", "layer")]
+    rows = [[m.input, str(["1 or N", *m.shape]).replace("'", ""), m.op, m.layer] for m in record.masks]
+    page.table(columns, rows)
     return page.text()
 
 
