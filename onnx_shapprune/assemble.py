@@ -283,7 +283,8 @@ def _estimate(draft: Draft, run: RunOptions) -> EstimatePart | None:
     return EstimatePart(
         method=e.method, players=len(round_.players), permutations=e.permutations, evaluations=e.evaluations,
         discarded_walks=e.discarded_walks, zeroed_share=e.zeroed_share, discard_threshold=e.discard_threshold,
-        epsilon=e.epsilon, clean_weight=run.clean_weight, full_value=e.full_value, end_value=e.end_value,
+        epsilon=e.epsilon, clean_weight=run.clean_weight if run.value == "dual" else 0.0,
+        value=run.value, full_value=e.full_value, end_value=e.end_value,
         stopped=e.stopped, separated=tuple(UnitRef(layer=layers[p.layer].name, channel=p.channel) for p in sure),
     )  # fmt: skip
 

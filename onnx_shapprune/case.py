@@ -84,7 +84,7 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
 
 def open_case(model: Path, data: Path, inputs: InputOptions, run: RunOptions) -> Case:
     """Open a model and its pictures; pictures without labels get the model's own answers."""
-    device = resolve_device(run.device, threads=run.threads)
+    device = resolve_device(run.device, threads=run.threads, memory=run.max_memory << 20)
     opened = open_model(model, inputs, device)
     names = load_class_names(inputs.class_names) if inputs.class_names else ()
     interface = opened.interface

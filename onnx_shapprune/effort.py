@@ -36,7 +36,8 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     """The widths for one prepared model, with the user's settings filled in."""
     asked = RoundSettings(
         clean_weight=run.clean_weight, estimator=run.estimator, permutations=run.permutations, epsilon=run.epsilon,
-        discard_threshold=run.discard_threshold,
+        discard_threshold=run.discard_threshold, value=run.value, max_evaluations=run.max_evaluations,
+        max_seconds=run.max_seconds,
     )  # fmt: skip
     if multiply_adds(prepared.model, prepared.infos) <= THRIFTY_ABOVE:
         return Effort(

@@ -165,11 +165,13 @@ class RepairPart(Part):
 class EstimatePart(Part):
     """How the Shapley values were estimated. discard_threshold, epsilon: null where the method does not use them.
 
-    stopped: what ended it, "samples" (all that were to be taken), "separated" or "enumerated". separated: the units that
-    "top-k" places among its k best with confidence.
+    value: what a coalition was worth; clean_weight: of the value "dual", 0 with the others. stopped: what ended it, "samples"
+    (all that were to be taken), "evaluations" or "seconds" (the budget), "separated" or "enumerated". separated: the units
+    that "top-k" places among its k best with confidence.
     """
 
     method: str
+    value: str = "dual"
     players: int
     permutations: int
     evaluations: int

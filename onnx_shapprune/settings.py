@@ -10,6 +10,8 @@ from onnx_shapprune.pictures.files import Resize
 
 EstimatorName = Literal["permutation", "antithetic", "top-k", "leverage"]
 ESTIMATORS: tuple[EstimatorName, ...] = get_args(EstimatorName)
+ValueName = Literal["dual", "asr", "probability", "margin"]
+VALUES: tuple[ValueName, ...] = get_args(ValueName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +41,12 @@ class RunOptions:
 
     restarts: free-mask searches of a class that stands out. clean_budget: clean accuracy that a repair may cost, 0..1.
     max_units: share of all units that may be switched off, 0..1 (never fewer than 12 units). clean_weight: lambda of the
-    dual game. estimator: of the Shapley values. permutations: walks per round; "leverage" evaluates about as many
-    coalitions as so many full walks, "top-k" may end before. discard_threshold: of walks, epsilon: of "permutation" only,
-    None = off.
-    min_accuracy: few-shot accuracy under which an audit proves nothing, None = 0.5. threads: 0 = all cores.
+    dual game. value: what a coalition of units is worth, see game/value.py. estimator: of the Shapley values.
+    permutations: walks per round; "leverage" evaluates about as many coalitions as so many full walks, "top-k" may end
+    before. discard_threshold: of walks, epsilon: of "permutation" only, None = off. max_evaluations, max_seconds: of one
+    estimate; seconds make the result depend on how busy a machine is.
+    min_accuracy: few-shot accuracy under which an audit proves nothing, None = 0.5. threads: 0 = all cores. max_memory:
+    MiB that activations are fitted into, beside the weights and the libraries.
     """
 
     seed: int = 0
@@ -52,11 +56,15 @@ class RunOptions:
     clean_budget: float = 0.02
     max_units: float = 0.01
     clean_weight: float = 6.0
+    value: ValueName = "dual"
     estimator: EstimatorName = "permutation"
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.1
     permutations: int = 12
+    max_evaluations: int | None = None
+    max_seconds: float | None = None
     min_accuracy: float | None = None
+    max_memory: int = 2048
 
     def __post_init__(self) -> None:
         for name, value in (("clean budget", self.clean_budget), ("max units", self.max_units)):
@@ -66,6 +74,14 @@ class RunOptions:
             raise DataError("at least 1 restart and 2 permutations are needed")
         if self.estimator not in ESTIMATORS:
             raise DataError(f"no estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
+        if self.value not in VALUES:
+            raise DataError(f"no value {self.value!r}: choose one of {', '.join(VALUES)}")
+        if (self.max_evaluations is not None and self.max_evaluations < 1) or (
+            self.max_seconds is not None and not 0 <= self.max_seconds < math.inf
+        ):
+            raise DataError("the budget of an estimate must be at least 1 evaluation, or seconds that are not negative")
+        if self.max_memory < 64:
+            raise DataError(f"max memory must be at least 64 MiB, not {self.max_memory}")
         if self.epsilon is not None and not 0 < self.epsilon <= 1:
             raise DataError(f"epsilon must be above 0 and at most 1, not {self.epsilon:g}; None switches it off")
         if self.discard_threshold is not None and not math.isfinite(self.discard_threshold):

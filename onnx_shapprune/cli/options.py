@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli.streams import wants_colour
-from onnx_shapprune.cli.values import FILE, Number
+from onnx_shapprune.cli.values import FILE, Budget, Number
 from onnx_shapprune.pictures.files import RESIZES, Resize
 from onnx_shapprune.pictures.preprocess import parse_numbers
-from onnx_shapprune.settings import ESTIMATORS, EstimatorName, InputOptions, RunOptions
+from onnx_shapprune.settings import ESTIMATORS, VALUES, EstimatorName, InputOptions, RunOptions, ValueName
 
 Command = Callable[..., int]
 
@@ -143,6 +143,9 @@ def run_options(command: Command) -> Command:
                   help="Share of all units (0 to 1) that may be switched off; never fewer than 12 units.")  # fmt: skip
     @click.option("--clean-weight", type=Number(0), default=6.0, show_default=True,
                   help="Lambda: a unit's value is its backdoor part minus lambda times its clean part.")  # fmt: skip
+    @click.option("--value", type=click.Choice(VALUES), default="dual", show_default=True,
+                  help="What a coalition of units is worth: backdoor minus lambda times clean part, or the backdoor alone "
+                  "by success rate, probability or margin.")  # fmt: skip
     @click.option("--estimator", type=click.Choice(ESTIMATORS), default="permutation", show_default=True,
                   help="How Shapley values are estimated; the README says when which.")  # fmt: skip
     @click.option("--permutations", type=click.IntRange(min=2), default=12, show_default=True, metavar="N",
@@ -153,14 +156,20 @@ def run_options(command: Command) -> Command:
     @click.option("--discard-threshold", type=Number(0, off=True), default=0.1, show_default=True,
                   help="An order ends when the backdoor left falls below this share; off: it never does. "
                   "Not with --estimator leverage.")  # fmt: skip
+    @click.option("--budget", type=Budget(),
+                  help="Limit of every Shapley estimate: coalitions (200) or seconds (30s; results then depend on how busy "
+                  "the machine is).  [default: none]")  # fmt: skip
+    @click.option("--max-memory", type=click.IntRange(min=64), default=2048, show_default=True, metavar="MIB",
+                  help="Batches and cached activations are fitted into this, beside weights and libraries.")  # fmt: skip
     @click.option("--min-accuracy", type=Number(0, 1),
                   help="Clean accuracy (0 to 1) below which the audit is inconclusive: the preprocessing is probably "
                   "wrong. Needs labels.  [default: 0.5]")  # fmt: skip
     @functools.wraps(command)
     def wrapper(
         *args: object, seed: int, device: str, threads: int, restarts: int, clean_budget: float, max_units: float,
-        clean_weight: float, estimator: EstimatorName, permutations: int, epsilon: float | None,
-        discard_threshold: float | None, min_accuracy: float | None, **rest: object,
+        clean_weight: float, value: ValueName, estimator: EstimatorName, permutations: int, epsilon: float | None,
+        discard_threshold: float | None, budget: tuple[int | None, float | None] | None, max_memory: int,
+        min_accuracy: float | None, **rest: object,
     ) -> int:  # fmt: skip
         run = RunOptions(
             seed=seed,
@@ -170,10 +179,14 @@ def run_options(command: Command) -> Command:
             clean_budget=clean_budget,
             max_units=max_units,
             clean_weight=clean_weight,
+            value=value,
             estimator=estimator,
             epsilon=epsilon,
             discard_threshold=discard_threshold,
             permutations=permutations,
+            max_evaluations=budget[0] if budget else None,
+            max_seconds=budget[1] if budget else None,
+            max_memory=max_memory,
             min_accuracy=min_accuracy,
         )
         return command(*args, run=run, **rest)

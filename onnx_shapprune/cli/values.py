@@ -35,6 +35,32 @@ class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
         return number
 
 
+class Budget(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Coalitions ("200") or seconds ("30s"): (evaluations, None) or (None, seconds)."""
+
+    name = "budget"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "N|SECONDSs"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | None, float | None]:
+        if isinstance(value, tuple):
+            return value
+        text = str(value)
+        try:
+            if text.endswith("s"):
+                seconds = float(text[:-1])
+                if 0 < seconds < math.inf:
+                    return None, seconds
+            elif (evaluations := int(text)) > 0:
+                return evaluations, None
+        except ValueError:
+            pass
+        self.fail(f"{text[:40]!r} is no budget: give coalitions (200) or seconds (30s)", param, ctx)
+
+
 class PairCommand(click.Command):
     """Lets --known-trigger take two files at once (mask.png pattern.png): click options take a fixed number."""
 

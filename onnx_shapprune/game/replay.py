@@ -21,8 +21,9 @@ from onnx_shapprune.runtime.session import Array, Device, Session
 Floats = NDArray[np.float32]
 Coalitions = NDArray[np.bool_]
 
-KEPT_BYTES = 256 << 20  # values between segments, kept for later coalitions
-RUN_BYTES = 768 << 20  # all activations of the pictures of one run, most of which never live at the same time
+# Shares of the memory: values between segments, kept for later coalitions; all activations of the pictures of one run,
+# most of which never live at the same time.
+KEPT_SHARE, RUN_SHARE = 1 / 8, 3 / 8
 ARENA_BYTES = 32 << 20  # a segment whose runs need more gives its memory back
 TOGETHER = 64  # coalitions a run
 
@@ -64,7 +65,8 @@ class Replay:
         self._kept_bytes = 0
         self.segments_run = 0
         each = len(inputs) * activation_bytes({n: prepared.infos[n] for s in self._segments for n in s.makes})
-        self._at_once = max(1, min(TOGETHER, KEPT_BYTES // max(1, each)))
+        self._keepable, self._runnable = int(KEPT_SHARE * device.memory), int(RUN_SHARE * device.memory)
+        self._at_once = max(1, min(TOGETHER, self._keepable // max(1, each)))
         self.full = self(np.ones((1, len(players)), bool))[0]
 
     def __call__(self, coalitions: Coalitions) -> Floats:
@@ -115,7 +117,7 @@ class Replay:
     def _together(self, s: int) -> int:
         if not self._joins[s]:
             return 1
-        return max(1, min(TOGETHER, RUN_BYTES // max(1, self._run_bytes(s))))
+        return max(1, min(TOGETHER, self._runnable // max(1, self._run_bytes(s))))
 
     def _run_bytes(self, s: int) -> int:
         """Activations of segment s for one choice of masks."""
@@ -178,7 +180,7 @@ class Replay:
         for key, made in found:
             self._known[key] = made
             self._kept_bytes += _bytes(made)
-        while self._kept_bytes > KEPT_BYTES and len(self._known) > 1:
+        while self._kept_bytes > self._keepable and len(self._known) > 1:
             _, made = self._known.popitem(last=False)
             self._kept_bytes -= _bytes(made)
 

@@ -1,4 +1,5 @@
 """The dual game: how much of the backdoor, and how much of the clean behaviour, a coalition of channels still carries.
+And three simpler ones, of the backdoor alone: what others play, to compare with.
 
 Both parts are smooth. A 0/1 attack success rate on nine pictures moves in steps of 1/9, and probabilities saturate where
 margins are tens of logits; so a triggered row's logit margin is taken relative to its margin with all channels on, and
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from onnx_shapprune.game.replay import Coalitions, Replay
 from onnx_shapprune.invert.subject import Floats, Labels, margins
+from onnx_shapprune.settings import ValueName
 
 # A triggered picture is let go when the trigger moves it over less than this share of its way to the target: a margin of
 # just under zero is not yet the goal, since other pictures, and the attacker's own trigger, come further.
@@ -54,14 +57,19 @@ class Rows:
 class DualGame:
     """v(S) = backdoor(S) - clean_weight * clean(S); both parts are 1 for the full coalition of an unpruned model.
 
-    backdoor: mean over triggered rows of clip(margin - goal, 0, full margin - goal), each row relative to its full value
-    or to its goal's size if that is larger; goal: (1 - PULL_LEFT) * natural margin. Rows at their goal with all channels
-    on do not count. clean: 1 - distortion, not below 0, which is convex in the damage: many small changes cost less than
-    one large one. Coalitions are evaluated once; `evaluations` counts them.
+    value "dual", backdoor: mean over triggered rows of clip(margin - goal, 0, full margin - goal), each row relative to
+    its full value or to its goal's size if that is larger; goal: (1 - PULL_LEFT) * natural margin. Rows at their goal with
+    all channels on do not count. clean: 1 - distortion, not below 0, which is convex in the damage: many small changes
+    cost less than one large one. Coalitions are evaluated once; `evaluations` counts them.
+
+    The other values have the same clean part and leave it out of v. "asr": share of triggered rows that go to the target
+    (ShapPruning, Guan et al., CVPR 2022, plays on it: 0..1, in steps of a row). "probability": mean softmax probability of
+    the target. "margin": mean logit margin, over that with all channels on.
     """
 
-    def __init__(self, replay: Replay, rows: Rows, *, clean_weight: float) -> None:
-        self._replay, self._rows, self._weight = replay, rows, clean_weight
+    def __init__(self, replay: Replay, rows: Rows, *, clean_weight: float, value: ValueName = "dual") -> None:
+        self._replay, self._rows, self._value = replay, rows, value
+        self._weight = clean_weight if value == "dual" else 0.0
         self._known: dict[bytes, tuple[float, float]] = {}
         self._full = margins(replay.full[: rows.triggered], rows.targets)
         self._goal, self._weights = backdoor_weights(self._full, rows.natural)
@@ -90,10 +98,22 @@ class DualGame:
 
     def _score(self, logits: Floats) -> tuple[float, float]:
         split = self._rows.triggered
-        above = np.clip(margins(logits[:split], self._rows.targets), self._goal, self._full) - self._goal
-        return float(self._weights @ above), max(
-            0.0, 1 - distortion(logits[split:], self._rows.logits, self._rows.weights)
-        )
+        clean = max(0.0, 1 - distortion(logits[split:], self._rows.logits, self._rows.weights))
+        return self._backdoor(logits[:split]), clean
+
+    def _backdoor(self, logits: Floats) -> float:
+        targets = self._rows.targets
+        found = margins(logits, targets)
+        match self._value:
+            case "dual":
+                return float(self._weights @ (np.clip(found, self._goal, self._full) - self._goal))
+            case "asr":
+                return float((found > 0).mean())
+            case "probability":
+                return float(softmax(logits.astype(np.float64), axis=1)[np.arange(len(targets)), targets].mean())
+            case "margin":
+                full = float(self._full.mean())
+                return float(found.mean()) / full if full > 0 else 0.0
 
 
 def backdoor_weights(full: Floats, natural: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

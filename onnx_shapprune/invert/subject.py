@@ -21,7 +21,7 @@ Labels = NDArray[np.int64]
 
 # Larger batches gain nothing on a CPU, and a gradient keeps the activations of all its pictures.
 BATCH = 64
-BATCH_BYTES = 256 << 20  # of activations; the gradient holds about three times as much
+BATCH_SHARE = 1 / 8  # of the memory, for a batch's activations; the gradient holds about three times as much
 
 
 class Subject:
@@ -33,7 +33,7 @@ class Subject:
         self.preprocessing = preprocessing
         self.device = device
         self.evaluated = 0  # pictures that went through the graph, forward or both ways
-        fitting = BATCH_BYTES // max(1, activation_bytes(prepared.infos))
+        fitting = int(BATCH_SHARE * device.memory) // max(1, activation_bytes(prepared.infos))
         self._batch = max(1, min(BATCH, fitting)) if prepared.batch_free else 1
         self._forward = Session(prepared.model, device)
         self._backward: Session | None = None

@@ -1,5 +1,6 @@
 """One round of pruning: play the dual game on the bank, rank the units, choose the next few to switch off."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
-from onnx_shapprune.settings import EstimatorName
+from onnx_shapprune.settings import EstimatorName, ValueName
 from onnx_shapprune.shapley.antithetic import AntitheticSettings, antithetic
 from onnx_shapprune.shapley.estimate import Estimate, Game
 from onnx_shapprune.shapley.exact import exact_estimate
@@ -32,8 +33,8 @@ class RoundSettings:
     """shortlist: units that are tried alone, those with the largest first-order effect, which is cheap and rough; players:
     units in the game, those with the largest effect alone; group: units switched off a round; candidates:
     ranked units of which the next one is taken; rows, clean_rows: triggered and clean pictures in the game; clean_weight:
-    lambda of the dual game; estimator, and its permutations, epsilon, discard_threshold, as in RunOptions. "top-k" looks
-    for as many units as a group has.
+    lambda of the dual game; value, estimator, and its permutations, epsilon, discard_threshold and limits, as in
+    RunOptions. "top-k" looks for as many units as a group has.
     """
 
     shortlist: int = 48
@@ -43,10 +44,13 @@ class RoundSettings:
     rows: int = 24
     clean_rows: int = 20
     clean_weight: float = 6.0
+    value: ValueName = "dual"
     estimator: EstimatorName = "permutation"
     permutations: int = 12
     epsilon: float | None = 0.3
     discard_threshold: float | None = 0.1
+    max_evaluations: int | None = None
+    max_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,10 @@ def play(
     def game_of(players: Sequence[Player]) -> DualGame:
         replay = Replay(subject.prepared, layers, players, inputs, subject.device)
         return DualGame(
-            replay, Rows(targets, natural, clean.logits[some], clean.weights[some]), clean_weight=settings.clean_weight
+            replay,
+            Rows(targets, natural, clean.logits[some], clean.weights[some]),
+            clean_weight=settings.clean_weight,
+            value=settings.value,
         )
 
     shortlist = _shortlist(layers, off, banned, effect, settings.shortlist)
@@ -130,7 +137,8 @@ def estimate_values(
     that asks for no more coalitions than whole walks would. gauge: what the discarding threshold looks at.
     """
     walks, threshold = settings.permutations, settings.discard_threshold
-    if players <= ENUMERATED and 2**players <= walks * (players - 1) + 2:
+    most = min(walks * (players - 1) + 2, settings.max_evaluations or math.inf)
+    if players <= ENUMERATED and 2**players <= most:
         return exact_estimate(game, players, progress=progress)
     match settings.estimator:
         case "permutation":
@@ -153,7 +161,7 @@ def estimate_values(
         case "leverage":
             fit = LeverageSettings(pairs=walks * players // 2, lockstep=LOCKSTEP)
             estimator = leverage(game, players, settings=fit, rng=rng, gauge=gauge)
-    return estimator.run(progress=progress)
+    return estimator.run(evaluations=settings.max_evaluations, seconds=settings.max_seconds, progress=progress)
 
 
 def _triggered_rows(

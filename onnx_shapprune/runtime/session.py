@@ -8,7 +8,7 @@ import ctypes
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -22,6 +22,7 @@ CUDA = "CUDAExecutionProvider"
 # A constant generator in a hostile file can ask for gigabytes while the session is created; onnxruntime's default
 # folding limit does not stop it.
 FOLD_LIMIT_BYTES = 64 << 20
+MEMORY = 2 << 30
 
 Array = NDArray[np.generic]
 
@@ -30,18 +31,21 @@ ort.set_default_logger_severity(4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Where graphs run: an onnxruntime provider name, the index of the CUDA device, and threads (0 = all cores)."""
+    """Where graphs run: an onnxruntime provider name, the index of the CUDA device, threads (0 = all cores), and bytes
+    that whoever runs graphs fits batches and kept values into.
+    """
 
     provider: str = CPU
     index: int = 0
     threads: int = 0
+    memory: int = MEMORY
 
     @property
     def label(self) -> str:
         return "cpu" if self.provider == CPU else f"cuda:{self.index}"
 
 
-def resolve_device(asked: str, *, threads: int = 0) -> Device:
+def resolve_device(asked: str, *, threads: int = 0, memory: int = MEMORY) -> Device:
     """Turn "auto", "cpu", "cuda" or "cuda:N" into a Device that really runs a node.
 
     "auto" takes CUDA where a session opens on it and the CPU otherwise. Raises DeviceError when CUDA was asked for and
@@ -50,13 +54,14 @@ def resolve_device(asked: str, *, threads: int = 0) -> Device:
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", asked)
     if not match:
         raise DeviceError(f"device {asked!r} is not understood: use auto, cpu, cuda or cuda:N")
+    cpu = Device(threads=threads, memory=memory)
     if asked == "cpu":
-        return Device(threads=threads)
-    wanted = Device(provider=CUDA, index=int(match.group(1) or 0), threads=threads)
+        return cpu
+    wanted = replace(cpu, provider=CUDA, index=int(match.group(1) or 0))
     if CUDA in ort.get_available_providers() and _runs(wanted):
         return wanted
     if asked == "auto":
-        return Device(threads=threads)
+        return cpu
     raise DeviceError(
         f"device {asked!r} was asked for but CUDA cannot run here; check the driver, install onnx-shapprune[cuda], "
         "or use --device cpu"

@@ -29,7 +29,8 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
         "--std", "2", "--layout", "NHWC", "--channel-order", "BGR", "--resize", "fit",
         "--classes", tmp_path / "labels.txt", "--per-class", "2", "--output-name", "y", "--seed", "7",
         "--device", "cpu", "--threads", "1", "--restarts", "2", "--clean-budget", "0.1", "--max-units", "0.5",
-        "--clean-weight", "2", "--estimator", "leverage", "--permutations", "9", "--epsilon", "off",
+        "--clean-weight", "2", "--value", "asr", "--budget", "200", "--max-memory", "512",
+        "--estimator", "leverage", "--permutations", "9", "--epsilon", "off",
         "--discard-threshold", "off", "--min-accuracy", "0.7", "--artifacts", tmp_path / "art",
     )  # fmt: skip
     assert fake.settings["inputs"] == InputOptions(
@@ -38,10 +39,18 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
     )  # fmt: skip
     assert fake.settings["run"] == RunOptions(
         seed=7, device="cpu", threads=1, restarts=2, clean_budget=0.1, max_units=0.5, clean_weight=2.0,
-        estimator="leverage", permutations=9, epsilon=None, discard_threshold=None, min_accuracy=0.7,
+        estimator="leverage", permutations=9, epsilon=None, discard_threshold=None, min_accuracy=0.7, value="asr",
+        max_evaluations=200, max_memory=512,
     )  # fmt: skip
     assert (fake.settings["output"], fake.settings["keep_partial"]) == (tmp_path / "out.onnx", True)
     assert fake.settings["artifacts"] == tmp_path / "art"
+
+
+def test_a_budget_is_coalitions_or_seconds(fake, model, pictures):
+    run("audit", model, "--data", pictures, "--budget", "1.5s")
+    assert (fake.settings["run"].max_evaluations, fake.settings["run"].max_seconds) == (None, 1.5)
+    for wrong in ("0", "-3", "1.5", "s", "0s", "nans", "infs", "many"):
+        assert "budget" in only_line(run("audit", model, "--data", pictures, "--budget", wrong))
 
 
 def test_dry_run_has_no_output(fake, model, pictures, tmp_path):

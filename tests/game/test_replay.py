@@ -1,12 +1,13 @@
 """Replaying from a cached start gives the numbers of full masked runs, whatever the graph looks like."""
 
+from dataclasses import replace
+
 import models
 import numpy as np
 import onnx
 import planted
 import pytest
 
-from onnx_shapprune.game import replay as replay_module
 from onnx_shapprune.game.replay import Player, Replay
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.runtime.session import Session
@@ -83,26 +84,23 @@ def test_players_may_be_some_units_in_any_order(family):
     np.testing.assert_allclose(replay(coalitions), want, atol=CLOSE * max(1, np.abs(want).max()))
 
 
-@pytest.mark.parametrize("name", ["KEPT_BYTES", "RUN_BYTES", "TOGETHER"])
 @pytest.mark.parametrize("family", ["concat", "windows", "conv_bn_relu_residual"])
-def test_little_memory_gives_the_same_numbers(family, name, monkeypatch):
+def test_little_memory_gives_the_same_numbers(family):
     model = GRAPHS[family]()
     prepared, layers = planted.prepared_with_layers(model)
     players, inputs = players_of(layers), models.pictures(model, 3)
     coalitions = np.random.default_rng(1).random((9, len(players))) < 0.7
     whole = Replay(prepared, layers, players, inputs, planted.DEVICE)(coalitions)
-    monkeypatch.setattr(replay_module, name, 1)
-    small = Replay(prepared, layers, players, inputs, planted.DEVICE)
+    small = Replay(prepared, layers, players, inputs, replace(planted.DEVICE, memory=1))
     np.testing.assert_allclose(small(coalitions), whole, atol=CLOSE)
     np.testing.assert_allclose(np.concatenate([small(row[None]) for row in coalitions]), whole, atol=CLOSE)
 
 
-def test_kept_values_stay_under_their_limit(monkeypatch):
+def test_kept_values_stay_under_their_limit():
     model = models.conv_bn_relu_residual()
     prepared, layers = planted.prepared_with_layers(model)
     players = players_of(layers)
-    monkeypatch.setattr(replay_module, "KEPT_BYTES", 40_000)
-    replay = Replay(prepared, layers, players, models.pictures(model, 3), planted.DEVICE)
+    replay = Replay(prepared, layers, players, models.pictures(model, 3), replace(planted.DEVICE, memory=320_000))
     replay(np.random.default_rng(1).random((30, len(players))) < 0.7)
     kept = [v.nbytes for made in replay._known.values() for v in made.values()]
     assert 0 < sum(kept) == replay._kept_bytes <= 40_000

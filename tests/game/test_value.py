@@ -53,6 +53,21 @@ def test_parts_by_hand():
     np.testing.assert_allclose(dual.strength(ALL), backdoor, atol=1e-6)
 
 
+def test_values_of_the_backdoor_alone_by_hand():
+    # Triggered rows have margins 4 and 2 with all on, then 2 and -4, 8 and 1, -9 and -9; the clean part stays out.
+    played = {name: game(value=name)[0] for name in ("asr", "probability", "margin")}
+    np.testing.assert_allclose(played["asr"](ALL), [1, 0.5, 1, 0])
+    np.testing.assert_allclose(played["margin"](ALL), [1, -1 / 3, 4.5 / 3, -3], atol=1e-6)
+    # Logits (0, m, 0), and (1, 3, 0) for the second row with all on.
+    chance = [np.exp(m) / (np.exp(m) + 2) for m in (4, 2, 8, -9, -4, 1, -9)]
+    first = (chance[0] + np.exp(3) / (np.exp(1) + np.exp(3) + 1)) / 2
+    others = [(chance[1] + chance[4]) / 2, (chance[2] + chance[5]) / 2, chance[3]]
+    np.testing.assert_allclose(played["probability"](ALL), [first, *others], rtol=1e-5)
+    for simple in played.values():
+        np.testing.assert_allclose(simple.components(ALL)[:, 1], game()[0].components(ALL)[:, 1])
+        np.testing.assert_array_equal(simple(ALL), simple.strength(ALL))
+
+
 def test_full_coalition_is_worth_one_minus_the_clean_weight():
     assert game(clean_weight=4.0)[0](ALL[:1]) == pytest.approx([-3])
     assert game(clean_weight=0.0)[0](ALL[:1]) == pytest.approx([1])

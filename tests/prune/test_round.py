@@ -108,6 +108,20 @@ def test_what_is_switched_off_is_not_in_the_method():
         assert values_by(name, discard_threshold=None, epsilon=None).method == name
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_budget_of_evaluations_ends_an_estimate(name):
+    found = values_by(name, max_evaluations=70, discard_threshold=None)
+    assert found.stopped == "evaluations"
+    assert 70 <= found.evaluations < 70 + 2 * 24
+
+
+def test_no_seconds_take_the_least_that_has_errors_and_no_room_means_no_enumeration():
+    found = values_by("permutation", max_seconds=0.0)
+    assert (found.stopped, found.permutations) == ("seconds", 2)
+    assert values_by("permutation", players=5).estimator == "exact"
+    assert values_by("permutation", players=5, max_evaluations=30).estimator == "permutation"
+
+
 def test_the_default_is_what_it_was():
     game, strength = dual(24)
     settings = PermutationSettings(
