@@ -165,7 +165,7 @@ class RepairPart(Part):
 class EstimatePart(Part):
     """How the Shapley values were estimated. discard_threshold, epsilon: null where the method does not use them.
 
-    value: what a coalition was worth; clean_weight: of the value "dual", 0 with the others. stopped: what ended it, "samples"
+    value: what a coalition was worth; clean_weight: of the value "dual", else 0. stopped: what ended it, "samples"
     (all that were to be taken), "evaluations" or "seconds" (the budget), "separated" or "enumerated". separated: the units
     that "top-k" places among its k best with confidence.
     """
