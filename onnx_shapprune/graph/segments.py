@@ -80,20 +80,17 @@ def _carrier(graph: onnx.GraphProto, layer: Layer, infos: Mapping[str, TensorInf
     outputs = {o.name for o in graph.output}
     while tensor not in outputs and len(readers[tensor]) == 1:
         (node,) = readers[tensor]
-        keeps = (
-            node.op_type in KEEP_ZERO
-            or (planes and node.op_type in KEEP_ZERO_PLANES)
-            or _clips_around_zero(graph, node)
-        )
+        keeps = keeps_zero(graph, node) or (planes and node.op_type in KEEP_ZERO_PLANES)
         if not keeps or len(node.output) != 1 or node.output[0] in outputs:
             break
         tensor = node.output[0]
     return tensor
 
 
-def _clips_around_zero(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+def keeps_zero(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+    """Whether the node works value by value and gives 0 for 0."""
     if node.op_type != "Clip":
-        return False
+        return node.op_type in KEEP_ZERO
     stored = {t.name: edit.array_of(t).item() for t in graph.initializer if t.name in node.input[1:]}
     low, high = [
         stored.get(name) if name else side for name, side in zip([*node.input[1:], "", ""], (0, 0), strict=False)
