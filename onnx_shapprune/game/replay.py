@@ -36,7 +36,8 @@ class Player:
     channel: int
 
 
-Values = dict[str, Array]  # what a segment makes, for all pictures and one choice of masks
+Values = dict[str, Array]  # what a segment makes, for a part of the pictures and one choice of masks
+_Key = tuple[int, int, bytes]  # part of the pictures, segment, choice of masks
 
 
 class Replay:
@@ -61,34 +62,42 @@ class Replay:
         self._reach = [np.flatnonzero(np.isin(places, s.depends)) for s in self._segments]
         self._joins = [self._joined(s) for s in self._segments]
         self._sessions: dict[int, Session] = {}
-        self._known: OrderedDict[tuple[int, bytes], Values] = OrderedDict()
+        self._known: OrderedDict[_Key, Values] = OrderedDict()
         self._kept_bytes = 0
         self.segments_run = 0
-        each = len(inputs) * activation_bytes({n: prepared.infos[n] for s in self._segments for n in s.makes})
+        each = max(1, activation_bytes({n: prepared.infos[n] for s in self._segments for n in s.makes}))
         self._keepable, self._runnable = int(KEPT_SHARE * device.memory), int(RUN_SHARE * device.memory)
-        self._at_once = max(1, min(TOGETHER, self._keepable // max(1, each)))
+        # Pictures are independent: where not even one choice of masks fits, they take turns.
+        turns = min(len(inputs), max(1, -(-each * len(inputs) // max(1, self._keepable))))
+        self._parts = np.array_split(inputs, turns)
+        self._at_once = max(1, min(TOGETHER, self._keepable // (each * len(self._parts[0]))))
         self.full = self(np.ones((1, len(players)), bool))[0]
 
     def __call__(self, coalitions: Coalitions) -> Floats:
         """Logits float32 (n, pictures, classes) of coalitions bool (n, players); True = switched on."""
         step = self._at_once
-        parts = [self._run(coalitions[i : i + step]) for i in range(0, len(coalitions), step)]
-        return np.concatenate(parts) if parts else np.empty((0, *self.full.shape), np.float32)
+        if not len(coalitions):
+            return np.empty((0, *self.full.shape), np.float32)
+        turns = [
+            np.concatenate([self._run(part, coalitions[i : i + step]) for i in range(0, len(coalitions), step)])
+            for part in range(len(self._parts))
+        ]
+        return np.concatenate(turns, axis=1)
 
-    def _run(self, coalitions: Coalitions) -> Floats:
+    def _run(self, part: int, coalitions: Coalitions) -> Floats:
         off = ~coalitions
         keys = [[row.tobytes() for row in np.packbits(off[:, reach], axis=1)] for reach in self._reach]
         last = len(self._segments) - 1
         # Backwards: what is missing, and what that needs. The row stands for all coalitions with the same key.
         missing: list[dict[bytes, int]] = [{} for _ in self._segments]
-        values: dict[tuple[int, bytes], Values] = {}
+        values: dict[tuple[int, bytes], Values] = {}  # of this call
         wanted: list[dict[bytes, int]] = [{} for _ in self._segments]
         wanted[last] = dict(zip(keys[last], range(len(off)), strict=True))
         for s in range(last, -1, -1):
             for key, row in wanted[s].items():
-                if (s, key) in self._known:
-                    self._known.move_to_end((s, key))
-                    values[s, key] = self._known[s, key]
+                if (part, s, key) in self._known:
+                    self._known.move_to_end((part, s, key))
+                    values[s, key] = self._known[part, s, key]
                     continue
                 missing[s][key] = row
                 for source in self._segments[s].made_by:
@@ -98,11 +107,11 @@ class Replay:
             rows = list(todo.values())
             for at in range(0, len(rows), step := self._together(s)):
                 chunk = rows[at : at + step]
-                for row, found in zip(chunk, self._compute(s, chunk, off, keys, values), strict=True):
+                for row, found in zip(chunk, self._compute(part, s, chunk, off, keys, values), strict=True):
                     values[s, keys[s][row]] = found
-        self._keep(((s, key), values[s, key]) for s, todo in enumerate(missing) for key in todo)
+        self._keep(((part, s, key), values[s, key]) for s, todo in enumerate(missing) for key in todo)
         logits = self._prepared.logits
-        return np.stack([values[last, key][logits].reshape(len(self._inputs), -1) for key in keys[last]])
+        return np.stack([values[last, key][logits].reshape(len(self._parts[part]), -1) for key in keys[last]])
 
     def _joined(self, segment: Segment) -> bool:
         """Whether several choices of masks may go through the segment as one batch: not where a tensor without the batch
@@ -122,18 +131,18 @@ class Replay:
     def _run_bytes(self, s: int) -> int:
         """Activations of segment s for one choice of masks."""
         made = {o for node in self._segments[s].model.graph.node for o in node.output}
-        return activation_bytes({n: i for n, i in self._prepared.infos.items() if n in made}) * len(self._inputs)
+        return activation_bytes({n: i for n, i in self._prepared.infos.items() if n in made}) * len(self._parts[0])
 
     def _compute(
-        self, s: int, rows: Sequence[int], off: Coalitions, keys: Sequence[Sequence[bytes]],
+        self, part: int, s: int, rows: Sequence[int], off: Coalitions, keys: Sequence[Sequence[bytes]],
         values: dict[tuple[int, bytes], Values],
     ) -> list[Values]:  # fmt: skip
-        """What segment s makes for the masks of each row."""
-        segment, pictures = self._segments[s], len(self._inputs)
+        """What segment s makes of one part of the pictures for the masks of each row."""
+        segment, inputs = self._segments[s], self._parts[part]
         feeds: dict[str, Array] = {}
         for name, source in zip(segment.reads, segment.made_by, strict=True):
             if source < 0:
-                parts: list[Array] = [self._inputs if self._prepared.batch_free else self._inputs[:, None]] * len(rows)
+                parts: list[Array] = [inputs if self._prepared.batch_free else inputs[:, None]] * len(rows)
             else:
                 parts = [values[source, keys[source][row]][name] for row in rows]
             if not self._batched(name):
@@ -153,14 +162,14 @@ class Replay:
         else:
             runs = [
                 self._sessions[s].run({n: v[i] for n, v in feeds.items()}, segment.makes)
-                for i in range(len(rows) * pictures)
+                for i in range(len(rows) * len(inputs))
             ]
             made = [np.stack(column) for column in zip(*runs, strict=True)]
         if len(rows) == 1:
             return [dict(zip(segment.makes, made, strict=True))]
         # Copies: a view would keep the whole batch alive for the sake of one row.
         split = [np.split(array, len(rows)) for array in made]
-        return [{n: part[i].copy() for n, part in zip(segment.makes, split, strict=True)} for i in range(len(rows))]
+        return [{n: arrays[i].copy() for n, arrays in zip(segment.makes, split, strict=True)} for i in range(len(rows))]
 
     def _batched(self, name: str) -> bool:
         return not self._prepared.batch_free or self._prepared.infos[name].shape[:1] == (None,)
@@ -176,7 +185,7 @@ class Replay:
             array[(slice(None),) * axis + (channels,)] = 0
         return array
 
-    def _keep(self, found: Iterable[tuple[tuple[int, bytes], Values]]) -> None:
+    def _keep(self, found: Iterable[tuple[_Key, Values]]) -> None:
         for key, made in found:
             self._known[key] = made
             self._kept_bytes += _bytes(made)
