@@ -8,6 +8,7 @@ else, and walks side by side go through a segment together. Values between segme
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Player:
     channel: int
 
 
-Values = dict[str, Array]  # what a segment makes, for a part of the pictures and one choice of masks
+Values = dict[str, Any]  # what a segment makes, for a part of the pictures and one choice of masks: arrays or Residents
 _Key = tuple[int, int, bytes]  # part of the pictures, segment, choice of masks
 
 
@@ -195,4 +196,4 @@ class Replay:
 
 
 def _bytes(values: Values) -> int:
-    return sum(v.nbytes for v in values.values())
+    return sum(int(v.nbytes) for v in values.values())

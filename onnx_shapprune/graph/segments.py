@@ -8,6 +8,7 @@ onnxruntime sees plain convolutions and fuses them as in the unmasked graph.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
@@ -67,6 +68,48 @@ def cut(
         part = _model(model, members[group], reads[i], makes, infos)
         segments.append(Segment(part, reads[i], tuple(index.get(n, -1) for n in reads[i]), makes, tuple(sorted(group))))
     return tuple(segments), masked
+
+
+def side_by_side(
+    segment: Segment, count: int, masks: Mapping[str, int], infos: Mapping[str, TensorInfo]
+) -> onnx.ModelProto:
+    """The segment for `count` choices of masks in one run, with masks as inputs.
+
+    Reads `<name>__0` to `<name>__<count - 1>` of every tensor with a batch in front, and for those with a mask
+    `mask_input(name)` float32 [count * rows, ...]; makes as many of every tensor. Others are read as they are.
+    """
+    model = edit.copy_of(segment.model)
+    graph = model.graph
+    before: list[onnx.NodeProto] = []
+    after: list[onnx.NodeProto] = []
+    del graph.input[:], graph.output[:]
+    for name in segment.reads:
+        if infos[name].shape[:1] != (None,):
+            graph.input.append(_value_info(name, infos[name]))
+            continue
+        parts = [f"{name}__{i}" for i in range(count)]
+        graph.input.extend(_value_info(part, infos[name]) for part in parts)
+        joined = f"{name}__all" if name in masks else name
+        before.append(onnx.helper.make_node("Concat", parts, [joined], axis=0))
+        if name in masks:
+            mask = TensorInfo(tuple([None] * len(infos[name].shape)), np.dtype(np.float32))
+            graph.input.append(_value_info(mask_input(name), mask))
+            before.append(onnx.helper.make_node("Mul", [joined, mask_input(name)], [name]))
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    for name in segment.makes:
+        parts = [f"{name}__{i}" for i in range(count)]
+        node = onnx.helper.make_node("Split" if count > 1 else "Identity", [name], parts)
+        if count > 1 and opset >= 18:
+            node.attribute.append(onnx.helper.make_attribute("num_outputs", count))
+        after.append(node)
+        graph.output.extend(onnx.helper.make_empty_tensor_value_info(part) for part in parts)
+    edit.keep_nodes(graph, [*before, *graph.node, *after])
+    return model
+
+
+def mask_input(name: str) -> str:
+    """Name of the mask of a tensor in `side_by_side`."""
+    return f"{name}__mask"
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

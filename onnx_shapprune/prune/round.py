@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.game.replay import Player, Replay
+from onnx_shapprune.game.replay import Player
+from onnx_shapprune.game.resident import replay_for
 from onnx_shapprune.game.sensitivity import Sensitivity
 from onnx_shapprune.game.value import DualGame, Rows, backdoor_weights
 from onnx_shapprune.graph.units import Layer
@@ -104,7 +105,7 @@ def play(
     effect = Sensitivity(subject.prepared, layers, subject.device).margin_drop(inputs[: len(targets)], targets, weights)
 
     def game_of(players: Sequence[Player]) -> DualGame:
-        replay = Replay(subject.prepared, layers, players, inputs, subject.device)
+        replay = replay_for(subject.prepared, layers, players, inputs, subject.device)
         return DualGame(
             replay,
             Rows(targets, natural, clean.logits[some], clean.weights[some]),

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -43,6 +44,11 @@ class Device:
     @property
     def label(self) -> str:
         return "cpu" if self.provider == CPU else f"cuda:{self.index}"
+
+    @property
+    def memory_type(self) -> str:
+        """onnxruntime's word for where its values live."""
+        return "cpu" if self.provider == CPU else "cuda"
 
 
 def resolve_device(asked: str, *, threads: int = 0, memory: int = MEMORY) -> Device:
@@ -101,6 +107,24 @@ def session_options(device: Device, *, optimize: bool, arena: bool = True) -> or
     return options
 
 
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A float32 array in the memory of the device; only `reshape` copies it to the host."""
+
+    value: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape())
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * int(np.prod(self.shape))
+
+    def reshape(self, *shape: int) -> Array:
+        return np.asarray(self.value.numpy()).reshape(*shape)
+
+
 class Session:
     """An open graph with named inputs and outputs. `outputs` are fetched in the order given at `run`.
 
@@ -119,6 +143,7 @@ class Session:
             )  # fmt: skip
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind classes
             raise ModelError(f"onnxruntime cannot open the graph: {first_line(error)}") from error
+        self._device = device
         self.providers = tuple(self._session.get_providers())
         if self.providers[0] != device.provider:
             raise DeviceError(f"the graph was to run on {device.provider} but onnxruntime chose {self.providers[0]}")
@@ -131,6 +156,24 @@ class Session:
             return list(self._session.run(outputs, dict(feeds)))
         except Exception as error:
             raise ModelError(f"onnxruntime cannot run the graph: {first_line(error)}") from error
+
+    def run_resident(self, feeds: Mapping[str, Resident]) -> dict[str, Resident]:
+        """Run once on values that stay where the graph runs; all graph outputs by name. Raises ModelError as `run`."""
+        try:
+            binding = self._session.io_binding()
+            for name, value in feeds.items():
+                binding.bind_ortvalue_input(name, value.value)
+            for name in self.outputs:
+                binding.bind_output(name, self._device.memory_type, self._device.index)
+            self._session.run_with_iobinding(binding)
+            return dict(zip(self.outputs, map(Resident, binding.get_outputs()), strict=True))
+        except Exception as error:
+            raise ModelError(f"onnxruntime cannot run the graph: {first_line(error)}") from error
+
+
+def to_device(array: NDArray[np.float32], device: Device) -> Resident:
+    """A copy of an array in the memory of the device."""
+    return Resident(ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device.memory_type, device.index))
 
 
 def first_line(error: BaseException) -> str:

@@ -1,0 +1,83 @@
+"""Replay that keeps every value where the graphs run: for CUDA, where a copy to the host and back costs more than a layer.
+
+Not measured on a GPU yet; on the CPU it gives the numbers of Replay. The choices of masks that go through a segment
+together are joined, masked and split inside the graph, a fixed number at a time, so that shapes are fixed (CUDA graphs
+need that) and nothing but masks and logits passes between host and device.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnx_shapprune.game.replay import Coalitions, Floats, Player, Replay, Values
+from onnx_shapprune.graph.prepare import Prepared
+from onnx_shapprune.graph.segments import mask_input, side_by_side
+from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.runtime.session import CUDA, Device, Resident, Session, to_device
+
+SIZES = (1, 8, 64)  # choices of masks in a run; fewer are filled up
+
+
+class ResidentReplay(Replay):
+    """The same numbers as Replay; where some segment cannot take several choices of masks at once, it is a plain one."""
+
+    def __init__(
+        self, prepared: Prepared, layers: Sequence[Layer], players: Sequence[Player], inputs: Floats, device: Device
+    ) -> None:
+        self._side_by_side: dict[tuple[int, int], Session] = {}
+        super().__init__(prepared, layers, players, inputs, device)
+
+    def _compute(
+        self, part: int, s: int, rows: Sequence[int], off: Coalitions, keys: Sequence[Sequence[bytes]],
+        values: dict[tuple[int, bytes], Values],
+    ) -> list[Values]:  # fmt: skip
+        if not (self._prepared.batch_free and all(self._joins)):
+            return super()._compute(part, s, rows, off, keys, values)
+        segment, count = self._segments[s], next(n for n in SIZES if n >= len(rows) or n == SIZES[-1])
+        if len(rows) > count:
+            return [
+                found
+                for at in range(0, len(rows), count)
+                for found in self._compute(part, s, rows[at : at + count], off, keys, values)
+            ]
+        filled = [*rows, *[rows[-1]] * (count - len(rows))]
+        feeds: dict[str, Resident] = {}
+        for name, source in zip(segment.reads, segment.made_by, strict=True):
+            if source < 0:
+                held = [to_device(self._parts[part], self._device)] * count
+            else:
+                held = [values[source, keys[source][row]][name] for row in filled]
+            if not self._batched(name):
+                feeds[name] = held[0]
+                continue
+            feeds.update({f"{name}__{i}": value for i, value in enumerate(held)})
+            if name in self._masks:
+                feeds[mask_input(name)] = to_device(self._mask(name, off[filled], held[0].shape[0]), self._device)
+        if (s, count) not in self._side_by_side:
+            joined = side_by_side(segment, count, self._masks, self._prepared.infos)
+            self._side_by_side[s, count] = Session(joined, self._device)
+        self.segments_run += len(rows)
+        made = self._side_by_side[s, count].run_resident(feeds)
+        return [{n: made[f"{n}__{i}"] for n in segment.makes} for i in range(len(rows))]
+
+    def _mask(self, name: str, off: Coalitions, repeat: int) -> Floats:
+        """Mask rows float32 (n * repeat, 1 or channels, ...) of a tensor for coalitions' `off`, bool (n, players)."""
+        place = self._masks[name]
+        rank = len(self._prepared.infos[name].shape)
+        axis = self._axes[place] % rank
+        channels = self._prepared.infos[name].shape[axis]
+        assert channels is not None
+        rows = np.ones((len(off), channels), np.float32)
+        members = self._members[place]
+        rows[:, self._channels[members]] = ~off[:, members]
+        shape = [1] * rank
+        shape[0], shape[axis] = len(off), channels
+        return np.repeat(rows.reshape(shape), repeat, axis=0)
+
+
+def replay_for(
+    prepared: Prepared, layers: Sequence[Layer], players: Sequence[Player], inputs: Floats, device: Device
+) -> Replay:
+    """The replay that suits the device."""
+    kind = ResidentReplay if device.provider == CUDA else Replay
+    return kind(prepared, layers, players, inputs, device)
