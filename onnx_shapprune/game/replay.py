@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.graph.cost import activation_bytes
+from onnx_shapprune.graph.cost import activation_bytes, multiply_adds
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.segments import Segment, cut
 from onnx_shapprune.graph.units import Layer
@@ -26,6 +26,7 @@ Coalitions = NDArray[np.bool_]
 # most of which never live at the same time.
 KEPT_SHARE, RUN_SHARE = 1 / 8, 3 / 8
 ARENA_BYTES = 32 << 20  # a segment whose runs need more gives its memory back
+CACHE_BYTES = 256 << 10
 TOGETHER = 64  # coalitions a run
 
 
@@ -72,6 +73,7 @@ class Replay:
         turns = min(len(inputs), max(1, -(-each * len(inputs) // max(1, self._keepable))))
         self._parts = np.array_split(inputs, turns)
         self._at_once = max(1, min(TOGETHER, self._keepable // (each * len(self._parts[0]))))
+        self._together = [self._side_by_side(s) for s in range(len(self._segments))]
         self.full = self(np.ones((1, len(players)), bool))[0]
 
     def __call__(self, coalitions: Coalitions) -> Floats:
@@ -106,8 +108,8 @@ class Replay:
                         wanted[source].setdefault(keys[source][row], row)
         for s, todo in enumerate(missing):
             rows = list(todo.values())
-            for at in range(0, len(rows), step := self._together(s)):
-                chunk = rows[at : at + step]
+            for at in range(0, len(rows), self._together[s]):
+                chunk = rows[at : at + self._together[s]]
                 for row, found in zip(chunk, self._compute(part, s, chunk, off, keys, values), strict=True):
                     values[s, keys[s][row]] = found
         self._keep(((part, s, key), values[s, key]) for s, todo in enumerate(missing) for key in todo)
@@ -124,10 +126,18 @@ class Replay:
             for n, source in zip(segment.reads, segment.made_by, strict=True)
         ) or not self._prepared.batch_free  # fmt: skip
 
-    def _together(self, s: int) -> int:
-        if not self._joins[s]:
+    def _side_by_side(self, s: int) -> int:
+        """How many choices of masks go through segment s in one run."""
+        if not self._joins[s] or self._light(s):
             return 1
         return max(1, min(TOGETHER, self._runnable // max(1, self._run_bytes(s))))
+
+    def _light(self, s: int) -> bool:
+        """Whether segment s does little more than move values: then those of one choice of masks are in the cache, and
+        those of many are not.
+        """
+        made = multiply_adds(self._segments[s].model, self._prepared.infos) * len(self._parts[0])
+        return self._run_bytes(s) > CACHE_BYTES and 4 * made < self._run_bytes(s)
 
     def _run_bytes(self, s: int) -> int:
         """Activations of segment s for one choice of masks."""

@@ -24,7 +24,7 @@ class ResidentReplay(Replay):
     def __init__(
         self, prepared: Prepared, layers: Sequence[Layer], players: Sequence[Player], inputs: Floats, device: Device
     ) -> None:
-        self._side_by_side: dict[tuple[int, int], Session] = {}
+        self._joined_sessions: dict[tuple[int, int], Session] = {}
         super().__init__(prepared, layers, players, inputs, device)
 
     def _compute(
@@ -53,11 +53,11 @@ class ResidentReplay(Replay):
             feeds.update({f"{name}__{i}": value for i, value in enumerate(held)})
             if name in self._masks:
                 feeds[mask_input(name)] = to_device(self._mask(name, off[filled], held[0].shape[0]), self._device)
-        if (s, count) not in self._side_by_side:
+        if (s, count) not in self._joined_sessions:
             joined = side_by_side(segment, count, self._masks, self._prepared.infos)
-            self._side_by_side[s, count] = Session(joined, self._device)
+            self._joined_sessions[s, count] = Session(joined, self._device)
         self.segments_run += len(rows)
-        made = self._side_by_side[s, count].run_resident(feeds)
+        made = self._joined_sessions[s, count].run_resident(feeds)
         return [{n: made[f"{n}__{i}"] for n in segment.makes} for i in range(len(rows))]
 
     def _mask(self, name: str, off: Coalitions, repeat: int) -> Floats:

@@ -4,9 +4,10 @@
     python -m tests.benchmarks.replay growth --out FILE.json [--threads N]     # networks and pictures of several sizes
 
 speed: a permutation walk over all channels, over those of the last stage, and over those of the last layer: by replay, by
-runs of the whole masked graph, and, where torch is installed, by PyTorch with forward hooks. The walk over all channels is
-walked to the end, with runs of the others in between, so that a busy machine slows all of them; the other two go on for a
-few seconds. Beside it the arithmetic rate: multiply-adds a second of the replay's segments, of the plain forward pass and
+runs of the whole masked graph, and, where torch is installed, by PyTorch with forward hooks. The first two are walked to
+the end, with runs of the others in between, so that a busy machine slows all of them; eight walks of the last layer go on
+side by side for a few seconds. Beside it the
+arithmetic rate: multiply-adds a second of the replay's segments, of the plain forward pass and
 of a product of two 2048 x 2048 matrices. growth: seconds per walk, from stretches of steps at eight places of it, and the
 peak memory of a process that does nothing else. All weights are random.
 """
@@ -180,26 +181,27 @@ def speed(threads: int, width: int = 64) -> dict[str, object]:
     spent: dict[str, list[float]] = {name: [] for name in rivals}
     for run in rivals.values():
         run()
-    replay = ShrinkingReplay(prepared, layers, everyone, x, device)
-    order, on, ours = np.random.default_rng(0).permutation(len(everyone)), np.ones((1, len(everyone)), bool), 0.0
-    for step, player in enumerate(order):
-        on[0, player] = False
-        start = time.perf_counter()
-        replay(on)
-        ours += time.perf_counter() - start
-        if step % (len(order) // 24) == 0:
-            for name, run in rivals.items():
-                start = time.perf_counter()
-                run()
-                spent[name].append(time.perf_counter() - start)
-    found["ms, rivals"] = {name: 1e3 * float(np.median(times)) for name, times in spent.items()}
-    found["ms, whole walk"] = 1e3 * ours / len(order)
-
     stage, last = (lambda i: layers[i].channels == 8 * width), layers[-1].tensor
+    for what, players in (("whole network", everyone), ("last stage", players_of(layers, stage))):
+        replay = ShrinkingReplay(prepared, layers, players, x, device)
+        order, on, ours = np.random.default_rng(0).permutation(len(players)), np.ones((1, len(players)), bool), 0.0
+        for step, player in enumerate(order):
+            on[0, player] = False
+            start = time.perf_counter()
+            replay(on)
+            ours += time.perf_counter() - start
+            if step % (len(order) // 24) == 0:
+                for name, run in rivals.items():
+                    start = time.perf_counter()
+                    run()
+                    spent[name].append(time.perf_counter() - start)
+        found[f"ms, {what}"] = 1e3 * ours / len(order)
+    found["ms, rivals"] = {name: 1e3 * float(np.median(times)) for name, times in spent.items()}
+
     counting = Counting(prepared, layers, players_of(layers, stage), x, device)
     counting.multiply_adds = 0
     start = time.perf_counter()
-    found["ms, last stage"] = 1e3 * lockstep(counting, SIDE_BY_SIDE, 8.0)
+    found["ms, last stage, eight walks side by side"] = 1e3 * lockstep(counting, SIDE_BY_SIDE, 8.0)
     rate = counting.multiply_adds / (time.perf_counter() - start)
     tail = Replay(prepared, layers, players_of(layers, lambda i: layers[i].tensor == last), x, device)
     found["ms, last layer"] = 1e3 * lockstep(tail, SIDE_BY_SIDE, 4.0)
