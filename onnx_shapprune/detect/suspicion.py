@@ -22,8 +22,8 @@ class Limits:
 
     strong_index, strong_asr, transfer: of the compact patch alone, learnt on all pictures and on halves; overshoot: its
     margin over the distance of clean pictures from the class (planted patches reached 2.5 to 10, those of ten clean
-    networks at most 1.6); agreed_index: of the compact patch when the free mask agrees; norm_ratio: the free mask's norm
-    over the smallest norm of any other class; lead: margin over the runner-up's.
+    networks at most 1.6; a weak planted one, of 0.15, was named by agreement); agreed_index: when the free mask agrees;
+    norm_ratio: its norm over the smallest norm of any other class; lead: margin over the runner-up's.
     """
 
     strong_index: float = 6.0
