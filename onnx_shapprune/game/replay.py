@@ -56,7 +56,8 @@ class Replay:
         made = {name: i for i, node in enumerate(prepared.model.graph.node) for name in node.output}
         involved = sorted({p.layer for p in players}, key=lambda i: made[layers[i].tensor])
         masked = [layers[i] for i in involved]
-        self._segments, self._masks = cut(prepared.model, masked, prepared.infos, prepared.logits)
+        pieces = cut(prepared.model, masked, prepared.infos, prepared.logits)
+        self._segments, self._masks, self._infos = pieces.segments, pieces.masks, pieces.infos
         self._axes = [layer.axis for layer in masked]
         places = np.array([involved.index(p.layer) for p in players], np.int64)
         self._members = [np.flatnonzero(places == place) for place in range(len(involved))]
@@ -67,7 +68,7 @@ class Replay:
         self._known: OrderedDict[_Key, Values] = OrderedDict()
         self._kept_bytes = 0
         self.segments_run = 0
-        each = max(1, activation_bytes({n: prepared.infos[n] for s in self._segments for n in s.makes}))
+        each = max(1, activation_bytes({n: self._infos[n] for s in self._segments for n in s.makes}))
         self._keepable, self._runnable = int(KEPT_SHARE * device.memory), int(RUN_SHARE * device.memory)
         # Pictures are independent: where not even one choice of masks fits, they take turns.
         turns = min(len(inputs), max(1, -(-each * len(inputs) // max(1, self._keepable))))
@@ -103,7 +104,7 @@ class Replay:
                     values[s, key] = self._known[part, s, key]
                     continue
                 missing[s][key] = row
-                for source in self._segments[s].made_by:
+                for source in (*self._segments[s].made_by, *(made_by for _, made_by in self._segments[s].without)):
                     if source >= 0:
                         wanted[source].setdefault(keys[source][row], row)
         for s, todo in enumerate(missing):
@@ -120,7 +121,7 @@ class Replay:
         """Whether several choices of masks may go through the segment as one batch: not where a tensor without the batch
         in front, or a shape, depends on a mask.
         """
-        infos = self._prepared.infos
+        infos = self._infos
         return all(
             (infos[n].shape[:1] == (None,) and infos[n].dtype.kind == "f") or (source <= 0 and infos[n].dtype.kind == "f")
             for n, source in zip(segment.reads, segment.made_by, strict=True)
@@ -136,13 +137,13 @@ class Replay:
         """Whether segment s does little more than move values: then those of one choice of masks are in the cache, and
         those of many are not.
         """
-        made = multiply_adds(self._segments[s].model, self._prepared.infos) * len(self._parts[0])
+        made = multiply_adds(self._segments[s].model, self._infos) * len(self._parts[0])
         return self._run_bytes(s) > CACHE_BYTES and 4 * made < self._run_bytes(s)
 
     def _run_bytes(self, s: int) -> int:
         """Activations of segment s for one choice of masks."""
         made = {o for node in self._segments[s].model.graph.node for o in node.output}
-        return activation_bytes({n: i for n, i in self._prepared.infos.items() if n in made}) * len(self._parts[0])
+        return activation_bytes({n: i for n, i in self._infos.items() if n in made}) * len(self._parts[0])
 
     def _compute(
         self, part: int, s: int, rows: Sequence[int], off: Coalitions, keys: Sequence[Sequence[bytes]],
@@ -151,19 +152,28 @@ class Replay:
         """What segment s makes of one part of the pictures for the masks of each row."""
         segment, inputs = self._segments[s], self._parts[part]
         feeds: dict[str, Array] = {}
+        made_by = dict(segment.without)
+
+        def without(name: str, row: int) -> Array | None:
+            """What a channel of a masked tensor is a copy of when it is off; None: zeros."""
+            other = self._masks[name].without
+            return None if other is None else values[made_by[other], keys[made_by[other]][row]][other]
+
         for name, source in zip(segment.reads, segment.made_by, strict=True):
             if source < 0:
                 parts: list[Array] = [inputs if self._prepared.batch_free else inputs[:, None]] * len(rows)
             else:
                 parts = [values[source, keys[source][row]][name] for row in rows]
             if not self._batched(name):
-                feeds[name] = self._switched(name, parts[0].copy(), off[rows[0]]) if name in self._masks else parts[0]
+                feeds[name] = parts[0]
+                if name in self._masks:
+                    feeds[name] = self._switched(name, parts[0].copy(), off[rows[0]], without(name, rows[0]))
                 continue
             feeds[name] = joined = np.concatenate(parts)
             if name in self._masks:
                 each = len(joined) // len(rows)
                 for i, row in enumerate(rows):
-                    self._switched(name, joined[i * each : (i + 1) * each], off[row])
+                    self._switched(name, joined[i * each : (i + 1) * each], off[row], without(name, row))
         if s not in self._sessions:
             small = self._run_bytes(s) * self._at_once <= ARENA_BYTES
             self._sessions[s] = Session(segment.model, self._device, arena=small)
@@ -183,17 +193,17 @@ class Replay:
         return [{n: arrays[i].copy() for n, arrays in zip(segment.makes, split, strict=True)} for i in range(len(rows))]
 
     def _batched(self, name: str) -> bool:
-        return not self._prepared.batch_free or self._prepared.infos[name].shape[:1] == (None,)
+        return not self._prepared.batch_free or self._infos[name].shape[:1] == (None,)
 
-    def _switched(self, name: str, array: Array, off: NDArray[np.bool_]) -> Array:
-        """`array` with the channels that are off zeroed, in place."""
-        place = self._masks[name]
+    def _switched(self, name: str, array: Array, off: NDArray[np.bool_], without: Array | None) -> Array:
+        """`array` with the channels that are off replaced, in place: by those of `without`, or zeros."""
+        place = self._masks[name].place
         members = self._members[place]
         channels = self._channels[members[off[members]]]
         if len(channels):
-            rank = len(self._prepared.infos[name].shape)
-            axis = self._axes[place] % rank + array.ndim - rank
-            array[(slice(None),) * axis + (channels,)] = 0
+            rank = len(self._infos[name].shape)
+            where = (slice(None),) * (self._axes[place] % rank + array.ndim - rank) + (channels,)
+            array[where] = 0 if without is None else without[where]
         return array
 
     def _keep(self, found: Iterable[tuple[_Key, Values]]) -> None:

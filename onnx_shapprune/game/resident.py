@@ -8,6 +8,7 @@ need that) and nothing but masks and logits passes between host and device.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_shapprune.game.replay import Coalitions, Floats, Player, Replay, Values
 from onnx_shapprune.graph.prepare import Prepared
@@ -42,7 +43,8 @@ class ResidentReplay(Replay):
             ]
         filled = [*rows, *[rows[-1]] * (count - len(rows))]
         feeds: dict[str, Resident] = {}
-        for name, source in zip(segment.reads, segment.made_by, strict=True):
+        fed = dict(zip(segment.reads, segment.made_by, strict=True)) | dict(segment.without)
+        for name, source in fed.items():
             if source < 0:
                 held = [to_device(self._parts[part], self._device)] * count
             else:
@@ -51,23 +53,23 @@ class ResidentReplay(Replay):
                 feeds[name] = held[0]
                 continue
             feeds.update({f"{name}__{i}": value for i, value in enumerate(held)})
-            if name in self._masks:
+            if name in self._masks and name in segment.reads:
                 feeds[mask_input(name)] = to_device(self._mask(name, off[filled], held[0].shape[0]), self._device)
         if (s, count) not in self._joined_sessions:
-            joined = side_by_side(segment, count, self._masks, self._prepared.infos)
+            joined = side_by_side(segment, count, self._masks, self._infos)
             self._joined_sessions[s, count] = Session(joined, self._device)
         self.segments_run += len(rows)
         made = self._joined_sessions[s, count].run_resident(feeds)
         return [{n: made[f"{n}__{i}"] for n in segment.makes} for i in range(len(rows))]
 
-    def _mask(self, name: str, off: Coalitions, repeat: int) -> Floats:
-        """Mask rows float32 (n * repeat, 1 or channels, ...) of a tensor for coalitions' `off`, bool (n, players)."""
-        place = self._masks[name]
-        rank = len(self._prepared.infos[name].shape)
+    def _mask(self, name: str, off: Coalitions, repeat: int) -> NDArray[np.bool_]:
+        """Mask rows bool (n * repeat, 1 or channels, ...) of a tensor for coalitions' `off`, bool (n, players)."""
+        place = self._masks[name].place
+        rank = len(self._infos[name].shape)
         axis = self._axes[place] % rank
-        channels = self._prepared.infos[name].shape[axis]
+        channels = self._infos[name].shape[axis]
         assert channels is not None
-        rows = np.ones((len(off), channels), np.float32)
+        rows = np.ones((len(off), channels), np.bool_)
         members = self._members[place]
         rows[:, self._channels[members]] = ~off[:, members]
         shape = [1] * rank

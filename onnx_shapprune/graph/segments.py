@@ -1,8 +1,10 @@
 """Cut the working copy into segments, each of which depends on the masks of the same layers.
 
 What a mask does not reach stays as it is: a segment has to run once for every choice of the masks before it, however
-many coalitions share that choice. Masks are no nodes here, who runs the segments zeroes channels between them, so that
-onnxruntime sees plain convolutions and fuses them as in the unmasked graph.
+many coalitions share that choice. Masks are no nodes here, who runs the segments replaces channels between them, so that
+onnxruntime sees plain convolutions and fuses them as in the unmasked graph. A mask sits as far back as channels stay
+apart: behind an activation or a pooling, and even behind the Add of a residual block, where a channel that is off has the
+value that the other branch alone would give it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +20,14 @@ from onnx_shapprune.runtime.probe import TensorInfo
 # Zero stays zero, channel by channel: a mask may sit behind these as well, and the layer and they stay together.
 KEEP_ZERO = {"Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Tanh", "Softsign", "HardSwish", "Gelu", "Mish"}
 KEEP_ZERO_PLANES = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}  # where channels are axis 1
+WITHOUT = "__without"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """model: reads `reads`, makes `makes`, tensors of the working copy. depends: places, in the list of layers that was
-    cut, of the masks that reach what it makes; `made_by`: for every tensor of `reads` the index of its segment, -1 for
-    the graph's input.
+    """model: reads `reads`, makes `makes`. depends: places, in the list of layers that was cut, of the masks that reach
+    what it makes; `made_by`: for every tensor of `reads` the index of its segment, -1 for the graph's input; without:
+    tensors that are not fed, but hold the channels that are off, with their segments.
     """
 
     model: onnx.ModelProto
@@ -32,24 +35,52 @@ class Segment:
     made_by: tuple[int, ...]
     makes: tuple[str, ...]
     depends: tuple[int, ...]
+    without: tuple[tuple[str, int], ...]
 
 
-def cut(
-    model: onnx.ModelProto, layers: Sequence[Layer], infos: Mapping[str, TensorInfo], output: str
-) -> tuple[tuple[Segment, ...], dict[str, int]]:
-    """Segments in an order in which they can run, and place of the mask by the tensor that it multiplies.
-
-    The first segment depends on no mask; the last one makes `output`. Segments that a mask separates from nothing that
-    `output` needs are left out. layers: those with a mask.
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """place: in the list of layers that was cut; without: the tensor of which a channel that is off is a copy, None for
+    zeros.
     """
+
+    place: int
+    without: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """segments, in an order in which they can run: the first depends on no mask, the last makes the output. masks: by the
+    tensor on which they sit. infos: of all tensors, those that were added among them.
+    """
+
+    segments: tuple[Segment, ...]
+    masks: dict[str, Mask]
+    infos: dict[str, TensorInfo]
+
+
+def cut(model: onnx.ModelProto, layers: Sequence[Layer], infos: Mapping[str, TensorInfo], output: str) -> Cut:
+    """Cut `model` at the masks of `layers`. What a mask separates from nothing that `output` needs is left out."""
+    model, infos = edit.copy_of(model), dict(infos)
     graph = model.graph
-    masked = {_carrier(graph, layer, infos): place for place, layer in enumerate(layers)}
+    masked: dict[str, Mask] = {}
+    for place, layer in enumerate(layers):
+        tensor, without = _carrier(graph, layer, infos)
+        masked[tensor] = Mask(place, without)
     depends: dict[str, frozenset[int]] = {}
+
+    def reached(name: str) -> frozenset[int]:
+        found = depends.get(name, frozenset())
+        if name in masked:
+            mask = masked[name]
+            found |= {mask.place} | (reached(mask.without) if mask.without else frozenset())
+        return found
+
     members: dict[frozenset[int], list[onnx.NodeProto]] = {}
     for node in graph.node:
         mine = frozenset[int]()
         for name in _read(node):
-            mine |= depends.get(name, frozenset()) | ({masked[name]} if name in masked else frozenset())
+            mine |= reached(name)
         depends.update(dict.fromkeys(node.output, mine))
         members.setdefault(mine, []).append(node)
     # Whatever a segment reads depends on fewer masks: this order respects all edges.
@@ -61,22 +92,25 @@ def cut(
         tuple(dict.fromkeys(n for node in members[g] for n in _read(node) if n not in constants and index.get(n) != i))
         for i, g in enumerate(order)
     ]
-    wanted = {output} | {name for names in reads for name in names}
+    copied = [tuple(dict.fromkeys(w for n in names if n in masked and (w := masked[n].without))) for names in reads]
+    wanted = {output} | {name for names in (*reads, *copied) for name in names}
     segments = []
     for i, group in enumerate(order):
         makes = tuple(n for node in members[group] for n in node.output if n in wanted)
         part = _model(model, members[group], reads[i], makes, infos)
-        segments.append(Segment(part, reads[i], tuple(index.get(n, -1) for n in reads[i]), makes, tuple(sorted(group))))
-    return tuple(segments), masked
+        off = tuple((n, index.get(n, -1)) for n in copied[i])
+        made_by = tuple(index.get(n, -1) for n in reads[i])
+        segments.append(Segment(part, reads[i], made_by, makes, tuple(sorted(group)), off))
+    return Cut(tuple(segments), masked, infos)
 
 
 def side_by_side(
-    segment: Segment, count: int, masks: Mapping[str, int], infos: Mapping[str, TensorInfo]
+    segment: Segment, count: int, masks: Mapping[str, Mask], infos: Mapping[str, TensorInfo]
 ) -> onnx.ModelProto:
     """The segment for `count` choices of masks in one run, with masks as inputs.
 
     Reads `<name>__0` to `<name>__<count - 1>` of every tensor with a batch in front, and for those with a mask
-    `mask_input(name)` float32 [count * rows, ...]; makes as many of every tensor. Others are read as they are.
+    `mask_input(name)` bool [count * rows, ...], True = on; makes as many of every tensor. Others are read as they are.
     """
     model = edit.copy_of(segment.model)
     graph = model.graph
@@ -87,14 +121,18 @@ def side_by_side(
         if infos[name].shape[:1] != (None,):
             graph.input.append(_value_info(name, infos[name]))
             continue
-        parts = [f"{name}__{i}" for i in range(count)]
-        graph.input.extend(_value_info(part, infos[name]) for part in parts)
-        joined = f"{name}__all" if name in masks else name
-        before.append(onnx.helper.make_node("Concat", parts, [joined], axis=0))
+        before.append(_joined(graph, name, f"{name}__all" if name in masks else name, count, infos[name]))
         if name in masks:
-            mask = TensorInfo(tuple([None] * len(infos[name].shape)), np.dtype(np.float32))
-            graph.input.append(_value_info(mask_input(name), mask))
-            before.append(onnx.helper.make_node("Mul", [joined, mask_input(name)], [name]))
+            flags = TensorInfo(tuple([None] * len(infos[name].shape)), np.dtype(np.bool_))
+            graph.input.append(_value_info(mask_input(name), flags))
+            other = f"{name}__off"
+            if without := masks[name].without:
+                if f"{without}__all" not in {o for node in before for o in node.output}:
+                    before.append(_joined(graph, without, f"{without}__all", count, infos[without]))
+                other = f"{without}__all"
+            else:
+                graph.initializer.append(edit.tensor_of(np.zeros((), np.float32), other))
+            before.append(onnx.helper.make_node("Where", [mask_input(name), f"{name}__all", other], [name]))
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     for name in segment.makes:
         parts = [f"{name}__{i}" for i in range(count)]
@@ -107,6 +145,14 @@ def side_by_side(
     return model
 
 
+def _joined(graph: onnx.GraphProto, name: str, joined: str, count: int, info: TensorInfo) -> onnx.NodeProto:
+    """A Concat of `count` new inputs."""
+    parts = [f"{name}__{i}" for i in range(count)]
+    known = {i.name for i in graph.input}
+    graph.input.extend(_value_info(part, info) for part in parts if part not in known)
+    return onnx.helper.make_node("Concat", parts, [joined], axis=0)
+
+
 def mask_input(name: str) -> str:
     """Name of the mask of a tensor in `side_by_side`."""
     return f"{name}__mask"
@@ -116,18 +162,47 @@ def _read(node: onnx.NodeProto) -> list[str]:
     return [n for n in [*node.input, *edit.inner_uses(node)] if n]
 
 
-def _carrier(graph: onnx.GraphProto, layer: Layer, infos: Mapping[str, TensorInfo]) -> str:
-    """The tensor to mask: the layer's own, or the last of a chain of nodes behind it that keep zeros and are read once."""
-    readers, tensor = edit.consumers(graph), layer.tensor
+def _carrier(graph: onnx.GraphProto, layer: Layer, infos: dict[str, TensorInfo]) -> tuple[str, str | None]:
+    """Where the mask of a layer sits, and of what a channel that is off is a copy (None: zeros).
+
+    Its own tensor, or the last of a chain of nodes behind it that are read once and keep channels apart. Behind an Add the
+    rest of the chain is doubled in `graph`, for the other branch alone.
+    """
+    tensor, without = layer.tensor, None
     planes = layer.axis == 1 and len(infos[tensor].shape) > 2
     outputs = {o.name for o in graph.output}
-    while tensor not in outputs and len(readers[tensor]) == 1:
-        (node,) = readers[tensor]
-        keeps = keeps_zero(graph, node) or (planes and node.op_type in KEEP_ZERO_PLANES)
-        if not keeps or len(node.output) != 1 or node.output[0] in outputs:
+    while tensor not in outputs and len(readers := edit.consumers(graph)[tensor]) == 1:
+        (node,) = readers
+        if len(node.output) != 1 or node.output[0] in outputs:
+            break
+        others = [name for name in node.input if name != tensor]
+        if node.op_type == "Add" and without is None:
+            made = edit.producers(graph)
+            if len(others) != 1 or others[0] not in made or infos[others[0]] != infos[node.output[0]]:
+                break
+            alone = onnx.helper.make_node("Identity", [others[0]], [f"{node.output[0]}{WITHOUT}"])
+            without = _insert_behind(graph, node, alone, infos)
+        elif keeps_zero(graph, node) or (planes and node.op_type in KEEP_ZERO_PLANES):
+            if without is not None:
+                again = onnx.NodeProto()
+                again.CopyFrom(node)
+                again.name, again.output[0] = f"{node.name}{WITHOUT}", f"{node.output[0]}{WITHOUT}"
+                again.input[:] = [without if name == tensor else name for name in node.input]
+                without = _insert_behind(graph, node, again, infos)
+        else:
             break
         tensor = node.output[0]
-    return tensor
+    return tensor, without
+
+
+def _insert_behind(
+    graph: onnx.GraphProto, node: onnx.NodeProto, new: onnx.NodeProto, infos: dict[str, TensorInfo]
+) -> str:
+    """Put `new`, which makes the same kind of tensor, behind `node`; returns what it makes."""
+    infos[new.output[0]] = infos[node.output[0]]
+    place = next(i for i, other in enumerate(graph.node) if other.output[:1] == node.output[:1])
+    graph.node.insert(place + 1, new)
+    return str(new.output[0])
 
 
 def keeps_zero(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:

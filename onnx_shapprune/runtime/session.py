@@ -171,7 +171,7 @@ class Session:
             raise ModelError(f"onnxruntime cannot run the graph: {first_line(error)}") from error
 
 
-def to_device(array: NDArray[np.float32], device: Device) -> Resident:
+def to_device(array: NDArray[np.float32] | NDArray[np.bool_], device: Device) -> Resident:
     """A copy of an array in the memory of the device."""
     return Resident(ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device.memory_type, device.index))
 
