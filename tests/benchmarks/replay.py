@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.replay speed --out FILE.json [--threads N]      # a full-width CIFAR ResNet-18, 19 pictures
     python -m tests.benchmarks.replay growth --out FILE.json [--threads N]     # networks and pictures of several sizes
+    python -m tests.benchmarks.replay plot --out FILE.json                     # the latter as FILE.png
 
 speed: a permutation walk over all channels, over those of the last stage, and over those of the last layer: by replay, by
 runs of the whole masked graph, and, where torch is installed, by PyTorch with forward hooks. The first two are walked to
@@ -267,9 +268,34 @@ def growth(threads: int, out: Path) -> list[dict[str, float]]:
     return rows
 
 
+def plot(rows: Sequence[dict[str, float]], png: Path) -> None:
+    """Seconds a walk and peak memory over units, a line for each number of pictures; single networks as points."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axis, key, title in zip(
+        axes, ("seconds a walk", "peak MiB"), ("seconds per permutation", "peak memory, MiB"), strict=True
+    ):
+        for pictures, colour in ((10, "C0"), (100, "C1")):
+            for edge, style in ((32, "o-"), (224, "s")):
+                mine = sorted(
+                    (r for r in rows if r["pictures"] == pictures and r["edge"] == edge), key=lambda r: r["units"]
+                )
+                label = f"{pictures} pictures of {edge} x {edge}"
+                axis.loglog([r["units"] for r in mine], [r[key] for r in mine], style, color=colour, label=label)
+        axis.set_xlabel("units")
+        axis.set_title(title)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize="small")
+    figure.savefig(png, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "growth", "size"))
+    parser.add_argument("what", choices=("speed", "growth", "plot", "size"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--number", type=int, default=0)
@@ -278,6 +304,8 @@ def main() -> None:
         print(json.dumps(one_size(*GROWTH[o.number], o.threads)))
     elif o.what == "growth":
         growth(o.threads, o.out)
+    elif o.what == "plot":
+        plot(json.loads(o.out.read_text()), o.out.with_suffix(".png"))
     else:
         found = speed(o.threads)
         print(json.dumps(found, indent=1))
