@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.graph.cost import activation_bytes, multiply_adds
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.segments import Segment, cut
+from onnx_shapprune.graph.segments import Segment, cut, with_weights
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.session import Array, Device, Session
 
@@ -87,6 +87,12 @@ class Replay:
             for part in range(len(self._parts))
         ]
         return np.concatenate(turns, axis=1)
+
+    def rest(self) -> None:
+        """Give back sessions and kept values; the next call makes them anew."""
+        self._sessions.clear()
+        self._known.clear()
+        self._kept_bytes = 0
 
     def _run(self, part: int, coalitions: Coalitions) -> Floats:
         off = ~coalitions
@@ -176,7 +182,7 @@ class Replay:
                     self._switched(name, joined[i * each : (i + 1) * each], off[row], without(name, row))
         if s not in self._sessions:
             small = self._run_bytes(s) * self._at_once <= ARENA_BYTES
-            self._sessions[s] = Session(segment.model, self._device, arena=small)
+            self._sessions[s] = Session(with_weights(segment.model, self._prepared.model), self._device, arena=small)
         self.segments_run += len(rows)
         if self._prepared.batch_free:
             made = self._sessions[s].run(feeds, segment.makes)

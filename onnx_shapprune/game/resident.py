@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.game.replay import Coalitions, Floats, Player, Replay, Values
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.segments import mask_input, side_by_side
+from onnx_shapprune.graph.segments import mask_input, side_by_side, with_weights
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.session import CUDA, Device, Resident, Session, to_device
 
@@ -57,7 +57,7 @@ class ResidentReplay(Replay):
                 feeds[mask_input(name)] = to_device(self._mask(name, off[filled], held[0].shape[0]), self._device)
         if (s, count) not in self._joined_sessions:
             joined = side_by_side(segment, count, self._masks, self._infos)
-            self._joined_sessions[s, count] = Session(joined, self._device)
+            self._joined_sessions[s, count] = Session(with_weights(joined, self._prepared.model), self._device)
         self.segments_run += len(rows)
         made = self._joined_sessions[s, count].run_resident(feeds)
         return [{n: made[f"{n}__{i}"] for n in segment.makes} for i in range(len(rows))]

@@ -50,7 +50,8 @@ class ShrinkingReplay(Replay):
             self._smaller = None  # another walk has begun
         before = int(self._smaller.off.sum()) if self._smaller else 0
         if off.any() and off.sum() - before > WORTHWHILE * (self._channels_in_all - before):
-            self._smaller = None  # its memory first
+            self._smaller = None  # its memory first, and that of the sessions that the rest of the walk has no use for
+            self.rest()
             self._smaller = self._without(off)
         if self._smaller is None:
             return super().__call__(coalitions)

@@ -25,9 +25,10 @@ WITHOUT = "__without"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """model: reads `reads`, makes `makes`. depends: places, in the list of layers that was cut, of the masks that reach
-    what it makes; `made_by`: for every tensor of `reads` the index of its segment, -1 for the graph's input; without:
-    tensors that are not fed, but hold the channels that are off, with their segments.
+    """model: reads `reads`, makes `makes`, and is without its weights (see `with_weights`). depends: places, in the list
+    of layers that was cut, of the masks that reach what it makes; `made_by`: for every tensor of `reads` the index of its
+    segment, -1 for the graph's input; without: tensors that are not fed, but hold the channels that are off, with their
+    segments.
     """
 
     model: onnx.ModelProto
@@ -61,8 +62,8 @@ class Cut:
 
 def cut(model: onnx.ModelProto, layers: Sequence[Layer], infos: Mapping[str, TensorInfo], output: str) -> Cut:
     """Cut `model` at the masks of `layers`. What a mask separates from nothing that `output` needs is left out."""
-    model, infos = edit.copy_of(model), dict(infos)
-    graph = model.graph
+    infos, constants = dict(infos), {t.name for t in model.graph.initializer}
+    graph = _light(model).graph
     masked: dict[str, Mask] = {}
     for place, layer in enumerate(layers):
         tensor, without = _carrier(graph, layer, infos)
@@ -87,7 +88,6 @@ def cut(model: onnx.ModelProto, layers: Sequence[Layer], infos: Mapping[str, Ten
     order = sorted(members, key=len)
     order = [group for group in order if group <= depends[output]]
     index = {name: i for i, group in enumerate(order) for node in members[group] for name in node.output}
-    constants = {t.name for t in graph.initializer}
     reads = [
         tuple(dict.fromkeys(n for node in members[g] for n in _read(node) if n not in constants and index.get(n) != i))
         for i, g in enumerate(order)
@@ -216,6 +216,23 @@ def keeps_zero(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
     return low is not None and high is not None and low <= 0 <= high
 
 
+def with_weights(part: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a part of `model` with the weights that it reads."""
+    whole = edit.copy_of(part)
+    used = {name for node in part.graph.node for name in _read(node)}
+    whole.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
+    return whole
+
+
+def _light(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without the weights, but for single numbers: copies of large networks add up."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.node.extend(model.graph.node)
+    light.graph.output.extend(model.graph.output)
+    light.graph.initializer.extend(t for t in model.graph.initializer if int(np.prod(t.dims)) == 1)
+    return light
+
+
 def _model(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], reads: Sequence[str], makes: Sequence[str],
     infos: Mapping[str, TensorInfo],
@@ -223,8 +240,6 @@ def _model(
     part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     part.graph.name = model.graph.name
     part.graph.node.extend(nodes)
-    used = {name for node in nodes for name in _read(node)}
-    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
     part.graph.input.extend(_value_info(name, infos[name]) for name in reads)
     part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in makes)
     return part

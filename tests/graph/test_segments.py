@@ -5,7 +5,7 @@ import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune.graph.segments import cut
+from onnx_shapprune.graph.segments import cut, with_weights
 from onnx_shapprune.runtime.session import Session
 
 
@@ -24,7 +24,9 @@ def test_segments_in_order_are_the_whole_graph(family):
     for i, segment in enumerate(segments):
         assert all(source < i for source in segment.made_by)
         assert {m for s in segment.made_by if s >= 0 for m in segments[s].depends} <= set(segment.depends)
-        made = Session(segment.model, planted.DEVICE).run({n: values[n] for n in segment.reads}, segment.makes)
+        made = Session(with_weights(segment.model, prepared.model), planted.DEVICE).run(
+            {n: values[n] for n in segment.reads}, segment.makes
+        )
         values.update(zip(segment.makes, made, strict=True))
     want = Session(prepared.model, planted.DEVICE).run({prepared.input: x})[0]
     np.testing.assert_allclose(values[prepared.logits], want, atol=1e-5 * max(1, np.abs(want).max()))
