@@ -286,9 +286,13 @@ def plot(rows: Sequence[dict[str, float]], png: Path) -> None:
                 )
                 label = f"{pictures} pictures of {edge} x {edge}"
                 axis.loglog([r["units"] for r in mine], [r[key] for r in mine], style, color=colour, label=label)
+        units = sorted({int(r["units"]) for r in rows})
+        axis.set_xticks(units, [f"{n:,}" for n in units])
+        axis.minorticks_off()
         axis.set_xlabel("units")
         axis.set_title(title)
         axis.grid(alpha=0.3)
+    axes[1].set_yticks(ticks := [200, 500, 1000, 2000, 4000], [f"{n:,}" for n in ticks])
     axes[0].legend(fontsize="small")
     figure.savefig(png, dpi=110)
 
