@@ -175,7 +175,7 @@ class Replay:
                 if name in self._masks:
                     feeds[name] = self._switched(name, parts[0].copy(), off[rows[0]], without(name, rows[0]))
                 continue
-            feeds[name] = joined = np.concatenate(parts)
+            joined = feeds[name] = parts[0] if len(parts) == 1 and name not in self._masks else np.concatenate(parts)
             if name in self._masks:
                 each = len(joined) // len(rows)
                 for i, row in enumerate(rows):

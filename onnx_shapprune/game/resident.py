@@ -28,19 +28,19 @@ class ResidentReplay(Replay):
         self._joined_sessions: dict[tuple[int, int], Session] = {}
         super().__init__(prepared, layers, players, inputs, device)
 
+    def _side_by_side(self, s: int) -> int:
+        return min(super()._side_by_side(s), SIZES[-1])
+
+    def _light(self, s: int) -> bool:
+        return False  # on a GPU one large run beats many small ones
+
     def _compute(
         self, part: int, s: int, rows: Sequence[int], off: Coalitions, keys: Sequence[Sequence[bytes]],
         values: dict[tuple[int, bytes], Values],
     ) -> list[Values]:  # fmt: skip
         if not (self._prepared.batch_free and all(self._joins)):
             return super()._compute(part, s, rows, off, keys, values)
-        segment, count = self._segments[s], next(n for n in SIZES if n >= len(rows) or n == SIZES[-1])
-        if len(rows) > count:
-            return [
-                found
-                for at in range(0, len(rows), count)
-                for found in self._compute(part, s, rows[at : at + count], off, keys, values)
-            ]
+        segment, count = self._segments[s], next(n for n in SIZES if n >= len(rows))
         filled = [*rows, *[rows[-1]] * (count - len(rows))]
         feeds: dict[str, Resident] = {}
         fed = dict(zip(segment.reads, segment.made_by, strict=True)) | dict(segment.without)

@@ -1,7 +1,8 @@
 """Replay for walks over whole networks: channels that are off for the rest of a walk are taken out on the way.
 
 A walk from the full network to nothing has half of its channels off on average, and most of the arithmetic is then
-multiplied by zero. Games of a few players never come here: they switch off too little.
+multiplied by zero. The commands play games of a few dozen players, which switch off too little for this: it serves the
+walks over all channels of tests/benchmarks/replay.py, and whoever plays such games from Python.
 """
 
 from collections.abc import Sequence

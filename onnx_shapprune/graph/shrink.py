@@ -154,7 +154,7 @@ def _same_channels(
     if node.op_type == "Flatten":
         return edit.attributes(node).get("axis", 1) == 1 and all(d == 1 for d in shapes[0][2:])
     return (node.op_type in KEEP_ZERO_PLANES and len(shapes[0]) > 2) or (
-        keeps_zero(graph, node) and node.op_type != "PRelu"
+        keeps_zero(graph, node) and node.op_type != "PRelu"  # its slopes are per channel and would have to shrink too
     )
 
 

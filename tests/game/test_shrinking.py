@@ -83,8 +83,10 @@ def test_small_games_do_not_shrink(monkeypatch):
     monkeypatch.setattr(shrinking, "shrink", refuse)
     model = models.vgg_maxpool()
     prepared, layers = planted.prepared_with_layers(model)
-    replay = ShrinkingReplay(prepared, layers, players_of(layers)[:2], models.pictures(model, 2), planted.DEVICE)
-    replay(np.zeros((1, 2), bool))
+    players, inputs, off = players_of(layers)[:2], models.pictures(model, 2), np.zeros((1, 2), bool)
+    replay = ShrinkingReplay(prepared, layers, players, inputs, planted.DEVICE)
+    np.testing.assert_array_equal(replay(off), Replay(prepared, layers, players, inputs, planted.DEVICE)(off))
+    assert replay._smaller is None
 
 
 def test_a_layer_with_groups_cannot_shrink():
