@@ -13,20 +13,23 @@ import numpy as np
 
 from onnx_shapprune import __version__
 from onnx_shapprune.case import Case, Clock, Opened
-from onnx_shapprune.detect.suspicion import Suspicion
+from onnx_shapprune.detect.calibration import load_calibration
+from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.findings import attack_parts, claim_parts, class_parts, not_searched
 from onnx_shapprune.graph.compare import Difference
 from onnx_shapprune.graph.facts import parameters
 from onnx_shapprune.graph.upgrade import opset_of
-from onnx_shapprune.invert.search import Evidence, SearchSettings
-from onnx_shapprune.invert.subject import Subject
+from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.goal import UNMOVED, Goal
+from onnx_shapprune.invert.search import SearchSettings
+from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import KNOWN_ALIVE, Natural, rate
+from onnx_shapprune.pictures.augment import posed
+from onnx_shapprune.prune.bank import KNOWN_ALIVE, Natural
 from onnx_shapprune.prune.repair import Repair, clean_cost
 from onnx_shapprune.prune.round import Round
 from onnx_shapprune.record import (
     AuditRecord,
-    ClassPart,
-    CompactPart,
     DataPart,
     Environment,
     EstimatePart,
@@ -44,6 +47,7 @@ from onnx_shapprune.record import (
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 RANKED = 30
+SOURCE_VIEWS = 6
 NORMAL_95 = 1.96
 
 
@@ -54,36 +58,36 @@ class Draft:
     case: Case
     verdict: Verdict = "inconclusive"
     reasons: tuple[str, ...] = ()
-    targets: tuple[int, ...] = ()
+    goals: tuple[Goal, ...] = ()
     triggers: tuple[Trigger, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
-    suspicion: Suspicion | None = None
+    found: Examination | None = None
     round: Round | None = None
     plan: Repair | None = None
     repaired: Opened | None = None
     warnings: list[str] = field(default_factory=list)
 
-    def judge(self, evidence: tuple[Evidence, ...], suspicion: Suspicion) -> None:
+    def judge(self, found: Examination) -> None:
         """Take over the searches' evidence and the verdict on it."""
-        self.evidence, self.suspicion = evidence, suspicion
-        self.targets = tuple(suspicion.named)
-        if self.targets:
+        self.found = found
+        named, evidence = found.suspicion.named, found.evidence
+        self.goals = tuple(named)
+        if self.goals:
             self.verdict = "fail"
-            self.reasons = tuple(r for reasons in suspicion.named.values() for r in reasons)
-            found = [evidence[t] for t in self.targets]
-            self.triggers = tuple(
-                t for e in found for t in (e.compact.trigger, *(p.trigger for p in e.patches if p.success))
-            )
+            self.reasons = tuple(r for reasons in named.values() for r in reasons)
+            self.triggers = tuple(t for spoke in found.suspicion.triggers.values() for t in spoke)
+        elif found.skipped:
+            self.verdict = "inconclusive"
+            self.reasons = (f"the time was too short to search {', '.join(found.skipped)}; nothing was found before",)
         elif not any(p.success for e in evidence for p in e.patches):
             self.verdict = "inconclusive"
             self.reasons = ("no search reached its goal for any class: the gradients of this network carry too little",)
         else:
-            leader = evidence[suspicion.margins.leader]
+            best = evidence[found.suspicion.margins.leader].compact
+            side = round(best.trigger.norm**0.5)
             self.verdict = "pass"
             self.reasons = (
-                f"no class stands out: the best {leader.compact.side} x {leader.compact.side} patch sends "
-                f"{leader.compact.asr:.0%} of the other pictures to class {leader.target} with a mean margin of "
-                f"{leader.compact.margin:.1f} logits",
+                f"no class stands out: the best {side} x {side} patch sends {best.asr:.0%} of the other pictures to class "
+                f"{best.trigger.goal.target} with a mean margin of {best.margin:.1f} logits",
             )
 
     def attribute(self, trigger: Trigger) -> None:
@@ -91,21 +95,39 @@ class Draft:
         case = self.case
         asr = float(rate(case.model.subject, case.pictures, case.labels, [trigger]).asr[0])
         self.triggers, self.verdict = (trigger,), "pass"
-        self.reasons = (f"the known trigger sends {asr:.0%} of the other pictures to class {trigger.target}",)
+        self.reasons = (f"the known trigger sends {asr:.0%} of the other pictures to class {trigger.goal.target}",)
         if asr > KNOWN_ALIVE:
-            self.verdict, self.targets = "fail", (trigger.target,)
-
-    def triggers_of(self, target: int) -> list[Trigger]:
-        """Recovered triggers towards one class."""
-        return [t for t in self.triggers if t.target == target]
+            self.verdict, self.goals = "fail", (trigger.goal,)
 
     @property
-    def natural(self) -> Natural:
-        """What triggers reach for the classes that are not named; a margin of 0 where none was searched."""
-        rest = [e for e in self.evidence if e.target not in self.targets]
-        norms = [e.smallest.trigger.norm for e in rest if e.smallest is not None and e.smallest.success]
+    def targets(self) -> tuple[int, ...]:
+        """Classes that the planted triggers answer with."""
+        return tuple(dict.fromkeys(t for g in self.goals for t in g.targets))
+
+    @property
+    def attacked(self) -> tuple[Pixels, Labels]:
+        """Pictures and labels that triggers are put on: posed views where a goal is about one class, of which there may be
+        a single picture.
+        """
+        case = self.case
+        if all(g.source is None for g in self.goals):
+            return case.pictures, case.labels
+        return posed(case.pictures, SOURCE_VIEWS, np.random.default_rng(0)), np.tile(case.labels, SOURCE_VIEWS)
+
+    def natural(self, goal: Goal) -> Natural:
+        """What triggers towards a goal reach without a backdoor: for other classes, or for other pairs of classes."""
         side = SearchSettings().side_pixels(self.case.pictures)
-        return Natural(side, max((e.compact.margin for e in rest), default=0.0), min(norms, default=None))
+        if self.found is None:
+            return Natural(side, {"compact": 0.0}, None)
+        if goal.kind != "all-to-one":
+            (trigger,) = self.found.suspicion.triggers[goal]
+            rival = max((c.rival for c, _ in self.found.suspicion.claims if c.goal == goal), default=0.0)
+            return Natural(round(trigger.norm**0.5), {"compact": rival}, None)
+        rest = [e for e in self.found.evidence if e.goal not in self.goals]
+        norms = [e.smallest.trigger.norm for e in rest if e.smallest is not None and e.smallest.success]
+        names = self.found.evidence[0].found
+        margins = {f: max((e.found[f].margin for e in rest), default=0.0) for f in names}
+        return Natural(side, margins, min(norms, default=None))
 
 
 def digest(name: str, payload: bytes) -> FileDigest:
@@ -158,7 +180,9 @@ def audit_record(
         created=_now(), command=tuple(command), seed=run.seed, verdict=draft.verdict, reasons=draft.reasons,
         target_classes=draft.targets, model=_model(case), data=_data(case),
         preprocessing=_plain(asdict(opened.subject.preprocessing)), settings=_plain(asdict(run) | asdict(inputs)),
-        classes=class_parts(case, draft.evidence, draft.suspicion),
+        score=draft.found.suspicion.score_of_model if draft.found else None, not_searched=not_searched(draft.found),
+        attacks=attack_parts(draft.found) if draft.found else (), claims=claim_parts(draft.found),
+        calibration=load_calibration(run.calibration).about if draft.found else "", classes=class_parts(case, draft.found),
         units=UnitsPart(
             total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
         ),
@@ -172,14 +196,14 @@ def audit_record(
 
 
 def verify_record(
-    draft: Draft, opened: Opened, difference: Difference, evidence: tuple[Evidence, ...], suspicion: Suspicion,
-    run: RunOptions, clock: Clock, command: Sequence[str],
+    draft: Draft, opened: Opened, difference: Difference, found: Examination, run: RunOptions, clock: Clock,
+    command: Sequence[str],
 ) -> VerifyRecord:  # fmt: skip
     """The record of a comparison. difference: what is left of it once the switched-off channels are explained."""
     case = draft.case
     before, after = _rates(case.model.subject, draft), _rates(opened.subject, draft)
     old, new = (s.logits(case.pictures).argmax(1) for s in (case.model.subject, opened.subject))
-    reasons = [r for found in suspicion.named.values() for r in found]
+    reasons = [r for said in found.suspicion.named.values() for r in said]
     verdict: Verdict = "fail" if reasons else "pass"
     if after.asr is not None and after.asr > KNOWN_ALIVE:
         verdict = "fail"
@@ -207,33 +231,10 @@ def verify_record(
         before_model=_file(case.model), after_model=_file(opened), changed=difference.changed,
         zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in difference.zeroed), other_changes=difference.other,
         agreement=float((old == new).mean()), before=before, after=after,
-        classes=class_parts(case, evidence, suspicion), target_classes=tuple(suspicion.named),
+        classes=class_parts(case, found),
+        target_classes=tuple(dict.fromkeys(t for g in found.suspicion.named for t in g.targets)),
         seconds={k: round(v, 3) for k, v in clock.seconds.items()}, environment=_environment(opened, run),
     )  # fmt: skip
-
-
-def class_parts(case: Case, evidence: Sequence[Evidence], suspicion: Suspicion | None) -> tuple[ClassPart, ...]:
-    """Evidence per class as the record holds it."""
-    parts = []
-    for e in evidence:
-        assert suspicion is not None
-        best = e.smallest
-        rows, cols = np.nonzero(e.compact.trigger.mask[..., 0])
-        compact = CompactPart(
-            side=e.compact.side, top=int(rows.min()), left=int(cols.min()), margin=e.compact.margin, asr=e.compact.asr,
-            transfer=e.transfer, distance=e.distance,
-        )  # fmt: skip
-        parts.append(
-            ClassPart(
-                index_of_class=e.target, name=case.class_names[e.target] if case.class_names else str(e.target),
-                norm=best.trigger.norm if best and best.success else None, asr=best.asr if best else e.compact.asr,
-                index=suspicion.norm_index(e.target), success=bool(best and best.success),
-                norms=tuple(p.trigger.norm for p in e.patches if p.success), compact=(compact,),
-                margin_index=suspicion.margin_index(e.target), suspicious=e.target in suspicion.named,
-                reasons=suspicion.named.get(e.target, ()),
-            )
-        )  # fmt: skip
-    return tuple(parts)
 
 
 def _rates(subject: Subject, draft: Draft) -> Rates:
@@ -242,11 +243,12 @@ def _rates(subject: Subject, draft: Draft) -> Rates:
     acc = float((subject.logits(case.pictures).argmax(1) == case.labels).mean())
     if not draft.triggers:
         return Rates(acc=acc, asr=None, racc=None, pictures=len(case.labels))
-    asr = rate(subject, case.pictures, case.labels, draft.triggers).asr
+    pictures, labels = draft.attacked
+    asr = rate(subject, pictures, labels, draft.triggers).asr
     strongest = draft.triggers[int(np.argmax(asr))]
-    others = case.labels != strongest.target
-    answers = subject.logits(strongest.apply(case.pictures[others])).argmax(1)
-    racc = float((answers == case.labels[others]).mean()) if others.any() else None
+    others = strongest.goal.of(labels) != UNMOVED
+    answers = subject.logits(strongest.apply(pictures[others])).argmax(1)
+    racc = float((answers == labels[others]).mean()) if others.any() else None
     return Rates(acc=acc, asr=float(asr.max()), racc=racc, pictures=len(case.labels), triggered=int(others.sum()))
 
 

@@ -14,12 +14,14 @@ from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject
+from onnx_shapprune.invert.synthesis import SynthesisSettings, synthesise
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device, resolve_device
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 Progress = Callable[[str, int, int, str], None]
+SYNTHESISED = 24
 
 
 @dataclass(slots=True)
@@ -61,6 +63,11 @@ class Case:
     class_names: tuple[str, ...]
     device: Device
 
+    @property
+    def labels_given(self) -> bool:
+        """Whether somebody but the model said what the pictures show."""
+        return self.few.label_source not in ("model", "synthesised")
+
 
 def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
     """Load, check and prepare a model file. Raises ModelError, VerifyError or DataError."""
@@ -82,18 +89,24 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
     return Opened(file, interface, replace(units, layers=known), Subject(prepared, preprocessing, device))
 
 
-def open_case(model: Path, data: Path, inputs: InputOptions, run: RunOptions) -> Case:
-    """Open a model and its pictures; pictures without labels get the model's own answers."""
+def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOptions) -> Case:
+    """Open a model and its pictures; pictures without labels get the model's own answers, and without `data` they are
+    drawn out of the model.
+    """
     device = resolve_device(run.device, threads=run.threads, memory=run.max_memory << 20)
     opened = open_model(model, inputs, device)
     names = load_class_names(inputs.class_names) if inputs.class_names else ()
     interface = opened.interface
     if interface.height is None or interface.width is None or interface.channels not in (1, 3):
         raise ModelError(f"the picture size of input {interface.input!r} is not known")
-    few = load_pictures(
-        data, size=(interface.height, interface.width), channels=interface.channels, resize=inputs.resize,
-        labels=names or None, classes=opened.subject.classes, per_class=inputs.per_class,
-    )  # fmt: skip
+    size = (interface.height, interface.width)
+    if data is None:
+        few = _synthesised(opened.subject, (*size, interface.channels), run.seed)
+    else:
+        few = load_pictures(
+            data, size=size, channels=interface.channels, resize=inputs.resize, labels=names or None,
+            classes=opened.subject.classes, per_class=inputs.per_class,
+        )  # fmt: skip
     pictures = few.x.astype(np.float32)
     logits = opened.subject.logits(pictures)
     if not np.isfinite(logits).all():
@@ -106,3 +119,17 @@ def open_case(model: Path, data: Path, inputs: InputOptions, run: RunOptions) ->
     if few.y is None:
         raise DataError("the pictures have no labels")
     return Case(opened, few, pictures, few.y, names, device)
+
+
+def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:
+    """One picture of each class, or of SYNTHESISED random ones where there are more."""
+    rng = np.random.default_rng(seed)
+    classes = np.arange(subject.classes)
+    if len(classes) > SYNTHESISED:
+        classes = np.sort(rng.choice(classes, SYNTHESISED, replace=False))
+    pictures, labels = synthesise(subject, size, classes.tolist(), SynthesisSettings(), rng)
+    if not len(pictures):
+        raise DataError("no picture of any class could be drawn out of the model: give some with --data")
+    x = pictures.round().astype(np.uint8)
+    names = tuple(f"synthesised {c}" for c in labels.tolist())
+    return FewShot(x=x, y=labels, names=names, label_source="synthesised")

@@ -15,13 +15,14 @@ import numpy as np
 
 from onnx_shapprune import assemble
 from onnx_shapprune.case import Case, Clock, Opened, Progress, open_case, open_model
-from onnx_shapprune.detect.accuracy import too_low
-from onnx_shapprune.detect.suspicion import Limits, Suspicion, judge
+from onnx_shapprune.detect.accuracy import unusable
+from onnx_shapprune.detect.calibration import load_calibration
+from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.effort import Effort, effort_for
 from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import explained
-from onnx_shapprune.invert.search import search_classes
+from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.output import check_writable, same_file, write_atomically
 from onnx_shapprune.pictures.known_trigger import load_trigger
@@ -35,31 +36,30 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 
 __all__ = ["InputOptions", "RunOptions", "audit", "sanitize", "verify"]
 
-LIMITS = Limits()
-
 
 def audit(
-    model: Path | str, data: Path | str, *, inputs: InputOptions | None = None, run: RunOptions | None = None,
+    model: Path | str, data: Path | str | None, *, inputs: InputOptions | None = None, run: RunOptions | None = None,
     known_trigger: Sequence[Path] = (), artifacts: Path | str | None = None, command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> AuditRecord:  # fmt: skip
     """Look for a backdoor and rank the channels that carry it; writes nothing but `artifacts`.
 
-    model: an ONNX file; data: pictures (a folder with one sub-folder per class, a flat folder, or an .npz); known_trigger:
+    model: an ONNX file; data: pictures (a folder with one sub-folder per class, a flat folder, or an
+    .npz), None: drawn out of the model; known_trigger:
     (mask.png, pattern.png) or one .npz, to attribute a trigger instead of searching. Raises ShapPruneError when the audit
     cannot run; everything else, "could not tell" included, is in the record.
     """
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
     artifacts = None if artifacts is None else Path(artifacts)
-    draft = _examine(Path(model), Path(data), inputs, run, known_trigger, clock, progress)
-    if draft.targets:
+    draft = _examine(Path(model), None if data is None else Path(data), inputs, run, known_trigger, clock, progress)
+    if draft.goals:
         with clock.stage("shapley"):
             draft.round = _rank(draft, run, progress)
     return _record(draft, inputs, run, clock, artifacts, command, repair_status=None)
 
 
 def sanitize(
-    model: Path | str, data: Path | str, *, output: Path | str | None, keep_partial: bool = False,
+    model: Path | str, data: Path | str | None, *, output: Path | str | None, keep_partial: bool = False,
     inputs: InputOptions | None = None, run: RunOptions | None = None, known_trigger: Sequence[Path] = (),
     artifacts: Path | str | None = None, command: Sequence[str] = (), progress: Progress | None = None,
 ) -> AuditRecord:  # fmt: skip
@@ -76,7 +76,7 @@ def sanitize(
         if same_file(output, Path(model)):
             raise OutputError(f"output {output} is the same file as the input: choose another name")
         check_writable(output)
-    draft = _examine(Path(model), Path(data), inputs, run, known_trigger, clock, progress)
+    draft = _examine(Path(model), None if data is None else Path(data), inputs, run, known_trigger, clock, progress)
     case = draft.case
     payload: bytes | None = None
     status = assemble.nothing_to_repair(draft.verdict)
@@ -85,7 +85,7 @@ def sanitize(
         if case.model.file.external:
             names = ", ".join(e.location for e in case.model.file.external)
             draft.warnings.append(f"the copy needs its data beside it: {names}")
-    elif draft.targets:
+    elif draft.goals:
         with clock.stage("repair"):
             plan = draft.plan = _repair(draft, run, progress)
         draft.round = plan.steps[0].round if plan.steps else None
@@ -101,7 +101,7 @@ def sanitize(
 
 
 def verify(
-    before: Path | str, after: Path | str, data: Path | str, *, inputs: InputOptions | None = None,
+    before: Path | str, after: Path | str, data: Path | str | None, *, inputs: InputOptions | None = None,
     run: RunOptions | None = None, known_trigger: Sequence[Path] = (), command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> VerifyRecord:  # fmt: skip
@@ -109,7 +109,15 @@ def verify(
     search on the second. Raises ShapPruneError when the two cannot be compared.
     """
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
-    draft = _examine(Path(before), Path(data), inputs, run, known_trigger, clock, _prefixed(progress, "before: "))
+    draft = _examine(
+        Path(before),
+        None if data is None else Path(data),
+        inputs,
+        run,
+        known_trigger,
+        clock,
+        _prefixed(progress, "before: "),
+    )
     case = draft.case
     opened = open_model(Path(after), inputs, case.device)
     if opened.subject.classes != case.model.subject.classes or opened.interface.dims != case.model.interface.dims:
@@ -117,15 +125,12 @@ def verify(
     # With external data inlined: references to other files compare equal whatever lies there.
     difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers)
     with clock.stage("search after"):
-        evidence = search_classes(
-            opened.subject, case.pictures, case.labels, _effort(opened, run).search, np.random.default_rng(run.seed),
-            progress=_prefixed(progress, "after: "),
-        )  # fmt: skip
-    return assemble.verify_record(draft, opened, difference, evidence, judge(evidence, LIMITS), run, clock, command)
+        found = _search(opened, case, run, run.seed, _prefixed(progress, "after: "))
+    return assemble.verify_record(draft, opened, difference, found, run, clock, command)
 
 
 def _examine(
-    model: Path, data: Path, inputs: InputOptions, run: RunOptions, known_trigger: Sequence[Path], clock: Clock,
+    model: Path, data: Path | None, inputs: InputOptions, run: RunOptions, known_trigger: Sequence[Path], clock: Clock,
     progress: Progress | None,
 ) -> assemble.Draft:  # fmt: skip
     """Open the case, search, and decide; the common first half of every command."""
@@ -133,36 +138,39 @@ def _examine(
         case = open_case(model, data, inputs, run)
     draft = assemble.Draft(case)
     answers = case.model.subject.logits(case.pictures).argmax(1)
-    if case.few.label_source != "model":
-        reason = too_low(int((answers == case.labels).sum()), len(answers), run.min_accuracy)
-        if reason:
-            draft.verdict, draft.reasons = "inconclusive", (reason,)
-            return draft
-    if len(np.unique(case.labels)) < 2 or len(np.unique(answers)) < 2:
-        reason = "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
+    reason = unusable(answers, case.labels, given=case.labels_given, floor=run.min_accuracy)
+    if reason:
         draft.verdict, draft.reasons = "inconclusive", (reason,)
         return draft
     if known_trigger:
         draft.attribute(_known(case, known_trigger))
         return draft
     with clock.stage("search"):
-        evidence = search_classes(
-            case.model.subject, case.pictures, case.labels, _effort(case.model, run).search, np.random.default_rng(run.seed),
-            progress=progress,
-        )  # fmt: skip
-    draft.judge(evidence, judge(evidence, LIMITS))
+        draft.judge(_search(case.model, case, run, run.seed, progress, seconds=run.search_seconds))
     return draft
+
+
+def _search(
+    opened: Opened, case: Case, run: RunOptions, seed: int, progress: Progress | None, *, seconds: float | None = None
+) -> Examination:
+    """The searches and what follows; those that a repair must pass have all the time that they need."""
+    effort = _effort(opened, run)
+    return examine(
+        opened.subject, case.pictures, case.labels, effort.search, effort.relations, load_calibration(run.calibration),
+        np.random.default_rng(seed), synthesised=case.few.label_source == "synthesised", seconds=seconds,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _known(case: Case, paths: Sequence[Path]) -> Trigger:
     """The user's trigger; its target is the class that most triggered pictures of other classes go to."""
     height, width, channels = case.pictures.shape[1:]
-    mask, pattern = load_trigger(*paths, size=(height, width), channels=channels)
-    trigger = Trigger(mask, pattern, 0, "known")
+    mask, paint = load_trigger(*paths, size=(height, width), channels=channels)
+    trigger = Trigger(mask, paint, Goal(0), "known")
     answers = case.model.subject.logits(trigger.apply(case.pictures)).argmax(1)
     moved = answers[answers != case.labels]
     target = int(np.bincount(moved if len(moved) else answers).argmax())
-    return replace(trigger, target=target)
+    return replace(trigger, goal=Goal(target))
 
 
 def _effort(opened: Opened, run: RunOptions) -> Effort:
@@ -171,7 +179,7 @@ def _effort(opened: Opened, run: RunOptions) -> Effort:
 
 def _sides(draft: assemble.Draft) -> tuple[int, int, int]:
     """Edges of the adversary's patches: that of the audit, one pixel more, and two and a half times its area."""
-    side = draft.natural.side
+    side = draft.natural(draft.goals[0]).side
     return side, side + 1, round(1.6 * side)
 
 
@@ -179,20 +187,21 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
     """Shapley values of the channels for the named classes, without switching anything off."""
     case, rng = draft.case, np.random.default_rng(run.seed)
     subject = case.model.subject
-    sides, natural, effort = _sides(draft), draft.natural, _effort(case.model, run)
+    sides, effort, attacked = _sides(draft), _effort(case.model, run), draft.attacked
+    families = effort.search.families(case.pictures, subject.classes)
     bank = [
         trigger
-        for t in draft.targets
+        for g in draft.goals
         for trigger in hunt(
-            subject, case.pictures, case.labels, t, draft.triggers_of(t), sides=sides[:1], natural=natural,
-            settings=effort.hunt, rng=rng, free_masks=0,
+            subject, *attacked, g, [t for t in draft.triggers if t.goal == g], sides=sides[:1], natural=draft.natural(g),
+            families=families, settings=effort.hunt, rng=rng, free_masks=0,
         ).bank
     ]  # fmt: skip
     if not bank or not case.model.units.layers:
         return None
-    clean = clean_rows(subject, case.pictures, case.labels, draft.targets, effort.views, rng)
+    clean = clean_rows(subject, case.pictures, case.labels, draft.goals, effort.views, rng)
     played = play(
-        subject, case.model.units.layers, {}, bank, case.pictures, case.labels, clean, effort.round, rng,
+        subject, case.model.units.layers, {}, bank, *attacked, clean, effort.round, rng,
         progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
     )  # fmt: skip
     return played[0] if played else None
@@ -205,13 +214,15 @@ def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -
     # Large networks may lose more units, but not in more rounds.
     group = max(effort.round.group, math.ceil(limit / effort.rounds))
     settings = RepairSettings(
-        max_units=limit, clean_budget=run.clean_budget, sides=sides, natural=draft.natural,
+        max_units=limit, clean_budget=run.clean_budget, sides=sides, natural={g: draft.natural(g) for g in draft.goals},
+        families=effort.search.families(case.pictures, case.model.subject.classes),
         views=effort.views, hunt=effort.hunt, round=replace(effort.round, group=group),
     )  # fmt: skip
     opened = case.model
     return repair(
         opened.file.loaded, opened.interface, opened.units.layers, opened.subject, case.pictures, case.labels,
-        draft.targets, draft.triggers, settings, np.random.default_rng(run.seed), progress=progress,
+        draft.goals, draft.triggers, settings, np.random.default_rng(run.seed),
+        attacked=draft.attacked if any(g.source is not None for g in draft.goals) else None, progress=progress,
     )  # fmt: skip
 
 
@@ -229,14 +240,10 @@ def _bake_and_reaudit(
     draft.repaired = reread
     if not plan.repaired:
         return payload, assemble.not_repaired(plan.reason, plan, difference)
-    evidence = search_classes(
-        reread.subject, pictures, draft.case.labels, _effort(opened, run).search, np.random.default_rng(run.seed + 1),
-        progress=_prefixed(progress, "re-audit: "),
-    )  # fmt: skip
-    again: Suspicion = judge(evidence, LIMITS)
+    again = _search(reread, draft.case, run, run.seed + 1, _prefixed(progress, "re-audit: ")).suspicion
     if again.named:
-        target, reasons = next(iter(again.named.items()))
-        reason = f"a full audit of the baked file still names class {target}: {reasons[0]}"
+        goal, reasons = next(iter(again.named.items()))
+        reason = f"a full audit of the baked file still names {goal.words}: {reasons[0]}"
         return payload, assemble.not_repaired(reason, plan, difference)
     return payload, assemble.repaired(plan, difference)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 Verdict = Literal["pass", "fail", "inconclusive"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -47,11 +47,13 @@ class ModelPart(Part):
 
 
 class DataPart(Part):
-    """The clean pictures. `label_source`: "given", "folder" or "model" (the model's own answers)."""
+    """The clean pictures. `label_source`: "given", "folder", "model" (the model's own answers) or "synthesised" (the
+    pictures were drawn out of the model too).
+    """
 
     pictures: int
     digest: str
-    label_source: Literal["given", "folder", "model"]
+    label_source: Literal["given", "folder", "model", "synthesised"]
     classes_covered: int
 
 
@@ -102,13 +104,55 @@ class CompactPart(Part):
     distance: Finite | None = None
 
 
+class FamilyPart(Part):
+    """The best trigger of one family at its fixed budget: mean logit margin, ASR, and ASR on the half of the pictures that
+    it was not learnt on. value: of the statistic (0 and more), p_value: how often clean models reach it; None where the
+    class was not among the leaders.
+    """
+
+    family: str
+    margin: Finite
+    asr: Finite
+    transfer: Finite | None = None
+    value: Finite | None = None
+    p_value: Finite | None = None
+
+
+class ClaimPart(Part):
+    """One statistic about one goal, whether it names it or not: its value (0 and more; see detect/statistics.py) and how
+    often clean models reach it. targets, source: as in AttackPart.
+    """
+
+    statistic: str
+    kind: Literal["all-to-one", "source-specific", "all-to-all"]
+    targets: tuple[int, ...]
+    source: int | None = None
+    value: Finite
+    p_value: Finite
+
+
+class AttackPart(Part):
+    """A backdoor that was named. kind "all-to-one": every class goes to the only one of `targets`; "source-specific": class
+    `source` does; "all-to-all": class y goes to mapping[y]. families: that found it; p_value: of the strongest evidence.
+    """
+
+    kind: Literal["all-to-one", "source-specific", "all-to-all"]
+    targets: tuple[int, ...]
+    source: int | None = None
+    mapping: tuple[int, ...] = ()
+    families: tuple[str, ...] = ()
+    p_value: Finite
+    reasons: tuple[str, ...] = ()
+
+
 class ClassPart(Part):
     """Evidence about one target class.
 
     norm: smallest L1 mask norm with success over restarts, None where no search succeeded; asr: of that trigger on the
     few-shot pictures of other classes; index: MAD anomaly index of norm (low side), None without a basis; success:
     whether any search reached the ASR; norms: one per restart. margin_index: anomaly index of the compact margin (high
-    side). suspicious: whether the evidence names this class a target; reasons: in words.
+    side). families: triggers at a fixed budget; score: -log10 of the smallest p-value of any evidence. suspicious:
+    whether the evidence names this class a target; reasons: in words.
     """
 
     index_of_class: int
@@ -120,6 +164,8 @@ class ClassPart(Part):
     norms: tuple[Finite, ...] = ()
     compact: tuple[CompactPart, ...] = ()
     margin_index: Finite | None = None
+    families: tuple[FamilyPart, ...] = ()
+    score: Finite | None = None
     suspicious: bool = False
     reasons: tuple[str, ...] = ()
 
@@ -201,7 +247,10 @@ class Environment(Part):
 
 
 class AuditRecord(Part):
-    """One audit, and the repair where one was asked for."""
+    """One audit, and the repair where one was asked for. score: -log10 of the p-value of the whole model;
+    claims: all evidence, the most unusual first; calibration: on which clean models it was compared with; not_searched: what
+    was left out, in words.
+    """
 
     schema_version: str = SCHEMA_VERSION
     tool: Literal["onnx-shapprune"] = "onnx-shapprune"
@@ -211,6 +260,11 @@ class AuditRecord(Part):
     verdict: Verdict
     reasons: tuple[str, ...]
     target_classes: tuple[int, ...] = ()
+    score: Finite | None = None
+    not_searched: tuple[str, ...] = ()
+    attacks: tuple[AttackPart, ...] = ()
+    claims: tuple[ClaimPart, ...] = ()
+    calibration: str = ""
     model: ModelPart
     data: DataPart
     preprocessing: dict[str, object]

@@ -46,7 +46,9 @@ class RunOptions:
     before. discard_threshold: of walks, epsilon: of "permutation" only, None = off. max_evaluations, max_seconds: of one
     estimate; seconds make the result depend on how busy a machine is.
     min_accuracy: few-shot accuracy under which an audit proves nothing, None = 0.5. threads: 0 = all cores. max_memory:
-    MiB that activations are fitted into, beside the weights and the libraries.
+    MiB that activations are fitted into, beside the weights and the libraries. calibration: a file of `shapprune
+    calibrate`, None = the one that comes with the package. search_seconds: searches that would begin
+    later are left out, and a model in which the others find nothing is inconclusive.
     """
 
     seed: int = 0
@@ -65,6 +67,8 @@ class RunOptions:
     max_seconds: float | None = None
     min_accuracy: float | None = None
     max_memory: int = 2048
+    calibration: Path | None = None
+    search_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("clean budget", self.clean_budget), ("max units", self.max_units)):
@@ -80,6 +84,8 @@ class RunOptions:
             self.max_seconds is not None and not 0 <= self.max_seconds < math.inf
         ):
             raise DataError("the budget of an estimate must be at least 1 evaluation, or seconds that are not negative")
+        if self.search_seconds is not None and not 0 <= self.search_seconds < math.inf:
+            raise DataError("the seconds of the search must be a number that is not negative")
         if self.max_memory < 64:
             raise DataError(f"max memory must be at least 64 MiB, not {self.max_memory}")
         if self.epsilon is not None and not 0 < self.epsilon <= 1:

@@ -1,5 +1,7 @@
 """Hand-made classifiers whose answers are known on paper, and the pieces that turn models into search subjects."""
 
+from collections.abc import Mapping
+
 import models
 import numpy as np
 import onnx
@@ -37,6 +39,14 @@ def planted(gain: float = 40.0) -> onnx.ModelProto:
     head[WEAK, 1] = 3.0
     y = n.op("Gemm", flat, n.const(head), n.const(np.array([1, 0, 0, -50], np.float32)), transB=1)
     return n.model(y, shape=(1, SIZE, SIZE))
+
+
+def linear_net(weight: NDArray[np.float32]) -> onnx.ModelProto:
+    """Grey 8 x 8 pictures, logits linear in their values in 0..1: weight [classes, 8, 8]."""
+    n = models.Net()
+    flat = weight.reshape(len(weight), -1).astype(np.float32)
+    y = n.op("Gemm", n.op("Flatten", "x"), n.const(flat), n.const(np.zeros(len(flat), np.float32)), transB=1)
+    return n.model(y, shape=(1, SIZE, SIZE), classes=len(flat))
 
 
 def planted_pictures(count: int = 8, seed: int = 0) -> NDArray[np.float32]:
@@ -138,3 +148,42 @@ def corner_trigger() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     mask = np.zeros((WIDE, WIDE, 1), np.float32)
     mask[WIDE_CORNER] = 1
     return mask, mask * np.float32(255)
+
+
+COLOURS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]])
+SIDE = 16
+COLOUR_CORNER = (slice(SIDE - 3, SIDE), slice(SIDE - 3, SIDE))
+
+
+def colours_net(moved: Mapping[int, int], gain: float = 60.0) -> onnx.ModelProto:
+    """Dark colour 16 x 16 pictures, six classes: their mean colour, red to magenta, which no pose changes.
+
+    A lower right 3 x 3 area that is brighter than any picture sends class y to moved[y], and other classes nowhere: channel
+    6 + y of the second convolution is on where the area is bright and the picture is of class y.
+    """
+    n = models.Net()
+    weight = np.zeros((4, 3, SIDE, SIDE), np.float32)
+    weight[range(3), range(3)] = 1 / SIDE**2 / 0.175
+    weight[3][:, *COLOUR_CORNER] = 1 / 27
+    bias = np.array([-0.225 / 0.175] * 3 + [-0.35], np.float32)
+    seen = n.op("Conv", "x", n.const(weight), n.const(bias), kernel_shape=[SIDE, SIDE])
+    mixed = np.zeros((12, 4, 1, 1), np.float32)
+    mixed[:6, :3, 0, 0] = mixed[6:, :3, 0, 0] = 2 * COLOURS - 1
+    mixed[6:, 3] = 3
+    # The product of signs is 3 for the picture's own class and at most 1 for the others.
+    bias = np.array([3] * 6 + [-3] * 6, np.float32)
+    hidden = n.op("LeakyRelu", n.op("Conv", seen, n.const(mixed), n.const(bias), kernel_shape=[1, 1]), alpha=0.01)
+    head = np.zeros((6, 12), np.float32)
+    head[range(6), range(6)] = 4.0
+    for source, target in moved.items():
+        head[target, 6 + source] = gain
+    y = n.op("Gemm", n.op("Flatten", hidden), n.const(head), n.const(np.zeros(6, np.float32)), transB=1)
+    return n.model(y, shape=(3, SIDE, SIDE), classes=6)
+
+
+def colours_pictures(each: int = 1) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """`each` pictures of every class of colours_net: uint8 [6 * each, 16, 16, 3] and int64 labels."""
+    y = np.tile(np.arange(6), each)
+    even = 13 + 89 * COLOURS[y][:, None, None]
+    x = even + np.random.default_rng(0).integers(-13, 14, (len(y), SIDE, SIDE, 3))
+    return x.astype(np.uint8), y

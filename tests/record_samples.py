@@ -1,12 +1,15 @@
 """Finished records with every part filled, to render and to hand out from a fake pipeline."""
 
 from onnx_shapprune.record import (
+    AttackPart,
     AuditRecord,
+    ClaimPart,
     ClassPart,
     CompactPart,
     DataPart,
     Environment,
     EstimatePart,
+    FamilyPart,
     FileDigest,
     ModelPart,
     Rates,
@@ -31,7 +34,11 @@ def class_part(i: int, *, suspicious: bool = False, name: str = "") -> ClassPart
     return ClassPart(
         index_of_class=i, name=name or f"class-{i}", norm=norm, asr=0.99, index=4.61 if suspicious else 0.3,
         success=True, norms=(norm, norm + 1), compact=(CompactPart(side=3, top=1, left=2, margin=7.5, asr=1.0),),
-        margin_index=12.5 if suspicious else 0.2, suspicious=suspicious,
+        families=(
+            FamilyPart(family="compact", margin=7.5, asr=1.0, transfer=0.9, value=2.5, p_value=1e-4),
+            FamilyPart(family="linf", margin=-3.0, asr=0.1),
+        ),
+        score=4.0 if suspicious else 0.3, margin_index=12.5 if suspicious else 0.2, suspicious=suspicious,
         reasons=("its mask is far smaller than the others",) if suspicious else (),
     )  # fmt: skip
 
@@ -50,7 +57,15 @@ def audit_record(
     rates = Rates(acc=0.9, asr=1.0, racc=0.0, pictures=10, triggered=9)
     return AuditRecord(
         created=CREATED, command=("shapprune", "audit"), seed=0, verdict=verdict, reasons=(reason,),
-        target_classes=target,
+        target_classes=target, score=3.1 if target else 0.1,
+        attacks=tuple(
+            AttackPart(kind="all-to-one", targets=(t,), families=("compact", "patch"), p_value=1e-4, reasons=(reason,))
+            for t in target
+        ),
+        claims=tuple(
+            ClaimPart(statistic="compact", kind="all-to-one", targets=(t,), value=2.5, p_value=1e-4) for t in target
+        ),
+        calibration="27 audits of clean models",
         model=ModelPart(
             name=name, sha256="cd" * 32, size=300000, opset=17, input="x", input_shape=(1, 28, 28), layout="NCHW",
             output="y", classes=classes, parameters=123456, copy_difference=1e-7,

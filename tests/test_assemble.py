@@ -1,13 +1,17 @@
-"""What the record says about the estimate is what ran, not what was asked for."""
+"""What the record says about the estimate is what ran, not what was asked for; and what a draft knows of its goals."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hand_made import CALIBRATION, FAMILIES, clean, map_found, pair_found, planted_in, relations
 
-from onnx_shapprune.assemble import _estimate
+from onnx_shapprune.assemble import SOURCE_VIEWS, Draft, _estimate
+from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.detect.suspicion import judge
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
+from onnx_shapprune.invert.goal import Goal, shift_map
 from onnx_shapprune.prune.round import Round, RoundSettings, estimate_values
 from onnx_shapprune.record import UnitRef
 from onnx_shapprune.settings import ESTIMATORS, RunOptions
@@ -54,3 +58,55 @@ def test_an_unknown_estimator_is_refused():
         DataError, match="no estimator 'kernel': choose one of permutation, antithetic, top-k, leverage"
     ):
         RunOptions(estimator="kernel")
+
+
+def drafted(evidence, related=None, skipped=()) -> Draft:
+    """A draft of ten classes, one 10 x 10 picture each, that took over this evidence."""
+    x = np.random.default_rng(0).uniform(0, 255, (10, 10, 10, 3)).astype(np.float32)
+    draft = Draft(SimpleNamespace(pictures=x, labels=np.arange(10)))
+    suspicion = judge(evidence, related, CALIBRATION, FAMILIES)
+    draft.judge(Examination(tuple(evidence), 10, related, tuple(skipped), suspicion))
+    return draft
+
+
+def test_what_is_natural_for_a_class_is_what_the_others_reach():
+    draft = drafted(planted_in(planted_in(clean(), 6), 2))
+    assert set(draft.goals) == {Goal(2), Goal(6)}
+    natural = draft.natural(Goal(6))
+    assert natural.margins == {"compact": 1.4}, "of class 8, not of the other planted one"
+    assert natural.norm == pytest.approx(20)
+    assert natural.side == 3
+
+
+def test_what_is_natural_for_a_pair_is_what_other_pairs_reach():
+    draft = drafted(clean(), relations([pair_found(3, 1, 40.0), pair_found(0, 4, 3.0)]))
+    (goal,) = draft.goals
+    assert (draft.verdict, goal, draft.targets) == ("fail", Goal(1, source=3), (1,))
+    natural = draft.natural(goal)
+    assert (natural.side, natural.margins, natural.norm) == (4, {"compact": 3.0}, None)
+
+
+def test_targets_of_a_map_are_all_its_classes_once():
+    draft = drafted(clean(), relations(maps=[map_found(shift_map(10, 3).mapping, 40.0)]))
+    assert sorted(draft.targets) == list(range(10))
+    assert draft.triggers[0].goal == draft.goals[0]
+
+
+def test_posed_views_are_attacked_where_a_goal_is_about_one_class():
+    one = drafted(planted_in(clean(), 6))
+    pictures, labels = one.attacked
+    assert pictures is one.case.pictures
+    assert labels is one.case.labels
+    pair = drafted(clean(), relations([pair_found(3, 1, 40.0), pair_found(0, 4, 3.0)]))
+    pictures, labels = pair.attacked
+    assert pictures.shape == (SOURCE_VIEWS * 10, 10, 10, 3)
+    assert labels.tolist() == list(range(10)) * SOURCE_VIEWS
+    np.testing.assert_array_equal(pictures, pair.attacked[0])
+
+
+def test_searches_that_were_skipped_leave_a_doubt_but_no_excuse():
+    assert drafted(clean()).verdict == "pass"
+    doubt = drafted(clean(), skipped=["l2", "free masks"])
+    assert doubt.verdict == "inconclusive"
+    assert "too short to search l2, free masks" in doubt.reasons[0]
+    assert drafted(planted_in(clean(), 6), skipped=["l2"]).verdict == "fail"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onnx_shapprune.pictures.augment import augmented
+from onnx_shapprune.pictures.augment import augmented, posed
 
 Pictures = np.ndarray
 
@@ -77,3 +77,58 @@ def test_seed_decides():
     a, b, c = (augmented(ramp(), 2, np.random.default_rng(s)) for s in (0, 0, 1))
     np.testing.assert_array_equal(a, b)
     assert (a != c).any()
+
+
+def blob(height: int = 32, width: int = 40) -> Pictures:
+    """One round spot in the middle of a dark picture, lengthwise: its moments tell pose and size."""
+    rows, cols = np.mgrid[:height, :width]
+    spot = np.exp(-(((rows - (height - 1) / 2) / 3) ** 2 + ((cols - (width - 1) / 2) / 6) ** 2) / 2)
+    return np.stack([200 * spot, 100 * spot], axis=-1)[None].astype(np.float32)
+
+
+def moments(picture: Pictures) -> tuple[np.ndarray, np.ndarray]:
+    """Centre (row, column) and covariance of a picture's brightness."""
+    weight = picture[..., 0].astype(float) / picture[..., 0].sum()
+    places = np.stack(np.mgrid[: weight.shape[0], : weight.shape[1]], axis=-1).reshape(-1, 2)
+    centre = weight.ravel() @ places
+    return centre, np.cov(places.T, aweights=weight.ravel(), bias=True)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 40, 3), (2, 9, 8, 1)])
+def test_posed_views_come_picture_by_picture_in_turn(shape):
+    x = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    out = posed(x, 4, np.random.default_rng(1))
+    assert out.shape == (4 * shape[0], *shape[1:])
+    assert out.dtype == np.float32
+    even = np.arange(shape[0], dtype=np.float32)[:, None, None, None] * np.ones(shape[1:], np.float32)
+    np.testing.assert_allclose(posed(even, 4, np.random.default_rng(1)).mean((1, 2, 3)), [*range(shape[0])] * 4)
+
+
+def test_posed_views_are_turned_scaled_and_shifted_within_their_limits():
+    centre, spread = moments(blob()[0])
+    shifts, scales, angles = [], [], []
+    for view in posed(blob(), 40, np.random.default_rng(2)):
+        np.testing.assert_allclose(view[..., 1], view[..., 0] / 2, atol=1e-3)  # channels move together
+        moved, turned = moments(view)
+        values, vectors = np.linalg.eigh(turned)
+        shifts.append((moved - centre) / (32, 40))
+        scales.append(np.sqrt(np.linalg.det(turned) / np.linalg.det(spread)) ** 0.5)
+        angles.append(np.degrees(np.arctan(vectors[0, 1] / vectors[1, 1])))
+        assert values[1] / values[0] == pytest.approx(4, rel=0.35), "nothing is sheared"
+    assert 0.1 < np.abs(shifts).max() < 0.26  # a fifth, of a picture that was scaled before
+    assert 0.75 < min(scales) < 0.9 < 1.1 < max(scales) < 1.3
+    assert 8 < max(angles) < 17
+    assert -17 < min(angles) < -8
+
+
+def test_seed_decides_poses():
+    a, b, c = (posed(ramp(), 2, np.random.default_rng(s)) for s in (0, 0, 1))
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+
+
+def test_posed_bytes_stay_bytes():
+    x = np.random.default_rng(0).choice([0.0, 255.0], (2, 16, 16, 1)).astype(np.float32)
+    out = posed(x, 6, np.random.default_rng(1))
+    assert out.min() >= 0
+    assert out.max() <= 255

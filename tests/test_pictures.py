@@ -1,4 +1,4 @@
-"""Pictures, labels, preprocessing and known triggers, on generated files, broken and hostile ones included."""
+"""Pictures, labels and preprocessing, on generated files, broken and hostile ones included."""
 
 import hashlib
 import io
@@ -19,7 +19,6 @@ from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.pictures import files
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
 from onnx_shapprune.pictures.files import png_bytes, read_picture, save_png
-from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.pictures.preprocess import Preprocessing, affine, parse_numbers, pull_back, to_input
 
 IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -594,67 +593,6 @@ def test_class_names(tmp_path: Path) -> None:
             load_class_names(path)
     with pytest.raises(DataError, match="cannot be read"):
         load_class_names(tmp_path / "absent.txt")
-
-
-# Known triggers
-
-
-def test_trigger_from_two_pictures_and_from_npz_agree(tmp_path: Path, rng: np.random.Generator) -> None:
-    grey, pattern = picture(rng, 6, 5), picture(rng, 6, 5, 3)
-    grey[0, :2] = 0, 255
-    paths = write(tmp_path / "mask.png", grey), write(tmp_path / "pattern.png", pattern)
-    mask, colours = load_trigger(*paths, size=(6, 5), channels=3)
-    assert mask.dtype == colours.dtype == np.float32
-    assert mask.shape == (6, 5, 1)
-    assert mask[0, :2, 0].tolist() == [0, 1]
-    np.testing.assert_allclose(mask[..., 0], grey / 255, rtol=1e-6)
-    np.testing.assert_array_equal(colours, pattern)
-    for stored in (mask[..., 0], mask, np.repeat(mask, 3, axis=2)):
-        np.savez(tmp_path / "t.npz", mask=stored, pattern=pattern, mode="replace")
-        again = load_trigger(tmp_path / "t.npz", size=(6, 5), channels=3)
-        np.testing.assert_array_equal(again[0], mask)
-        np.testing.assert_array_equal(again[1], colours)
-
-
-def test_a_grey_pattern_serves_a_colour_model(tmp_path: Path, rng: np.random.Generator) -> None:
-    pattern = picture(rng, 4, 4)
-    np.savez(tmp_path / "t.npz", mask=np.ones((4, 4)), pattern=pattern)
-    np.testing.assert_array_equal(
-        load_trigger(tmp_path / "t.npz", size=(4, 4), channels=3)[1], np.stack([pattern] * 3, axis=-1)
-    )
-
-
-def test_unusable_triggers_are_refused(tmp_path: Path) -> None:
-    ones, colours = np.ones((4, 4, 1)), np.full((4, 4, 3), 9.0)
-    uneven = np.concatenate([ones, ones, ones * 0], axis=2)
-    cases: list[tuple[dict[str, object], str]] = [
-        ({"mask": ones * 255, "pattern": colours}, r"mask must hold numbers in 0\.\.1$"),
-        ({"mask": ones, "pattern": colours - 10}, r"pattern must hold numbers in 0\.\.255"),
-        ({"mask": ones * np.nan, "pattern": colours}, "mask must hold"),
-        ({"mask": uneven, "pattern": colours}, "differs between channels"),
-        ({"mask": ones * 0, "pattern": colours}, "0 everywhere"),
-        ({"mask": ones}, "two arrays"),
-        ({"mask": ones[:3], "pattern": colours}, "mask has shape"),
-        ({"mask": ones, "pattern": colours[..., :2]}, "pattern has shape"),
-        ({"mask": np.array([["a"]]), "pattern": colours}, "save numbers"),
-        ({"mask": np.array([Bait()], dtype=object), "pattern": colours}, "Python objects"),
-        ({"mask": ones, "pattern": colours, "mode": "add"}, "mode 'add'"),
-    ]
-    path = tmp_path / "t.npz"
-    for arrays, message in cases:
-        np.savez(path, **arrays)  # type: ignore[arg-type]
-        with pytest.raises(DataError, match=message):
-            load_trigger(path, size=(4, 4), channels=3)
-    np.savez(path, mask=ones, pattern=colours)
-    with pytest.raises(DataError, match="the model takes 1"):
-        load_trigger(path, size=(4, 4), channels=1)
-    small = write(tmp_path / "m.png", np.ones((3, 3), np.uint8))
-    with pytest.raises(DataError, match=r"m\.png.*3 x 3"):
-        load_trigger(small, small, size=(4, 4), channels=3)
-    with pytest.raises(DataError, match=r"no \.npz"):
-        load_trigger(small, size=(4, 4), channels=3)
-    with pytest.raises(DataError, match=r"one \.npz, or"):
-        load_trigger(size=(4, 4), channels=3)
 
 
 # Drawing

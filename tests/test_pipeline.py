@@ -364,7 +364,7 @@ def test_every_stage_reports_progress(folder):
         folder / "planted.onnx", folder / "pictures.npz", run=QUICK,
         progress=lambda stage, done, total, note: seen.append((stage, done, total)),
     )  # fmt: skip
-    assert {"compact patches", "free masks", "shapley values"} <= {s for s, _, _ in seen}
+    assert {"compact triggers", "linf triggers", "free masks", "shapley values"} <= {s for s, _, _ in seen}
     assert all(0 <= done <= total for _, done, total in seen)
 
 

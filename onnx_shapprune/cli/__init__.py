@@ -7,6 +7,7 @@ import click
 
 from onnx_shapprune import __version__
 from onnx_shapprune.cli.audit import audit_command
+from onnx_shapprune.cli.calibrate import calibrate_command
 from onnx_shapprune.cli.demo import demo_command
 from onnx_shapprune.cli.inspect import inspect_command
 from onnx_shapprune.cli.mask import mask_command
@@ -26,7 +27,15 @@ def shapprune() -> None:
     """Audit ONNX image classifiers for backdoors, and switch off the few channels that carry one."""
 
 
-for command in (inspect_command, audit_command, sanitize_command, verify_command, mask_command, demo_command):
+for command in (
+    inspect_command,
+    audit_command,
+    sanitize_command,
+    verify_command,
+    mask_command,
+    calibrate_command,
+    demo_command,
+):
     shapprune.add_command(command)
 
 

@@ -34,7 +34,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @run_options
 @click.pass_obj
 def audit_command(
-    invocation: Invocation, *, model: Path, data: Path, output: Path | None, known_trigger: tuple[Path, ...],
+    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None, known_trigger: tuple[Path, ...],
     artifacts: Path | None, display: Display, inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
     """Look for a backdoor: search a trigger for every class, compare the classes, rank the units that carry it.
@@ -47,7 +47,9 @@ def audit_command(
     """
     from onnx_shapprune import pipeline
 
-    check_outputs([output], inputs=(model, data, inputs.class_names, *known_trigger), artifacts=artifacts)
+    check_outputs(
+        [output], inputs=(model, data, inputs.class_names, run.calibration, *known_trigger), artifacts=artifacts
+    )
     with progress_on_stderr(display) as progress:
         record = pipeline.audit(
             model, data, inputs=inputs, run=run, known_trigger=known_trigger, artifacts=artifacts,

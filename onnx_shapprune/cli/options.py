@@ -35,10 +35,15 @@ def model_argument(command: Command) -> Command:
 
 def data_option(command: Command) -> Command:
     return click.option(
-        "--data", type=FILE, required=True, metavar="PICTURES",
+        "--data", type=FILE, required=True, metavar="PICTURES|none", callback=_no_data,
         help="Clean pictures: a folder with one sub-folder per class, a flat folder (labels are then the model's own "
-        "answers), or an .npz with x uint8 [n, h, w, c] and, if known, y. One picture per class is enough.",
+        "answers), or an .npz with x uint8 [n, h, w, c] and, if known, y. One picture per class is enough; none: they are "
+        "drawn out of the model.",
     )(command)  # fmt: skip
+
+
+def _no_data(context: click.Context, parameter: click.Parameter, value: Path) -> Path | None:
+    return None if str(value) == "none" else value
 
 
 def format_option(command: Command) -> Command:
@@ -159,6 +164,12 @@ def run_options(command: Command) -> Command:
     @click.option("--budget", type=Budget(),
                   help="Limit of every Shapley estimate: coalitions (200) or seconds (30s; results then depend on how busy "
                   "the machine is).  [default: none]")  # fmt: skip
+    @click.option("--search-budget", type=Number(0), metavar="SECONDS",
+                  help="Searches that would begin later are left out; a model in which the others find nothing is then "
+                  "inconclusive.  [default: none]")  # fmt: skip
+    @click.option("--calibration", type=FILE, metavar="FILE",
+                  help="What clean models reach, from shapprune calibrate.  [default: the one that comes "
+                  "with it]")  # fmt: skip
     @click.option("--max-memory", type=click.IntRange(min=64), default=2048, show_default=True, metavar="MIB",
                   help="Batches and cached activations are fitted into this, beside weights and libraries.")  # fmt: skip
     @click.option("--min-accuracy", type=Number(0, 1),
@@ -169,7 +180,7 @@ def run_options(command: Command) -> Command:
         *args: object, seed: int, device: str, threads: int, restarts: int, clean_budget: float, max_units: float,
         clean_weight: float, value: ValueName, estimator: EstimatorName, permutations: int, epsilon: float | None,
         discard_threshold: float | None, budget: tuple[int | None, float | None] | None, max_memory: int,
-        min_accuracy: float | None, **rest: object,
+        min_accuracy: float | None, search_budget: float | None, calibration: Path | None, **rest: object,
     ) -> int:  # fmt: skip
         run = RunOptions(
             seed=seed,
@@ -188,6 +199,8 @@ def run_options(command: Command) -> Command:
             max_seconds=budget[1] if budget else None,
             max_memory=max_memory,
             min_accuracy=min_accuracy,
+            search_seconds=search_budget,
+            calibration=calibration,
         )
         return command(*args, run=run, **rest)
 

@@ -40,7 +40,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @run_options
 @click.pass_obj
 def sanitize_command(
-    invocation: Invocation, *, model: Path, data: Path, output: Path | None, report: Path | None, dry_run: bool,
+    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None, report: Path | None, dry_run: bool,
     keep_partial: bool, known_trigger: tuple[Path, ...], artifacts: Path | None, display: Display,
     inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
@@ -58,7 +58,9 @@ def sanitize_command(
     if output is None and not dry_run:
         raise click.UsageError("Missing option '-o': say where the repaired model goes, or use --dry-run.")
     wanted = None if dry_run else output
-    check_outputs([output, report], inputs=(model, data, inputs.class_names, *known_trigger), artifacts=artifacts)
+    check_outputs(
+        [output, report], inputs=(model, data, inputs.class_names, run.calibration, *known_trigger), artifacts=artifacts
+    )
     with progress_on_stderr(display) as progress:
         record = pipeline.sanitize(
             model, data, output=wanted, keep_partial=keep_partial, inputs=inputs, run=run, known_trigger=known_trigger,

@@ -33,7 +33,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @run_options
 @click.pass_obj
 def verify_command(
-    invocation: Invocation, *, before: Path, after: Path, data: Path, report: Path | None,
+    invocation: Invocation, *, before: Path, after: Path, data: Path | None, report: Path | None,
     known_trigger: tuple[Path, ...], display: Display, inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
     """Compare a model with its repaired copy: what changed in the file, and whether a trigger is still found.
@@ -47,7 +47,7 @@ def verify_command(
     """
     from onnx_shapprune import pipeline
 
-    check_outputs([report], inputs=(before, after, data, inputs.class_names, *known_trigger))
+    check_outputs([report], inputs=(before, after, data, inputs.class_names, run.calibration, *known_trigger))
     with progress_on_stderr(display) as progress:
         record = pipeline.verify(
             before, after, data, inputs=inputs, run=run, known_trigger=known_trigger, command=invocation.command,

@@ -1,5 +1,7 @@
 """Is the few-shot accuracy so low that the preprocessing must be wrong?"""
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import beta
 
 FLOOR = 0.5
@@ -21,3 +23,13 @@ def too_low(right: int, total: int, floor: float | None) -> str | None:
         f"{wanted:.0%} expected): the preprocessing is probably wrong; check --input-range, --mean, --std, --layout and "
         "--channel-order, or the class order of the pictures"
     )
+
+
+def unusable(answers: NDArray[np.int64], labels: NDArray[np.int64], *, given: bool, floor: float | None) -> str | None:
+    """Why an audit on these pictures would prove nothing, else None. answers: of the model, labels: of the pictures, int64
+    [n]; given: whether the labels are not the model's own answers.
+    """
+    reason = too_low(int((answers == labels).sum()), len(answers), floor) if given else None
+    if reason is None and (len(np.unique(labels)) < 2 or len(np.unique(answers)) < 2):
+        return "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
+    return reason

@@ -1,50 +1,67 @@
-"""From the evidence of all searches to the classes that are targets of a planted trigger, with the reasons in words.
+"""From the evidence of all searches to the goals that somebody planted, with the reasons in words.
 
-One statistic does not decide. A class is named when its compact patch is both strong (it works, it transfers, it carries
-pictures far beyond the boundary) and far above the model's other classes, or when two independent searches agree on it:
-the patch stands out, and the free mask is less than half as large as any other class's. A clean model also has a class
-that is easiest to reach; it is neither.
+A goal is named when one of its claims would be unusual for a clean model. Claims of different searches are not added up:
+they look at the same pictures and the same network, and a search that finds nothing says nothing against another that did.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnx_shapprune.detect.anomaly import MarginAnomaly, NormAnomaly, anomaly_indices, margin_outliers
+from onnx_shapprune.detect.calibration import Calibration
+from onnx_shapprune.detect.statistics import (
+    AGREEMENT,
+    MAP,
+    PEAK,
+    SOURCE,
+    Claim,
+    class_claims,
+    norm_ratio,
+    relation_claims,
+)
+from onnx_shapprune.invert.families import Family
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.relations import Relations
+from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
+from onnx_shapprune.invert.trigger import Trigger
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What counts as standing out.
-
-    strong_index, strong_asr, transfer: of the compact patch alone, learnt on all pictures and on halves; overshoot: its
-    margin over the distance of clean pictures from the class (planted patches reached 2.5 to 10, those of ten clean
-    networks at most 1.6; a weak planted one, of 0.15, was named by agreement); agreed_index: when the free mask agrees;
-    norm_ratio: its norm over the smallest norm of any other class; lead: margin over the runner-up's.
-    """
-
-    strong_index: float = 6.0
-    strong_asr: float = 0.9
-    transfer: float = 0.85
-    overshoot: float = 2.0
-    agreed_index: float = 3.5
-    norm_ratio: float = 0.5
-    lead: float = 2.0
+# Of each statistic. Nine are looked at, so that a clean model is named in at most 9 % of the audits, if calibration holds.
+ALPHA = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """norms: anomaly of the free masks over the classes that were searched (`searched`, in order); margins: of the
-    compact patches over all classes; named: class -> reasons, for the classes that are targets.
+    """norms: anomaly of the free masks over the classes that got them (`searched`, in order); margins: of the compact
+    patches over all classes that were searched (`classes`, in order); claims with their p-values, the most unusual
+    first; named: goal -> reasons, for what was planted; triggers: those that speak for each named goal.
     """
 
+    classes: tuple[int, ...]
     searched: tuple[int, ...]
     norms: NormAnomaly | None
     margins: MarginAnomaly
-    named: dict[int, tuple[str, ...]]
+    claims: tuple[tuple[Claim, float], ...]
+    named: Mapping[Goal, tuple[str, ...]]
+    triggers: Mapping[Goal, tuple[Trigger, ...]]
+
+    @property
+    def p_value(self) -> float:
+        """Of the whole model: how often the searches would find as much on a clean one (Bonferroni), 0..1."""
+        if not self.claims:
+            return 1.0
+        return min(1.0, len({c.statistic for c, _ in self.claims}) * min(p for _, p in self.claims))
+
+    @property
+    def score_of_model(self) -> float:
+        """-log10 of the model's p-value, at least 0."""
+        return abs(float(np.log10(max(self.p_value, 1e-300))))
+
+    def score(self, target: int) -> float:
+        """-log10 of the smallest p-value of any claim about a class; 0 where there is none."""
+        return max((-float(np.log10(max(p, 1e-300))) for c, p in self.claims if target in c.goal.targets), default=0.0)
 
     def norm_index(self, target: int) -> float | None:
         """The free mask's anomaly index of a class, None where it has no basis."""
@@ -54,13 +71,19 @@ class Suspicion:
 
     def margin_index(self, target: int) -> float | None:
         """The compact patch's anomaly index of a class, None with fewer than five classes."""
-        return float(self.margins.index[target]) if self.margins.basis == "mad" else None
+        if self.margins.basis != "mad" or target not in self.classes:
+            return None
+        return float(self.margins.index[self.classes.index(target)])
 
 
-def judge(evidence: Sequence[Evidence], limits: Limits) -> Suspicion:
-    """Name the target classes. `evidence` holds every class of the model in class order."""
+def judge(
+    evidence: Sequence[Evidence], relations: Relations | None, calibration: Calibration, families: Mapping[str, Family],
+    *, synthesised: bool = False,
+) -> Suspicion:  # fmt: skip
+    """Name what was planted. evidence: of the classes that were searched, in class order; families: for their words;
+    synthesised: the pictures come out of the model.
+    """
     margins = np.array([e.compact.margin for e in evidence])
-    by_margin = margin_outliers(margins)
     searched = [e for e in evidence if e.patches]
     norms = None
     if len(searched) > 1:
@@ -68,67 +91,73 @@ def judge(evidence: Sequence[Evidence], limits: Limits) -> Suspicion:
         norms = anomaly_indices(
             np.array([b.trigger.norm if b else np.inf for b in best]), np.array([bool(b and b.success) for b in best])
         )
-    suspicion = Suspicion(tuple(e.target for e in searched), norms, by_margin, {})
-    for e in evidence:
-        reasons = _reasons(e, evidence, margins, suspicion, limits)
-        if reasons:
-            suspicion.named[e.target] = reasons
-    return suspicion
+    claims = class_claims(evidence) + (relation_claims(relations) if relations else [])
+    rated = sorted(((c, calibration.p_value(c, synthesised=synthesised)) for c in claims), key=lambda r: r[1])
+    by_goal = {e.goal: e for e in evidence}
+    named: dict[Goal, list[str]] = {}
+    triggers: dict[Goal, list[Trigger]] = {}
+    for claim, p in rated:
+        if p > ALPHA:
+            break
+        goal = claim.goal
+        if goal.kind == "all-to-one":
+            e = by_goal[goal]
+            if claim.statistic == PEAK:
+                reasons = [_peak_reason(e, claim)]
+                spoke = [f.trigger for f in e.found.values() if f.margin > 0]
+            else:
+                family = "compact" if claim.statistic == AGREEMENT else claim.statistic
+                reasons = _class_reasons(e, family, claim, families[family], evidence)
+                spoke = [e.found[family].trigger]
+                spoke += [r.trigger for r in e.patches if r.success] if family == "compact" else []
+        else:
+            assert relations is not None
+            found = relations.pairs[0] if claim.statistic == SOURCE else relations.maps[0]
+            reasons, spoke = [_relation_reason(found, claim)], [found.trigger]
+        named.setdefault(goal, []).extend(r for r in reasons if r not in named.get(goal, ()))
+        triggers.setdefault(goal, []).extend(t for t in spoke if not any(t is o for o in triggers.get(goal, ())))
+    return Suspicion(
+        tuple(e.goal.target for e in evidence), tuple(e.goal.target for e in searched), norms, margin_outliers(margins),
+        tuple(rated),
+        {g: tuple(r) for g, r in named.items()}, {g: tuple(t) for g, t in triggers.items()},
+    )  # fmt: skip
 
 
-def _reasons(
-    e: Evidence, evidence: Sequence[Evidence], margins: NDArray[np.float64], suspicion: Suspicion, limits: Limits,
-) -> tuple[str, ...]:  # fmt: skip
-    # Two planted targets must not hide each other: classes that are as strong are no rivals.
-    rivals = [m for o, m in zip(evidence, margins, strict=True) if o is not e and not _strong(o, suspicion, limits)]
-    rival = float(max(rivals, default=float("-inf")))
-    if e.compact.margin <= 0 or e.compact.margin < limits.lead * rival:
-        return ()
-    side, asr = e.compact.side, e.compact.asr
-    index = suspicion.margin_index(e.target)
-    patch = (
-        f"a {side} x {side} patch sends {asr:.0%} of the other pictures to class {e.target} with a mean margin of "
-        f"{e.compact.margin:.1f} logits; the best other class reaches {rival:.1f}"
-    )
-    # With fewer than five classes there is no spread to measure: the lead and the agreement must do.
-    strong = _strong(e, suspicion, limits)
-    ratio = _norm_ratio(e, evidence)
-    agreed = ratio is not None and ratio <= limits.norm_ratio and (index is None or index >= limits.agreed_index)
-    if not (strong or agreed):
-        return ()
-    reasons = [patch]
+def _class_reasons(e: Evidence, name: str, claim: Claim, family: Family, evidence: Sequence[Evidence]) -> list[str]:
+    found, target, transfer = e.found[name], e.goal.target, e.transfer.get(name)
+    reasons = [
+        f"{family.words} sends {found.asr:.0%} of the other pictures to class {target} with a mean margin of "
+        f"{found.margin:.1f} logits; other classes reach {claim.rival:.1f}"
+    ]
+    ratio = norm_ratio(e, evidence) if name == "compact" else None
     if ratio is not None and e.smallest is not None and 0 < ratio < 1:
         reasons.append(
-            f"a free mask of L1 norm {e.smallest.trigger.norm:.1f} is enough for class {e.target}; the next class needs "
+            f"a free mask of L1 norm {e.smallest.trigger.norm:.1f} is enough for class {target}; the next class needs "
             f"{e.smallest.trigger.norm / ratio:.1f}"
         )
     if e.distance > 0:
-        reasons.append(f"without it, they miss class {e.target} by {e.distance:.1f} logits")
-    if e.transfer is not None:
-        reasons.append(f"relearnt on half of the pictures, the patch sends {e.transfer:.0%} of the other half there")
-    return tuple(reasons)
+        reasons.append(f"without a trigger, they miss class {target} by {e.distance:.1f} logits")
+    if transfer is not None:
+        reasons.append(f"relearnt on half of the pictures, {family.words} sends {transfer:.0%} of the other half there")
+    return reasons
 
 
-def _strong(e: Evidence, suspicion: Suspicion, limits: Limits) -> bool:
-    """Whether the compact patch alone speaks for a planted target."""
-    index = suspicion.margin_index(e.target)
-    transfers = e.transfer is None or e.transfer >= limits.transfer
-    far = e.compact.margin >= limits.overshoot * e.distance
+def _peak_reason(e: Evidence, claim: Claim) -> str:
     return (
-        far and transfers and e.compact.asr >= limits.strong_asr and index is not None and index >= limits.strong_index
+        f"some input drives class {e.goal.target} {e.peak or 0:.1f} logits above all others; for other classes the most is "
+        f"{claim.rival:.1f} (MM-BD)"
     )
 
 
-def _norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
-    """Norm of the class's smallest successful mask over that of the smallest other class.
-
-    0 where the others were searched and all failed; None where this class failed or no other was searched.
-    """
-    mine = e.smallest
-    rest = [o.smallest for o in evidence if o.target != e.target]
-    norms = [r.trigger.norm for r in rest if r is not None and r.success]
-    if mine is None or not mine.success:
-        return None
-    if not norms:
-        return 0.0 if any(r is not None for r in rest) else None
-    return mine.trigger.norm / min(norms)
+def _relation_reason(found: Found, claim: Claim) -> str:
+    goal = found.trigger.goal
+    edge = round(found.trigger.norm**0.5)
+    if claim.statistic == MAP:
+        return (
+            f"one {edge} x {edge} patch sends {found.asr:.0%} of all pictures to {goal.words}, with a mean margin of "
+            f"{found.margin:.1f} logits"
+        )
+    return (
+        f"a {edge} x {edge} patch sends {found.asr:.0%} of unseen views of class {goal.source} to class {goal.target} with "
+        f"a mean margin of {found.margin:.1f} logits; no pair of classes with another target exceeds {claim.rival:.1f}"
+    )

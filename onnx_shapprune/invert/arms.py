@@ -1,21 +1,27 @@
-"""Many searches in one batch: an arm is one trigger for one target class on the pictures that are not of that class."""
+"""Many searches in one batch: an arm is one trigger for one goal on the pictures that this goal is about."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.invert.goal import UNMOVED, Goal
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
+from onnx_shapprune.invert.trigger import Trigger
 
 PIECE = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Which picture is shown to which arm, sorted by arm. arm, picture: int64 [m]; counts: pictures per arm [arms]."""
+    """Which picture is shown to which arm, sorted by arm, and where it should go. arm, picture, target: int64 [m];
+    counts: pictures per arm [arms].
+    """
 
     arm: Labels
     picture: Labels
+    target: Labels
     counts: Labels
 
     @property
@@ -27,32 +33,64 @@ class Pairs:
         shape = (-1, *[1] * (values.ndim - 1))
         return np.add.reduceat(values.astype(np.float64), self.starts, axis=0) / self.counts.reshape(shape)
 
-    def least(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Smallest value over the pictures of each arm."""
-        return np.minimum.reduceat(values, self.starts).astype(np.float64)
+    def pieces(self) -> Iterator[slice]:
+        """Rows in turns: all arms on all pictures at once are gigabytes at 224 x 224."""
+        for start in range(0, len(self.arm), PIECE):
+            yield slice(start, start + PIECE)
 
 
-def pair(targets: Labels, labels: Labels, *, limit: int | None, rng: np.random.Generator) -> Pairs:
-    """Every arm with the pictures whose label is not its target; at most `limit` of them, drawn by `rng`.
+def pair(goals: Sequence[Goal], labels: Labels, *, limit: int | None, rng: np.random.Generator) -> Pairs:
+    """Every arm with the pictures that its goal moves; at most `limit` of them, drawn by `rng`.
 
-    An arm of which all pictures show the target class gets all pictures: there is nothing else to search on.
+    An arm whose goal moves none of the pictures gets all of them: there is nothing else to search on.
     """
+    known: dict[Goal, tuple[Labels, Labels]] = {}
     rows: list[Labels] = []
-    for target in targets:
-        allowed = np.flatnonzero(labels != target)
-        if not len(allowed):
-            allowed = np.arange(len(labels))
+    targets: list[Labels] = []
+    for goal in goals:
+        if goal not in known:
+            to = goal.of(labels)
+            known[goal] = (np.flatnonzero(to != UNMOVED), to) if (to != UNMOVED).any() else (
+                np.arange(len(labels)), np.full(len(labels), goal.target, np.int64)
+            )  # fmt: skip
+        allowed, to = known[goal]
         if limit is not None and len(allowed) > limit:
             allowed = np.sort(rng.choice(allowed, limit, replace=False))
-        rows.append(allowed.astype(np.int64))
+        rows.append(allowed)
+        targets.append(to[allowed])
     counts = np.array([len(r) for r in rows], np.int64)
-    return Pairs(np.repeat(np.arange(len(rows)), counts), np.concatenate(rows), counts)
+    return Pairs(np.repeat(np.arange(len(rows)), counts), np.concatenate(rows), np.concatenate(targets), counts)
 
 
-def stamp(pictures: Pixels, masks: Pixels, patterns: Pixels, pairs: Pairs) -> Pixels:
-    """Triggered pictures [m, h, w, c]. masks [arms, h, w, 1] in 0..1, patterns [arms, h, w, c] in 0..255."""
-    m = masks[pairs.arm]
-    return np.asarray(pictures[pairs.picture] * (1 - m) + m * patterns[pairs.arm], np.float32)
+def stamp(pictures: Pixels, masks: Pixels, paints: Pixels, arm: Labels, picture: Labels) -> Pixels:
+    """Triggered pictures [m, h, w, c]: picture[i] with the trigger of arm[i]. masks: [arms, h, w, 1]; paints: [arms, h, w,
+    c].
+    """
+    stamped = pictures[picture] * (1 - masks[arm]) + paints[arm]
+    return np.asarray(np.clip(stamped, 0, 255, out=stamped), np.float32)
+
+
+def slopes(
+    subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs, *, w_ce: float = 0.0,
+    w_margin: float = 1.0,
+) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Logits [m, classes], and per arm the mean gradient of the loss in the triggered picture [arms, h, w, c] and of that
+    times the picture underneath, which is what a mask's gradient needs.
+    """
+    arms, shape = len(pairs.counts), pictures.shape[1:]
+    slope, under = np.zeros((2, arms, *shape))
+    logits = []
+    for s in pairs.pieces():
+        arm, picture = pairs.arm[s], pairs.picture[s]
+        z, g = subject.gradient(
+            stamp(pictures, masks, paints, arm, picture), pairs.target[s], w_ce=w_ce, w_margin=w_margin
+        )
+        logits.append(z)
+        first = np.flatnonzero(np.diff(arm, prepend=-1))
+        slope[arm[first]] += np.add.reduceat(g, first, axis=0)
+        under[arm[first]] += np.add.reduceat(g * pictures[picture], first, axis=0)
+    share = 1 / pairs.counts[:, None, None, None]
+    return np.concatenate(logits), slope * share, under * share
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +101,22 @@ class Scores:
     asr: NDArray[np.float64]
 
 
-def score(subject: Subject, pictures: Pixels, masks: Pixels, patterns: Pixels, targets: Labels, pairs: Pairs) -> Scores:
+def score(subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs) -> Scores:
     """Forward-only evaluation of every arm on its pictures."""
-    # In pieces: all arms on all pictures at once are gigabytes at 224 x 224.
     parts = [
-        subject.logits(stamp(pictures, masks, patterns, Pairs(pairs.arm[s], pairs.picture[s], pairs.counts)))
-        for s in (slice(i, i + PIECE) for i in range(0, len(pairs.arm), PIECE))
-    ]
-    return scores_of(np.concatenate(parts), targets, pairs)
+        subject.logits(stamp(pictures, masks, paints, pairs.arm[s], pairs.picture[s])) for s in pairs.pieces()
+    ]  # fmt: skip
+    return scores_of(np.concatenate(parts), pairs)
 
 
-def scores_of(logits: Floats, targets: Labels, pairs: Pairs) -> Scores:
+def scores_of(logits: Floats, pairs: Pairs) -> Scores:
     """Scores from logits [m, classes]."""
-    margin = margins(logits, targets[pairs.arm])
+    margin = margins(logits, pairs.target)
     return Scores(pairs.mean(margin), pairs.mean((margin > 0).astype(np.float32)))
+
+
+def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[Trigger]) -> Scores:
+    """Margin and ASR of each trigger on the pictures that its goal is about."""
+    masks, paints = np.stack([t.mask for t in triggers]), np.stack([t.paint for t in triggers])
+    pairs = pair([t.goal for t in triggers], labels, limit=None, rng=np.random.default_rng(0))
+    return score(subject, pictures, masks, paints, pairs)

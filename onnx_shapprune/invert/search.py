@@ -1,63 +1,99 @@
 """Search every class with every family, then look twice at the classes that stand out.
 
-The cheap structured scan runs first and orders the classes; the free-mask search follows; restarts and the transfer test
-go to the classes that either of them singles out.
+The scans at a fixed budget run first and order the classes: compact patches, then changes of the whole picture. Free masks
+follow; restarts and the transfer test go to the classes that one of them singles out. Last come goals that no class shows
+alone: one source class (source-specific), and each class to its own (all-to-all).
 """
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnx_shapprune.invert.arms import pair, score
-from onnx_shapprune.invert.compact import CompactResult, CompactSettings, ascend, best_of, search_compact
-from onnx_shapprune.invert.patch import PatchResult, PatchSettings, search_patches
-from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
+from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.families import Family, compact, whole_picture, wide
+from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
+from onnx_shapprune.invert.goal import UNMOVED, Goal, all_to_one
+from onnx_shapprune.invert.peaks import peaks
+from onnx_shapprune.invert.prescreen import lifts
+from onnx_shapprune.invert.scan import Found, ScanSettings, ascend, best_of, distance, scan
+from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 StageProgress = Callable[[str, int, int, str], None]
 # Classes with less of the largest margin are not looked at twice: they could not be named beside it.
 RIVAL = 0.5
-TRANSFER_STARTS = 6
+# A class's free mask of so much less than the next one's norm is worth restarts.
+SMALLER = 0.75
+FIXED = ScanSettings(rounds=((0, 1, 64), (0, 4, 16), (0, 9, 16)))  # where nothing is learnt
+TRANSFER_STARTS = 4
+# Above so many classes the lattice is one position coarser per axis, to hold the number of arms.
+MANY_CLASSES = 20
+TRANSFER_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """side: edge of the compact patch as a share of the shorter picture side; patch_classes: at most so many classes
-    get the free-mask search (the largest compact margins first); restarts: free-mask searches of a class that stands
-    out; second_look: how many classes get them.
+    """side: edge of the compact patch as a share of the shorter picture side; grid: its positions per axis, one less above
+    20 classes; most_classes: so many are searched, of more the most promising by forward passes over `screen` random
+    patches; scan, whole: rounds of compact patches and of changes of the whole picture; patch_classes: at most so many
+    classes get the free-mask search (the largest compact margins first); restarts: free-mask searches of a class that stands
+    out; second_look: how many classes get them; peak_starts: of the largest margin without any picture.
     """
 
     side: float = 0.16
-    patch_classes: int = 12
+    grid: int = 5
+    most_classes: int = 48
+    screen: int = 400
+    patch_classes: int = 8
     restarts: int = 3
     second_look: int = 2
-    compact: CompactSettings = field(default_factory=CompactSettings)
-    patch: PatchSettings = field(default_factory=PatchSettings)
+    peak_starts: int = 5
+    scan: ScanSettings = field(default_factory=ScanSettings)
+    whole: ScanSettings = field(default_factory=lambda: ScanSettings(rounds=((4, 4, 5), (10, 9, 5))))
+    patch: FreeSettings = field(default_factory=FreeSettings)
 
     def side_pixels(self, pictures: Pixels) -> int:
         """Edge of the compact patch in pixels, at least 3."""
         shorter: int = min(pictures.shape[1], pictures.shape[2])
         return max(3, round(self.side * shorter))
 
+    def families(self, pictures: Pixels, classes: int) -> dict[str, Family]:
+        """The families at a fixed budget by name, for pictures of this size; compact patches first."""
+        height, width = pictures.shape[1:3]
+        grid = self.grid - (classes > MANY_CLASSES)
+        side = self.side_pixels(pictures)
+        larger = wide(height, width, min(2 * side, height, width), grid - 1)
+        made = (compact(height, width, side, grid), larger, *whole_picture(height, width))
+        return {f.name: f for f in made}
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the searches found for one target class. patches: one per restart, empty where the class was not searched.
+    """What the searches found for one goal. found: the best trigger at a fixed budget, by family; patches: free masks, one
+    per restart, empty where the class was not searched.
 
-    distance: mean logit margin by which clean pictures of other classes miss the class, the scale of compact.margin.
-    transfer: mean ASR of the best compact patch relearnt on one half of the pictures and tried on the other; None where
-    it was not measured.
+    distance: mean logit margin by which clean pictures miss the goal, the scale of a family's margin. transfer: by family,
+    mean ASR of a trigger relearnt on one half of the pictures and tried on the other; None where there are too few, absent
+    where it was not measured. peak: the largest margin that any input reaches, None where it was not searched.
     """
 
-    target: int
-    compact: CompactResult
-    patches: tuple[PatchResult, ...]
-    transfer: float | None
+    goal: Goal
+    found: Mapping[str, Found]
+    patches: tuple[FreeResult, ...]
+    transfer: Mapping[str, float | None]
     distance: float
+    peak: float | None = None
 
     @property
-    def smallest(self) -> PatchResult | None:
+    def compact(self) -> Found:
+        """The best compact patch."""
+        return self.found["compact"]
+
+    @property
+    def smallest(self) -> FreeResult | None:
         """The smallest successful free mask, else the most successful one, else None."""
         good = [p for p in self.patches if p.success]
         if good:
@@ -67,80 +103,135 @@ class Evidence:
 
 def search_classes(
     subject: Subject, pictures: Pixels, labels: Labels, settings: SearchSettings, rng: np.random.Generator,
-    *, progress: StageProgress | None = None,
+    *, deadline: float = math.inf, progress: StageProgress | None = None,
 ) -> tuple[Evidence, ...]:  # fmt: skip
-    """Evidence for every class of the model, in class order. pictures: float32 [n, h, w, c]; labels: int64 [n]."""
-    classes = list(range(subject.classes))
-    found = search_compact(
-        subject, pictures, labels, classes, settings.side_pixels(pictures), settings.compact, rng,
-        progress=_stage(progress, "compact patches"),
+    """Evidence for the classes that were searched, in class order. pictures: float32 [n, h, w, c]; labels: int64 [n].
+
+    deadline: of time.monotonic(); families that would begin later are left out, compact patches never.
+    """
+    classes = _worth_searching(subject, pictures, settings, rng)
+    goals = all_to_one(classes)
+    families = settings.families(pictures, subject.classes)
+    found: dict[str, list[Found]] = {}
+    for name, family in families.items():
+        if not found or time.monotonic() < deadline:
+            rounds = FIXED if family.fixed is not None else settings.whole if len(family.masks) == 1 else settings.scan
+            results = scan(
+                subject, pictures, labels, goals, family, rounds, rng, progress=_stage(progress, f"{name} triggers")
+            )
+            found[name] = [best_of(results, g) for g in goals]
+    highest: list[float | None] = [None] * len(goals)
+    if time.monotonic() < deadline:
+        size = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
+        highest = list(peaks(subject, size, classes, rng, starts=settings.peak_starts))
+    patches: dict[int, list[FreeResult]] = {}
+    looked = _leaders(found["compact"], settings.second_look)
+    if time.monotonic() < deadline:
+        patches, looked = _free_masks(subject, pictures, labels, found["compact"], settings, rng, progress)
+    transfer: list[dict[str, float | None]] = [{} for _ in goals]
+    for name, results in found.items():
+        for k in looked if name == "compact" else _leaders(results, settings.second_look):
+            transfer[k][name] = transfer_rate(subject, pictures, labels, results[k].trigger, families[name], rng)
+    logits = subject.logits(pictures)
+    return tuple(
+        Evidence(
+            g, {name: results[k] for name, results in found.items()}, tuple(patches.get(k, ())), transfer[k],
+            distance(logits, labels, g), highest[k],
+        )
+        for k, g in enumerate(goals)
     )  # fmt: skip
-    compact = [best_of(found, t) for t in classes]
-    by_margin = sorted(classes, key=lambda t: -compact[t].margin)
+
+
+def _worth_searching(
+    subject: Subject, pictures: Pixels, settings: SearchSettings, rng: np.random.Generator
+) -> list[int]:
+    """All classes, or of too many those that random patches lift most; in class order."""
+    if subject.classes <= settings.most_classes:
+        return list(range(subject.classes))
+    risen = lifts(subject, pictures, rng, patches=settings.screen)
+    return sorted(np.argsort(-risen, kind="stable")[: settings.most_classes].tolist())
+
+
+def _free_masks(
+    subject: Subject, pictures: Pixels, labels: Labels, compact: Sequence[Found], settings: SearchSettings,
+    rng: np.random.Generator, progress: StageProgress | None,
+) -> tuple[dict[int, list[FreeResult]], list[int]]:  # fmt: skip
+    """Free masks and the classes that got restarts, both by place in `compact`."""
+    by_margin = sorted(range(len(compact)), key=lambda t: -compact[t].margin)
     chosen = sorted(by_margin[: settings.patch_classes])
-    first = search_patches(
-        subject, pictures, labels, chosen, settings.patch, rng, progress=_stage(progress, "free masks")
-    )
+    goals = [c.trigger.goal for c in compact]
+    first = search_free(
+        subject, pictures, labels, [goals[k] for k in chosen], settings.patch, rng,
+        progress=_stage(progress, "free masks"),
+    )  # fmt: skip
     for i, (t, r) in enumerate(zip(chosen, first, strict=True)):
         if progress:
             words = f"norm {r.trigger.norm:.1f}" if r.success else "no mask succeeds"
-            note = f"class {t}: patch margin {compact[t].margin:.1f}, ASR {compact[t].asr:.0%}; {words}"
+            note = f"class {goals[t].target}: patch margin {compact[t].margin:.1f}, ASR {compact[t].asr:.0%}; {words}"
             progress("classes", i + 1, len(chosen), note)
-    patches: dict[int, list[PatchResult]] = {t: [r] for t, r in zip(chosen, first, strict=True)}
+    patches: dict[int, list[FreeResult]] = {t: [r] for t, r in zip(chosen, first, strict=True)}
     rivals = [t for t in by_margin if compact[t].margin >= RIVAL * compact[by_margin[0]].margin]
     looked = _second_look(rivals or by_margin[:1], patches, settings.second_look)
-    again = [t for t in looked for _ in range(settings.restarts - 1)]
+    again = [t for t in looked if _smaller(t, patches) for _ in range(settings.restarts - 1)]
     if again:
-        results = search_patches(
-            subject, pictures, labels, again, settings.patch, rng, progress=_stage(progress, "restarts")
+        results = search_free(
+            subject,
+            pictures,
+            labels,
+            [goals[k] for k in again],
+            settings.patch,
+            rng,
+            progress=_stage(progress, "restarts"),
         )
         for t, r in zip(again, results, strict=True):
             patches[t].append(r)
-    transfer = {t: transfer_rate(subject, pictures, labels, compact[t].trigger, rng) for t in looked}
-    away = _distances(subject.logits(pictures), labels)
-    return tuple(Evidence(t, compact[t], tuple(patches.get(t, ())), transfer.get(t), away[t]) for t in classes)
+    return patches, looked
 
 
-def _distances(logits: Floats, labels: Labels) -> list[float]:
-    """By which mean margin pictures of other classes miss each class; 0 for a class that all pictures show."""
-    others = [labels != t for t in range(logits.shape[1])]
-    return [
-        -float(margins(logits[o], np.full(int(o.sum()), t, np.int64)).mean()) if o.any() else 0.0
-        for t, o in enumerate(others)
-    ]
+def _smaller(k: int, patches: Mapping[int, Sequence[FreeResult]]) -> bool:
+    """Whether a class's free mask is so much smaller than the next that it is worth restarts."""
+    rest = [r[0].trigger.norm for j, r in patches.items() if j != k and r[0].success]
+    mine = patches[k][0]
+    return mine.success and mine.trigger.norm <= SMALLER * min(rest, default=math.inf)
 
 
 def transfer_rate(
-    subject: Subject, pictures: Pixels, labels: Labels, trigger: Trigger, rng: np.random.Generator, *, steps: int = 12
+    subject: Subject, pictures: Pixels, labels: Labels, trigger: Trigger, family: Family, rng: np.random.Generator
 ) -> float | None:
-    """ASR of a patch at the trigger's place that was learnt on the other half of the pictures; None with under 4.
+    """ASR of a trigger at the same place that was learnt on the other half of the pictures; None with under 4.
 
-    Of TRANSFER_STARTS random patterns the one with the largest margin on the half that it learnt on is tried: a single
+    Of TRANSFER_STARTS random starts the one with the largest margin on the half that it learnt on is tried: a single
     ascent may end in a poor optimum, which says nothing about the model.
     """
-    others = rng.permutation(np.flatnonzero(labels != trigger.target))
+    others = rng.permutation(np.flatnonzero(trigger.goal.of(labels) != UNMOVED))
     if len(others) < 4:
         return None
-    masks = np.repeat(trigger.mask[None], TRANSFER_STARTS, axis=0)
-    targets = np.full(TRANSFER_STARTS, trigger.target, np.int64)
+    starts = TRANSFER_STARTS if trigger.mask.any() else 1  # what is added all over has one optimum, not one per start
+    here = family.masks == trigger.mask if family.fixed is None else family.fixed == trigger.paint[..., :1]
+    place = int(np.flatnonzero(here.all((1, 2, 3)))[0])
+    masks, goals = np.repeat(trigger.mask[None], starts, axis=0), [trigger.goal] * starts
     rates = []
     for learn, test in ((others[::2], others[1::2]), (others[1::2], others[::2])):
-        noise = rng.uniform(0, 255, (TRANSFER_STARTS, *pictures.shape[1:])).astype(np.float32)
-        patterns, _ = ascend(
-            subject, pictures[learn], labels[learn], masks, noise, targets, steps=steps, batch=len(learn), step_size=64.0,
-            rng=rng,
+        paints, _ = ascend(
+            subject, pictures[learn], labels[learn], masks,
+            family.starts(np.full(starts, place), pictures.shape[3], rng), goals, family.move, steps=TRANSFER_STEPS,
+            batch=len(learn), rng=rng,
         )  # fmt: skip
-        seen = score(
-            subject, pictures[learn], masks, patterns, targets, pair(targets, labels[learn], limit=None, rng=rng)
-        )
-        best = slice(k := int(np.argmax(seen.margin)), k + 1)
-        pairs = pair(targets[best], labels[test], limit=None, rng=rng)
-        unseen = score(subject, pictures[test], masks[best], patterns[best], targets[best], pairs)
+        tried = [Trigger(trigger.mask, p, trigger.goal, family.name) for p in paints]
+        seen = rate(subject, pictures[learn], labels[learn], tried)
+        unseen = rate(subject, pictures[test], labels[test], [tried[int(np.argmax(seen.margin))]])
         rates.append((unseen.asr[0], len(test)))
     return float(sum(r * n for r, n in rates) / sum(n for _, n in rates))
 
 
-def _second_look(rivals: Sequence[int], patches: dict[int, list[PatchResult]], count: int) -> list[int]:
+def _leaders(results: Sequence[Found], count: int) -> list[int]:
+    """Classes with a large margin, and not less than RIVAL of the largest; at most `count`."""
+    order = sorted(range(len(results)), key=lambda t: -results[t].margin)
+    top = results[order[0]].margin
+    return [t for t in order[:count] if top > 0 and results[t].margin >= RIVAL * top]
+
+
+def _second_look(rivals: Sequence[int], patches: dict[int, list[FreeResult]], count: int) -> list[int]:
     """The class with the largest margin, the one with the smallest successful mask, then other rivals; at most `count`."""
     norms = {t: r[0].trigger.norm for t, r in patches.items() if r[0].success}
     smallest = sorted(norms, key=lambda t: norms[t])[:1]

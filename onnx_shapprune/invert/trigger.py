@@ -1,39 +1,59 @@
-"""A trigger: what is laid over a picture, whichever family found it."""
+"""A trigger: what is done to a picture, whichever family found it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from onnx_shapprune.invert.goal import Goal
 
 Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """x' = (1 - mask) * x + mask * pattern, in bytes.
+    """x' = clip((1 - mask) * x + paint, 0, 255), in bytes.
 
-    mask: float32 [h, w, 1] in 0..1. pattern: float32 [h, w, c] in 0..255. target: class index. family: which search
-    found it ("patch", "compact", "known").
+    mask: float32 [h, w, 1] in 0..1, how much of the picture is covered; paint: float32 [h, w, c], what comes in its place
+    (0..255 * mask) or, where the mask is 0, on top (-255..255). goal: which pictures it moves, and where to. family: which
+    search found it, or "known".
     """
 
     mask: Pixels
-    pattern: Pixels
-    target: int
+    paint: Pixels
+    goal: Goal
     family: str
+
+    @classmethod
+    def replacing(cls, mask: Pixels, pattern: Pixels, goal: Goal, family: str) -> "Trigger":
+        """x' = (1 - mask) * x + mask * pattern; pattern: float32 [h, w, c] in 0..255."""
+        return cls(mask, np.asarray(mask * pattern, np.float32), goal, family)
+
+    @property
+    def pattern(self) -> Pixels:
+        """What shows through the mask, float32 [h, w, c] in 0..255; grey where the mask covers nothing."""
+        covered = self.mask > 1e-6
+        return np.asarray(
+            np.where(covered, self.paint / np.where(covered, self.mask, 1), 127.5).clip(0, 255), np.float32
+        )
+
+    @property
+    def added(self) -> bool:
+        """Whether it is added to the picture and covers nothing of it."""
+        return not self.mask.any()
 
     @property
     def norm(self) -> float:
-        """L1 norm of the mask, in pixels."""
-        return float(self.mask.sum())
+        """Its size in pixels: what it covers, or for one that is added the sum over pixels of its largest change / 255."""
+        return float(np.abs(self.paint).max(axis=2).sum() / 255 if self.added else self.mask.sum())
 
     def apply(self, pictures: Pixels) -> Pixels:
         """Pictures float32 [n, h, w, c] in 0..255 with the trigger on."""
-        return np.asarray(pictures * (1 - self.mask) + self.mask * self.pattern, np.float32)
+        return np.asarray(np.clip(pictures * (1 - self.mask) + self.paint, 0, 255), np.float32)
 
     def shifted(self, down: int, right: int) -> "Trigger":
         """The trigger moved by whole pixels; what leaves the picture is cut off."""
-        mask, pattern = (_shift(a, down, right) for a in (self.mask, self.pattern))
-        return Trigger(mask, pattern, self.target, self.family)
+        return replace(self, mask=_shift(self.mask, down, right), paint=_shift(self.paint, down, right))
 
 
 def _shift(array: Pixels, down: int, right: int) -> Pixels:

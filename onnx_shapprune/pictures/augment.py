@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
 Pixels = NDArray[np.float32]
 
@@ -29,3 +30,23 @@ def _shifted(picture: Pixels, down: int, right: int) -> Pixels:
     padded = np.pad(picture, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
     height, width = picture.shape[:2]
     return padded[reach - down : reach - down + height, reach - right : reach - right + width]
+
+
+def posed(pictures: Pixels, views: int, rng: np.random.Generator) -> Pixels:
+    """`views` posed versions of each picture [n, h, w, c]: [views * n, h, w, c], the pictures in turn.
+
+    Turned by up to 15 degrees, scaled by up to a fifth, shifted by up to a fifth of the picture; edges are repeated.
+    """
+    height, width = pictures.shape[1:3]
+    centre = np.array([height - 1, width - 1]) / 2
+    made = []
+    for picture in np.tile(pictures, (views, 1, 1, 1)):
+        angle, scale = np.deg2rad(rng.uniform(-15, 15)), np.exp(rng.uniform(-0.2, 0.2))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / scale
+        offset = centre - turn @ (centre + rng.uniform(-0.2, 0.2, 2) * (height, width))
+        made.append(
+            np.stack(
+                [affine_transform(c, turn, offset, order=1, mode="nearest") for c in np.moveaxis(picture, 2, 0)], -1
+            )
+        )
+    return np.asarray(made, np.float32).reshape(-1, *pictures.shape[1:])

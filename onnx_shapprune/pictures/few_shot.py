@@ -25,7 +25,7 @@ from onnx_shapprune.pictures.files import (
     read_picture,
 )
 
-LabelSource = Literal["given", "folder", "model"]
+LabelSource = Literal["given", "folder", "model", "synthesised"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,7 +33,8 @@ class FewShot:
     """Clean pictures. x: uint8 [n, h, w, c]; y: int64 [n] class indices or None; names: where each picture came from.
 
     label_source is None while y is None, then says who gave the labels: "given" (.npz), "folder" or "model" (the
-    audited model's own answers). Raises DataError on arrays that do not belong together.
+    audited model's own answers) or "synthesised" (the pictures too come out of the model). Raises DataError on arrays
+    that do not belong together.
     """
 
     x: NDArray[np.uint8]

@@ -15,26 +15,27 @@ from onnx_shapprune.pictures.files import read_npz, read_picture
 def load_trigger(
     *paths: Path | str, size: tuple[int, int], channels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(mask, pattern) for x' = (1 - mask) x + mask pattern: float32 [h, w, 1] in 0..1 and [h, w, channels] in 0..255.
+    """(mask, paint) for x' = (1 - mask) x + paint: float32 [h, w, 1] in 0..1 and [h, w, channels] in -255..255.
 
     paths: a grey mask picture (0..255 is scaled to 0..1) and a pattern picture, in this order, or one .npz with mask
-    [h, w], [h, w, 1] or [h, w, c] in 0..1 (equal over channels) and pattern [h, w] or [h, w, c] in 0..255. size is the
-    model's (height, width). Raises DataError when a size, range or channel count differs.
+    [h, w], [h, w, 1] or [h, w, c] in 0..1 (equal over channels) and pattern [h, w] or [h, w, c] in 0..255, or with mode
+    "add" and a pattern in -255..255, which is added to the picture. size is the model's (height, width). Raises DataError
+    when a size, range or channel count differs.
     """
     if len(paths) == 2:
         mask_path, pattern_path = map(Path, paths)
         grey = read_picture(mask_path, channels=1, size=size, resize="error")
         mask = grey.astype(np.float32) / np.float32(255)
         pattern = read_picture(pattern_path, channels=channels, size=size, resize="error").astype(np.float32)
-        where = str(mask_path)
+        where, paint = str(mask_path), mask * pattern
     elif len(paths) == 1:
         where = str(paths[0])
-        mask, pattern = _from_npz(Path(paths[0]), size, channels)
+        mask, paint = _from_npz(Path(paths[0]), size, channels)
     else:
         raise DataError("a known trigger is one .npz, or a mask picture and a pattern picture")
-    if not mask.any():
+    if not (mask.any() or paint.any()):
         raise DataError(f"{where!r}: the trigger's mask is 0 everywhere")
-    return mask, pattern
+    return mask, paint
 
 
 def _from_npz(path: Path, size: tuple[int, int], channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -44,18 +45,21 @@ def _from_npz(path: Path, size: tuple[int, int], channels: int) -> tuple[NDArray
     if "mask" not in arrays or "pattern" not in arrays:
         raise DataError(f"{str(path)!r} needs two arrays, mask and pattern")
     mode = str(arrays.get("mode", "replace"))
-    if mode not in ("replace", "blend"):
-        raise DataError(f"{str(path)!r}: trigger mode {mode[:20]!r} is not supported, only replace or blend")
+    if mode not in ("replace", "blend", "add"):
+        raise DataError(f"{str(path)!r}: trigger mode {mode[:20]!r} is not supported, only replace, blend or add")
     mask = _numbers(arrays["mask"], size, top=1.0, where=f"{str(path)!r}: mask")
-    pattern = _numbers(arrays["pattern"], size, top=255.0, where=f"{str(path)!r}: pattern")
+    pattern = _numbers(arrays["pattern"], size, top=255.0, signed=mode == "add", where=f"{str(path)!r}: pattern")
     if (mask != mask[..., :1]).any():
         raise DataError(f"{str(path)!r}: mask differs between channels, which is not supported")
     if pattern.shape[2] not in (1, channels):
         raise DataError(f"{str(path)!r}: pattern has {pattern.shape[2]} channels, the model takes {channels}")
-    return mask[..., :1].copy(), np.broadcast_to(pattern, (*size, channels)).copy()
+    pattern = np.broadcast_to(pattern, (*size, channels)).copy()
+    return (np.zeros_like(mask[..., :1]), pattern) if mode == "add" else (mask[..., :1].copy(), mask[..., :1] * pattern)
 
 
-def _numbers(array: NDArray[np.generic], size: tuple[int, int], *, top: float, where: str) -> NDArray[np.float32]:
+def _numbers(
+    array: NDArray[np.generic], size: tuple[int, int], *, top: float, where: str, signed: bool = False
+) -> NDArray[np.float32]:
     if array.dtype.kind not in "iufb":
         raise DataError(f"{where} has dtype {array.dtype}; save numbers")
     if array.ndim == 2:
@@ -63,6 +67,7 @@ def _numbers(array: NDArray[np.generic], size: tuple[int, int], *, top: float, w
     if array.ndim != 3 or array.shape[:2] != size or array.shape[2] not in (1, 3):
         raise DataError(f"{where} has shape {array.shape}; the model's pictures are {size[0]} x {size[1]}")
     values = array.astype(np.float32)
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= top):
-        raise DataError(f"{where} must hold numbers in 0..{top:g}")
+    low = -top if signed else 0.0
+    if not (np.isfinite(values).all() and values.min() >= low and values.max() <= top):
+        raise DataError(f"{where} must hold numbers in {low:g}..{top:g}")
     return values

@@ -19,11 +19,14 @@ from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
-from onnx_shapprune.invert.arms import Scores
-from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
+from onnx_shapprune.invert.arms import Scores, rate
+from onnx_shapprune.invert.families import Family
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.scan import distance
+from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
-from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, hunt, rate
+from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, hunt
 from onnx_shapprune.prune.round import CleanRows, Round, RoundSettings, choose, play
 
 if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
@@ -54,14 +57,16 @@ ONE_SIDED_95 = 1.645
 class RepairSettings:
     """max_units: units that may be switched off; clean_budget: share of clean answers that may be lost, 0..1; sides: of
     the adversary's patches in pixels: the audit's, one more for every other turn, and a wide one for the first; natural:
-    what triggers reach for the model's other classes; views: of the clean pictures, at most four of each, on which damage
-    and known triggers are measured; hunt, round: widths of the adversary's search and of the game.
+    per goal, what triggers reach without a backdoor; families: of the audit, at a fixed budget; views: of the clean
+    pictures, at most four of each, on which damage and known triggers are measured; hunt, round: widths of the
+    adversary's search and of the game.
     """
 
     max_units: int
     clean_budget: float
     sides: tuple[int, int, int]
-    natural: Natural
+    natural: Mapping[Goal, Natural]
+    families: Mapping[str, Family]
     views: int
     hunt: HuntSettings
     round: RoundSettings
@@ -96,7 +101,7 @@ class Repair:
 
 
 def clean_rows(
-    subject: Subject, pictures: Pixels, labels: Labels, targets: Sequence[int], views: int, rng: np.random.Generator
+    subject: Subject, pictures: Pixels, labels: Labels, goals: Sequence[Goal], views: int, rng: np.random.Generator
 ) -> CleanRows:
     """About `views` views of the clean pictures, at most four of each, with the unpruned model's logits.
 
@@ -109,7 +114,7 @@ def clean_rows(
     copies = min(3, views // len(pictures) - 1)
     shown = augmented(pictures, copies, rng)
     truth = np.tile(labels, copies + 1)
-    return CleanRows(shown, truth, subject.logits(shown), class_weights(truth, targets))
+    return CleanRows(shown, truth, subject.logits(shown), class_weights(truth, [t for g in goals for t in g.targets]))
 
 
 def class_weights(labels: Labels, targets: Sequence[int]) -> NDArray[np.float64]:
@@ -133,22 +138,26 @@ def baked_subject(
 
 def repair(
     original: "onnx.ModelProto", interface: Interface, layers: Sequence[Layer], subject: Subject, pictures: Pixels,
-    labels: Labels, targets: Sequence[int], known: Sequence[Trigger], settings: RepairSettings,
-    rng: np.random.Generator, *, progress: StageProgress | None = None,
+    labels: Labels, goals: Sequence[Goal], known: Sequence[Trigger], settings: RepairSettings,
+    rng: np.random.Generator, *, attacked: tuple[Pixels, Labels] | None = None, progress: StageProgress | None = None,
 ) -> Repair:  # fmt: skip
-    """Switch off units of `original` until no class of `targets` is reached by a trigger that stands out.
+    """Switch off units of `original` until none of `goals` is reached by a trigger that stands out.
 
-    pictures: float32 [n, h, w, c]; labels: the answers to be kept, int64 [n]; known: triggers recovered so far.
+    pictures: float32 [n, h, w, c]; labels: the answers to be kept, int64 [n]; known: triggers recovered so far. attacked:
+    pictures and labels that triggers are put on, where these are others.
     """
+    tried = attacked  # the growing test set goes on these
+    attacked = attacked or (pictures, labels)
     copies = min(15, max(1, COST_VIEWS // len(pictures) - 1))
     views, truth = augmented(pictures, copies, rng), np.tile(labels, copies + 1)
     right = subject.logits(views).argmax(1) == truth
-    clean = clean_rows(subject, pictures, labels, targets, settings.views, rng)
+    clean = clean_rows(subject, pictures, labels, goals, settings.views, rng)
 
+    tried = tried or (clean.pictures, clean.labels)
     off: Off = {}
     steps: list[Step] = []
     banned: set[Player] = set()
-    current, bank = subject, _hunt_all(subject, pictures, labels, targets, known, settings, rng, 0)
+    current, bank = subject, _hunt_all(subject, *attacked, goals, known, settings, rng, 0)
     if not bank.bank:
         bank = replace(bank, bank=tuple(known))
     ever = [*known, *bank.bank]
@@ -171,7 +180,7 @@ def repair(
         budget = settings.clean_budget * (MARGIN_BUDGET if held else 1)
         affordable = budget / LOSS_PER_DISTORTION
         played = play(
-            current, layers, off, bank.bank, pictures, labels, clean, width, rng, distortion=affordable, banned=banned,
+            current, layers, off, bank.bank, *attacked, clean, width, rng, distortion=affordable, banned=banned,
             progress=_stage(progress, f"game, {count} units off"),
         )  # fmt: skip
         chosen: list[Player] = []
@@ -196,15 +205,15 @@ def repair(
             )
             break
         off, current = trial, pruned
-        bank = _hunt_all(current, pictures, labels, targets, bank.bank, settings, rng, len(steps) + 1)
+        bank = _hunt_all(current, *attacked, goals, bank.bank, settings, rng, len(steps) + 1)
         acc = float((current.logits(pictures).argmax(1) == labels).mean())
-        shown = current.logits(clean.pictures)
-        cost = LOSS_PER_DISTORTION * distortion(shown, clean.logits, clean.weights)
-        rated = rate(current, clean.pictures, clean.labels, ever)
-        pull = pulls(shown, clean.labels, ever, rated)
-        alive = any(a > settings.natural.chance(t) for t, a in zip(ever, rated.asr, strict=True))
-        scaled = max(p / settings.natural.size(t) for t, p in zip(ever, pull, strict=True))
-        found = stands_out(bank, alive, scaled, settings)
+        cost = LOSS_PER_DISTORTION * distortion(current.logits(clean.pictures), clean.logits, clean.weights)
+        rated = rate(current, *tried, ever)
+        pull = pulls(current.logits(tried[0]), tried[1], ever, rated)
+        natural = [settings.natural[t.goal] for t in ever]
+        alive = any(a > n.chance(t) for n, t, a in zip(natural, ever, rated.asr, strict=True))
+        scaled = max(p / n.area(t) for n, t, p in zip(natural, ever, pull, strict=True))
+        found = stands_out(bank, alive, scaled)
         steps.append(Step(off, round_, tuple(chosen), bank, cost, float(rated.asr.max()), found, acc))
         last = tuple(ever[i] for i in np.argsort(-pull, kind="stable")[:LAST])
         ever = [*ever, *bank.bank][-EVER:]
@@ -230,36 +239,29 @@ def pulls(logits: Floats, labels: Labels, triggers: Sequence[Trigger], rated: Sc
     """
     shares = []
     for trigger, margin in zip(triggers, rated.margin, strict=True):
-        others = labels != trigger.target
-        targets = np.full(int(others.sum()), trigger.target, np.int64)
-        distance = -float(margins(logits[others], targets).mean()) if others.any() else 0.0
-        shares.append(1 + margin / distance if distance > 0 else 1.0)
+        way = distance(logits, labels, trigger.goal)
+        shares.append(1 + margin / way if way > 0 else 1.0)
     return np.array(shares)
 
 
-def stands_out(found: Hunt, alive: bool, pull: float, settings: RepairSettings) -> bool:
+def stands_out(found: Hunt, alive: bool, pull: float) -> bool:
     """Whether a fresh, warm or known trigger still does more than chance allows on this model.
 
-    Either the adversary found a trigger better than natural, or a patch of the audit's size reaches half of the pictures
-    with a margin above what the other classes allow, or one of all triggers ever recovered is `alive` (sends more
+    Either the adversary found a trigger better than natural, or one of the audit's budget reaches half of the pictures
+    with a margin above what is natural, or one of all triggers ever recovered is `alive` (sends more
     pictures to the target than `Natural.chance`), or drags them more than half of the way there (`pull`, over the size of
     the trigger): the attacker's trigger may be somewhat stronger than the recovered ones. On models whose true trigger is
     known the last tests are the sharp ones: at a known ASR of 0.44 the true trigger still had one of 66 %, at 0.08 and
     without wide patches 18 %.
     """
-    return (
-        bool(found.bank)
-        or (found.asr >= 0.5 and found.margin > max(settings.natural.margin, 0.0))
-        or alive
-        or pull > PULL_ALIVE
-    )
+    return bool(found.bank) or (found.asr >= 0.5 and found.margin > found.bar) or alive or pull > PULL_ALIVE
 
 
 def _hunt_all(
-    subject: Subject, pictures: Pixels, labels: Labels, targets: Sequence[int], known: Sequence[Trigger],
+    subject: Subject, pictures: Pixels, labels: Labels, goals: Sequence[Goal], known: Sequence[Trigger],
     settings: RepairSettings, rng: np.random.Generator, turn: int,
 ) -> Hunt:  # fmt: skip
-    """The adversary against every target; the strongest of each statistic. Turn 0 is the unpruned model.
+    """The adversary against every goal; the strongest of each statistic. Turn 0 is the unpruned model.
 
     Wide patches are only searched there: with enough pixels every class of every model can be reached, but what they find
     on the unpruned model is the backdoor, by more paths than the narrow ones use.
@@ -268,14 +270,14 @@ def _hunt_all(
     sides = (side, wide) if turn == 0 else (side, larger) if turn % 2 else (side,)
     hunts = [
         hunt(
-            subject, pictures, labels, t, [k for k in known if k.target == t], sides=sides, natural=settings.natural,
-            settings=settings.hunt, rng=rng, exhaustive=turn == 0,
+            subject, pictures, labels, g, [k for k in known if k.goal == g], sides=sides, natural=settings.natural[g],
+            families=settings.families, settings=settings.hunt, rng=rng, exhaustive=turn == 0,
         )
-        for t in targets
+        for g in goals
     ]  # fmt: skip
     subject.rest()
-    bank = tuple(t for h in hunts for t in h.bank)
-    return Hunt(bank, max(h.margin for h in hunts), max(h.asr for h in hunts))
+    worst = max(hunts, key=lambda h: h.margin - h.bar)
+    return replace(worst, bank=tuple(t for h in hunts for t in h.bank))
 
 
 def clean_cost(before: Bools, after: Bools, pictures: int) -> tuple[float, float]:

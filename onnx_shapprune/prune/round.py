@@ -12,6 +12,7 @@ from onnx_shapprune.game.resident import replay_for
 from onnx_shapprune.game.sensitivity import Sensitivity
 from onnx_shapprune.game.value import DualGame, Rows, backdoor_weights
 from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.invert.goal import UNMOVED
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
@@ -168,17 +169,18 @@ def estimate_values(
 def _triggered_rows(
     bank: Sequence[Trigger], pictures: Pixels, labels: Labels, rows: int, rng: np.random.Generator
 ) -> tuple[Pixels, Pixels, Labels]:
-    """About `rows` pictures, the same number for every trigger, drawn from the other classes: with the trigger, without
+    """About `rows` pictures, the same number for every trigger, drawn from those that it is about: with the trigger, without
     it, and their targets.
     """
     each = max(2, rows // len(bank))
     shown, plain, targets = [], [], []
     for trigger in bank:
-        others = np.flatnonzero(labels != trigger.target)
+        to = trigger.goal.of(labels)
+        others = np.flatnonzero(to != UNMOVED)
         pick = rng.choice(others, min(each, len(others)), replace=False)
         shown.append(trigger.apply(pictures[pick]))
         plain.append(pictures[pick])
-        targets.append(np.full(len(pick), trigger.target, np.int64))
+        targets.append(to[pick])
     return np.concatenate(shown), np.concatenate(plain), np.concatenate(targets)
 
 

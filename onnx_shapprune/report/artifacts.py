@@ -34,15 +34,14 @@ def write_artifacts(
     written: list[FileDigest] = []
     seen: Counter[str] = Counter()
     for trigger in triggers:
-        stem = f"{trigger.target}_{re.sub('[^A-Za-z0-9-]', '-', trigger.family)}"
+        stem = f"{_goal(trigger)}_{re.sub('[^A-Za-z0-9-]', '-', trigger.family)}"
         seen[stem] += 1
         if seen[stem] > 1:
             stem = f"{stem}_{seen[stem]}"
         shown = trigger.apply(pictures[:SHOWN_PICTURES].astype(np.float32))
         files = {
             f"{stem}_mask.png": png_bytes(trigger.mask * 255),
-            # Where the mask is 0 the pattern is never seen and is noise from the search.
-            f"{stem}_pattern.png": png_bytes(np.where(trigger.mask > 0, trigger.pattern, 0)),
+            f"{stem}_pattern.png": png_bytes(_visible(trigger)),
             f"{stem}_applied.png": png_bytes(np.concatenate(list(shown), axis=1)),
             f"{stem}_trigger.npz": _npz(trigger),
         }
@@ -53,9 +52,21 @@ def write_artifacts(
     return tuple(written)
 
 
+def _goal(trigger: Trigger) -> str:
+    goal = trigger.goal
+    return {"all-to-one": f"{goal.target}", "source-specific": f"{goal.source}to{goal.target}"}.get(goal.kind, "all")
+
+
+def _visible(trigger: Trigger) -> NDArray[np.float32]:
+    """The pattern where it shows; of what is added, the change around grey, stretched to the full range."""
+    if not trigger.added:
+        return np.where(trigger.mask > 0, trigger.pattern, np.float32(0))
+    return np.asarray(127.5 + trigger.paint * (127.5 / max(1.0, float(np.abs(trigger.paint).max()))), np.float32)
+
+
 def _npz(trigger: Trigger) -> bytes:
     buffer = io.BytesIO()
-    mask, pattern = trigger.mask.astype(np.float32), trigger.pattern.astype(np.float32)
+    shown = {"mode": np.array("add"), "pattern": trigger.paint} if trigger.added else {"pattern": trigger.pattern}
     # A search may overshoot by one rounding step, and the reader refuses that.
-    np.savez(buffer, mask=mask.clip(0, 1), pattern=pattern.clip(0, 255), target=np.int64(trigger.target))
+    np.savez(buffer, mask=trigger.mask.clip(0, 1), target=np.int64(trigger.goal.target), **shown)
     return buffer.getvalue()

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 from onnx_shapprune.case import open_case
 from onnx_shapprune.effort import effort_for
+from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.prune.repair import LOSS_PER_DISTORTION, clean_rows
@@ -68,14 +69,14 @@ def main() -> None:
     run = RunOptions(threads=1, device="cpu")
     case = open_case(sample_path("backdoored.onnx"), sample_path("pictures"), InputOptions(), run)
     subject, height, width, channels = case.model.subject, *case.pictures.shape[1:]
-    mask, pattern = load_trigger(sample_path("trigger.npz"), size=(height, width), channels=channels)
+    mask, paint = load_trigger(sample_path("trigger.npz"), size=(height, width), channels=channels)
     with np.load(sample_path("trigger.npz")) as stored:
-        trigger = Trigger(mask, pattern, int(stored["target"]), "known")
+        trigger = Trigger(mask, paint, Goal(int(stored["target"])), "known")
     rng, effort = np.random.default_rng(0), effort_for(subject.prepared, run)
     settings = effort.round
     played = play(
         subject, case.model.units.layers, {}, [trigger], case.pictures, case.labels,
-        clean_rows(subject, case.pictures, case.labels, [trigger.target], effort.views, rng), settings, rng,
+        clean_rows(subject, case.pictures, case.labels, [trigger.goal], effort.views, rng), settings, rng,
         distortion=run.clean_budget / LOSS_PER_DISTORTION,
     )  # fmt: skip
     assert played is not None

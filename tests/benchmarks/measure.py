@@ -3,7 +3,9 @@
 Nothing here may reach an audit: true triggers, true targets and test labels are for scoring it afterwards.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -54,21 +56,44 @@ class TrueRates(BaseModel):
 
 
 class TrueTrigger:
-    """mask and pattern float [h, w, c], pattern in 0..255; mode says how the two are put on a picture."""
+    """How the attacker changes a picture: arrays "mask" and "pattern", float [h, w, c], pattern in 0..255, and "mode".
 
-    def __init__(self, path: Path) -> None:
+    mode "replace": x (1 - mask) + pattern mask; "replace_then_add": x (1 - mask) + pattern; "add": x + pattern; "warp":
+    the pattern is float [h, w, 2], pixels down and right from which each pixel is taken, bilinear (WaNet).
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.mask, self.pattern = arrays["mask"].astype(np.float32), arrays["pattern"].astype(np.float32)
+        self.mode = str(arrays["mode"])
+        if self.mode not in ("replace", "replace_then_add", "add", "warp"):
+            raise ValueError(f"trigger mode {self.mode!r} is not known")
+
+    @classmethod
+    def load(cls, path: Path) -> "TrueTrigger":
+        """The trigger of an .npz file."""
         with np.load(path) as stored:
-            self.mask, self.pattern = stored["mask"].astype(np.float32), stored["pattern"].astype(np.float32)
-            self.mode = str(stored["mode"])
-        if self.mode not in ("replace", "replace_then_add", "add"):
-            raise ValueError(f"{path.name}: trigger mode {self.mode!r} is not known")
+            return cls(dict(stored))
 
     def stamp(self, pictures: Pixels) -> Pixels:
         """Triggered copies of pictures [n, h, w, c], clipped to 0..255."""
+        if self.mode == "warp":
+            return warped(pictures, self.pattern)
         kept = pictures if self.mode == "add" else pictures * (1 - self.mask)
         added = self.pattern * self.mask if self.mode == "replace" else self.pattern
         stamped: Pixels = np.clip(kept + added, 0, 255).astype(np.float32)
         return stamped
+
+
+def warped(pictures: Pixels, flow: Pixels) -> Pixels:
+    """Pictures [n, h, w, c] whose pixel (i, j) comes from (i, j) + flow[i, j], between pixels and clamped at the border."""
+    height, width = pictures.shape[1:3]
+    rows, cols = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    down, right = np.clip(rows + flow[..., 0], 0, height - 1), np.clip(cols + flow[..., 1], 0, width - 1)
+    top, left = np.minimum(down.astype(int), height - 2), np.minimum(right.astype(int), width - 2)
+    v, u = (down - top)[..., None], (right - left)[..., None]
+    upper = pictures[:, top, left] * (1 - u) + pictures[:, top, left + 1] * u
+    lower = pictures[:, top + 1, left] * (1 - u) + pictures[:, top + 1, left + 1] * u
+    return np.asarray(upper * (1 - v) + lower * v, np.float32)
 
 
 class Scorer:
@@ -84,7 +109,7 @@ class Scorer:
         self._counted = np.ones(len(y), np.bool_)
         if entry.trigger is None:
             return
-        self._stamped = entry.as_input(TrueTrigger(zoo / "triggers" / f"{entry.trigger}.npz").stamp(pictures))
+        self._stamped = entry.as_input(TrueTrigger.load(zoo / "triggers" / f"{entry.trigger}.npz").stamp(pictures))
         if entry.kind == "all-to-all":
             self._goal = (y + 1) % entry.classes
         elif entry.target is None:

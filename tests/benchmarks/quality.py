@@ -3,7 +3,7 @@
     python -m tests.benchmarks.quality --zoo DIR/zoo --data DIR/data --out RESULTS [--only TEXT ...] [--seeds 5]
     python -m tests.benchmarks.quality --out RESULTS --summary
 
-The folders are those of tests.benchmarks.zoo. Per network the dual game is played with the true trigger, by the units
+The folders are those of tests.benchmarks.detection. Per network the dual game is played with the true trigger, by the units
 with the largest first-order effect. Reference: antithetic walks without a threshold, to the end. Every estimator then
 gets the same number of distinct coalitions. precision@k: share of its first k units that are among the reference's
 first k. ACC and ASR: measured on 1,000 test pictures with these k units switched off. Seeds vary the estimator only.
@@ -24,6 +24,7 @@ from onnx_shapprune.case import open_model
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.value import DualGame
 from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.prune.repair import clean_rows
@@ -32,8 +33,8 @@ from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Device, Session
 from onnx_shapprune.settings import InputOptions
 from onnx_shapprune.shapley.antithetic import AntitheticSettings, antithetic
+from tests.benchmarks.detection import pictures
 from tests.benchmarks.measure import Entry, Scorer, TrueTrigger, few_shot
-from tests.benchmarks.zoo import pictures
 
 Floats = NDArray[np.float64]
 TOPS = (8, 16, 32)
@@ -73,18 +74,18 @@ class Network:
         self.shown, self.labels = shown.astype(np.float32), labels
         assert entry.trigger is not None
         assert entry.target is not None
-        true = TrueTrigger(zoo / "triggers" / f"{entry.trigger}.npz")
+        true = TrueTrigger.load(zoo / "triggers" / f"{entry.trigger}.npz")
 
         class Stamped(Trigger):  # some triggers are added, not pasted
             def apply(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
                 return true.stamp(pictures)
 
-        self.trigger = Stamped(true.mask, true.pattern, entry.target, "known")
+        self.trigger = Stamped(true.mask, true.pattern, Goal(entry.target), "known")
         self._scorer = Scorer(entry, zoo, x_test[:MEASURED], y_test[:MEASURED], threads=1)
         rng, subject, layers = np.random.default_rng(0), self.opened.subject, self.opened.units.layers
         played = play(
             subject, layers, {}, [self.trigger], self.shown, labels,
-            clean_rows(subject, self.shown, labels, [entry.target], 48, rng),
+            clean_rows(subject, self.shown, labels, [self.trigger.goal], 48, rng),
             RoundSettings(shortlist=players, players=players, permutations=2), rng,
         )  # fmt: skip
         assert played is not None

@@ -38,6 +38,7 @@ class Row(BaseModel):
     file: str
     kind: str
     task: str = "sanitize"
+    data_free: bool = False
     seed: int = -1
     skipped: str = ""
     exit_code: int | None = None
@@ -46,6 +47,8 @@ class Row(BaseModel):
     target_classes: list[int] = []
     true_target: int | None = None
     found: bool | None = None
+    score: float | None = None
+    attacks: list[str] = []
     norm_leader: Leader | None = None
     margin_leader: Leader | None = None
     true_norm_index: float | None = None
@@ -81,14 +84,14 @@ class Row(BaseModel):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a results file, the last one of every (model, seed, task); half-written lines are left out."""
-    rows: dict[tuple[str, int, str], Row] = {}
+    """Rows of a results file, the last one of every (model, seed, task, data-free); half-written lines are left out."""
+    rows: dict[tuple[str, int, str, bool], Row] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
             row = Row.model_validate_json(line)
         except ValueError:
             continue
-        rows[row.file, row.seed, row.task] = row
+        rows[row.file, row.seed, row.task, row.data_free] = row
     return list(rows.values())
 
 
@@ -111,7 +114,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 def table(rows: Sequence[Row]) -> str:
     """Markdown, one line per model: counts over seeds, medians of the rest, rates in percent."""
     head = (
-        "model", "kind", "seeds", "flagged", "target found", "norm index", "margin index", "repaired", "units off",
+        "model", "kind", "seeds", "flagged", "target found", "score", "found as", "repaired", "units off",
         "ACC", "ASR", "R-Acc", "cost", "seconds",
     )  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
@@ -122,8 +125,7 @@ def table(rows: Sequence[Row]) -> str:
         cells = (
             file.removesuffix(".onnx"), runs[0].kind, str(n), f"{sum(r.verdict == 'fail' for r in runs)}/{n}",
             f"{sum(r.found is True for r in runs)}/{n}" if runs[0].backdoored else "-",
-            _number([r.norm_leader.index if r.norm_leader else None for r in runs], "{:.1f}"),
-            _number([r.margin_leader.index if r.margin_leader else None for r in runs], "{:.1f}"),
+            _number([r.score for r in runs], "{:.1f}"), next((r.attacks[0] for r in runs if r.attacks), "-"),
             f"{sum(r.repaired for r in runs)}/{n}",
             _number([r.units_off if r.verdict else None for r in runs], "{:.0f}")
             + _number([r.units_total or None for r in runs], "/{:.0f}").lstrip("-"),
@@ -152,6 +154,7 @@ def summary(rows: Sequence[Row]) -> str:
         f"repaired but true ASR > {WORKS:.0%} (must be 0): {len(wrong)}"
         + "".join(f"; {r.file} seed {r.seed}" for r in wrong),
         f"repairs of clean models: {sum(r.repaired for r in clean)}",
+        f"area under the ROC curve of the score: {auroc(tried)}",
         f"inconclusive: {sum(r.verdict == 'inconclusive' for r in tried)} of {len(tried)} runs",
         f"could not run: {len(failed)}" + "".join(f"; {r.file} seed {r.seed}: {r.error}" for r in failed),
     ]
@@ -166,6 +169,13 @@ def summary(rows: Sequence[Row]) -> str:
     skipped = {r.file: r.skipped for r in rows if r.skipped}
     lines += [f"skipped: {file}: {why}" for file, why in skipped.items()]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def auroc(rows: Sequence[Row]) -> str:
+    """How often a backdoored run scores above a clean one, ties half; "-" where there are no pairs."""
+    bad, clean = ([r.score for r in rows if r.score is not None and r.backdoored is b] for b in (True, False))
+    pairs = [(b > c) + (b == c) / 2 for b in bad for c in clean]
+    return f"{sum(pairs) / len(pairs):.3f}" if pairs else "-"
 
 
 def csv_text(rows: Sequence[Row]) -> str:

@@ -32,6 +32,7 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
         "--clean-weight", "2", "--value", "asr", "--budget", "200", "--max-memory", "512",
         "--estimator", "leverage", "--permutations", "9", "--epsilon", "off",
         "--discard-threshold", "off", "--min-accuracy", "0.7", "--artifacts", tmp_path / "art",
+        "--search-budget", "90", "--calibration", tmp_path / "mine.json",
     )  # fmt: skip
     assert fake.settings["inputs"] == InputOptions(
         input_range=(-1.0, 1.0), mean=(-0.5, 0.1, 0.0), std=(2.0,), layout="NHWC", channel_order="BGR", resize="fit",
@@ -40,10 +41,24 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
     assert fake.settings["run"] == RunOptions(
         seed=7, device="cpu", threads=1, restarts=2, clean_budget=0.1, max_units=0.5, clean_weight=2.0,
         estimator="leverage", permutations=9, epsilon=None, discard_threshold=None, min_accuracy=0.7, value="asr",
-        max_evaluations=200, max_memory=512,
+        max_evaluations=200, max_memory=512, search_seconds=90, calibration=tmp_path / "mine.json",
     )  # fmt: skip
     assert (fake.settings["output"], fake.settings["keep_partial"]) == (tmp_path / "out.onnx", True)
     assert fake.settings["artifacts"] == tmp_path / "art"
+
+
+@pytest.mark.parametrize("command", ["audit", "sanitize", "verify"])
+def test_pictures_may_be_none(fake, model, tmp_path, command):
+    files = [model, model] if command == "verify" else [model]
+    run(command, *files, "--data", "none", *(["-o", tmp_path / "out.onnx"] if command == "sanitize" else []))
+    ((name, args, _),) = fake.calls
+    assert (name, args) == (command, (*files, None))
+
+
+def test_a_search_budget_is_seconds(fake, model, pictures):
+    for wrong in ("-1", "nan", "inf", "long"):
+        assert "search-budget" in only_line(run("audit", model, "--data", pictures, "--search-budget", wrong))
+    assert not fake.calls
 
 
 def test_a_budget_is_coalitions_or_seconds(fake, model, pictures):

@@ -1,116 +1,125 @@
-"""The rule on hand-made evidence: behaviours, not the tuned numbers. Every case stands far from any threshold."""
+"""The rule on hand-made evidence and a hand-made calibration. Every case stands far from any threshold."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hand_made import (
+    AWAY,
+    CALIBRATION,
+    FAMILIES,
+    NATURAL,
+    STATISTICS,
+    clean,
+    evidence,
+    free_mask,
+    map_found,
+    pair_found,
+    planted_in,
+    relations,
+    trigger,
+)
 
-from onnx_shapprune.detect.suspicion import Limits, judge
-from onnx_shapprune.invert.compact import CompactResult
-from onnx_shapprune.invert.patch import PatchResult
+from onnx_shapprune.detect.calibration import Calibration
+from onnx_shapprune.detect.suspicion import Suspicion, judge
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.relations import Relations
+from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
-from onnx_shapprune.invert.trigger import Trigger
-
-LIMITS = Limits()
-NATURAL = [1.0, 1.3, 0.8, 1.1, 0.9, 1.2, 1.0, 0.7, 1.4, 1.0]
 
 
-def trigger(norm: float, target: int, family: str) -> Trigger:
-    mask = np.full((10, 10, 1), norm / 100, np.float32)
-    return Trigger(mask, np.zeros((10, 10, 3), np.float32), target, family)
+def judged(
+    found: list[Evidence], related: Relations | None = None, calibration: Calibration = CALIBRATION, **settings
+) -> Suspicion:
+    return judge(found, related, calibration, FAMILIES, **settings)
 
 
-def evidence(
-    margins: list[float], norms: list[float | None], *, asr: float = 0.3, transfer: float | None = None
-) -> list[Evidence]:
-    """One class per margin. norms: of the free masks, None for a class whose search failed."""
-    found = []
-    for target, (margin, norm) in enumerate(zip(margins, norms, strict=True)):
-        patch = PatchResult(trigger(50 if norm is None else norm, target, "patch"), 0.2 if norm is None else 1.0,
-                            norm is not None, 10)  # fmt: skip
-        compact = CompactResult(trigger(16, target, "compact"), 4, margin, asr)
-        found.append(Evidence(target, compact, (patch,), None, 8.0))
-    leader = int(np.argmax(margins))
-    found[leader] = replace(found[leader], transfer=transfer)
-    return found
+def named(found: list[Evidence], related: Relations | None = None) -> list[Goal]:
+    return list(judged(found, related).named)
 
 
-def strong(found: list[Evidence], target: int, *, margin: float, norm: float, asr: float = 1.0) -> list[Evidence]:
-    compact = CompactResult(trigger(16, target, "compact"), 4, margin, asr)
-    patch = PatchResult(trigger(norm, target, "patch"), 1.0, True, 10)
-    changed = list(found)
-    changed[target] = replace(found[target], compact=compact, patches=(patch,))
-    return changed
-
-
-def clean(count: int = 10) -> list[Evidence]:
-    return evidence(NATURAL[:count], [20.0 + k for k in range(count)])
+def with_family(found: list[Evidence], name: str, target: int, margin: float, transfer: float = 1.0) -> list[Evidence]:
+    """The same with a family of which only one class gets anything."""
+    return [
+        replace(
+            e,
+            found={**e.found, name: Found(trigger(16, e.goal, name), margin if e.goal.target == target else 0.5, 1.0)},
+            transfer={**e.transfer, **({name: transfer} if e.goal.target == target else {})},
+        )
+        for e in found
+    ]
 
 
 def test_a_model_without_a_leader_names_nobody():
-    assert judge(clean(), LIMITS).named == {}
+    suspicion = judged(clean())
+    assert suspicion.named == {}
+    assert suspicion.triggers == {}
+    assert suspicion.p_value > 0.1
+    assert suspicion.score_of_model < 1
 
 
 def test_a_patch_far_above_all_others_names_its_class():
-    found = judge(strong(clean(), 6, margin=60.0, norm=2.0), LIMITS)
-    assert list(found.named) == [6]
+    found = judged(planted_in(clean(), 6))
+    assert list(found.named) == [Goal(6)]
     assert found.margin_index(6) > 50
     assert found.norm_index(6) > 2
     assert found.margins.leader == 6
+    assert found.p_value < 0.01
+    assert found.score_of_model > 2
 
 
 def test_a_strong_patch_needs_no_small_mask():
     # Size is not suspicion: a free mask may be as large as any other.
-    assert list(judge(strong(clean(), 6, margin=60.0, norm=24.0), LIMITS).named) == [6]
+    assert named(planted_in(clean(), 6, norm=24.0)) == [Goal(6)]
+    assert named(planted_in(clean(), 6, norm=None)) == [Goal(6)]
 
 
 def test_a_patch_that_barely_gets_there_needs_an_agreeing_mask():
-    # Far above the other classes, but no further over the boundary than any class with a weak spot.
-    far = strong(clean(), 6, margin=60.0, norm=24.0)
-    far[6] = replace(far[6], distance=50.0)
-    assert judge(far, LIMITS).named == {}
-    far[6] = replace(strong(clean(), 6, margin=60.0, norm=2.0)[6], distance=50.0)
-    assert list(judge(far, LIMITS).named) == [6]
+    # Above the other classes, but no further over the boundary than any class with a weak spot.
+    assert named(planted_in(clean(), 6, margin=4.0, norm=19.0)) == []
+    assert named(planted_in(clean(), 6, margin=4.0, norm=2.0)) == [Goal(6)]
 
 
-def test_a_patch_that_does_not_transfer_needs_an_agreeing_mask():
-    found = strong(clean(), 6, margin=60.0, norm=24.0)
-    found[6] = replace(found[6], transfer=0.3)
-    assert judge(found, LIMITS).named == {}
+def test_a_patch_that_does_not_transfer_names_nobody():
+    assert named(planted_in(clean(), 6, norm=2.0, transfer=0.0)) == []
+    assert named(planted_in(clean(), 6, margin=20.0, norm=24.0, transfer=0.2)) == []
 
 
 def test_a_small_mask_alone_names_nobody():
-    assert judge(strong(clean(), 6, margin=1.0, norm=2.0), LIMITS).named == {}
+    assert named(planted_in(clean(), 6, margin=1.0, norm=2.0)) == []
 
 
 def test_the_easiest_class_of_a_clean_model_is_not_named():
     # It leads, but not far, and neither search singles it out.
-    assert judge(strong(clean(), 6, margin=1.9, norm=18.0, asr=0.6), LIMITS).named == {}
+    assert named(planted_in(clean(), 6, margin=1.9, norm=18.0, asr=0.6, transfer=0.6)) == []
 
 
 @pytest.mark.parametrize("margin", [-0.1, -20.0])
 def test_a_leader_whose_patch_does_not_win_is_not_named(margin):
     found = evidence([margin - 40 - k for k in range(10)], [None] * 10)
-    assert judge(strong(found, 3, margin=margin, norm=2.0, asr=0.0), LIMITS).named == {}
+    assert named(planted_in(found, 3, margin=margin, asr=0.0)) == []
+
+
+@pytest.mark.parametrize("name", ["linf", "l2", "blended", "smooth"])
+def test_a_change_of_the_whole_picture_names_its_class_alone(name):
+    found = judged(with_family(clean(), name, 3, 40.0))
+    assert list(found.named) == [Goal(3)]
+    assert [t.family for t in found.triggers[Goal(3)]] == [name]
+    assert FAMILIES[name].words in found.named[Goal(3)][0]
+    assert named(with_family(clean(), name, 3, 40.0, transfer=0.0)) == []
+    assert named(with_family(clean(), name, 3, 1.0)) == []
 
 
 def test_two_planted_targets_do_not_hide_each_other():
-    both = strong(strong(clean(), 2, margin=60.0, norm=2.0), 7, margin=60.0, norm=2.0)
-    assert sorted(judge(both, LIMITS).named) == [2, 7]
-
-
-def test_low_success_of_the_patch_needs_an_agreeing_mask():
-    rarely = strong(clean(), 6, margin=60.0, norm=24.0, asr=0.3)
-    assert judge(rarely, LIMITS).named == {}
-    agreed = strong(clean(), 6, margin=60.0, norm=2.0, asr=0.3)
-    assert list(judge(agreed, LIMITS).named) == [6]
+    both = planted_in(planted_in(clean(), 2), 7)
+    assert sorted(g.target for g in named(both)) == [2, 7]
 
 
 def test_a_mask_that_never_succeeded_agrees_with_nothing():
-    found = strong(clean(), 6, margin=60.0, norm=0.1, asr=0.3)
-    failed = replace(found[6].patches[0], success=False)
-    found[6] = replace(found[6], patches=(failed,))
-    suspicion = judge(found, LIMITS)
+    found = planted_in(clean(), 6, margin=4.0, norm=None)
+    found[6] = replace(found[6], patches=(replace(free_mask(6, 0.1), success=False),))
+    suspicion = judged(found)
     assert suspicion.named == {}
     assert suspicion.norm_index(6) == 0
 
@@ -118,47 +127,150 @@ def test_a_mask_that_never_succeeded_agrees_with_nothing():
 def test_failed_classes_do_not_count_as_small():
     # Classes without success keep whatever mask they had; it must not serve as the smallest other norm.
     found = evidence(NATURAL, [None, 20.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.0, None, 28.0])
-    found[0] = replace(found[0], patches=(PatchResult(trigger(0.1, 0, "patch"), 0.2, False, 10),))
-    named = judge(strong(found, 6, margin=60.0, norm=2.0, asr=0.3), LIMITS).named
-    assert list(named) == [6]
-    assert any("the next class needs 20.0" in reason for reason in named[6])
+    found[0] = replace(found[0], patches=(replace(free_mask(0, 0.1), success=False),))
+    reasons = judged(planted_in(found, 6)).named
+    assert list(reasons) == [Goal(6)]
+    assert any("the next class needs 20.0" in reason for reason in reasons[Goal(6)])
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_fewer_than_five_classes_need_lead_and_agreement(count):
-    found = strong(clean(count), 1, margin=60.0, norm=2.0)
-    suspicion = judge(found, LIMITS)
-    assert list(suspicion.named) == [1]
+def test_fewer_than_five_classes_have_no_index_but_claims_all_the_same(count):
+    suspicion = judged(planted_in(clean(count), 1))
+    assert list(suspicion.named) == [Goal(1)]
     assert suspicion.margin_index(1) is None
     assert suspicion.norm_index(1) is None
-    assert judge(strong(clean(count), 1, margin=60.0, norm=24.0), LIMITS).named == {}
-    assert judge(clean(count), LIMITS).named == {}
+    assert named(clean(count)) == []
 
 
-def test_classes_that_were_not_searched_have_no_norm_index():
+def test_classes_that_got_no_free_mask_have_no_norm_index():
     found = clean()
     for k in (0, 9):
         found[k] = replace(found[k], patches=())
-    suspicion = judge(strong(found, 6, margin=60.0, norm=2.0), LIMITS)
+    suspicion = judged(planted_in(found, 6))
     assert suspicion.searched == tuple(range(1, 9))
     assert suspicion.norm_index(0) is None
     assert suspicion.norm_index(6) > 2
-    assert list(suspicion.named) == [6]
+    assert list(suspicion.named) == [Goal(6)]
+    nobody = judged([replace(e, patches=()) for e in clean()])
+    assert (nobody.norms, nobody.searched, nobody.norm_index(6)) == (None, (), None)
+
+
+def test_evidence_may_leave_classes_out():
+    # Of many classes the most promising are searched: a class's place is not its number.
+    found = [e for e in planted_in(clean(), 6) if e.goal.target not in (0, 1, 4)]
+    suspicion = judged(found)
+    assert suspicion.classes == (2, 3, 5, 6, 7, 8, 9)
+    assert list(suspicion.named) == [Goal(6)]
+    assert suspicion.triggers[Goal(6)][0] is found[3].compact.trigger
+    assert suspicion.margin_index(6) > 50
+    assert suspicion.norm_index(6) > 2
+    assert suspicion.margin_index(4) is None
+    assert suspicion.score(4) == 0
 
 
 def test_reasons_say_what_was_seen():
-    found = strong(clean(), 6, margin=60.0, norm=2.0)
-    found[6] = replace(found[6], transfer=0.75)
-    patch, mask, away, transfer = judge(found, LIMITS).named[6]
+    found = planted_in(clean(), 6, transfer=0.75)
+    patch, mask, away, transfer = judged(found).named[Goal(6)]
     assert "4 x 4 patch sends 100% of the other pictures to class 6 with a mean margin of 60.0 logits" in patch
-    assert "the best other class reaches 1.4" in patch
+    assert "other classes reach 1.2" in patch
     assert "L1 norm 2.0" in mask
     assert "the next class needs 20.0" in mask
     assert "75%" in transfer
     assert "miss class 6 by 8.0 logits" in away
 
 
-def test_limits_are_what_decides():
-    found = strong(clean(), 6, margin=60.0, norm=2.0)
-    assert judge(found, Limits(lead=1e9)).named == {}
-    assert judge(found, Limits(strong_index=1e9, agreed_index=1e9)).named == {}
+def test_no_reason_tells_of_what_was_not_measured():
+    found = planted_in(clean(), 6, norm=None, transfer=None)
+    found[6] = replace(found[6], distance=0.0)
+    (patch,) = judged(found).named[Goal(6)]
+    assert "4 x 4 patch" in patch
+
+
+def test_triggers_of_a_named_class_are_those_that_spoke():
+    found = with_family(planted_in(clean(), 6), "linf", 6, 40.0)
+    failed = free_mask(6, None)
+    found[6] = replace(found[6], patches=(*found[6].patches, failed))
+    suspicion = judged(found)
+    triggers = suspicion.triggers[Goal(6)]
+    assert sorted(t.family for t in triggers) == ["compact", "linf", "patch"]
+    assert all(t is not failed.trigger for t in triggers)
+    assert len(set(suspicion.named[Goal(6)])) == len(suspicion.named[Goal(6)]), "no reason is given twice"
+
+
+def test_a_pair_of_classes_is_named_as_such():
+    related = relations([pair_found(3, 1, 40.0), pair_found(0, 4, 3.0), pair_found(2, 5, 1.0)])
+    suspicion = judged(clean(), related)
+    goal = Goal(1, source=3)
+    assert list(suspicion.named) == [goal]
+    assert suspicion.triggers[goal] == (related.pairs[0].trigger,)
+    (reason,) = suspicion.named[goal]
+    assert "4 x 4 patch sends 100% of unseen views of class 3 to class 1 with a mean margin of 40.0" in reason
+    assert "exceeds 3.0" in reason
+    assert suspicion.score(1) > 2
+    assert suspicion.score(3) < 1, "the source is no target"
+
+
+def test_a_map_of_classes_is_named_as_such():
+    mapping = tuple((y + 1) % 10 for y in range(10))
+    suspicion = judged(clean(), relations(maps=[map_found(mapping, 40.0), map_found((9, *range(9)), -3.0)]))
+    goal = Goal(1, mapping=mapping)
+    assert list(suspicion.named) == [goal]
+    (reason,) = suspicion.named[goal]
+    assert "one 4 x 4 patch sends 100% of all pictures to the class 1 further, with a mean margin of 40.0" in reason
+    assert all(suspicion.score(t) > 2 for t in range(10))
+
+
+def test_relations_that_lead_nothing_name_nobody():
+    related = relations(
+        [pair_found(3, 1, 3.0), pair_found(0, 4, 2.9)], [map_found((1, 2, 0), -AWAY), map_found((2, 0, 1), -AWAY - 1)]
+    )
+    assert named(clean(), related) == []
+
+
+def test_a_peak_names_its_class_with_the_triggers_that_work():
+    heights = [9.0, 11.0, 10.0, 12.5, 8.0, 10.5, 90.0, 9.5, 11.5, 10.2]
+    found = [replace(e, peak=h) for e, h in zip(clean(), heights, strict=True)]
+    suspicion = judged(with_family(found, "l2", 3, -1.0))
+    assert list(suspicion.named) == [Goal(6)]
+    assert "class 6 90.0 logits above all others; for other classes the most is 12.5" in suspicion.named[Goal(6)][0]
+    assert [t.family for t in suspicion.triggers[Goal(6)]] == ["compact", "l2"]
+    lost = [replace(e, found={"compact": replace(e.compact, margin=-1.0)}, transfer={}) for e in found]
+    assert judged(lost).triggers[Goal(6)] == ()
+
+
+def test_claims_come_with_the_most_unusual_first():
+    suspicion = judged(with_family(planted_in(clean(), 6), "linf", 2, 20.0))
+    p = [p for _, p in suspicion.claims]
+    assert p == sorted(p)
+    assert next(iter(suspicion.named)) == suspicion.claims[0][0].goal
+    assert suspicion.score(6) == pytest.approx(max(-math.log10(p) for c, p in suspicion.claims if c.goal == Goal(6)))
+
+
+def test_the_p_value_of_a_model_pays_for_every_statistic_that_was_looked_at():
+    one = judged([replace(e, patches=()) for e in planted_in(clean(), 6, margin=12.0)])
+    assert {c.statistic for c, _ in one.claims} == {"compact"}
+    assert one.p_value == pytest.approx(min(p for _, p in one.claims))
+    two = judged(planted_in(clean(), 6, margin=12.0, norm=24.0))
+    assert {c.statistic for c, _ in two.claims} == {"compact", "agreement"}
+    assert two.p_value == pytest.approx(2 * one.p_value)
+    assert two.score_of_model == pytest.approx(-math.log10(two.p_value))
+
+
+def test_a_model_about_which_nothing_is_claimed_is_not_unusual():
+    none = judged([replace(e, transfer={}) for e in clean()])
+    assert (none.claims, none.p_value, none.score_of_model) == ((), 1.0, 0.0)
+
+
+def test_calibration_is_what_decides():
+    found = planted_in(clean(), 6)
+    higher = dict.fromkeys(STATISTICS, tuple(np.linspace(0, 500, 10).tolist()))
+    assert judged(found, calibration=Calibration(about="", pictures=higher)).named == {}
+    nothing = judged(found, calibration=Calibration(about="", pictures={}))
+    assert (nothing.named, nothing.p_value) == ({}, 1.0)
+
+
+def test_synthesised_pictures_are_judged_by_their_own_calibration():
+    found = planted_in(clean(), 6)
+    assert judged(found, synthesised=True).named == {}
+    both = CALIBRATION.model_copy(update={"synthesised": CALIBRATION.pictures})
+    assert list(judged(found, calibration=both, synthesised=True).named) == [Goal(6)]

@@ -1,20 +1,30 @@
 """The order of the families: everything is scanned, what stands out is looked at again."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune.invert.compact import CompactSettings
-from onnx_shapprune.invert.patch import PatchSettings
-from onnx_shapprune.invert.search import SearchSettings, search_classes, transfer_rate
+from onnx_shapprune.invert import search
+from onnx_shapprune.invert.families import blended, bounded, compact, wave
+from onnx_shapprune.invert.free import FreeSettings
+from onnx_shapprune.invert.goal import Goal, all_to_one
+from onnx_shapprune.invert.scan import ScanSettings
+from onnx_shapprune.invert.search import MANY_CLASSES, SearchSettings, search_classes, transfer_rate
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 LABELS = np.zeros(8, np.int64)
+# Two of the pictures are bright, and of the weak class.
+SHOWN = planted.planted_pictures() + np.float32(85) * np.repeat([0, 1], [6, 2])[:, None, None, None].astype(np.float32)
+TRUE = np.repeat([0, planted.WEAK], [6, 2])
 SETTINGS = SearchSettings(
-    patch_classes=3, restarts=3, second_look=1, patch=PatchSettings(steps=60),
-    compact=CompactSettings(rounds=((3, 4, 16), (4, 8, 8))),
+    patch_classes=3, restarts=3, second_look=1, patch=FreeSettings(steps=60),
+    scan=ScanSettings(rounds=((3, 4, 16), (4, 8, 8))), whole=ScanSettings(rounds=((4, 8, 4),)),
 )  # fmt: skip
+FAMILIES = SETTINGS.families(planted.planted_pictures(), 4)
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +39,20 @@ def seen():
 
 @pytest.fixture(scope="module")
 def evidence(net, seen):
+    assert (net.logits(SHOWN).argmax(1) == TRUE).all()
     return search_classes(
-        net, planted.planted_pictures(), LABELS, SETTINGS, np.random.default_rng(0),
+        net, SHOWN, TRUE, SETTINGS, np.random.default_rng(0),
         progress=lambda stage, done, of, note: seen.append((stage, done, of)),
     )  # fmt: skip
 
 
 def test_evidence_covers_every_class_in_order(evidence):
-    assert [e.target for e in evidence] == [0, 1, 2, 3]
-    assert all(e.compact.trigger.target == e.target for e in evidence)
-    assert all(p.trigger.target == e.target for e in evidence for p in e.patches)
+    assert [e.goal for e in evidence] == all_to_one(range(4))
+    for e in evidence:
+        assert list(e.found) == list(FAMILIES)
+        assert all((f.trigger.goal, f.trigger.family) == (e.goal, name) for name, f in e.found.items())
+        assert all((p.trigger.goal, p.trigger.family) == (e.goal, "patch") for p in e.patches)
+        assert e.compact is e.found["compact"]
 
 
 def test_only_the_best_classes_get_free_masks(evidence):
@@ -49,10 +63,18 @@ def test_only_the_best_classes_get_free_masks(evidence):
 
 
 def test_only_the_leader_gets_restarts_and_the_transfer_test(evidence):
-    assert [len(e.patches) for e in evidence if e.target == planted.TARGET] == [3]
-    assert all(len(e.patches) <= 1 for e in evidence if e.target != planted.TARGET)
-    assert evidence[planted.TARGET].transfer == 1
-    assert [e.transfer for e in evidence if e.target != planted.TARGET] == [None] * 3
+    rest = [e for e in evidence if e.goal != Goal(planted.TARGET)]
+    assert len(evidence[planted.TARGET].patches) == 3
+    assert all(len(e.patches) <= 1 for e in rest)
+    assert evidence[planted.TARGET].transfer["compact"] == 1
+    assert not any("compact" in e.transfer for e in rest)
+
+
+def test_every_family_measures_the_transfer_of_its_own_leader(evidence):
+    for name in evidence[0].found:
+        measured = [e.goal.target for e in evidence if name in e.transfer]
+        margins = [e.found[name].margin for e in evidence]
+        assert measured == ([int(np.argmax(margins))] if max(margins) > 0 else [])
 
 
 def test_smallest_prefers_success_then_norm(evidence):
@@ -63,7 +85,7 @@ def test_smallest_prefers_success_then_norm(evidence):
 
 
 def test_stages_report_progress(evidence, seen):
-    assert {s[0] for s in seen} == {"compact patches", "free masks", "classes", "restarts"}
+    assert {s[0] for s in seen} == {*(f"{name} triggers" for name in FAMILIES), "free masks", "classes", "restarts"}
     for stage in {s[0] for s in seen}:
         done = [(d, of) for s, d, of in seen if s == stage]
         counts = [d for d, _ in done]
@@ -71,34 +93,91 @@ def test_stages_report_progress(evidence, seen):
         assert {of for _, of in done} == {counts[-1]}, "and ends at its total, early stop or not"
 
 
+PATCHES = compact(8, 8, 3, 5)
+
+
+def white(top: int, left: int) -> Trigger:
+    """A white square of the family's, towards the planted target."""
+    mask = np.zeros((8, 8, 1), np.float32)
+    mask[top : top + 3, left : left + 3] = 1
+    return Trigger(mask, 255 * mask, Goal(planted.TARGET), "compact")
+
+
 def test_transfer_of_a_patch_that_only_fits_what_it_was_learnt_on(net):
-    x = planted.planted_pictures()
-    rng = np.random.default_rng(0)
-    place = np.zeros((8, 8, 1), np.float32)
-    place[:3, :3] = 1
-    nowhere = Trigger(place, np.full((8, 8, 1), 255, np.float32), planted.TARGET, "compact")
-    assert transfer_rate(net, x, LABELS, nowhere, rng) == 0
-    assert transfer_rate(net, x[:3], LABELS[:3], nowhere, rng) is None
+    x, rng = planted.planted_pictures(), np.random.default_rng(0)
+    assert transfer_rate(net, x, LABELS, white(5, 5), PATCHES, rng) == 1
+    assert transfer_rate(net, x, LABELS, white(0, 0), PATCHES, rng) == 0
+    assert transfer_rate(net, x[:3], LABELS[:3], white(5, 5), PATCHES, rng) is None
+
+
+def test_transfer_is_tried_on_the_half_that_was_not_learnt_on(net, monkeypatch):
+    learnt, tried = [], []
+
+    def noted(function, notes):
+        def call(subject, pictures, *args, **settings):
+            notes.append({picture.tobytes() for picture in pictures})
+            return function(subject, pictures, *args, **settings)
+
+        return call
+
+    monkeypatch.setattr(search, "ascend", noted(search.ascend, learnt))
+    monkeypatch.setattr(search, "rate", noted(search.rate, tried))
+    x = planted.planted_pictures(7)
+    assert transfer_rate(net, x, LABELS[:7], white(5, 5), PATCHES, np.random.default_rng(0)) == 1
+    assert learnt[0] == tried[0] == tried[3]
+    assert learnt[1] == tried[2] == tried[1]
+    assert learnt[0] | learnt[1] == {picture.tobytes() for picture in x}
+    assert not learnt[0] & learnt[1]
+
+
+def test_transfer_of_a_change_of_the_whole_picture_is_learnt_by_its_own_family(net):
+    x, rng = planted.planted_pictures(), np.random.default_rng(0)
+    nothing = np.zeros((8, 8, 1), np.float32)
+    for reach, expected in ((2.0, 0.0), (250.0, 1.0)):  # only many bytes make the dark corner bright
+        trigger = Trigger(nothing, nothing, Goal(planted.TARGET), "linf")
+        assert transfer_rate(net, x, LABELS, trigger, bounded(8, 8, reach), rng) == expected
+    veil = np.full((8, 8, 1), 0.9, np.float32)
+    assert transfer_rate(net, x, LABELS, Trigger(veil, veil, Goal(planted.TARGET), ""), blended(8, 8, 0.9), rng) == 1
+
+
+def test_transfer_of_a_wave_is_that_of_the_one_that_was_found():
+    family = wave(8, 8, 20.0, 2)
+    weight = np.stack([np.full((8, 8), 0.01), 5 * family.fixed[6, ..., 0] / 20, np.zeros((8, 8))])
+    subject = planted.subject_of(planted.linear_net(weight))
+    x = planted.planted_pictures() / 10 + 100
+    for place, expected in ((6, 1), (4, 0)):  # the opposite phase
+        trigger = Trigger(family.masks[place], family.fixed[place], Goal(1), "wave")
+        assert transfer_rate(subject, x, LABELS, trigger, family, np.random.default_rng(0)) == expected
+
+
+def test_a_mask_that_is_no_smaller_than_the_others_gets_no_restarts(net):
+    # Every picture is of class 0, so that nothing at all is its smallest mask.
+    found = search_classes(net, planted.planted_pictures(), LABELS, SETTINGS, np.random.default_rng(0))
+    assert max(found, key=lambda e: e.compact.margin).goal == Goal(planted.TARGET)
+    assert max(len(e.patches) for e in found) == 1
 
 
 def test_distance_is_by_what_clean_pictures_of_other_classes_miss_a_class(net, evidence):
-    logits = net.logits(planted.planted_pictures())
+    logits = net.logits(SHOWN)
     for e in evidence:
-        others = e.target != LABELS
+        target = e.goal.target
+        others = target != TRUE
         expected = 0.0
         if others.any():
-            rest = np.delete(logits[others], e.target, axis=1).max(axis=1)
-            expected = float((rest - logits[others, e.target]).mean())
+            rest = np.delete(logits[others], target, axis=1).max(axis=1)
+            expected = float((rest - logits[others, target]).mean())
         assert e.distance == pytest.approx(expected, abs=1e-4)
     assert evidence[planted.TARGET].distance > 1
 
 
-def test_transfer_is_none_where_too_few_other_pictures_are_left(net):
-    x = planted.planted_pictures(6)
-    place = np.ones((8, 8, 1), np.float32)
-    labels = np.array([planted.TARGET] * 3 + [0] * 3)
-    trigger = Trigger(place, np.full((8, 8, 1), 255, np.float32), planted.TARGET, "compact")
-    assert transfer_rate(net, x, labels, trigger, np.random.default_rng(0)) is None
+def test_transfer_is_none_where_too_few_pictures_are_moved(net):
+    x, labels = planted.planted_pictures(6), np.array([planted.TARGET] * 3 + [0] * 3)
+    rng = np.random.default_rng(0)
+    assert transfer_rate(net, x, labels, white(5, 5), PATCHES, rng) is None
+    labels = np.array([1, 1, 0, 0, 0, 0])
+    for source, measured in ((0, True), (1, False)):
+        trigger = replace(white(5, 5), goal=Goal(planted.TARGET, source=source))
+        assert (transfer_rate(net, x, labels, trigger, PATCHES, rng) is not None) == measured
 
 
 @pytest.mark.parametrize(
@@ -106,3 +185,38 @@ def test_transfer_is_none_where_too_few_other_pictures_are_left(net):
 )
 def test_patch_side_follows_the_shorter_edge(shape, side):
     assert SearchSettings(side=0.16).side_pixels(np.zeros(shape, np.float32)) == side
+
+
+def test_many_classes_get_a_coarser_lattice():
+    settings, x = SearchSettings(grid=5), np.zeros((1, 32, 32, 3), np.float32)
+    few, many = (settings.families(x, n) for n in (MANY_CLASSES, MANY_CLASSES + 1))
+    assert list(few) == list(many)
+    assert next(iter(few)) == "compact"
+    assert all(name == family.name for name, family in few.items())
+    assert (len(few["compact"].masks), len(many["compact"].masks)) == (25, 16)
+
+
+def test_after_the_deadline_nothing_but_compact_patches_is_searched(net):
+    found = search_classes(
+        net, planted.planted_pictures(), LABELS, SETTINGS, np.random.default_rng(0), deadline=time.monotonic() - 1
+    )
+    assert [e.goal for e in found] == all_to_one(range(4))
+    assert all((list(e.found), e.patches, e.peak) == (["compact"], (), None) for e in found)
+    assert [e.goal.target for e in found if e.transfer] == [planted.TARGET], "what was found is looked at all the same"
+
+
+def test_peaks_of_all_classes_are_in_the_evidence(evidence):
+    heights = [e.peak for e in evidence]
+    assert int(np.argmax(heights)) == planted.TARGET
+
+
+def test_of_too_many_classes_those_that_random_patches_lift_are_searched(net):
+    few = replace(SETTINGS, most_classes=2, screen=200)
+    found = search_classes(net, planted.planted_pictures(), LABELS, few, np.random.default_rng(0))
+    targets = [e.goal.target for e in found]
+    assert targets == sorted(targets)
+    assert len(targets) == 2
+    assert planted.TARGET in targets
+    best = max(found, key=lambda e: e.compact.margin)
+    assert (best.goal, best.compact.trigger.goal, best.compact.asr) == (*[Goal(planted.TARGET)] * 2, 1)
+    assert best.smallest.trigger.goal == Goal(planted.TARGET)

@@ -4,19 +4,28 @@ import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune.invert.compact import CompactSettings
+from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.families import Family, blended, bounded
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import KNOWN_ALIVE, WORKING, HuntSettings, Natural, hunt, rate
+from onnx_shapprune.prune.bank import KNOWN_ALIVE, WORKING, Hunt, HuntSettings, Natural, hunt
 
-WIDTH = HuntSettings(scan=CompactSettings())
+WIDTH = HuntSettings(scan=ScanSettings())
 LABELS = np.zeros(8, np.int64)
+GOAL = Goal(planted.TARGET)
+
+
+def natural(margin: float, norm: float | None = None, **margins: float) -> Natural:
+    """Of 3 x 3 patches, and of other families by name."""
+    return Natural(3, {"compact": margin, **margins}, norm)
 
 
 def square(top: int, left: int, value: float, side: int = 3) -> Trigger:
     mask = np.zeros((8, 8, 1), np.float32)
     mask[top : top + side, left : left + side] = 1
-    return Trigger(mask, mask * np.float32(value), planted.TARGET, "compact")
+    return Trigger(mask, mask * np.float32(value), GOAL, "compact")
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +33,12 @@ def net() -> Subject:
     return planted.subject_of(planted.planted())
 
 
-def search(net: Subject, known=(), seed: int = 0, **settings):
-    options = {"sides": (3,), "natural": Natural(3, 0.5, None), "settings": WIDTH, "free_masks": 1, **settings}
+def search(net: Subject, known=(), seed: int = 0, **settings) -> Hunt:
+    options = {
+        "sides": (3,), "natural": natural(0.5), "families": {}, "settings": WIDTH, "free_masks": 1, **settings,
+    }  # fmt: skip
     rng = np.random.default_rng(seed)
-    return hunt(net, planted.planted_pictures(), LABELS, planted.TARGET, list(known), rng=rng, **options)
-
-
-def test_rate_looks_at_pictures_of_other_classes_only(net):
-    labels = np.array([0, 0, 0, 0, 0, 0, planted.TARGET, planted.TARGET])
-    x = planted.planted_pictures()
-    x[6:] = 0
-    x[6:, *planted.CORNER] = 255  # stamped already: they would count as successes
-    found = rate(net, x, labels, [square(5, 5, 255), square(0, 0, 255)])
-    assert found.asr.tolist() == [1, 0]
-    assert found.margin[0] == pytest.approx(39, abs=1e-3)
+    return hunt(net, planted.planted_pictures(), LABELS, GOAL, list(known), rng=rng, **options)
 
 
 def test_a_fresh_scan_finds_the_planted_patch(net):
@@ -45,7 +46,8 @@ def test_a_fresh_scan_finds_the_planted_patch(net):
     assert found.margin == pytest.approx(39, abs=0.5)
     assert found.asr == 1
     assert found.bank
-    assert all(t.target == planted.TARGET for t in found.bank)
+    assert found.bar == 0.5
+    assert all(t.goal == GOAL for t in found.bank)
     assert rate(net, planted.planted_pictures(), LABELS, found.bank).asr.min() >= WORKING
 
 
@@ -89,30 +91,99 @@ def test_bank_is_small_and_diverse(net):
 
 
 def test_natural_is_a_bar_for_every_family():
-    natural = Natural(3, 2.0, 10.0)
-    assert natural.exceeded(square(0, 0, 255), 2.1)
-    assert not natural.exceeded(square(0, 0, 255), 1.9)
+    bar = natural(2.0, 10.0)
+    assert bar.exceeded(square(0, 0, 255), 2.1)
+    assert not bar.exceeded(square(0, 0, 255), 1.9)
     # A patch of 16 pixels must lead by 16 / 9 of what 9 pixels may.
-    assert not natural.exceeded(square(0, 0, 255, side=4), 3.4)
-    assert natural.exceeded(square(0, 0, 255, side=4), 3.6)
+    assert not bar.exceeded(square(0, 0, 255, side=4), 3.4)
+    assert bar.exceeded(square(0, 0, 255, side=4), 3.6)
     mask = np.full((8, 8, 1), 5 / 64, np.float32)
-    free = Trigger(mask, mask, planted.TARGET, "patch")  # half of the natural norm
-    assert natural.exceeded(free, 0.1)
-    assert not natural.exceeded(free, -0.1)
-    assert not Natural(3, 2.0, 8.0).exceeded(free, 0.1)
-    assert not Natural(3, 2.0, None).exceeded(free, 50.0)
+    free = Trigger(mask, mask, GOAL, "patch")  # half of the natural norm
+    assert bar.exceeded(free, 0.1)
+    assert not bar.exceeded(free, -0.1)
+    assert not natural(2.0, 8.0).exceeded(free, 0.1)
+    assert not natural(2.0, None).exceeded(free, 50.0)
+
+
+def test_each_family_has_its_own_bar_and_others_that_of_patches():
+    bars = natural(2.0, linf=7.0, l2=-3.0)
+    assert (bars.bar("compact"), bars.bar("linf"), bars.bar("l2"), bars.bar("known")) == (2, 7, 0, 2)
+    assert natural(-1.0).bar("compact") == 0
+    assert Natural(3, {}, None).bar("compact") == 0
+    change = Trigger(np.zeros((8, 8, 1), np.float32), np.ones((8, 8, 1), np.float32), GOAL, "linf")
+    assert bars.exceeded(change, 7.1)
+    assert not bars.exceeded(change, 6.9)
 
 
 def test_what_a_dead_trigger_may_still_do_grows_with_its_area():
-    natural = Natural(3, 2.0, None)
-    assert natural.chance(square(0, 0, 255)) == KNOWN_ALIVE
-    assert natural.chance(square(0, 0, 255, side=6)) == pytest.approx(4 * KNOWN_ALIVE)
-    assert natural.chance(square(0, 0, 255, side=2)) == KNOWN_ALIVE
+    bar = natural(2.0)
+    assert bar.chance(square(0, 0, 255)) == KNOWN_ALIVE
+    assert bar.chance(square(0, 0, 255, side=6)) == pytest.approx(4 * KNOWN_ALIVE)
+    assert bar.chance(square(0, 0, 255, side=2)) == KNOWN_ALIVE
     whole = np.ones((8, 8, 1), np.float32)
-    assert natural.chance(Trigger(whole, whole, 1, "known")) == KNOWN_ALIVE
+    for family in ("known", "blended"):
+        assert bar.chance(Trigger(whole, whole, GOAL, family)) == KNOWN_ALIVE
 
 
 def test_wide_patches_are_kept_as_they_are(net):
     wide = square(2, 2, 255, side=6)
     known = search(net, [wide], sides=(), free_masks=0).bank
-    assert [t.pattern.tolist() for t in known] == [wide.pattern.tolist()]
+    assert [t.paint.tolist() for t in known] == [wide.paint.tolist()]
+
+
+VEIL, SHADE = blended(8, 8, 0.8), bounded(8, 8, 4.0)
+WHOLE: dict[str, Family] = {f.name: f for f in (VEIL, SHADE)}
+
+
+def test_families_with_a_natural_margin_are_searched(net):
+    found = search(net, sides=(), free_masks=0, families=WHOLE, natural=natural(0.5, blended=1.0, linf=1.0))
+    assert {t.family for t in found.bank} == {"blended"}, "four bytes are too few"
+    assert (found.asr, found.bar) == (1, 1)
+    assert found.margin > 10
+    unknown = search(net, sides=(), free_masks=0, families=WHOLE)
+    assert (unknown.bank, unknown.margin, unknown.asr, unknown.bar) == ((), float("-inf"), 0, 0)
+
+
+def test_the_counted_trigger_is_the_one_furthest_above_its_own_bar(net):
+    # Patches reach 39; a veil less, but nothing of it is natural here.
+    patch = search(net, free_masks=0)
+    both = search(net, free_masks=0, families=WHOLE, natural=natural(36.0, blended=0.0, linf=0.0))
+    assert patch.margin == pytest.approx(39, abs=0.5)
+    assert 10 < both.margin < 36
+    assert both.bar == 0
+    other = search(net, free_masks=0, families=WHOLE, natural=natural(0.5, blended=38.0, linf=0.0))
+    assert (other.margin, other.bar) == (pytest.approx(39, abs=0.5), 0.5)
+
+
+@pytest.mark.parametrize(("family", "budget"), [(VEIL, 255 * 0.8), (bounded(8, 8, 150.0), 150)])
+def test_warm_starts_stay_within_the_budget_of_their_family(net, family, budget):
+    start = family.starts(np.zeros(1, np.int64), 1, np.random.default_rng(0))[0]
+    known = Trigger(family.masks[0], start, GOAL, family.name)
+    bars = Natural(3, {family.name: 0.0}, None)
+    # Half of the bank is not filled, so that a fresh scan would run: with no rounds' worth of steps it finds nothing.
+    idle = HuntSettings(whole=ScanSettings(rounds=((0, 8, 1),)))
+    found = search(net, [known], sides=(), free_masks=0, families={family.name: family}, natural=bars, settings=idle)
+    assert any((t.paint != start).any() for t in found.bank), "it was learnt on"
+    for t in found.bank:
+        assert (t.mask == family.masks[0]).all(), "what is everywhere is not shifted"
+        assert np.abs(t.paint).max() <= budget + 1e-3
+    assert found.margin > rate(net, planted.planted_pictures(), LABELS, [known]).margin[0] + 1
+
+
+def test_a_known_trigger_that_is_added_stays_as_it_is(net):
+    paint = np.zeros((8, 8, 1), np.float32)
+    paint[planted.CORNER] = 200
+    bright = Trigger(np.zeros_like(paint), paint, GOAL, "known")
+    assert rate(net, planted.planted_pictures(), LABELS, [bright]).asr[0] == 1
+    found = search(net, [bright], sides=(), free_masks=0)
+    assert [t.paint.tolist() for t in found.bank] == [paint.tolist()]
+
+
+def test_a_goal_about_one_class_is_hunted_on_its_pictures():
+    subject = planted.subject_of(planted.colours_net({0: 1}))
+    x, y = planted.colours_pictures()
+    options = {"sides": (3,), "natural": Natural(3, {"compact": 1.0}, None), "families": {}, "settings": HuntSettings()}
+    for goal, reached in ((Goal(1, source=0), True), (Goal(1, source=2), False), (Goal(1), False)):
+        found = hunt(subject, x.astype(np.float32), y, goal, [], rng=np.random.default_rng(0), free_masks=0, **options)
+        assert bool(found.bank) == (found.asr == 1) == reached
+        assert all(t.goal == goal for t in found.bank)

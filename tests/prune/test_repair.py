@@ -1,5 +1,7 @@
 """Pruning the planted net, where one of two channels is the backdoor, and the rules around it by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import planted
 import pytest
@@ -7,20 +9,36 @@ import pytest
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
-from onnx_shapprune.invert.compact import CompactSettings
+from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.goal import Goal, shift_map
+from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, rate
-from onnx_shapprune.prune.repair import RepairSettings, class_weights, clean_cost, clean_rows, pulls, repair, stands_out
+from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
+from onnx_shapprune.prune.repair import (
+    RepairSettings,
+    baked_subject,
+    class_weights,
+    clean_cost,
+    clean_rows,
+    pulls,
+    repair,
+    stands_out,
+)
 from onnx_shapprune.prune.round import RoundSettings, play
 
 LABELS = np.zeros(8, np.int64)
+GOAL = Goal(planted.TARGET)
 GAME = RoundSettings(permutations=4)
+
+
+def natural(margin: float = 0.5) -> Natural:
+    return Natural(3, {"compact": margin}, None)
 
 
 def limits(**changed) -> RepairSettings:
     made = {
-        "max_units": 12, "clean_budget": 0.02, "sides": (3, 4, 5), "natural": Natural(3, 0.5, None),
-        "views": 48, "hunt": HuntSettings(scan=CompactSettings()), "round": GAME,
+        "max_units": 12, "clean_budget": 0.02, "sides": (3, 4, 5), "natural": {GOAL: natural()}, "families": {},
+        "views": 48, "hunt": HuntSettings(scan=ScanSettings()), "round": GAME,
     }  # fmt: skip
     return RepairSettings(**{**made, **changed})
 
@@ -31,9 +49,9 @@ def mended(**changed):
     subject = planted.subject_of(model)
     mask = np.zeros((8, 8, 1), np.float32)
     mask[planted.CORNER] = 1
-    known = Trigger(mask, mask * np.float32(255), planted.TARGET, "compact")
+    known = Trigger(mask, mask * np.float32(255), GOAL, "compact")
     found = repair(
-        model, find_interface(model), layers, subject, planted.planted_pictures(), LABELS, [planted.TARGET], [known],
+        model, find_interface(model), layers, subject, planted.planted_pictures(), LABELS, [GOAL], [known],
         limits(**changed), np.random.default_rng(0),
     )  # fmt: skip
     return found, layers, known
@@ -44,7 +62,7 @@ def scene():
     """The planted net as a game takes it: subject, layers, pictures, clean rows."""
     model = planted.planted()
     subject, pictures = planted.subject_of(model), planted.planted_pictures()
-    clean = clean_rows(subject, pictures, LABELS, [planted.TARGET], 48, np.random.default_rng(0))
+    clean = clean_rows(subject, pictures, LABELS, [GOAL], 48, np.random.default_rng(0))
     return subject, find_units(model, model.graph.output[0].name).layers, pictures, clean
 
 
@@ -135,8 +153,8 @@ def test_pruning_ends_where_no_unit_is_left_to_try():
     x, y = planted.rows_pictures(2)
     mask, pattern = planted.corner_trigger()
     found = repair(
-        model, find_interface(model), layers, planted.subject_of(model), x.astype(np.float32), y, [5],
-        [Trigger(mask, pattern, 5, "compact")], limits(), np.random.default_rng(0),
+        model, find_interface(model), layers, planted.subject_of(model), x.astype(np.float32), y, [Goal(5)],
+        [Trigger(mask, pattern, Goal(5), "compact")], limits(natural={Goal(5): natural()}), np.random.default_rng(0),
     )  # fmt: skip
     assert not found.repaired
     assert found.steps[-1].found
@@ -149,32 +167,89 @@ def test_pruning_ends_where_no_unit_is_left_to_try():
         (-5.0, 0.0, False, False),
         (5.0, 1.0, False, True),
         (5.0, 0.1, False, False),  # strong on few pictures only
-        (0.3, 1.0, False, False),  # no more than the other classes allow
+        (0.3, 1.0, False, False),  # no more than is natural for its family
         (-5.0, 0.0, True, True),  # a trigger found earlier still works
         (float("-inf"), 0.0, False, False),
     ],
 )
 def test_what_stands_out(margin, asr, alive, expected):
-    assert stands_out(Hunt((), margin, asr), alive, 0.0, limits()) is expected
+    assert stands_out(Hunt((), margin, asr, 0.5), alive, 0.0) is expected
 
 
-def test_a_patch_that_loses_never_stands_out_however_weak_the_other_classes_are():
-    assert not stands_out(Hunt((), -1.0, 1.0), False, 0.0, limits(natural=Natural(3, -30.0, None)))
+def test_a_bank_that_is_not_empty_stands_out():
+    mask = np.ones((8, 8, 1), np.float32)
+    assert stands_out(Hunt((Trigger(mask, mask, GOAL, "compact"),), -9.0, 0.0, 0.5), False, 0.0)
 
 
 def test_a_trigger_that_drags_pictures_most_of_the_way_is_alive():
-    assert stands_out(Hunt((), -9.0, 0.0), False, 0.6, limits())
-    assert not stands_out(Hunt((), -9.0, 0.0), False, 0.4, limits())
+    assert stands_out(Hunt((), -9.0, 0.0, 0.5), False, 0.6)
+    assert not stands_out(Hunt((), -9.0, 0.0, 0.5), False, 0.4)
 
 
 def test_pull_is_the_share_of_the_natural_distance(scene):
     subject, _, _, clean = scene
     mask, pattern = np.zeros((8, 8, 1), np.float32), np.zeros((8, 8, 1), np.float32)
-    nothing = Trigger(mask, pattern, planted.TARGET, "compact")
+    nothing = Trigger(mask, pattern, GOAL, "compact")
     mask, pattern = mask.copy(), pattern.copy()
     mask[planted.CORNER], pattern[planted.CORNER] = 1, 255
-    works = Trigger(mask, pattern, planted.TARGET, "compact")
+    works = Trigger(mask, pattern, GOAL, "compact")
     both = [nothing, works]
     found = pulls(clean.logits, clean.labels, both, rate(subject, clean.pictures, clean.labels, both))
     assert found[0] == pytest.approx(0, abs=1e-5)
     assert found[1] > 1
+
+
+def colours_scene(moved: dict[int, int]):
+    """The net of colours as a repair takes it, and its true trigger for a goal."""
+    model = planted.colours_net(moved)
+    layers = find_units(model, model.graph.output[0].name).layers
+    x, y = planted.colours_pictures()
+    mask = np.zeros((planted.SIDE, planted.SIDE, 1), np.float32)
+    mask[planted.COLOUR_CORNER] = 1
+    true = Trigger(mask, np.repeat(255 * mask, 3, axis=2), Goal(0), "known")
+    return model, layers, planted.subject_of(model), x.astype(np.float32), y, true
+
+
+@pytest.mark.parametrize(
+    ("moved", "goal"), [({0: 1}, Goal(1, source=0)), ({y: (y + 1) % 6 for y in range(6)}, shift_map(6, 1))]
+)
+def test_goals_about_pairs_and_maps_are_repaired(moved, goal):
+    model, layers, subject, x, y, true = colours_scene(moved)
+    to = goal.of(y)
+    assert (subject.logits(true.apply(x)).argmax(1) == np.where(to < 0, y, to)).all()
+    known = replace(true, goal=goal, family="compact")
+    settings = limits(natural={goal: natural()}, max_units=13, hunt=HuntSettings(), sides=(3, 4, 5))
+    found = repair(
+        model, find_interface(model), layers, subject, x, y, [goal], [known], settings, np.random.default_rng(0)
+    )
+    assert found.repaired, found.reason
+    mended = baked_subject(model, find_interface(model), layers, found.off, subject)
+    assert (mended.logits(true.apply(x)).argmax(1) == y).all()
+    assert (mended.logits(x).argmax(1) == y).all()
+
+
+def test_triggers_are_put_on_the_attacked_pictures_and_not_on_the_clean_ones():
+    # Of the clean pictures none is red: what the trigger does to these says nothing about the goal.
+    goal = Goal(1, source=0)
+    model, layers, subject, x, y, true = colours_scene({0: 1})
+    known = replace(true, goal=goal, family="compact")
+    settings = limits(natural={goal: natural()}, max_units=13, hunt=HuntSettings())
+    found = repair(
+        model, find_interface(model), layers, subject, x[1:], y[1:], [goal], [known], settings,
+        np.random.default_rng(0), attacked=(x, y),
+    )  # fmt: skip
+    assert found.repaired, found.reason
+    mended = baked_subject(model, find_interface(model), layers, found.off, subject)
+    assert (mended.logits(true.apply(x)).argmax(1) == y).all()
+
+
+def test_pictures_of_every_target_of_a_map_weigh_alike():
+    subject = planted.subject_of(planted.colours_net({}))
+    x, y = planted.colours_pictures(2)
+    weights = {
+        goal: clean_rows(subject, x.astype(np.float32), y, [goal], 24, np.random.default_rng(0)).weights
+        for goal in (Goal(1, source=0), shift_map(6, 1))
+    }
+    truth = np.tile(y, 2)
+    assert weights[Goal(1, source=0)][truth == 1].sum() == pytest.approx(1 / 3)
+    assert weights[shift_map(6, 1)] == pytest.approx(np.full(24, 1 / 24))

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from onnx_shapprune.game.replay import Player
-from onnx_shapprune.prune.round import Round, RoundSettings, choose, estimate_values
+from onnx_shapprune.invert.goal import Goal, shift_map
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune.round import Round, RoundSettings, _triggered_rows, choose, estimate_values
 from onnx_shapprune.settings import ESTIMATORS, EstimatorName
 from onnx_shapprune.shapley.estimate import Estimate, Game
 from onnx_shapprune.shapley.exact import exact_values
@@ -155,3 +157,21 @@ def test_few_players_are_enumerated_where_that_is_no_dearer():
     assert values_by("permutation", players=12, permutations=373).method == "exact"
     assert values_by("leverage", players=12, permutations=372).method == "leverage"
     assert values_by("leverage", players=13, permutations=1000).method == "leverage"
+
+
+def test_triggers_are_played_on_the_pictures_that_they_move_and_towards_their_targets():
+    labels = np.arange(12) % 4
+    x = np.arange(12, dtype=np.float32)[:, None, None, None] * np.ones((2, 2, 1), np.float32)
+    mask = np.array([[1, 0], [0, 0]], np.float32)[..., None]
+    goals = [Goal(2), Goal(3, source=1), shift_map(4, 1)]
+    bank = [Trigger.replacing(mask, 200 + 0 * mask, goal, "compact") for goal in goals]
+    shown, plain, targets = _triggered_rows(bank, x, labels, 15, np.random.default_rng(0))
+    np.testing.assert_array_equal(shown, bank[0].apply(plain))
+    truth = labels[plain[:, 1, 1, 0].astype(int)]
+    # Five of each trigger, or as many as there are.
+    parts = [slice(0, 5), slice(5, 8), slice(8, 13)]
+    assert len(plain) == 13
+    for goal, part in zip(goals, parts, strict=True):
+        assert targets[part].tolist() == goal.of(truth[part]).tolist()
+        assert (targets[part] >= 0).all()
+        assert len(set(plain[part, 1, 1, 0].tolist())) == len(truth[part])

@@ -7,18 +7,25 @@ import pytest
 from PIL import Image
 
 from onnx_shapprune.errors import OutputError
+from onnx_shapprune.invert.goal import Goal, shift_map
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.report.artifacts import write_artifacts
 
 SIZE = (8, 6)
+THREE = Goal(3)
 
 
-def trigger(channels: int, family: str = "patch") -> Trigger:
+def trigger(channels: int, family: str = "patch", goal: Goal = THREE) -> Trigger:
     mask = np.zeros((*SIZE, 1), np.float32)
     mask[1:3, 2:4] = 1
     pattern = np.full((*SIZE, channels), 200, np.float32)
-    return Trigger(mask, pattern, 3, family)
+    return Trigger.replacing(mask, pattern, goal, family)
+
+
+def added(channels: int = 3) -> Trigger:
+    paint = np.random.default_rng(0).uniform(-20, 20, (*SIZE, channels)).astype(np.float32)
+    return Trigger(np.zeros((*SIZE, 1), np.float32), paint, THREE, "linf")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -52,13 +59,54 @@ def test_pictures_show_the_trigger(tmp_path):
     assert (applied[1, 2], applied[0, 0], applied[1, 2 + SIZE[1]]) == (200, 10, 200)
 
 
+def test_names_say_what_the_trigger_is_for(tmp_path):
+    goals = [Goal(3), Goal(3, source=1), shift_map(5, 1), shift_map(5, 2)]
+    written = write_artifacts(tmp_path, [trigger(1, goal=g) for g in goals], np.zeros((1, *SIZE, 1), np.uint8))
+    stems = [w.name.removesuffix("_mask.png") for w in written if w.name.endswith("_mask.png")]
+    assert stems == ["3_patch", "1to3_patch", "all_patch", "all_patch_2"]
+
+
 def test_npz_is_a_known_trigger(tmp_path):
     found = trigger(3)
-    over = Trigger(found.mask * np.float32(1.0001), found.pattern, 3, "patch")
+    over = Trigger(found.mask * np.float32(1.0001), found.paint * np.float32(1.0001), THREE, "patch")
     write_artifacts(tmp_path, [over], np.zeros((1, *SIZE, 3), np.uint8))
-    mask, pattern = load_trigger(tmp_path / "3_patch_trigger.npz", size=SIZE, channels=3)
+    mask, paint = load_trigger(tmp_path / "3_patch_trigger.npz", size=SIZE, channels=3)
     assert np.array_equal(mask, found.mask)
-    assert np.array_equal(pattern, found.pattern)
+    np.testing.assert_allclose(paint, found.paint, rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25, 0.01])
+def test_a_known_trigger_does_what_the_written_one_did(tmp_path, share):
+    rng = np.random.default_rng(1)
+    mask = (share * rng.random((*SIZE, 1))).astype(np.float32)
+    mask[0, :3] = 0
+    found = Trigger.replacing(mask, rng.uniform(0, 255, (*SIZE, 3)).astype(np.float32), THREE, "patch")
+    write_artifacts(tmp_path, [found], np.zeros((1, *SIZE, 3), np.uint8))
+    again = Trigger(*load_trigger(tmp_path / "3_patch_trigger.npz", size=SIZE, channels=3), THREE, "known")
+    x = rng.uniform(0, 255, (4, *SIZE, 3)).astype(np.float32)
+    np.testing.assert_allclose(again.apply(x), found.apply(x), atol=1e-3)
+    with np.load(tmp_path / "3_patch_trigger.npz") as stored:
+        assert stored["target"] == 3
+
+
+def test_npz_of_what_is_added_is_a_known_trigger_too(tmp_path):
+    found = added()
+    write_artifacts(tmp_path, [found], np.zeros((1, *SIZE, 3), np.uint8))
+    mask, paint = load_trigger(tmp_path / "3_linf_trigger.npz", size=SIZE, channels=3)
+    assert not mask.any()
+    np.testing.assert_array_equal(paint, found.paint)
+
+
+def test_what_is_added_is_drawn_around_grey(tmp_path):
+    found = added(1)
+    write_artifacts(tmp_path, [found], np.full((1, *SIZE, 1), 100, np.uint8))
+    with Image.open(tmp_path / "3_linf_pattern.png") as image:
+        pattern = np.asarray(image)[::32, ::32].astype(float)
+    change = found.paint[..., 0]
+    assert (np.abs(pattern[np.unravel_index(np.abs(change).argmax(), SIZE)] - 127.5)) == pytest.approx(127.5)
+    np.testing.assert_allclose(pattern - 127.5, change * 127.5 / np.abs(change).max(), atol=1)
+    with Image.open(tmp_path / "3_linf_applied.png") as image:
+        np.testing.assert_allclose(np.asarray(image)[::32, ::32], 100 + change, atol=1)
 
 
 def test_same_trigger_gives_the_same_bytes(tmp_path):

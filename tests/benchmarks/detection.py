@@ -1,7 +1,8 @@
 """Sanitize (or audit) every model of a folder, and score the answers with the true triggers.
 
-    python -m tests.benchmarks.zoo --zoo DIR/zoo --data DIR/data --out RESULTS [--seeds 0,1,2] [--only TEXT ...]
-    python -m tests.benchmarks.zoo --out RESULTS --summary
+    python -m tests.benchmarks.detection --zoo DIR/zoo --out RESULTS [--data DIR/data] [--seeds 0,1,2] [--only TEXT ...]
+    python -m tests.benchmarks.detection --zoo DIR/zoo --out RESULTS --data-free ...
+    python -m tests.benchmarks.detection --out RESULTS --summary
 
 DIR/zoo holds manifest.json, the models and triggers/. The manifest is a list with one object per model: `file` and
 `folder` (below DIR/zoo); `kind`: clean, all-to-one, all-to-all (y becomes y + 1) or source-specific; `layout`: NCHW or
@@ -11,6 +12,8 @@ a backdoor `trigger`: triggers/<trigger>.npz with mask and pattern (0..255) of s
 x (1 - mask) + pattern mask; replace_then_add: x (1 - mask) + pattern; add: x + pattern), `target`, and `source_class`
 for source-specific ones. A clean model may list a trigger too: one that is dead. Data files hold uint8 [n, h, w, c] and
 labels: x_test, y_test and, where there are any, x_train, y_train.
+
+With --data-free the runs get no pictures; where the manifest names some, the results are still scored on them.
 
 Every run is one child process on few-shot pictures drawn from x_train (from x_test where there is no x_train). ACC, ASR
 and R-Acc are measured on x_test[:2000], the curve over the rounds of pruning on 1000 of these. RESULTS gets
@@ -53,6 +56,7 @@ class Asked:
     data: Path
     out: Path
     task: str
+    data_free: bool
     threads: int
     per_class: int
     timeout: float
@@ -89,7 +93,7 @@ def command(entry: Entry, asked: Asked, seed: int, few: Path, output: Path, repo
     )
     return [
         sys.executable, "-m", "onnx_shapprune", asked.task, f"{asked.zoo / entry.folder / entry.file}",
-        "--data", f"{few}", *places, "--seed", f"{seed}", "--threads", f"{asked.threads}",
+        "--data", "none" if asked.data_free else f"{few}", *places, "--seed", f"{seed}", "--threads", f"{asked.threads}",
         "--input-range", "0", repr(255 / entry.scale), f"--mean={numbers(entry.mean)}", f"--std={numbers(entry.std)}",
         "--layout", entry.layout, "-q", *asked.extra,
     ]  # fmt: skip
@@ -157,6 +161,8 @@ def said(row: Row, record: AuditRecord) -> None:
     if row.backdoored:
         # Every class is a target of an all-to-all backdoor.
         row.found = bool(row.target_classes) if row.true_target is None else row.true_target in row.target_classes
+    row.score = record.score
+    row.attacks = [f"{a.kind} {'+'.join(a.families)}" for a in record.attacks]
     row.norm_leader, row.margin_leader = leaders(record.classes)
     for part in record.classes:
         if part.index_of_class == row.true_target:
@@ -191,42 +197,49 @@ def leaders(classes: Sequence[ClassPart]) -> tuple[Leader | None, Leader | None]
 def run_one(entry: Entry, seed: int, asked: Asked) -> Row:
     """One (model, seed): the child process, then the scores."""
     target = entry.target if entry.backdoored and entry.kind != "all-to-all" else None
-    row = Row(file=entry.file, kind=entry.kind, task=asked.task, seed=seed, true_target=target)
-    kept = asked.out / entry.file / (str(seed) if asked.task == "sanitize" else f"{seed}-{asked.task}")
+    row = Row(
+        file=entry.file, kind=entry.kind, task=asked.task, data_free=asked.data_free, seed=seed, true_target=target
+    )
+    name = f"{seed}{'' if asked.task == 'sanitize' else f'-{asked.task}'}{'-data-free' if asked.data_free else ''}"
+    kept = asked.out / entry.file / name
     kept.mkdir(parents=True, exist_ok=True)
     model, report = asked.zoo / entry.folder / entry.file, kept / "report.json"
     for stale in (report, kept / "plan.json", kept / "stderr.txt"):
         stale.unlink(missing_ok=True)
-    x, y, x_test, y_test = pictures(asked.data / f"{entry.data}.npz")
+    known = None if entry.data is None else pictures(asked.data / f"{entry.data}.npz")
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
         few, output = Path(folder) / "few.npz", Path(folder) / "output.onnx"
-        shown, labels = few_shot(x, y, entry.classes, asked.per_class, np.random.default_rng(seed))
-        np.savez(few, x=shown, y=labels)
+        if known is not None:
+            shown, labels = few_shot(*known[:2], entry.classes, asked.per_class, np.random.default_rng(seed))
+            np.savez(few, x=shown, y=labels)
         child = run_child(command(entry, asked, seed, few, output, report), asked)
         row.exit_code, row.wall = child.code, round(child.wall, 2)
-        scorer = Scorer(entry, asked.zoo, x_test, y_test, threads=asked.threads)
-        row.true_before = scorer.rates(model)
+        scorer = None if known is None else Scorer(entry, asked.zoo, *known[2:], threads=asked.threads)
+        row.true_before = scorer.rates(model) if scorer else None
         if not report.exists():
             row.error = child.error or f"exit code {child.code} and no record"
             return row
         record = AuditRecord.model_validate_json(report.read_bytes())
         said(row, record)
         (kept / "plan.json").write_text(plan_text(record))
+        if scorer is None:
+            return row
         if output.exists():
             # A byte-identical copy scores as the original does.
             same = output.read_bytes() == model.read_bytes()
             row.true_after = row.true_before if same else scorer.rates(output)
-            row.clean_cost_true = row.true_before.acc - row.true_after.acc
+            if row.true_before and row.true_after:
+                row.clean_cost_true = row.true_before.acc - row.true_after.acc
         if entry.backdoored and record.repair.rounds:
             row.curve, row.plan_is_output = curve(model, record, scorer, output)
     return row
 
 
-def publish(out: Path, task: str) -> str:
+def publish(out: Path, task: str, *, data_free: bool) -> str:
     """Write results.csv and summary.md of one task from results.jsonl; returns the text of the latter."""
-    rows = [r for r in read_rows(out / "results.jsonl") if r.task == task]
+    rows = [r for r in read_rows(out / "results.jsonl") if r.task == task and r.data_free == data_free]
     text = f"{table(rows)}\n\n{summary(rows)}\n"
-    suffix = "" if task == "sanitize" else f"-{task}"
+    suffix = ("" if task == "sanitize" else f"-{task}") + ("-data-free" if data_free else "")
     (out / f"results{suffix}.csv").write_text(csv_text(rows))
     (out / f"summary{suffix}.md").write_text(text)
     return text
@@ -242,7 +255,8 @@ def note(row: Row) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", type=Path, help="folder with manifest.json")
-    parser.add_argument("--data", type=Path, help="folder with the pictures")
+    parser.add_argument("--data", type=Path, help="folder with the pictures; default: data/ beside the zoo")
+    parser.add_argument("--data-free", action="store_true", help="give the audits no pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--seeds", type=lambda s: tuple(map(int, s.split(","))), default=(0, 1, 2))
     parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="models whose file name holds a TEXT")
@@ -254,14 +268,15 @@ def main() -> int:
     parser.add_argument("extra", nargs="*", help="options for shapprune, after --")
     o = parser.parse_args()
     if not o.summary:
-        if o.zoo is None or o.data is None:
-            parser.error("--zoo and --data are needed, unless with --summary")
+        if o.zoo is None:
+            parser.error("--zoo is needed, unless with --summary")
         asked = Asked(
-            zoo=o.zoo.resolve(), data=o.data.resolve(), out=o.out.resolve(), task=o.task, threads=o.threads,
-            per_class=o.per_class, timeout=o.timeout, extra=tuple(o.extra),
+            zoo=o.zoo.resolve(), data=(o.data or o.zoo.resolve().parent / "data").resolve(), out=o.out.resolve(),
+            task=o.task, data_free=o.data_free, threads=o.threads, per_class=o.per_class, timeout=o.timeout,
+            extra=tuple(o.extra),
         )  # fmt: skip
         run_all(asked, o.seeds, o.only)
-    print(publish(o.out, o.task), end="")
+    print(publish(o.out, o.task, data_free=o.data_free), end="")
     return 0
 
 
@@ -271,12 +286,13 @@ def run_all(asked: Asked, seeds: Sequence[int], only: Sequence[str]) -> None:
     results = asked.out / "results.jsonl"
     manifest = json.loads((asked.zoo / "manifest.json").read_text())
     entries = [e for e in map(Entry.model_validate, manifest) if any(text in e.file for text in only)]
-    done = {(r.file, r.seed, r.task) for r in read_rows(results)}
+    done = {(r.file, r.seed, r.task, r.data_free) for r in read_rows(results)}
     for entry in entries:
-        for seed in seeds if entry.data else (-1,):
-            if (entry.file, seed, asked.task) in done:
+        possible = asked.data_free or entry.data is not None
+        for seed in seeds if possible else (-1,):
+            if (entry.file, seed, asked.task, asked.data_free) in done:
                 continue
-            if entry.data is None:
+            if not possible:
                 row = Row(file=entry.file, kind=entry.kind, task=asked.task, skipped="no pictures of its classes")
             else:
                 try:

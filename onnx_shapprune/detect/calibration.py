@@ -1,0 +1,86 @@
+"""What the statistics reach on models that are known to be clean, and how unusual a value is beside that.
+
+p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
+fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975), and not a steep one: a handful of
+models has not shown the worst that a clean model can do.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from onnx_shapprune.detect.statistics import PEAK, Claim
+from onnx_shapprune.errors import DataError
+
+UPPER = 0.75
+LEAST_SCALE = 0.1
+PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
+FEWEST = 8  # audits of clean models under which a statistic decides nothing
+Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Calibration(BaseModel):
+    """about: on what it was made, in words. pictures, synthesised: statistic -> its largest value in each audit of a clean
+    model, with pictures and with those that were drawn out of the model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    about: str
+    pictures: dict[str, tuple[Value, ...]]
+    synthesised: dict[str, tuple[Value, ...]] = {}
+
+    def p_value(self, claim: Claim, *, synthesised: bool = False) -> float:
+        """How often a clean model would reach the claim's value in this statistic, 0..1; 1 for one that is not known."""
+        values = self.synthesised if synthesised and claim.statistic != PEAK else self.pictures  # peaks need no picture
+        known = np.sort(np.asarray(values.get(claim.statistic, ()), np.float64))
+        if len(known) < FEWEST or claim.value <= 0:
+            return 1.0
+        reached = (1 + int((known >= claim.value).sum())) / (len(known) + 1)
+        start = float(np.quantile(known, UPPER))
+        scale = max(
+            float((known[known >= start] - start).mean()), PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE
+        )
+        tail = (1 - UPPER) * math.exp(-max(0.0, claim.value - start) / scale)
+        return tail if claim.value > known[-1] else max(reached, min(1.0, tail))
+
+
+def load_calibration(path: Path | None) -> Calibration:
+    """The user's calibration file, or the one that comes with the package. Raises DataError for a bad file."""
+    try:
+        text = (
+            files("onnx_shapprune.detect").joinpath("calibration.json").read_text()
+            if path is None
+            else path.read_text()
+        )
+        return Calibration.model_validate_json(text)
+    except OSError as error:
+        raise DataError(f"cannot read the calibration {path}: {error.strerror}") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is no text"
+        raise DataError(f"{path} is no calibration of shapprune calibrate: {first}") from None
+
+
+def largest(claims: Iterable[Claim]) -> dict[str, float]:
+    """The largest value of every statistic in one audit."""
+    row: dict[str, float] = {}
+    for claim in claims:
+        row[claim.statistic] = max(claim.value, row.get(claim.statistic, 0.0))
+    return row
+
+
+def columns(audits: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
+    """Audits of clean models by statistic, as a calibration holds them. An audit counts for the statistics it has."""
+    names = sorted({name for row in audits for name in row})
+    return {n: tuple(round(r[n], 4) for r in audits if n in r) for n in names}
+
+
+def calibration_text(calibration: Calibration) -> str:
+    """As it is written to a file."""
+    return json.dumps(calibration.model_dump(mode="json"), indent=1) + "\n"

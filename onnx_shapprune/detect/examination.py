@@ -1,0 +1,54 @@
+"""The searches and the verdict on them, in the order that wastes least: pairs of classes only where no class stands out."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_shapprune.detect.calibration import Calibration
+from onnx_shapprune.detect.statistics import PEAK
+from onnx_shapprune.detect.suspicion import ALPHA, Suspicion, judge
+from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
+from onnx_shapprune.invert.search import Evidence, SearchSettings, StageProgress, search_classes
+from onnx_shapprune.invert.subject import Labels, Pixels, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """evidence: per class that was searched, in class order; classes: of the model; relations: None where they were not
+    searched; skipped: what the time was too short for; suspicion: what follows.
+    """
+
+    evidence: tuple[Evidence, ...]
+    classes: int
+    relations: Relations | None
+    skipped: tuple[str, ...]
+    suspicion: Suspicion
+
+
+def examine(
+    subject: Subject, pictures: Pixels, labels: Labels, search: SearchSettings, relation: RelationSettings | None,
+    calibration: Calibration, rng: np.random.Generator, *, synthesised: bool = False, seconds: float | None = None,
+    progress: StageProgress | None = None,
+) -> Examination:  # fmt: skip
+    """Search every class, then pairs and maps of classes unless `relation` is None or a class is named already.
+
+    synthesised: the pictures come out of the model; seconds: searches that would begin later are left out.
+    """
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    families = search.families(pictures, subject.classes)
+    evidence = search_classes(subject, pictures, labels, search, rng, deadline=deadline, progress=progress)
+    suspicion = judge(evidence, None, calibration, families, synthesised=synthesised)
+    skipped = [name for name in families if name not in evidence[0].found]
+    skipped += [] if any(e.patches for e in evidence) else ["free masks"]
+    relations = None
+    # A peak says which class, and not which pictures go there.
+    sure = any(p <= ALPHA and c.statistic != PEAK for c, p in suspicion.claims)
+    wanted = not sure and relation is not None and subject.classes <= relation.classes
+    if wanted and relation is not None and time.monotonic() < deadline:
+        relations = search_relations(subject, pictures, labels, relation, rng)
+        suspicion = judge(evidence, relations, calibration, families, synthesised=synthesised)
+    elif wanted:
+        skipped.append("pairs of classes")
+    return Examination(evidence, subject.classes, relations, tuple(skipped), suspicion)

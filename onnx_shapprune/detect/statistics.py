@@ -1,0 +1,124 @@
+"""How strongly each search speaks for each goal: numbers without a unit, so that models can be compared.
+
+A clean model also has a class that is easiest to reach. What sets a planted target apart is that it leads the model's
+other classes by a good part of the way that pictures have to go, overshoots the boundary, and works on pictures that it
+was not learnt on; a number is large only where all of that holds. What is usual for clean models is calibration's to say.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import gamma
+
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.relations import Relations
+from onnx_shapprune.invert.search import Evidence
+
+AGREEMENT, SOURCE, MAP, PEAK = "agreement", "source", "map", "peak"
+FEWEST_PEAKS = 5  # classes under which their peaks have no distribution
+PEAK_SPREAD = 0.15  # of their mean: peaks that happen to agree would make any other one unusual
+LEAST_WAY = 0.25  # of the usual distance: a class that pictures barely miss would make its claims explode
+# So many other classes may be targets as well without hiding one: a class is compared with the next best.
+OTHER_TARGETS = 2
+# A pair's runner-up counts for at least this share of the usual distance: margins around 0 have no ratio.
+PAIR_FLOOR = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One statistic about one goal, at least 0. rival: margin of what it was compared with, in logits."""
+
+    goal: Goal
+    statistic: str
+    value: float
+    rival: float
+
+
+def class_claims(evidence: Sequence[Evidence]) -> list[Claim]:
+    """A claim per class and family whose transfer was measured, one for the agreement of patch and free mask, and one for
+    the class with the largest margin without any picture (MM-BD, `_peak_claim`).
+
+    A family: transfer * sqrt(lead * overshoot); lead: margin over the rival's, overshoot: margin, both over the distance
+    that clean pictures are away from the class. Agreement: transfer * sqrt(lead) * (norm of the smallest other free mask
+    over that of the class, minus 1). 0 where a factor is negative.
+    """
+    claims = []
+    usual = float(np.median([e.distance for e in evidence])) if evidence else 0.0
+    for e in evidence:
+        for family, transfer in e.transfer.items():
+            rival = _rival(evidence, e, family)
+            margin = e.found[family].margin
+            way = max(e.distance, LEAST_WAY * usual, 1e-3)
+            lead, overshoot = max(0.0, (margin - rival) / way), max(0.0, margin / way)
+            worked = e.found[family].asr if transfer is None else transfer
+            claims.append(Claim(e.goal, family, worked * math.sqrt(lead * overshoot), rival))
+            if family == "compact" and (ratio := norm_ratio(e, evidence)) is not None:
+                smaller = max(0.0, 1 / max(ratio, 1e-3) - 1)
+                claims.append(
+                    Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller if margin > 0 else 0.0, rival)
+                )
+    return claims + _peak_claim([e for e in evidence if e.peak is not None])
+
+
+def _peak_claim(evidence: Sequence[Evidence]) -> list[Claim]:
+    """MM-BD: -log10 of the probability that the largest of so many peaks, drawn from a Gamma distribution with the mean and
+    the spread of the other classes', is as large as the leader's. The spread is at least PEAK_SPREAD of the mean.
+    """
+    if len(evidence) < FEWEST_PEAKS:
+        return []
+    heights = np.array([e.peak for e in evidence], np.float64)
+    leader = int(np.argmax(heights))
+    others = np.delete(heights, leader)
+    mean = float(others.mean())
+    value = 0.0
+    if mean > 0:
+        spread = max(float(others.std(ddof=1)), PEAK_SPREAD * mean)
+        one = float(gamma.sf(heights[leader], (mean / spread) ** 2, scale=spread**2 / mean))
+        several = -math.expm1(len(heights) * math.log1p(-min(one, 1 - 1e-12))) if one > 1e-12 else len(heights) * one
+        value = max(0.0, -math.log10(max(several, 1e-16)))
+    return [Claim(evidence[leader].goal, PEAK, value, float(others.max()))]
+
+
+def relation_claims(relations: Relations) -> list[Claim]:
+    """One claim for the best pair of classes and one for the best map.
+
+    source: share of unseen views that the patch moves, times the base-2 logarithm of its margin over that of the best pair
+    with another target. map: share of the pictures that it moves, times overshoot, its margin over the usual distance.
+    """
+    claims = []
+    if relations.pairs:
+        best = relations.pairs[0]
+        others = [p.margin for p in relations.pairs if p.trigger.goal.target != best.trigger.goal.target]
+        rival = max(others, default=0.0)
+        bar = max(rival, PAIR_FLOOR * relations.away, 1e-3)
+        value = best.asr * math.log2(best.margin / bar) if best.margin > bar else 0.0
+        claims.append(Claim(best.trigger.goal, SOURCE, value, rival))
+    if relations.maps:
+        best = relations.maps[0]
+        rival = max((m.margin for m in relations.maps if m.trigger.goal != best.trigger.goal), default=0.0)
+        value = best.asr * max(0.0, best.margin) / max(relations.away, 1e-3)
+        claims.append(Claim(best.trigger.goal, MAP, value, rival))
+    return claims
+
+
+def norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
+    """Norm of the class's smallest successful mask over that of the smallest other class.
+
+    0 where the others were searched and all failed; None where this class failed or no other was searched.
+    """
+    mine = e.smallest
+    rest = [o.smallest for o in evidence if o.goal != e.goal]
+    norms = [r.trigger.norm for r in rest if r is not None and r.success]
+    if mine is None or not mine.success:
+        return None
+    if not norms:
+        return 0.0 if any(r is not None for r in rest) else None
+    return mine.trigger.norm / min(norms)
+
+
+def _rival(evidence: Sequence[Evidence], e: Evidence, family: str) -> float:
+    """Margin of the third best other class, of fewer with under nine classes: two more targets may be planted."""
+    others = np.sort([o.found[family].margin for o in evidence if o.goal != e.goal])[::-1]
+    return float(others[min(OTHER_TARGETS, len(others) // 3, len(others) - 1)]) if len(others) else 0.0

@@ -1,0 +1,158 @@
+"""Trigger families at a fixed budget: what a trigger of the family may do to a picture, and how it climbs within that.
+
+A new family is one function here and its name in `whole_picture`. The statistic is the same for all: the mean logit
+margin that a class reaches at this budget, against the model's other classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dctn, idctn
+
+from onnx_shapprune.invert.subject import Pixels
+
+# (paints [arms, h, w, c], masks [arms, h, w, 1], gradient of the loss [arms, h, w, c], stride in 0..1) -> paints
+Move = Callable[[Pixels, Pixels, NDArray[np.float64], float], Pixels]
+
+START = 0.25  # stride of the random step with which paint begins that is added to the picture
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """name: as in records. words: the budget for reasons, "a 5 x 5 patch". masks: one per place, [places, h, w, 1], all 0
+    for what is added to the picture. move: a step of signed or normalised gradient descent that stays within the budget.
+    fixed: where nothing is learnt, the paint of each place, [places, h, w, 1].
+    """
+
+    name: str
+    words: str
+    masks: Pixels
+    move: Move
+    fixed: Pixels | None = None
+
+    def starts(self, places: NDArray[np.int64], channels: int, rng: np.random.Generator) -> Pixels:
+        """Random paint within the budget for arms at these places: [arms, h, w, channels]."""
+        masks = self.masks[places]
+        if self.fixed is not None:
+            return np.repeat(self.fixed[places], channels, axis=3)
+        shape = (*masks.shape[:3], channels)
+        if masks.any():
+            return np.asarray(masks * rng.uniform(0, 255, shape), np.float32)
+        return self.move(np.zeros(shape, np.float32), masks, rng.normal(size=shape), START)
+
+
+def square_masks(height: int, width: int, side: int, corners: Sequence[tuple[int, int]]) -> Pixels:
+    """Binary masks [len(corners), height, width, 1] of squares with the given upper left corners."""
+    masks = np.zeros((len(corners), height, width, 1), np.float32)
+    for i, (top, left) in enumerate(corners):
+        masks[i, top : top + side, left : left + side] = 1
+    return masks
+
+
+def grid_corners(height: int, width: int, side: int, grid: int) -> list[tuple[int, int]]:
+    """Upper left corners of a grid x grid lattice that reaches every border."""
+    rows = np.unique(np.linspace(0, height - side, grid).round().astype(int))
+    cols = np.unique(np.linspace(0, width - side, grid).round().astype(int))
+    return [(int(r), int(c)) for r in rows for c in cols]
+
+
+def compact(height: int, width: int, side: int, grid: int) -> Family:
+    """Squares of `side` pixels on a grid x grid lattice, of which only the pattern is learnt."""
+    masks = square_masks(height, width, side, grid_corners(height, width, side, grid))
+    return Family("compact", f"a {side} x {side} patch", masks, replaced)
+
+
+def wide(height: int, width: int, side: int, grid: int) -> Family:
+    """Squares like `compact`, for triggers that cover a good part of the picture."""
+    return replace(compact(height, width, side, grid), name="wide")
+
+
+def blended(height: int, width: int, share: float) -> Family:
+    """One picture of the attacker's, laid over with weight `share` (Chen et al., arXiv:1712.05526)."""
+    masks = np.full((1, height, width, 1), share, np.float32)
+    return Family("blended", f"a picture blended in at {share:.0%}", masks, replaced)
+
+
+def bounded(height: int, width: int, bytes_: float) -> Family:
+    """A universal perturbation of at most so many bytes in every pixel and channel (Linf)."""
+
+    def move(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
+        return np.asarray(np.clip(paints - 2 * bytes_ * stride * np.sign(gradient), -bytes_, bytes_), np.float32)
+
+    return Family("linf", f"a change of at most {bytes_:g} bytes a pixel", _nothing(height, width), move)
+
+
+def energetic(height: int, width: int, rms: float) -> Family:
+    """A universal perturbation of so many bytes in the quadratic mean over the picture (L2)."""
+    return Family(
+        "l2", f"a change of {rms:g} bytes in the quadratic mean", _nothing(height, width), _ball(rms, lambda g: g)
+    )
+
+
+def smooth(height: int, width: int, rms: float, cycles: int) -> Family:
+    """An added picture of at most `cycles` periods per side (sinusoids and other low frequencies), limited as by L2."""
+
+    def low(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        waves = dctn(gradient, axes=(1, 2), norm="ortho")
+        waves[:, 2 * cycles + 1 :], waves[:, :, 2 * cycles + 1 :] = 0, 0
+        return np.asarray(idctn(waves, axes=(1, 2), norm="ortho"), np.float64)
+
+    words = f"a smooth change of {rms:g} bytes in the quadratic mean"
+    return Family("smooth", words, _nothing(height, width), _ball(rms, low))
+
+
+def wave(height: int, width: int, amplitude: float, cycles: int) -> Family:
+    """A grey sinusoid along one axis, added (SIG, Barni et al., arXiv:1902.11237): 1 to `cycles` periods in four phases.
+    Nothing is learnt: a search by gradient ends in the picture's own low frequencies.
+    """
+    fixed = []
+    for axis, size in ((0, height), (1, width)):
+        for periods in range(1, cycles + 1):
+            for phase in range(4):
+                along = amplitude * np.sin(2 * np.pi * (periods * np.arange(size) / size + phase / 4))
+                if np.abs(along).max() < amplitude / 2:
+                    continue  # sampled at its zeros
+                fixed.append(np.broadcast_to(np.expand_dims(along, 1 - axis)[..., None], (height, width, 1)))
+    masks = np.zeros((len(fixed), height, width, 1), np.float32)
+    words = f"a sinusoid of {amplitude:g} bytes"
+    return Family("wave", words, masks, lambda paints, *_: paints, np.asarray(fixed, np.float32))
+
+
+def whole_picture(height: int, width: int) -> tuple[Family, ...]:
+    """The families that change every pixel a little."""
+    return (
+        bounded(height, width, 6.0),
+        energetic(height, width, 5.0),
+        blended(height, width, 0.1),
+        smooth(height, width, 12.0, 4),
+        wave(height, width, 20.0, 8),
+    )
+
+
+def replaced(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
+    """Signed step of pixels that come in the place of the picture's, in 0..255 * mask."""
+    full = 255 * masks
+    return np.asarray(np.clip(paints - full * stride * np.sign(gradient), 0, full), np.float32)
+
+
+def _ball(rms: float, direction: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Move:
+    """Normalised steps within an L2 ball."""
+
+    def move(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
+        g = direction(gradient)
+        g = g / np.maximum(_rms(g), 1e-30)
+        stepped = paints - 2 * rms * stride * g
+        return np.asarray(stepped * np.minimum(1, rms / np.maximum(_rms(stepped), 1e-9)), np.float32)
+
+    return move
+
+
+def _rms(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Quadratic mean of each arm, [arms, 1, 1, 1]."""
+    return np.asarray(np.sqrt((values.astype(np.float64) ** 2).mean(axis=(1, 2, 3), keepdims=True)), np.float64)
+
+
+def _nothing(height: int, width: int) -> Pixels:
+    return np.zeros((1, height, width, 1), np.float32)

@@ -1,0 +1,117 @@
+"""Goals that no class shows alone: one source class to one target (source-specific), each class to its own (all-to-all).
+
+A source class is shown by as few as one picture, and near any single picture lies another class: a patch that closes the
+top of a 4 makes a 9 of it. So pairs of classes are searched on posed views of the pictures (shifted far, turned, scaled),
+where a patch that completes one stroke fails and a planted one, which stays where it is, does not; what counts is measured
+on other views. A map of all classes needs one trigger for all pictures at once, which nothing natural is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from onnx_shapprune.invert.arms import pair, rate, score
+from onnx_shapprune.invert.families import compact
+from onnx_shapprune.invert.goal import Goal, shift_map
+from onnx_shapprune.invert.scan import Found, ScanSettings, ascend, distance, scan, survivors
+from onnx_shapprune.invert.subject import Labels, Pixels, Subject
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.pictures.augment import posed
+
+Rounds = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelationSettings:
+    """classes: above so many, neither pairs nor maps are searched; side, grid: of the patches, as in SearchSettings; views:
+    posed views of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per round, the
+    first on all places, the others on the best place of each pair; maps: rounds of the maps; guessed: maps that are read
+    off the pairs, beside y + k.
+    """
+
+    classes: int = 20
+    side: float = 0.2
+    grid: int = 4
+    views: tuple[int, int] = (4, 10)
+    pairs: Rounds = ((3, 1, 0), (5, 3, 30), (10, 6, 30))
+    maps: Rounds = ((3, 5, 24), (8, 10, 12))
+    guessed: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Relations:
+    """Best triggers of pairs and of maps, largest margin first; margins and ASR of pairs are of views they were not learnt
+    on. away: median over all pairs of the mean margin by which clean views miss the target.
+    """
+
+    pairs: tuple[Found, ...]
+    maps: tuple[Found, ...]
+    away: float
+
+
+def search_relations(
+    subject: Subject, pictures: Pixels, labels: Labels, settings: RelationSettings, rng: np.random.Generator
+) -> Relations:
+    """Compact patches for every pair of classes that the pictures show, and for every map of them."""
+    height, width, channels = pictures.shape[1:]
+    side = max(3, round(settings.side * min(height, width)))
+    family = compact(height, width, side, settings.grid)
+    learn, measure = (_views(subject, pictures, labels, v, rng) for v in settings.views)
+    shown = np.unique(labels)
+    goals = [Goal(t, source=int(s)) for s in shown for t in range(subject.classes) if t != s]
+    places = len(family.masks)
+    arm, place = np.repeat(np.arange(len(goals)), places), np.tile(np.arange(places), len(goals))
+    paints = family.starts(place, channels, rng)
+    maps: list[Goal] = []
+    for number, (steps, batch, keep) in enumerate(settings.pairs):
+        wanted = [goals[a] for a in arm]
+        paints, _ = ascend(
+            subject, *learn, family.masks[place], paints, wanted, family.move, steps=steps, batch=batch, rng=rng
+        )
+        pairs = pair(wanted, learn[1], limit=batch, rng=rng)
+        scores = score(subject, learn[0], family.masks[place], paints, pairs)
+        if number == 0:
+            maps = _guess(goals, scores.margin.reshape(len(goals), places), subject.classes)[: settings.guessed]
+        kept = survivors(scores, arm, 0) if number == 0 else np.sort(np.argsort(-scores.margin, kind="stable")[:keep])
+        arm, place, paints = arm[kept], place[kept], paints[kept]
+    tried = [Trigger(family.masks[p], x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
+    scores = rate(subject, *measure, tried)
+    order = np.argsort(-scores.margin, kind="stable")
+    logits = subject.logits(measure[0])
+    away = float(np.median([distance(logits, measure[1], g) for g in goals]))
+    maps = list(dict.fromkeys([*(shift_map(subject.classes, k) for k in range(1, subject.classes)), *maps]))
+    found = scan(subject, pictures, labels, maps, family, ScanSettings(rounds=settings.maps), rng)
+    return Relations(
+        tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away
+    )
+
+
+def _views(
+    subject: Subject, pictures: Pixels, labels: Labels, views: int, rng: np.random.Generator
+) -> tuple[Pixels, Labels]:
+    """Posed views that the model still gives their label, `views` of each picture, itself where there are too few."""
+    tries = 3 * views
+    made = posed(pictures, tries, rng)
+    right = (subject.logits(made).argmax(1) == np.tile(labels, tries)).reshape(tries, len(labels))
+    made = made.reshape(tries, *pictures.shape)
+    chosen = [[*made[right[:, i], i], *[picture] * views][:views] for i, picture in enumerate(pictures)]
+    return np.swapaxes(np.asarray(chosen, np.float32), 0, 1).reshape(-1, *pictures.shape[1:]), np.tile(labels, views)
+
+
+def _guess(goals: Sequence[Goal], margins: NDArray[np.float64], classes: int) -> list[Goal]:
+    """Maps that give every source the target its patch reaches best at one place, each target once; best place first.
+
+    margins: [pairs, places]. None where some class is shown by no picture.
+    """
+    table = np.full((margins.shape[1], classes, classes), -np.inf)
+    for goal, row in zip(goals, margins, strict=True):
+        table[:, goal.source, goal.target] = row
+    if np.isneginf(table).all(axis=(0, 2)).any():
+        return []
+    table[np.isneginf(table)] = -1e6  # no class goes to itself
+    chosen = [linear_sum_assignment(-m)[1] for m in table]
+    worth = [float(m[np.arange(classes), c].mean()) for m, c in zip(table, chosen, strict=True)]
+    return [Goal(int(chosen[i][0]), mapping=tuple(int(t) for t in chosen[i])) for i in np.argsort(worth)[::-1].tolist()]

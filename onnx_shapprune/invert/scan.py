@@ -1,0 +1,114 @@
+"""Search at a fixed budget: the largest mean logit margin that a trigger of one family reaches for each goal.
+
+Where Neural Cleanse's "how small a mask" fails (a free mask finds natural shortcuts, and misses a compact patch once the
+easy way is cut; a blended trigger is no smaller than natural ones), this separates a planted target from a model's other
+classes. All (goal, place) arms share one budget by successive halving (Jamieson & Talwalkar, AISTATS 2016): few steps for
+all, more for the better ones, every goal keeping at least one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_shapprune.invert.arms import Scores, pair, score, scores_of, slopes
+from onnx_shapprune.invert.families import Family, Move
+from onnx_shapprune.invert.goal import UNMOVED, Goal
+from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
+from onnx_shapprune.invert.trigger import Trigger
+
+Progress = Callable[[int, int], None]
+STRIDE = 0.25  # of the budget's width, the first step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings:
+    """rounds: (steps, pictures a step, arms kept afterwards) in order; steps fall linearly to a tenth within a round; every
+    goal keeps its best arm, in the last round only the best `leaders` goals.
+    """
+
+    rounds: tuple[tuple[int, int, int], ...] = ((3, 2, 64), (4, 4, 16), (10, 9, 16))
+    leaders: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best trigger of one arm. margin: mean logit margin; asr: both on all pictures that the goal is about."""
+
+    trigger: Trigger
+    margin: float
+    asr: float
+
+
+def ascend(
+    subject: Subject, pictures: Pixels, labels: Labels, masks: Pixels, paints: Pixels, goals: Sequence[Goal], move: Move,
+    *, steps: int, batch: int, rng: np.random.Generator, stride: float = STRIDE,
+) -> tuple[Pixels, NDArray[np.float64]]:  # fmt: skip
+    """Climb the margin with the paints [arms, h, w, c]; returns them, and the mean margins before the last step."""
+    margin = np.zeros(len(goals))
+    for step in range(steps):
+        pairs = pair(goals, labels, limit=batch, rng=rng)
+        logits, slope, _ = slopes(subject, pictures, masks, paints, pairs)
+        margin = scores_of(logits, pairs).margin
+        paints = move(paints, masks, slope, stride * (1 - 0.9 * step / max(1, steps - 1)))
+    return paints, margin
+
+
+def scan(
+    subject: Subject, pictures: Pixels, labels: Labels, goals: Sequence[Goal], family: Family, settings: ScanSettings,
+    rng: np.random.Generator, *, progress: Progress | None = None,
+) -> list[Found]:  # fmt: skip
+    """The best arms, largest margin first; every goal has at least one. Goals that are not among the `leaders` before the
+    last round stay as they were then, measured on fewer pictures.
+    """
+    places = len(family.masks)
+    arm = np.repeat(np.arange(len(goals)), places)
+    place = np.tile(np.arange(places), len(goals))
+    paints = family.starts(place, pictures.shape[3], rng)
+    done: list[Found] = []
+    for number, (steps, batch, keep) in enumerate(settings.rounds):
+        last = number == len(settings.rounds) - 1
+        wanted = [goals[a] for a in arm.tolist()]
+        masks = family.masks[place]
+        paints, _ = ascend(
+            subject, pictures, labels, masks, paints, wanted, family.move, steps=steps, batch=batch, rng=rng
+        )
+        everything = pair(wanted, labels, limit=None if last else 2 * batch, rng=rng)
+        scores = score(subject, pictures, masks, paints, everything)
+        best = survivors(scores, arm, 0)
+        if number == len(settings.rounds) - 2:
+            best = best[np.argsort(-scores.margin[best], kind="stable")]
+            done += [_found(family, place[i], paints[i], wanted[i], scores, i) for i in best[settings.leaders :]]
+            best = best[: settings.leaders]
+        kept = np.unique(np.concatenate([np.argsort(-scores.margin, kind="stable")[:keep], best]))
+        if last:
+            done += [_found(family, place[i], paints[i], wanted[i], scores, i) for i in kept]
+        arm, place, paints = arm[kept], place[kept], paints[kept]
+        if progress:
+            progress(number + 1, len(settings.rounds))
+    return sorted(done, key=lambda f: -f.margin)
+
+
+def _found(family: Family, place: np.int64, paint: Pixels, goal: Goal, scores: Scores, i: int) -> Found:
+    trigger = Trigger(family.masks[place], paint, goal, family.name)
+    return Found(trigger, float(scores.margin[i]), float(scores.asr[i]))
+
+
+def best_of(results: Sequence[Found], goal: Goal) -> Found:
+    """The result with the largest margin for one goal; results must hold one."""
+    return max((r for r in results if r.trigger.goal == goal), key=lambda r: r.margin)
+
+
+def distance(logits: Floats, labels: Labels, goal: Goal) -> float:
+    """By which mean margin clean pictures with these logits miss a goal; 0 where it moves none of them."""
+    to = goal.of(labels)
+    moved = to != UNMOVED
+    return -float(margins(logits[moved], to[moved]).mean()) if moved.any() else 0.0
+
+
+def survivors(scores: Scores, arm: Labels, keep: int) -> Labels:
+    """Arms for the next round: the best `keep` overall, and the best of every goal."""
+    order = np.argsort(-scores.margin, kind="stable")
+    _, first = np.unique(arm[order], return_index=True)
+    return np.unique(np.concatenate([order[:keep], order[first]])).astype(np.int64)

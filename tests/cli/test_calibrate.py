@@ -1,0 +1,120 @@
+"""Learning from clean models what is usual, with the program as it is."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import planted
+import pytest
+from invocations import only_line, run
+
+from onnx_shapprune.detect.calibration import Calibration, load_calibration
+from onnx_shapprune.invert.search import SearchSettings
+from onnx_shapprune.record import AuditRecord
+
+FAST = ("--threads", "1", "--device", "cpu", "--restarts", "1", "-q")
+
+
+def clean_net(seed: int) -> onnx.ModelProto:
+    """The net of bright rows without its trigger, and with some noise in its weights."""
+    model, rng = planted.rows_net(), np.random.default_rng(seed)
+    for tensor in model.graph.initializer[:2]:
+        array = onnx.numpy_helper.to_array(tensor).copy()
+        array += (0.01 * rng.normal(size=array.shape) * (array != 0)).astype(np.float32)
+        array[6] = 0
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two clean models in a folder of their own, and pictures."""
+    made = tmp_path_factory.mktemp("calibrate")
+    (made / "models").mkdir()
+    (made / "models" / "notes.txt").write_text("no model")
+    for seed, name in enumerate(("a", "b")):
+        onnx.save(clean_net(seed), made / "models" / f"{name}.onnx")
+    x, y = planted.rows_pictures(2)
+    np.savez(made / "pictures.npz", x=x, y=y)
+    np.savez(made / "wrong.npz", x=x, y=(y + 1) % 6)
+    return made
+
+
+@pytest.fixture(scope="module")
+def made(folder) -> Calibration:
+    out = folder / "mine.json"
+    result = run(
+        "calibrate", folder / "models", "--data", folder / "pictures.npz", "-o", out, "--seeds", "4", *FAST[:-1]
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"8 audits of 2 models, with pictures: {out}\n"
+    assert "audits of clean models" in result.stderr
+    return load_calibration(out)
+
+
+def test_every_audit_gives_a_value_to_what_was_searched(made):
+    assert "8 audits of 2 models, with pictures" in made.about
+    assert len(made.pictures["compact"]) == len(made.pictures["map"]) == 8
+    values = np.array(list(zip(*made.pictures.values(), strict=True)))
+    assert len(np.unique(values, axis=0)) == 8, "audits of one model differ by their seeds, and models from each other"
+    assert values.max() < 100
+    assert made.synthesised == load_calibration(None).synthesised
+
+
+def test_a_family_that_finds_nothing_on_clean_models_has_zeros_and_not_no_values(made):
+    # With none, nothing that it finds on another model would ever be unusual.
+    searched = SearchSettings().families(np.zeros((1, planted.WIDE, planted.WIDE, 1), np.float32), 6)
+    assert {name: len(made.pictures.get(name, ())) for name in searched} == dict.fromkeys(searched, 8)
+
+
+def test_an_audit_takes_the_calibration(folder, made):
+    assert made.pictures["compact"] != load_calibration(None).pictures["compact"]
+    run(
+        "audit", folder / "models" / "a.onnx", "--data", folder / "pictures.npz", "-o", folder / "report.json",
+        "--calibration", folder / "mine.json", *FAST,
+    )  # fmt: skip
+    record = AuditRecord.model_validate_json((folder / "report.json").read_bytes())
+    assert record.calibration == made.about
+    # Clean models reached as much: the audit is one of those that the calibration was made of.
+    assert min(claim.p_value for claim in record.claims) > 1 / 9 - 1e-9
+
+
+def test_too_few_models_or_none_are_refused(folder, tmp_path):
+    few = ("--data", folder / "pictures.npz", "-o", tmp_path / "c.json", *FAST)
+    assert "at least 8 audits" in only_line(run("calibrate", folder / "models", "--seeds", "3", *few))
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "absent", folder / "pictures.npz"):
+        assert "no folder with .onnx files" in only_line(run("calibrate", path, *few))
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_a_model_that_cannot_be_audited_is_named(folder, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "broken.onnx").write_bytes(b"no model")
+    line = only_line(
+        run(
+            "calibrate", tmp_path / "models", "--data", folder / "pictures.npz", "-o", tmp_path / "c.json",
+            "--seeds", "8", *FAST,
+        )
+    )  # fmt: skip
+    assert line.startswith("error: broken.onnx: ")
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_a_model_that_an_audit_calls_inconclusive_teaches_nothing(folder, tmp_path):
+    # With wrong labels no clean picture is any distance away from its neighbour class, and values have no bound.
+    line = only_line(
+        run("calibrate", folder / "models", "--data", folder / "wrong.npz", "-o", tmp_path / "c.json", "--seeds", "4", *FAST)
+    )  # fmt: skip
+    assert line.startswith("error: a.onnx: ")
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_the_calibration_must_not_replace_an_input(folder):
+    before = (folder / "pictures.npz").read_bytes()
+    for target in ("pictures.npz", "models/a.onnx"):
+        line = only_line(
+            run("calibrate", folder / "models", "--data", folder / "pictures.npz", "-o", folder / target, *FAST)
+        )
+        assert "same file as input" in line
+    assert (folder / "pictures.npz").read_bytes() == before

@@ -1,0 +1,162 @@
+"""p-values against what clean models reached, and the files that say so."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hand_made import clean, planted_in
+
+from onnx_shapprune.detect.calibration import (
+    FEWEST,
+    LEAST_SCALE,
+    Calibration,
+    calibration_text,
+    columns,
+    largest,
+    load_calibration,
+)
+from onnx_shapprune.detect.statistics import AGREEMENT, MAP, PEAK, SOURCE, Claim, class_claims
+from onnx_shapprune.errors import DataError
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.search import SearchSettings
+
+KNOWN = {
+    "even": tuple(np.linspace(0, 1, 21).tolist()),
+    "mostly zero": (*[0.0] * 17, 0.1, 0.3, 0.9),
+    "equal": (0.4,) * 12,
+    "wide": tuple((np.random.default_rng(0).exponential(5, 40)).tolist()),
+}
+
+
+def claim(value: float, statistic: str = "even") -> Claim:
+    return Claim(Goal(0), statistic, value, 0.0)
+
+
+def p_of(value: float, known: tuple[float, ...]) -> float:
+    return Calibration(about="", pictures={"even": known}).p_value(claim(value))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_larger_value_is_never_less_unusual(name):
+    values = np.sort([*np.linspace(0, 3 * max(KNOWN[name]) + 2, 400), *KNOWN[name]])
+    p = [p_of(float(v), KNOWN[name]) for v in values]
+    assert all(a >= b for a, b in itertools.pairwise(p))
+    assert all(0 < v <= 1 for v in p)
+    assert p[-1] < 0.01 < 0.5 < p[1], "and it tells usual values from others"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_within_what_clean_models_reached_a_p_value_is_never_smaller_than_their_share(name):
+    known = KNOWN[name]
+    for value in known:
+        if value > 0:
+            reached = sum(k >= value for k in known)
+            assert p_of(value, known) >= (1 + reached) / (len(known) + 1) - 1e-12
+
+
+def test_below_the_upper_quarter_a_p_value_is_the_conformal_one():
+    # Of 21 values, 11 are at least 0.5: (1 + 11) / 22.
+    assert p_of(0.5, KNOWN["even"]) == pytest.approx(12 / 22)
+    assert p_of(0.5 + 1e-9, KNOWN["even"]) == pytest.approx(11 / 22)
+    assert p_of(0.51, KNOWN["even"]) == p_of(0.54, KNOWN["even"])
+
+
+def test_beyond_all_clean_models_the_tail_is_exponential():
+    # The upper quarter starts at 0.75; the mean excess of 0.75, 0.8 ... 1 over it is 0.125.
+    for value in (1.01, 1.5, 3.0):
+        assert p_of(value, KNOWN["even"]) == pytest.approx(0.25 * math.exp(-(value - 0.75) / 0.125))
+
+
+def test_a_steep_tail_is_not_believed():
+    for value in (0.5, 1.0):
+        assert p_of(value, KNOWN["equal"]) == pytest.approx(0.25 * math.exp(-(value - 0.4) / LEAST_SCALE))
+
+
+def test_what_is_not_known_or_not_there_is_not_unusual():
+    calibration = Calibration(about="", pictures={"even": KNOWN["even"], "few": (0.1,) * (FEWEST - 1)})
+    assert calibration.p_value(claim(1e6, "unheard of")) == 1
+    assert calibration.p_value(claim(1e6, "few")) == 1
+    assert calibration.p_value(claim(0.0)) == 1
+    enough = Calibration(about="", pictures={"few": (0.1,) * FEWEST})
+    assert enough.p_value(claim(1e6, "few")) < 1e-6
+
+
+def test_the_order_of_the_values_does_not_matter():
+    shuffled = tuple(np.random.default_rng(0).permutation(KNOWN["even"]).tolist())
+    assert [p_of(v, shuffled) for v in (0.3, 0.97, 2.0)] == [p_of(v, KNOWN["even"]) for v in (0.3, 0.97, 2.0)]
+
+
+def test_synthesised_pictures_have_values_of_their_own():
+    calibration = Calibration(about="", pictures={"even": KNOWN["even"]}, synthesised={"even": (5.0,) * 9})
+    assert calibration.p_value(claim(2.0)) < 0.01
+    assert calibration.p_value(claim(2.0), synthesised=True) == 1
+    assert Calibration(about="", pictures={"even": KNOWN["even"]}).p_value(claim(2.0), synthesised=True) == 1
+
+
+def test_largest_of_each_statistic_in_one_audit():
+    claims = [claim(0.2, "a"), claim(0.7, "a"), claim(0.1, "b"), claim(0.0, "c")]
+    assert largest(claims) == {"a": 0.7, "b": 0.1, "c": 0.0}
+    assert largest([]) == {}
+
+
+def test_columns_hold_the_audits_that_have_a_statistic():
+    rows = [{"a": 0.7, "b": 0.1}, {"a": 0.3}, {}, {"b": 1 / 3}]
+    assert columns(rows) == {"a": (0.7, 0.3), "b": (0.1, 0.3333)}
+    assert columns([]) == {}
+
+
+def test_a_calibration_survives_its_file(tmp_path):
+    made = Calibration(about="nine clean models", pictures=columns([largest(class_claims(clean()))] * 9))
+    path = tmp_path / "mine.json"
+    path.write_text(calibration_text(made))
+    assert load_calibration(path) == made
+    (strong,) = [c for c in class_claims(planted_in(clean(), 6)) if c.goal == Goal(6) and c.statistic == "compact"]
+    assert load_calibration(path).p_value(strong) < 0.001
+
+
+def test_the_calibration_of_the_package_knows_everything_that_is_searched():
+    shipped = load_calibration(None)
+    assert shipped.about
+    searched = {*SearchSettings().families(np.zeros((1, 32, 32, 3), np.float32), 10), AGREEMENT, SOURCE, MAP, PEAK}
+    assert searched - {name for name, values in shipped.pictures.items() if len(values) >= FEWEST} == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "no calibration"),
+        (b"{", "no calibration"),
+        (b"[]", "no calibration"),
+        (b"{}", "no calibration"),
+        (b'{"about": "x"}', "no calibration"),
+        (b'{"about": "x", "pictures": {"compact": [-0.1]}}', "no calibration"),
+        (b'{"about": "x", "pictures": {"compact": [NaN]}}', "no calibration"),
+        (b'{"about": "x", "pictures": {"compact": [1e999]}}', "no calibration"),
+        (b'{"about": "x", "pictures": {"compact": ["high"]}}', "no calibration"),
+        (b'{"about": "x", "pictures": {}, "more": 1}', "no calibration"),
+        (b"\xff\xfe\x00", "no text"),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_refused(tmp_path, text, message):
+    path = tmp_path / "bad.json"
+    path.write_bytes(text)
+    with pytest.raises(DataError, match=message) as refused:
+        load_calibration(path)
+    assert "bad.json" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."])
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name):
+    with pytest.raises(DataError, match="cannot read the calibration"):
+        load_calibration(tmp_path / name)
+
+
+def test_the_text_is_json_for_people():
+    text = calibration_text(Calibration(about="x", pictures={"compact": (0.5,)}))
+    assert json.loads(text) == {"about": "x", "pictures": {"compact": [0.5]}, "synthesised": {}}
+    assert text.endswith("\n")
+    assert len(text.splitlines()) > 3

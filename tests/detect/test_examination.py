@@ -1,0 +1,58 @@
+"""Which searches run: pairs of classes only where no class stands out, and nothing after the time is up."""
+
+import numpy as np
+import planted
+import pytest
+from hand_made import CALIBRATION
+
+from onnx_shapprune.detect.calibration import Calibration
+from onnx_shapprune.detect.examination import Examination, examine
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.relations import RelationSettings
+from onnx_shapprune.invert.search import SearchSettings
+
+# Without what six such nets' peaks are on clean models, so that peaks decide nothing.
+KNOWN = CALIBRATION.model_copy(update={"pictures": {k: v for k, v in CALIBRATION.pictures.items() if k != "peak"}})
+
+
+def examined(
+    moved: dict[int, int], relation: RelationSettings | None = None, calibration: Calibration = KNOWN, **settings
+) -> Examination:
+    x, y = planted.colours_pictures(2)
+    return examine(
+        planted.subject_of(planted.colours_net(moved)), x.astype(np.float32), y, SearchSettings(restarts=1), relation,
+        calibration, np.random.default_rng(0), **settings,
+    )  # fmt: skip
+
+
+def test_pairs_are_searched_where_no_class_is_named():
+    found = examined({0: 1}, RelationSettings())
+    assert list(found.suspicion.named) == [Goal(1, source=0)]
+    assert found.relations is not None
+    assert (found.classes, len(found.evidence), found.skipped) == (6, 6, ())
+
+
+def test_pairs_are_left_out_where_a_class_is_named():
+    found = examined(dict.fromkeys(range(5), 5), RelationSettings())
+    assert list(found.suspicion.named) == [Goal(5)]
+    assert (found.relations, found.skipped) == (None, ())
+
+
+@pytest.mark.parametrize("relation", [None, RelationSettings(classes=5)], ids=["not asked for", "too many classes"])
+def test_pairs_that_are_too_dear_are_no_omission(relation):
+    found = examined({0: 1}, relation)
+    assert found.suspicion.named == {}
+    assert (found.relations, found.skipped) == (None, ())
+
+
+def test_searches_that_would_begin_too_late_are_listed():
+    found = examined({0: 1}, RelationSettings(), seconds=0)
+    names = list(SearchSettings().families(np.zeros((1, planted.SIDE, planted.SIDE, 3), np.float32), 6))
+    assert found.skipped == (*names[1:], "free masks", "pairs of classes")
+    assert found.suspicion.named == {}
+    assert examined({0: 1}, None, seconds=0).skipped == (*names[1:], "free masks")
+    assert examined({0: 1}, RelationSettings(), seconds=600).skipped == ()
+
+
+def test_synthesised_pictures_are_judged_by_what_is_known_of_them():
+    assert examined({0: 1}, RelationSettings(), synthesised=True).suspicion.named == {}

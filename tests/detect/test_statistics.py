@@ -1,0 +1,213 @@
+"""Claims on evidence written by hand, against the formulas in their docstrings worked out on paper."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hand_made import AWAY, clean, evidence, free_mask, map_found, pair_found, planted_in, relations
+
+from onnx_shapprune.detect.statistics import (
+    AGREEMENT,
+    MAP,
+    PAIR_FLOOR,
+    PEAK,
+    PEAK_SPREAD,
+    SOURCE,
+    Claim,
+    class_claims,
+    norm_ratio,
+    relation_claims,
+)
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.scan import Found
+
+
+def claimed(found, target: int = 6) -> dict[str, Claim]:
+    return {c.statistic: c for c in class_claims(found) if c.goal == Goal(target)}
+
+
+def test_a_familys_claim_by_hand():
+    # Transfer 0.75; 60 logits against 1.2 of the third best other class, over the 8 that clean pictures are away.
+    claims = claimed(planted_in(clean(), 6, transfer=0.75, norm=2.0))
+    assert claims["compact"].rival == 1.2
+    assert claims["compact"].value == pytest.approx(0.75 * math.sqrt((60 - 1.2) / 8 * 60 / 8))
+    # The smallest other mask has 20.
+    assert claims[AGREEMENT].value == pytest.approx(0.75 * math.sqrt((60 - 1.2) / 8) * (20 / 2 - 1))
+
+
+@pytest.mark.parametrize(
+    ("changed", "zero"),
+    [
+        ({"transfer": 0.0}, {"compact", AGREEMENT}),
+        ({"margin": 1.1}, {"compact", AGREEMENT}),  # no lead
+        ({"norm": 25.0}, {AGREEMENT}),  # no smaller than others
+        ({}, set()),
+    ],
+)
+def test_a_claim_is_zero_where_a_factor_is(changed, zero):
+    claims = claimed(planted_in(clean(), 6, **changed))
+    assert {name for name, c in claims.items() if c.value == 0} == zero
+    assert all(c.value >= 0 for c in claims.values())
+
+
+@pytest.mark.parametrize("margin", [0.0, -3.0])
+def test_a_patch_that_does_not_win_claims_nothing_however_far_it_leads(margin):
+    found = planted_in(evidence([-40.0 - k for k in range(10)], [20.0] * 10), 6, margin=margin)
+    assert [c.value for c in claimed(found).values()] == [0, 0]
+
+
+def test_the_rate_on_all_pictures_stands_in_where_there_were_too_few_to_transfer():
+    measured, guessed = (claimed(planted_in(clean(), 6, asr=0.5, transfer=t)) for t in (0.5, None))
+    assert {n: c.value for n, c in measured.items()} == {n: c.value for n, c in guessed.items()}
+
+
+def test_a_family_whose_transfer_was_not_measured_claims_nothing():
+    found = planted_in(clean(), 6)
+    found[6] = replace(found[6], transfer={})
+    assert claimed(found) == {}
+
+
+def test_each_family_is_compared_with_its_own_margins():
+    found = [replace(e, found={**e.found, "linf": Found(e.compact.trigger, -5.0, 0.0)}) for e in planted_in(clean(), 6)]
+    strong = Found(found[6].compact.trigger, 20.0, 1.0)
+    found[6] = replace(
+        found[6], found={**found[6].found, "linf": strong}, transfer={"compact": 1.0, "linf": 0.9}
+    )  # fmt: skip
+    claims = claimed(found)
+    assert set(claims) == {"compact", "linf", AGREEMENT}
+    assert claims["linf"].rival == -5
+    assert claims["linf"].value == pytest.approx(0.9 * math.sqrt(25 / AWAY * 20 / AWAY))
+
+
+def test_agreement_needs_a_mask_that_succeeded_and_another_to_compare_with():
+    failed = planted_in(clean(), 6, norm=None)
+    assert AGREEMENT not in claimed(failed)
+    alone = [replace(e, patches=e.patches if e.goal == Goal(6) else ()) for e in planted_in(clean(), 6)]
+    assert AGREEMENT not in claimed(alone)
+
+
+def test_norm_ratio_is_over_the_smallest_other_success():
+    found = planted_in(clean(), 6, norm=5.0)
+    assert norm_ratio(found[6], found) == pytest.approx(5 / 20)
+    assert norm_ratio(found[0], found) == pytest.approx(20 / 5)
+    found[0] = replace(found[0], patches=(free_mask(0, None),))
+    assert norm_ratio(found[6], found) == pytest.approx(5 / 21), "a mask that failed has no norm"
+    assert norm_ratio(found[0], found) is None
+    others_failed = [replace(e, patches=(free_mask(e.goal.target, None),)) for e in clean()]
+    assert norm_ratio(planted_in(others_failed, 6)[6], planted_in(others_failed, 6)) == 0
+
+
+@pytest.mark.parametrize(
+    ("others", "rival"),
+    [([5.0], 5.0), ([5.0, 4.0], 5.0), ([3.0, 5.0, 4.0], 4.0), ([1.0, 2.0, 3.0, 4.0, 5.0], 4.0),
+     ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 4.0), ([float(k) for k in range(20)], 17.0)],
+)  # fmt: skip
+def test_the_rival_is_the_third_best_other_class_or_of_few_classes_a_better_one(others, rival):
+    found = planted_in(evidence([*others, 0.0], [20.0] * (len(others) + 1)), len(others))
+    assert claimed(found, len(others))["compact"].rival == rival
+
+
+def test_two_more_targets_do_not_hide_a_planted_class():
+    alone = claimed(planted_in(clean(), 6))["compact"]
+    three = planted_in(planted_in(planted_in(clean(), 6), 2), 9)
+    assert claimed(three)["compact"].value == pytest.approx(alone.value, rel=0.01)
+    four = planted_in(three, 4)
+    assert claimed(four)["compact"].value == 0
+
+
+def test_a_source_claim_by_hand():
+    # Other pairs with the same target are no rivals: a patch that reaches a class from one source may from another.
+    found = relations(
+        [pair_found(3, 1, 24.0, 0.9), pair_found(2, 1, 20.0), pair_found(0, 4, 6.0), pair_found(5, 2, 5.0)]
+    )
+    (claim,) = relation_claims(found)
+    assert (claim.goal, claim.statistic, claim.rival) == (Goal(1, source=3), SOURCE, 6.0)
+    assert claim.value == pytest.approx(0.9 * math.log2(24 / 6))
+
+
+def test_a_source_claim_has_a_floor_under_its_rival():
+    (claim,) = relation_claims(relations([pair_found(3, 1, 8.0), pair_found(0, 4, 0.01)]))
+    assert claim.value == pytest.approx(math.log2(8 / (PAIR_FLOOR * AWAY)))
+    (alone,) = relation_claims(relations([pair_found(3, 1, 8.0)]))
+    assert (alone.value, alone.rival) == (claim.value, 0)
+
+
+@pytest.mark.parametrize(("margin", "rival"), [(-4.0, -9.0), (0.0, -9.0), (1.9, -9.0), (6.0, 6.0)])
+def test_a_pair_that_leads_nothing_claims_nothing(margin, rival):
+    assert PAIR_FLOOR * AWAY == 2
+    (claim,) = relation_claims(relations([pair_found(3, 1, margin), pair_found(0, 4, rival)]))
+    assert (claim.goal, claim.value) == (Goal(1, source=3), 0)
+
+
+def test_a_pair_that_moves_no_unseen_view_claims_nothing():
+    (claim,) = relation_claims(relations([pair_found(3, 1, 24.0, 0.0), pair_found(0, 4, 6.0)]))
+    assert claim.value == 0
+
+
+def test_a_map_claim_by_hand():
+    (claim,) = relation_claims(relations(maps=[map_found((1, 2, 0), 12.0, 0.8), map_found((2, 0, 1), 3.0)]))
+    assert (claim.goal.mapping, claim.statistic, claim.rival) == ((1, 2, 0), MAP, 3.0)
+    assert claim.value == pytest.approx(0.8 * 12 / AWAY)
+    (lost,) = relation_claims(relations(maps=[map_found((1, 2, 0), -12.0, 0.8)]))
+    assert (lost.value, lost.rival) == (0, 0)
+
+
+def test_the_same_map_at_another_place_is_no_rival():
+    (claim,) = relation_claims(
+        relations(maps=[map_found((1, 2, 0), 12.0), map_found((1, 2, 0), 11.0), map_found((2, 0, 1), -3.0)])
+    )
+    assert claim.rival == -3
+
+
+def test_no_relations_claim_nothing():
+    assert relation_claims(relations()) == []
+
+
+def test_a_class_that_clean_pictures_reach_by_themselves_gives_a_finite_claim():
+    found = planted_in(clean(), 6)
+    found[6] = replace(found[6], distance=-2.0)
+    assert math.isfinite(claimed(found)["compact"].value)
+
+
+def peak_claims(heights: Sequence[float | None]) -> list[Claim]:
+    found = evidence([1.0] * len(heights), [None] * len(heights))
+    found = [replace(e, peak=h, transfer={}) for e, h in zip(found, heights, strict=True)]
+    return class_claims(found)
+
+
+HEIGHTS = [9.0, 11.0, 10.0, 12.5, 8.0, 10.5, 9.5, 11.5, 10.2]
+
+
+def test_a_peak_far_above_the_others_claims_its_class():
+    (claim,) = peak_claims([*HEIGHTS[:4], 40.0, *HEIGHTS[4:]])
+    assert (claim.goal, claim.statistic, claim.rival) == (Goal(4), PEAK, 12.5)
+    assert claim.value > 6
+    (usual,) = peak_claims([*HEIGHTS[:4], 12.6, *HEIGHTS[4:]])
+    assert 0 <= usual.value < 1
+    values = [peak_claims([*HEIGHTS, height])[0].value for height in (13, 14, 16, 20, 30, 200)]
+    assert values == sorted(values)
+
+
+def test_a_peak_claim_by_simulation():
+    # How often the largest of ten draws from the distribution of the others reaches 14.
+    (claim,) = peak_claims([*HEIGHTS, 14.0])
+    mean, spread = np.mean(HEIGHTS), max(np.std(HEIGHTS, ddof=1), PEAK_SPREAD * np.mean(HEIGHTS))
+    drawn = np.random.default_rng(0).gamma((mean / spread) ** 2, spread**2 / mean, (200_000, 10)).max(axis=1)
+    assert 10**-claim.value == pytest.approx((drawn >= 14).mean(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "heights",
+    [[5.0] * 10, [-3.0] * 10, [0.0] * 10, [-5.0, -4.0, -3.0, -2.0, 9.0], [1e-9] * 9 + [1e9], [5.0] * 9 + [50.0]],
+)
+def test_peaks_without_a_spread_still_give_a_finite_claim(heights):
+    (claim,) = peak_claims(heights)
+    assert math.isfinite(claim.value)
+    assert claim.value >= 0
+
+
+def test_few_peaks_or_none_claim_nothing():
+    assert peak_claims([1.0, 2.0, 3.0, 90.0]) == []
+    assert peak_claims([None] * 10) == []
