@@ -47,7 +47,7 @@ class SearchSettings:
     grid: int = 5
     most_classes: int = 48
     screen: int = 400
-    patch_classes: int = 8
+    patch_classes: int = 12
     restarts: int = 3
     second_look: int = 2
     peak_starts: int = 5
