@@ -30,6 +30,8 @@ from onnx_shapprune.invert.trigger import Trigger
 
 # Of each statistic. Nine are looked at, so that a clean model is named in at most 9 % of the audits, if calibration holds.
 ALPHA = 0.01
+# For a second goal: a network that carries one backdoor is no longer like the clean ones that p-values come from.
+SECOND = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,11 @@ def judge(
     named: dict[Goal, list[str]] = {}
     triggers: dict[Goal, list[Trigger]] = {}
     for claim, p in rated:
+        goal = claim.goal
         if p > ALPHA:
             break
-        goal = claim.goal
+        if p > SECOND and named and goal not in named:
+            continue
         if goal.kind == "all-to-one":
             e = by_goal[goal]
             if claim.statistic == PEAK:

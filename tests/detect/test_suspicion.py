@@ -274,3 +274,15 @@ def test_synthesised_pictures_are_judged_by_their_own_calibration():
     assert judged(found, synthesised=True).named == {}
     both = CALIBRATION.model_copy(update={"synthesised": CALIBRATION.pictures})
     assert list(judged(found, calibration=both, synthesised=True).named) == [Goal(6)]
+
+
+def test_a_second_goal_needs_stronger_evidence():
+    class Rated(Calibration):
+        def p_value(self, claim, *, synthesised=False):
+            return {6: 1e-6, 3: float(self.about)}.get(claim.goal.target, 1.0)
+
+    found = with_family(planted_in(clean(), 6), "linf", 3, 9.0)
+    goals = [list(judged(found, None, Rated(about=p, pictures={})).named) for p in ("0.005", "0.00001")]
+    assert goals == [[Goal(6)], [Goal(6), Goal(3)]]
+    alone = with_family(clean(), "linf", 3, 9.0)
+    assert list(judged(alone, None, Rated(about="0.005", pictures={})).named) == [Goal(3)]
