@@ -13,7 +13,6 @@ import numpy as np
 
 from onnx_shapprune import __version__
 from onnx_shapprune.case import Case, Clock, Opened
-from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.findings import attack_parts, claim_parts, class_parts, not_searched
 from onnx_shapprune.graph.compare import Difference
@@ -21,10 +20,10 @@ from onnx_shapprune.graph.facts import parameters
 from onnx_shapprune.graph.upgrade import opset_of
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.goal import UNMOVED, Goal
+from onnx_shapprune.invert.relations import answered_views
 from onnx_shapprune.invert.search import SearchSettings
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.pictures.augment import posed
 from onnx_shapprune.prune.bank import KNOWN_ALIVE, Natural
 from onnx_shapprune.prune.repair import Repair, clean_cost
 from onnx_shapprune.prune.round import Round
@@ -105,14 +104,18 @@ class Draft:
         return tuple(dict.fromkeys(t for g in self.goals for t in g.targets))
 
     @property
-    def attacked(self) -> tuple[Pixels, Labels]:
-        """Pictures and labels that triggers are put on: posed views where a goal is about one class, of which there may be
-        a single picture.
-        """
+    def views(self) -> tuple[Pixels, Labels] | None:
+        """Posed views and their labels where a goal is about one class, of which there may be a single picture."""
         case = self.case
         if all(g.source is None for g in self.goals):
-            return case.pictures, case.labels
-        return posed(case.pictures, SOURCE_VIEWS, np.random.default_rng(0)), np.tile(case.labels, SOURCE_VIEWS)
+            return None
+        rng = np.random.default_rng(0)
+        return answered_views(case.model.subject, case.pictures, case.labels, SOURCE_VIEWS, rng)
+
+    @property
+    def attacked(self) -> tuple[Pixels, Labels]:
+        """Pictures and labels that triggers are put on."""
+        return self.views or (self.case.pictures, self.case.labels)
 
     def natural(self, goal: Goal) -> Natural:
         """What triggers towards a goal reach without a backdoor: for other classes, or for other pairs of classes."""
@@ -182,7 +185,7 @@ def audit_record(
         preprocessing=_plain(asdict(opened.subject.preprocessing)), settings=_plain(asdict(run) | asdict(inputs)),
         score=draft.found.suspicion.score_of_model if draft.found else None, not_searched=not_searched(draft.found),
         attacks=attack_parts(draft.found) if draft.found else (), claims=claim_parts(draft.found),
-        calibration=load_calibration(run.calibration).about if draft.found else "", classes=class_parts(case, draft.found),
+        calibration=draft.found.calibration if draft.found else "", classes=class_parts(case, draft.found),
         units=UnitsPart(
             total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
         ),

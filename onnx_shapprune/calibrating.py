@@ -39,9 +39,7 @@ def calibrate(
                 case = open_case(model, data, inputs, replace(run, seed=seed))
             except ShapPruneError as error:
                 raise type(error)(f"{model.name}: {error}") from None
-            answers = case.model.subject.logits(case.pictures).argmax(1)
-            reason = unusable(answers, case.labels, given=case.labels_given, floor=run.min_accuracy)
-            if reason:
+            if reason := unusable(case, run.min_accuracy):
                 raise DataError(f"{model.name}: {reason}")
             effort = effort_for(case.model.subject.prepared, run)
             found = examine(

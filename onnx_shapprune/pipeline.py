@@ -44,14 +44,14 @@ def audit(
 ) -> AuditRecord:  # fmt: skip
     """Look for a backdoor and rank the channels that carry it; writes nothing but `artifacts`.
 
-    model: an ONNX file; data: pictures (a folder with one sub-folder per class, a flat folder, or an
-    .npz), None: drawn out of the model; known_trigger:
+    model: an ONNX file; data: pictures (a folder with one sub-folder per class, a flat folder, or an .npz), None: drawn out
+    of the model; known_trigger:
     (mask.png, pattern.png) or one .npz, to attribute a trigger instead of searching. Raises ShapPruneError when the audit
     cannot run; everything else, "could not tell" included, is in the record.
     """
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
     artifacts = None if artifacts is None else Path(artifacts)
-    draft = _examine(Path(model), None if data is None else Path(data), inputs, run, known_trigger, clock, progress)
+    draft = _examine(model, data, inputs, run, known_trigger, clock, progress)
     if draft.goals:
         with clock.stage("shapley"):
             draft.round = _rank(draft, run, progress)
@@ -76,7 +76,7 @@ def sanitize(
         if same_file(output, Path(model)):
             raise OutputError(f"output {output} is the same file as the input: choose another name")
         check_writable(output)
-    draft = _examine(Path(model), None if data is None else Path(data), inputs, run, known_trigger, clock, progress)
+    draft = _examine(model, data, inputs, run, known_trigger, clock, progress)
     case = draft.case
     payload: bytes | None = None
     status = assemble.nothing_to_repair(draft.verdict)
@@ -109,15 +109,7 @@ def verify(
     search on the second. Raises ShapPruneError when the two cannot be compared.
     """
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
-    draft = _examine(
-        Path(before),
-        None if data is None else Path(data),
-        inputs,
-        run,
-        known_trigger,
-        clock,
-        _prefixed(progress, "before: "),
-    )
+    draft = _examine(before, data, inputs, run, known_trigger, clock, _prefixed(progress, "before: "))
     case = draft.case
     opened = open_model(Path(after), inputs, case.device)
     if opened.subject.classes != case.model.subject.classes or opened.interface.dims != case.model.interface.dims:
@@ -130,16 +122,14 @@ def verify(
 
 
 def _examine(
-    model: Path, data: Path | None, inputs: InputOptions, run: RunOptions, known_trigger: Sequence[Path], clock: Clock,
-    progress: Progress | None,
+    model: Path | str, data: Path | str | None, inputs: InputOptions, run: RunOptions, known_trigger: Sequence[Path],
+    clock: Clock, progress: Progress | None,
 ) -> assemble.Draft:  # fmt: skip
     """Open the case, search, and decide; the common first half of every command."""
     with clock.stage("open"):
-        case = open_case(model, data, inputs, run)
+        case = open_case(Path(model), None if data is None else Path(data), inputs, run)
     draft = assemble.Draft(case)
-    answers = case.model.subject.logits(case.pictures).argmax(1)
-    reason = unusable(answers, case.labels, given=case.labels_given, floor=run.min_accuracy)
-    if reason:
+    if reason := unusable(case, run.min_accuracy):
         draft.verdict, draft.reasons = "inconclusive", (reason,)
         return draft
     if known_trigger:
@@ -222,7 +212,7 @@ def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -
     return repair(
         opened.file.loaded, opened.interface, opened.units.layers, opened.subject, case.pictures, case.labels,
         draft.goals, draft.triggers, settings, np.random.default_rng(run.seed),
-        attacked=draft.attacked if any(g.source is not None for g in draft.goals) else None, progress=progress,
+        attacked=draft.views, progress=progress,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class DemoRecord(BaseModel):
 def demo_command(
     invocation: Invocation, *, output: Path | None, seed: int, device: str, threads: int, display: Display
 ) -> int:
-    """Audit, sanitize and verify the bundled backdoored sample, offline, in under a minute.
+    """Audit, sanitize and verify the bundled backdoored sample, offline, in about a minute.
 
     Exits with 0 when the backdoor was found, repaired and the repair verified, and the real trigger and 1,000 test
     pictures, which no command sees, agree; with 1 otherwise.

@@ -1,8 +1,9 @@
 """Is the few-shot accuracy so low that the preprocessing must be wrong?"""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import beta
+
+from onnx_shapprune.case import Case
 
 FLOOR = 0.5
 CONFIDENCE = 0.95
@@ -25,11 +26,10 @@ def too_low(right: int, total: int, floor: float | None) -> str | None:
     )
 
 
-def unusable(answers: NDArray[np.int64], labels: NDArray[np.int64], *, given: bool, floor: float | None) -> str | None:
-    """Why an audit on these pictures would prove nothing, else None. answers: of the model, labels: of the pictures, int64
-    [n]; given: whether the labels are not the model's own answers.
-    """
-    reason = too_low(int((answers == labels).sum()), len(answers), floor) if given else None
-    if reason is None and (len(np.unique(labels)) < 2 or len(np.unique(answers)) < 2):
+def unusable(case: Case, floor: float | None) -> str | None:
+    """Why an audit on these pictures would prove nothing, else None. floor: as in `too_low`, for labels that were given."""
+    answers = case.model.subject.logits(case.pictures).argmax(1)
+    reason = too_low(int((answers == case.labels).sum()), len(answers), floor) if case.labels_given else None
+    if reason is None and (len(np.unique(case.labels)) < 2 or len(np.unique(answers)) < 2):
         return "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
     return reason

@@ -17,7 +17,7 @@ from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 @dataclass(frozen=True, slots=True)
 class Examination:
     """evidence: per class that was searched, in class order; classes: of the model; relations: None where they were not
-    searched; skipped: what the time was too short for; suspicion: what follows.
+    searched; skipped: what the time was too short for; suspicion: what follows; calibration: on which clean models it rests.
     """
 
     evidence: tuple[Evidence, ...]
@@ -25,6 +25,7 @@ class Examination:
     relations: Relations | None
     skipped: tuple[str, ...]
     suspicion: Suspicion
+    calibration: str = ""
 
 
 def examine(
@@ -41,6 +42,7 @@ def examine(
     evidence = search_classes(subject, pictures, labels, search, rng, deadline=deadline, progress=progress)
     suspicion = judge(evidence, None, calibration, families, synthesised=synthesised)
     skipped = [name for name in families if name not in evidence[0].found]
+    skipped += [] if any(e.peak is not None for e in evidence) else ["largest margins"]
     skipped += [] if any(e.patches for e in evidence) else ["free masks"]
     relations = None
     # A peak says which class, and not which pictures go there.
@@ -51,4 +53,4 @@ def examine(
         suspicion = judge(evidence, relations, calibration, families, synthesised=synthesised)
     elif wanted:
         skipped.append("pairs of classes")
-    return Examination(evidence, subject.classes, relations, tuple(skipped), suspicion)
+    return Examination(evidence, subject.classes, relations, tuple(skipped), suspicion, calibration.about)

@@ -28,7 +28,7 @@ from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 from onnx_shapprune.invert.trigger import Trigger
 
-# Of each statistic. Nine are looked at, so that a clean model is named in at most 9 % of the audits, if calibration holds.
+# Of each statistic. Eleven are looked at, so a clean model is named in at most 11 % of the audits, if calibration holds.
 ALPHA = 0.01
 # For a second goal: a network that carries one backdoor is no longer like the clean ones that p-values come from.
 SECOND = 1e-4

@@ -72,13 +72,13 @@ def stamp(pictures: Pixels, masks: Pixels, paints: Pixels, arm: Labels, picture:
 
 def slopes(
     subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs, *, w_ce: float = 0.0,
-    w_margin: float = 1.0,
+    w_margin: float = 1.0, below: bool = False,
 ) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """Logits [m, classes], and per arm the mean gradient of the loss in the triggered picture [arms, h, w, c] and of that
-    times the picture underneath, which is what a mask's gradient needs.
+    times the picture underneath, which is what a mask's gradient needs; without `below` that has no arms.
     """
     arms, shape = len(pairs.counts), pictures.shape[1:]
-    slope, under = np.zeros((2, arms, *shape))
+    slope, under = np.zeros((arms, *shape)), np.zeros((arms if below else 0, *shape))
     logits = []
     for s in pairs.pieces():
         arm, picture = pairs.arm[s], pairs.picture[s]
@@ -88,9 +88,10 @@ def slopes(
         logits.append(z)
         first = np.flatnonzero(np.diff(arm, prepend=-1))
         slope[arm[first]] += np.add.reduceat(g, first, axis=0)
-        under[arm[first]] += np.add.reduceat(g * pictures[picture], first, axis=0)
+        if below:
+            under[arm[first]] += np.add.reduceat(g * pictures[picture], first, axis=0)
     share = 1 / pairs.counts[:, None, None, None]
-    return np.concatenate(logits), slope * share, under * share
+    return np.concatenate(logits), slope * share, under * share[: len(under)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.invert.adam import adam
 from onnx_shapprune.invert.arms import pair, rate, scores_of, slopes
 from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject
@@ -131,14 +132,12 @@ def search_free(
         squashed = [_squash(v[a]) for v in values]
         masks, paints, sizes = form.render(squashed[0], squashed[1])
         pairs = pair([goals[i] for i in a.tolist()], labels, limit=settings.batch, rng=rng)
-        logits, slope, under = slopes(subject, pictures, masks, paints, pairs, w_ce=1.0, w_margin=0.0)
+        logits, slope, under = slopes(subject, pictures, masks, paints, pairs, w_ce=1.0, w_margin=0.0, below=True)
         scores = scores_of(logits, pairs)
         for k, grad in enumerate(form.back(squashed[0], squashed[1], slope, under, cost[a])):
             grad = grad * 2 * squashed[k] * (1 - squashed[k])
-            mean[k][a] = BETAS[0] * mean[k][a] + (1 - BETAS[0]) * grad
-            square[k][a] = BETAS[1] * square[k][a] + (1 - BETAS[1]) * grad**2
-            unbiased = np.sqrt(square[k][a] / (1 - BETAS[1] ** step)) + 1e-8
-            values[k][a] -= settings.step_size * mean[k][a] / (1 - BETAS[0] ** step) / unbiased
+            (mean[k][a], square[k][a]), direction = adam(grad, (mean[k][a], square[k][a]), step, BETAS)
+            values[k][a] -= settings.step_size * direction
         ok = scores.asr >= settings.success
         smaller = ok & (sizes < best_size[a])
         improved = ok & (sizes < 0.99 * best_size[a])
@@ -167,11 +166,10 @@ def search_free(
         if not live.any():
             break
     triggers = [Trigger(best_mask[i], best_paint[i], goals[i], form.family) for i in range(n)]
-    final = rate(subject, pictures, labels, triggers) if n else None
+    final = rate(subject, pictures, labels, triggers)
     return [
         FreeResult(t, float(final.asr[i]), bool(np.isfinite(best_size[i])), int(taken[i]))
         for i, t in enumerate(triggers)
-        if final
     ]
 
 

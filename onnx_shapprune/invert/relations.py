@@ -59,7 +59,7 @@ def search_relations(
     height, width, channels = pictures.shape[1:]
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
-    learn, measure = (_views(subject, pictures, labels, v, rng) for v in settings.views)
+    learn, measure = (answered_views(subject, pictures, labels, v, rng) for v in settings.views)
     shown = np.unique(labels)
     goals = [Goal(t, source=int(s)) for s in shown for t in range(subject.classes) if t != s]
     places = len(family.masks)
@@ -89,7 +89,7 @@ def search_relations(
     )
 
 
-def _views(
+def answered_views(
     subject: Subject, pictures: Pixels, labels: Labels, views: int, rng: np.random.Generator
 ) -> tuple[Pixels, Labels]:
     """Posed views that the model still gives their label, `views` of each picture, itself where there are too few."""

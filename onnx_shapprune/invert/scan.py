@@ -32,6 +32,10 @@ class ScanSettings:
     leaders: int = 5
 
 
+# Where nothing is learnt, the rounds only choose among the places.
+FIXED = ScanSettings(rounds=((0, 1, 64), (0, 4, 16), (0, 9, 16)))
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The best trigger of one arm. margin: mean logit margin; asr: both on all pictures that the goal is about."""
@@ -76,14 +80,10 @@ def scan(
         )
         everything = pair(wanted, labels, limit=None if last else 2 * batch, rng=rng)
         scores = score(subject, pictures, masks, paints, everything)
-        best = survivors(scores, arm, 0)
-        if number == len(settings.rounds) - 2:
-            best = best[np.argsort(-scores.margin[best], kind="stable")]
-            done += [_found(family, place[i], paints[i], wanted[i], scores, i) for i in best[settings.leaders :]]
-            best = best[: settings.leaders]
-        kept = np.unique(np.concatenate([np.argsort(-scores.margin, kind="stable")[:keep], best]))
-        if last:
-            done += [_found(family, place[i], paints[i], wanted[i], scores, i) for i in kept]
+        leaders = settings.leaders if number == len(settings.rounds) - 2 else None
+        kept = survivors(scores, arm, keep, leaders)
+        left = np.setdiff1d(survivors(scores, arm, 0), survivors(scores, arm, 0, leaders))
+        done += [_found(family, place[i], paints[i], wanted[i], scores, i) for i in (kept if last else left)]
         arm, place, paints = arm[kept], place[kept], paints[kept]
         if progress:
             progress(number + 1, len(settings.rounds))
@@ -107,8 +107,15 @@ def distance(logits: Floats, labels: Labels, goal: Goal) -> float:
     return -float(margins(logits[moved], to[moved]).mean()) if moved.any() else 0.0
 
 
-def survivors(scores: Scores, arm: Labels, keep: int) -> Labels:
-    """Arms for the next round: the best `keep` overall, and the best of every goal."""
+def survivors(scores: Scores, arm: Labels, keep: int, leaders: int | None = None) -> Labels:
+    """Arms for the next round: the best `keep` overall, and the best of every goal, or of the `leaders` best goals."""
     order = np.argsort(-scores.margin, kind="stable")
     _, first = np.unique(arm[order], return_index=True)
-    return np.unique(np.concatenate([order[:keep], order[first]])).astype(np.int64)
+    return np.unique(np.concatenate([order[:keep], order[np.sort(first)[:leaders]]])).astype(np.int64)
+
+
+def rounds_for(family: Family, scan: ScanSettings, whole: ScanSettings) -> ScanSettings:
+    """Which rounds a family is searched in: `scan` where it has many places, `whole` where it changes the whole picture."""
+    if family.fixed is not None:
+        return FIXED
+    return whole if len(family.masks) == 1 else scan

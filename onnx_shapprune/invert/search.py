@@ -1,14 +1,13 @@
 """Search every class with every family, then look twice at the classes that stand out.
 
 The scans at a fixed budget run first and order the classes: compact patches, then changes of the whole picture. Free masks
-follow; restarts and the transfer test go to the classes that one of them singles out. Last come goals that no class shows
-alone: one source class (source-specific), and each class to its own (all-to-all).
+follow; restarts and the transfer test go to the classes that one of them singles out.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
 from onnx_shapprune.invert.goal import UNMOVED, Goal, all_to_one
 from onnx_shapprune.invert.peaks import peaks
 from onnx_shapprune.invert.prescreen import lifts
-from onnx_shapprune.invert.scan import Found, ScanSettings, ascend, best_of, distance, scan
+from onnx_shapprune.invert.scan import Found, ScanSettings, ascend, best_of, distance, rounds_for, scan
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -27,11 +26,9 @@ StageProgress = Callable[[str, int, int, str], None]
 RIVAL = 0.5
 # A class's free mask of so much less than the next one's norm is worth restarts.
 SMALLER = 0.75
-FIXED = ScanSettings(rounds=((0, 1, 64), (0, 4, 16), (0, 9, 16)))  # where nothing is learnt
-TRANSFER_STARTS = 4
+TRANSFER_STARTS, TRANSFER_STEPS = 4, 10
 # Above so many classes the lattice is one position coarser per axis, to hold the number of arms.
 MANY_CLASSES = 20
-TRANSFER_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +112,7 @@ def search_classes(
     found: dict[str, list[Found]] = {}
     for name, family in families.items():
         if not found or time.monotonic() < deadline:
-            rounds = FIXED if family.fixed is not None else settings.whole if len(family.masks) == 1 else settings.scan
+            rounds = rounds_for(family, settings.scan, settings.whole)
             results = scan(
                 subject, pictures, labels, goals, family, rounds, rng, progress=_stage(progress, f"{name} triggers")
             )
@@ -170,19 +167,14 @@ def _free_masks(
             note = f"class {goals[t].target}: patch margin {compact[t].margin:.1f}, ASR {compact[t].asr:.0%}; {words}"
             progress("classes", i + 1, len(chosen), note)
     patches: dict[int, list[FreeResult]] = {t: [r] for t, r in zip(chosen, first, strict=True)}
-    rivals = [t for t in by_margin if compact[t].margin >= RIVAL * compact[by_margin[0]].margin]
-    looked = _second_look(rivals or by_margin[:1], patches, settings.second_look)
+    looked = _second_look(_leaders(compact, len(compact)) or by_margin[:1], patches, settings.second_look)
     again = [t for t in looked if _smaller(t, patches) for _ in range(settings.restarts - 1)]
     if again:
+        # All restarts are to end: they are there to show how much the norm depends on the start.
         results = search_free(
-            subject,
-            pictures,
-            labels,
-            [goals[k] for k in again],
-            settings.patch,
-            rng,
+            subject, pictures, labels, [goals[k] for k in again], replace(settings.patch, rivals=None), rng,
             progress=_stage(progress, "restarts"),
-        )
+        )  # fmt: skip
         for t, r in zip(again, results, strict=True):
             patches[t].append(r)
     return patches, looked

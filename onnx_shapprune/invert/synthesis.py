@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from onnx_shapprune.invert.adam import Moments, adam
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject, margins
 
 BETAS = (0.9, 0.99)
@@ -51,7 +52,7 @@ def synthesise(
     # The logits' own spread says how far apart classes are on this model.
     spread = float(np.median(np.std(subject.logits(pictures), axis=1)))
     cap = settings.cap * max(spread, 1e-3)
-    mean, square = np.zeros_like(pictures), np.zeros_like(pictures)
+    moments: Moments = (np.zeros_like(pictures), np.zeros_like(pictures))
     for step in range(1, settings.steps + 1):
         shift = rng.integers(-settings.jitter, settings.jitter + 1, 2)
         shown = np.roll(pictures, shift, (1, 2))
@@ -62,11 +63,9 @@ def synthesise(
         # Both pulls in one scale; once the margin is reached only smoothing is left.
         rough *= settings.smoothness / np.maximum(np.abs(rough).mean(axis=(1, 2, 3), keepdims=True), 1e-9)
         gradient = np.where(scale > 0, gradient / np.maximum(scale, 1e-30), 0) + rough
-        mean = BETAS[0] * mean + (1 - BETAS[0]) * gradient
-        square = BETAS[1] * square + (1 - BETAS[1]) * gradient**2
-        unbiased = np.sqrt(square / (1 - BETAS[1] ** step)) + 1e-8
-        size_ = settings.step_size * (1 - 0.9 * step / settings.steps)
-        pictures = np.clip(pictures - size_ * mean / (1 - BETAS[0] ** step) / unbiased, 0, 255).astype(np.float32)
+        moments, direction = adam(gradient, moments, step, BETAS)
+        stride = settings.step_size * (1 - 0.9 * step / settings.steps)
+        pictures = np.clip(pictures - stride * direction, 0, 255).astype(np.float32)
     reached = margins(subject.logits(pictures), targets) > 0
     return pictures[reached], targets[reached]
 

@@ -14,7 +14,7 @@ from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family, compact, replaced
 from onnx_shapprune.invert.free import FreeSettings, search_free
 from onnx_shapprune.invert.goal import Goal
-from onnx_shapprune.invert.scan import STRIDE, ScanSettings, ascend, scan
+from onnx_shapprune.invert.scan import STRIDE, ScanSettings, ascend, rounds_for, scan
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -120,12 +120,11 @@ def hunt(
     if exhaustive or alive < settings.kept // 2:
         height, width = pictures.shape[1:3]
         searches = [(compact(height, width, side, settings.grid), settings.scan) for side in sides]
+        seen = {t.family for t in known} - {"compact"}
         searches += [
-            (f, settings.whole if len(f.masks) == 1 else settings.scan)
+            (f, rounds_for(f, settings.scan, settings.whole))
             for name, f in families.items()
-            if name in natural.margins
-            and f.fixed is None
-            and (len(f.masks) == 1 or name in {t.family for t in known} - {"compact"})
+            if name in natural.margins and (len(f.masks) == 1 or name in seen)
         ]
         for family, rounds in searches:
             results = scan(subject, pictures, labels, [goal], family, rounds, rng)

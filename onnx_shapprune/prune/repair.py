@@ -146,14 +146,13 @@ def repair(
     pictures: float32 [n, h, w, c]; labels: the answers to be kept, int64 [n]; known: triggers recovered so far. attacked:
     pictures and labels that triggers are put on, where these are others.
     """
-    tried = attacked  # the growing test set goes on these
-    attacked = attacked or (pictures, labels)
     copies = min(15, max(1, COST_VIEWS // len(pictures) - 1))
     views, truth = augmented(pictures, copies, rng), np.tile(labels, copies + 1)
     right = subject.logits(views).argmax(1) == truth
     clean = clean_rows(subject, pictures, labels, goals, settings.views, rng)
 
-    tried = tried or (clean.pictures, clean.labels)
+    tried = attacked or (clean.pictures, clean.labels)  # what the growing test set goes on
+    attacked = attacked or (pictures, labels)
     off: Off = {}
     steps: list[Step] = []
     banned: set[Player] = set()

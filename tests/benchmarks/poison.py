@@ -10,8 +10,8 @@ trained again.
 
 Attacks: BadNets (Gu et al., arXiv:1708.06733), Blended (Chen et al., arXiv:1712.05526), SIG (Barni et al.,
 arXiv:1902.11237), WaNet (Nguyen and Tran, arXiv:2102.10369: a warp, with warped pictures under a random warp that keep
-their labels), LF (Zeng et al., arXiv:2104.03413: here a smooth random picture is added). Source-specific and two-trigger
-kinds train with the trigger on the other classes, labels kept, as covers.
+their labels), LF (Zeng et al., arXiv:2104.03413: here a smooth random picture is added). The source-specific
+kind also trains with the trigger on other classes, labels kept, as covers.
 """
 
 import argparse

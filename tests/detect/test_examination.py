@@ -48,9 +48,9 @@ def test_pairs_that_are_too_dear_are_no_omission(relation):
 def test_searches_that_would_begin_too_late_are_listed():
     found = examined({0: 1}, RelationSettings(), seconds=0)
     names = list(SearchSettings().families(np.zeros((1, planted.SIDE, planted.SIDE, 3), np.float32), 6))
-    assert found.skipped == (*names[1:], "free masks", "pairs of classes")
+    assert found.skipped == (*names[1:], "largest margins", "free masks", "pairs of classes")
     assert found.suspicion.named == {}
-    assert examined({0: 1}, None, seconds=0).skipped == (*names[1:], "free masks")
+    assert examined({0: 1}, None, seconds=0).skipped == (*names[1:], "largest margins", "free masks")
     assert examined({0: 1}, RelationSettings(), seconds=600).skipped == ()
 
 

@@ -160,7 +160,7 @@ def test_slopes_are_the_mean_gradients_of_each_arm(arms):
     pairs = pair(goals, LABELS, limit=None, rng=r)
     if arms > 3:
         assert pairs.arm[PIECE - 1] == pairs.arm[PIECE], "an arm is cut in two"
-    logits, slope, under = slopes(subject, x, masks, paints, pairs, w_margin=0.5)
+    logits, slope, under = slopes(subject, x, masks, paints, pairs, w_margin=0.5, below=True)
     assert slope.shape == under.shape == (arms, *shape)
     for a in range(arms):
         rows = [(k, int(t)) for k, t in enumerate(goals[a].of(LABELS)) if t >= 0]

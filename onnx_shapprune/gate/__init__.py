@@ -1,0 +1,1 @@
+"""From evidence to a decision: rules, policy, waivers and judgement. Nothing here opens a model."""

@@ -1,0 +1,71 @@
+"""Everything that a report can hold against a model, under ids that stay what they are."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["critical", "high", "medium", "low", "info"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low", "info")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. id: stable, never used again for something else; name: in kebab case; severity: unless a policy says other.
+
+    title: what is wrong, in one line; help: what it means and what to do, for someone who meets it in a pipeline.
+    """
+
+    id: str
+    name: str
+    severity: Severity
+    title: str
+    help: str
+
+
+_ALL = (
+    Rule("OSP001", "external-data-escapes", "critical", "External data lies outside the model's folder",
+         "A tensor's data is to be read from a place that does not belong to the model, which can leak a file of the "
+         "machine into the weights. Do not load the file; ask its source for one with the data beside it."),
+    Rule("OSP002", "external-data-special", "critical", "External data is a link, a device or a memory address",
+         "A tensor's data is to be read through a link, from something that is no regular file, or from an address in "
+         "memory. Do not load the file."),
+    Rule("OSP003", "tensor-size-mismatch", "high", "A tensor declares another size than its data has",
+         "The declared shape and the bytes differ, or one tensor has two payloads, so that two readers see two models. Do "
+         "not load the file; export it anew."),
+    Rule("OSP004", "constant-bomb", "high", "A small file makes a huge tensor",
+         "An operator makes a tensor from constants that is larger than the limit. Raise the limit only for a source that "
+         "you trust."),
+    Rule("OSP005", "unknown-domain", "medium", "The model uses operators that onnxruntime does not know",
+         "Custom operators run code that this audit cannot look into. Export the model with standard operators."),
+    Rule("OSP006", "unbounded-loop", "high", "A Loop or Scan has no reasonable end",
+         "The trip count is not a constant, or is larger than the limit; the model may never answer."),
+    Rule("OSP007", "graph-too-large", "medium", "The graph exceeds a limit of depth, nodes or size",
+         "Raise the limit only for a source that you trust."),
+    Rule("OSP008", "control-characters", "low", "A name holds control characters",
+         "Names with escape codes or line breaks can forge the output of other tools. Rename the tensors or nodes."),
+    Rule("OSP101", "backdoor-trigger", "critical", "A trigger that clean models do not have leads to one class",
+         "The same small change sends pictures of other classes to this class, far more easily than clean models allow. "
+         "Run shapprune sanitize, or do not deploy the model."),
+    Rule("OSP102", "backdoor-relation", "critical", "A trigger leads one class, or each class, to another",
+         "A source-specific or all-to-all backdoor. Run shapprune sanitize, or do not deploy the model."),
+    Rule("OSP103", "few-carriers", "info", "Few channels carry the attack",
+         "The Shapley values of these channels make up most of the trigger's effect; sanitize can switch them off."),
+    Rule("OSP201", "accuracy-drop", "high", "The repair costs too much clean accuracy",
+         "Raise the budget, give more pictures, or train the model anew."),
+    Rule("OSP202", "residual-backdoor", "critical", "A trigger still works after the repair",
+         "The file is not clean. Do not deploy it; try other options of sanitize, or train the model anew."),
+    Rule("OSP203", "numeric-mismatch", "high", "The written file answers differently from the measured one",
+         "Do not deploy the file and report the model: this is an error of the tool or of onnxruntime."),
+    Rule("OSP204", "change-outside-plan", "high", "The two files differ in more than the channels switched off",
+         "Somebody changed the model in another way too. Do not deploy it before that is explained."),
+    Rule("OSP901", "not-converged", "medium", "The search did not get far enough to tell",
+         "Nothing can be said. Give more time, more pictures or another seed."),
+    Rule("OSP902", "too-little-data", "medium", "Too few clean pictures",
+         "The policy asks for more pictures than the audit was given."),
+    Rule("OSP903", "accuracy-floor", "medium", "The model hardly knows the clean pictures",
+         "The preprocessing, the class order or the pictures are probably wrong; nothing can be said until they are right."),
+    Rule("OSP904", "budget-hit", "medium", "A limit of time or memory left a part unsearched",
+         "Nothing can be said about what was left out. Raise the limit."),
+    Rule("OSP905", "unsupported-graph", "medium", "The model cannot be audited",
+         "It is no image classifier that this tool can read, or an operator stands in the way."),
+)  # fmt: skip
+RULES: dict[str, Rule] = {rule.id: rule for rule in _ALL}
