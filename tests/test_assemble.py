@@ -63,7 +63,9 @@ def test_an_unknown_estimator_is_refused():
 def drafted(evidence, related=None, skipped=()) -> Draft:
     """A draft of ten classes, one 10 x 10 picture each, that took over this evidence."""
     x = np.random.default_rng(0).uniform(0, 255, (10, 10, 10, 3)).astype(np.float32)
-    draft = Draft(SimpleNamespace(pictures=x, labels=np.arange(10)))
+    labels = np.arange(10)
+    knows_all = SimpleNamespace(logits=lambda shown: np.tile(np.eye(10, dtype=np.float32), (len(shown) // 10, 1)))
+    draft = Draft(SimpleNamespace(pictures=x, labels=labels, model=SimpleNamespace(subject=knows_all)))
     suspicion = judge(evidence, related, CALIBRATION, FAMILIES)
     draft.judge(Examination(tuple(evidence), 10, related, tuple(skipped), suspicion))
     return draft
