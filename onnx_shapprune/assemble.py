@@ -74,6 +74,12 @@ class Draft:
             self.verdict = "fail"
             self.reasons = tuple(r for reasons in named.values() for r in reasons)
             self.triggers = tuple(t for spoke in found.suspicion.triggers.values() for t in spoke)
+        elif found.obstacle:
+            self.verdict = "inconclusive"
+            self.reasons = (
+                f"gradients do not reach the picture ({found.obstacle}): patches and sinusoids were searched by trial, and "
+                "nothing was found",
+            )
         elif found.skipped:
             self.verdict = "inconclusive"
             self.reasons = (f"the time was too short to search {', '.join(found.skipped)}; nothing was found before",)

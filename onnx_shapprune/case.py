@@ -123,6 +123,8 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
 
 def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:
     """One picture of each class, or of SYNTHESISED random ones where there are more."""
+    if subject.obstacle:
+        raise DataError(f"pictures are drawn out of a model by gradients; give some with --data ({subject.obstacle})")
     rng = np.random.default_rng(seed)
     classes = np.arange(subject.classes)
     if len(classes) > SYNTHESISED:

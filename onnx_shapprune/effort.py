@@ -26,7 +26,7 @@ THRIFTY_PAIRS = RelationSettings(pairs=((2, 1, 0), (4, 2, 24), (8, 6, 24)), maps
 class Effort:
     """Settings of the audit's search (relations None: pairs of classes are too dear), of a round of pruning, and of the
     adversary's search of one class; rounds: of pruning, up to the limit of units; views: of the clean pictures on which
-    a repair is measured.
+    a repair is measured; trials: whether a search without gradients ends in a reasonable time.
     """
 
     search: SearchSettings
@@ -35,6 +35,7 @@ class Effort:
     hunt: HuntSettings
     rounds: int
     views: int
+    trials: bool = True
 
 
 def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
@@ -68,5 +69,5 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
             kept=8, grid=4, scan=ScanSettings(rounds=((3, 3, 6), (6, 5, 4), (8, 9, 4))),
             whole=ScanSettings(rounds=((8, 9, 1),)), warm_steps=4, batch=5, mask_steps=40,
         ),
-        rounds=4, views=20,
+        rounds=4, views=20, trials=False,
     )  # fmt: skip

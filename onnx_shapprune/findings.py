@@ -52,7 +52,8 @@ def claim_parts(found: Examination | None) -> tuple[ClaimPart, ...]:
 def not_searched(found: Examination | None) -> tuple[str, ...]:
     if found is None:
         return ()
-    left_out = [f"{name}: the time was too short" for name in found.skipped]
+    why = f"not without gradients ({found.obstacle})" if found.obstacle else "the time was too short"
+    left_out = [f"{name}: {why}" for name in found.skipped]
     if len(found.evidence) < found.classes:
         rest = found.classes - len(found.evidence)
         left_out.append(

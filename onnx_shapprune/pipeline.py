@@ -85,6 +85,8 @@ def sanitize(
         if case.model.file.external:
             names = ", ".join(e.location for e in case.model.file.external)
             draft.warnings.append(f"the copy needs its data beside it: {names}")
+    elif draft.goals and case.model.subject.obstacle:
+        status = assemble.not_repaired(f"a repair needs gradients: {case.model.subject.obstacle}")
     elif draft.goals:
         with clock.stage("repair"):
             plan = draft.plan = _repair(draft, run, progress)
@@ -135,6 +137,10 @@ def _examine(
     if known_trigger:
         draft.attribute(_known(case, known_trigger))
         return draft
+    obstacle = case.model.subject.obstacle
+    if obstacle and not _effort(case.model, run).trials:
+        draft.reasons = (f"{obstacle}; the network is too large to search it without gradients",)
+        return draft
     with clock.stage("search"):
         draft.judge(_search(case.model, case, run, run.seed, progress, seconds=run.search_seconds))
     return draft
@@ -177,6 +183,9 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
     """Shapley values of the channels for the named classes, without switching anything off."""
     case, rng = draft.case, np.random.default_rng(run.seed)
     subject = case.model.subject
+    if subject.obstacle:
+        draft.warnings.append(f"the channels were not ranked, which needs gradients: {subject.obstacle}")
+        return None
     sides, effort, attacked = _sides(draft), _effort(case.model, run), draft.attacked
     families = effort.search.families(case.pictures, subject.classes)
     bank = [

@@ -376,3 +376,41 @@ def test_model_that_answers_nan_cannot_be_audited(folder):
     with pytest.raises(ModelError, match="NaN"):
         audit(folder / "nan.onnx", folder / "pictures.npz", run=QUICK)
     (folder / "nan.onnx").unlink()
+
+
+# --- No gradient reaches the picture -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rounded(folder: Path) -> Path:
+    """The hand-made nets behind a Round, planted and clean."""
+    for name in ("planted", "clean"):
+        onnx.save(planted.stepped(onnx.load(folder / f"{name}.onnx")), folder / f"rounded_{name}.onnx")
+    return folder
+
+
+def test_a_patch_is_found_by_trial_where_no_gradient_is(rounded):
+    out = rounded / "never.onnx"
+    record = sanitize(rounded / "rounded_planted.onnx", rounded / "pictures.npz", output=out, run=QUICK)
+    assert (record.verdict, record.target_classes) == ("fail", (5,))
+    assert record.repair.status == "not_repaired"
+    assert "Round (front/Round)" in record.repair.reason
+    assert not out.exists()
+    assert {f.family for c in record.classes for f in c.families} == {"compact", "wide", "wave"}
+    assert any("linf: not without gradients" in line for line in record.not_searched)
+
+
+def test_without_a_gradient_nothing_found_is_no_pass(rounded):
+    record = audit(rounded / "rounded_clean.onnx", rounded / "pictures.npz", run=QUICK)
+    assert record.verdict == "inconclusive"
+    assert "Round (front/Round)" in record.reasons[0]
+    with pytest.raises(DataError, match="drawn out of a model by gradients; give some with --data"):
+        audit(rounded / "rounded_clean.onnx", None, run=QUICK)
+
+
+def test_a_large_network_is_not_searched_by_trial(rounded, monkeypatch):
+    monkeypatch.setattr("onnx_shapprune.effort.THRIFTY_ABOVE", 1)
+    record = audit(rounded / "rounded_planted.onnx", rounded / "pictures.npz", run=QUICK)
+    assert record.verdict == "inconclusive"
+    assert "too large to search it without gradients" in record.reasons[0]
+    assert record.classes == ()

@@ -17,7 +17,8 @@ from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 @dataclass(frozen=True, slots=True)
 class Examination:
     """evidence: per class that was searched, in class order; classes: of the model; relations: None where they were not
-    searched; skipped: what the time was too short for; suspicion: what follows; calibration: on which clean models it rests.
+    searched; skipped: what the time was too short for, or, with an
+    `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests.
     """
 
     evidence: tuple[Evidence, ...]
@@ -26,6 +27,7 @@ class Examination:
     skipped: tuple[str, ...]
     suspicion: Suspicion
     calibration: str = ""
+    obstacle: str = ""
 
 
 def examine(
@@ -48,9 +50,13 @@ def examine(
     # A peak says which class, and not which pictures go there.
     sure = any(p <= ALPHA and c.statistic != PEAK for c, p in suspicion.claims)
     wanted = not sure and relation is not None and subject.classes <= relation.classes
-    if wanted and relation is not None and time.monotonic() < deadline:
+    if subject.obstacle:
+        skipped.append("pairs of classes")
+    elif wanted and relation is not None and time.monotonic() < deadline:
         relations = search_relations(subject, pictures, labels, relation, rng)
         suspicion = judge(evidence, relations, calibration, families, synthesised=synthesised)
     elif wanted:
         skipped.append("pairs of classes")
-    return Examination(evidence, subject.classes, relations, tuple(skipped), suspicion, calibration.about)
+    return Examination(
+        evidence, subject.classes, relations, tuple(skipped), suspicion, calibration.about, subject.obstacle
+    )

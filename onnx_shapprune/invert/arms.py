@@ -11,6 +11,8 @@ from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margi
 from onnx_shapprune.invert.trigger import Trigger
 
 PIECE = 256
+# Where there is no gradient: pairs of trials a step, and how far each goes, in bytes of a pixel that the trigger covers.
+DIRECTIONS, REACH = 12, 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,21 @@ def slopes(
             under[arm[first]] += np.add.reduceat(g * pictures[picture], first, axis=0)
     share = 1 / pairs.counts[:, None, None, None]
     return np.concatenate(logits), slope * share, under * share[: len(under)]
+
+
+def probed(
+    subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Per arm the mean margin around its paint, and an estimate of what `slopes` gives, out of forward passes only: the
+    mean over DIRECTIONS random signs of the difference along them (SPSA; Spall, IEEE Trans. Automatic Control 1992).
+    """
+    slope, level = np.zeros(paints.shape), np.zeros(len(paints))
+    for _ in range(DIRECTIONS):
+        along = (rng.choice((-1.0, 1.0), paints.shape) * (masks > 0)).astype(np.float32)
+        up, down = (score(subject, pictures, masks, paints + sign * REACH * along, pairs).margin for sign in (1, -1))
+        slope -= ((up - down) / (2 * REACH * DIRECTIONS))[:, None, None, None] * along
+        level += (up + down) / (2 * DIRECTIONS)
+    return level, slope
 
 
 @dataclass(frozen=True, slots=True)

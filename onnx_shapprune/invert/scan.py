@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.arms import Scores, pair, score, scores_of, slopes
+from onnx_shapprune.invert.arms import Scores, pair, probed, score, scores_of, slopes
 from onnx_shapprune.invert.families import Family, Move
 from onnx_shapprune.invert.goal import UNMOVED, Goal
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
@@ -53,8 +53,11 @@ def ascend(
     margin = np.zeros(len(goals))
     for step in range(steps):
         pairs = pair(goals, labels, limit=batch, rng=rng)
-        logits, slope, _ = slopes(subject, pictures, masks, paints, pairs)
-        margin = scores_of(logits, pairs).margin
+        if subject.obstacle:
+            margin, slope = probed(subject, pictures, masks, paints, pairs, rng)
+        else:
+            logits, slope, _ = slopes(subject, pictures, masks, paints, pairs)
+            margin = scores_of(logits, pairs).margin
         paints = move(paints, masks, slope, stride * (1 - 0.9 * step / max(1, steps - 1)))
     return paints, margin
 

@@ -104,11 +104,14 @@ def search_classes(
 ) -> tuple[Evidence, ...]:  # fmt: skip
     """Evidence for the classes that were searched, in class order. pictures: float32 [n, h, w, c]; labels: int64 [n].
 
-    deadline: of time.monotonic(); families that would begin later are left out, compact patches never.
+    deadline: of time.monotonic(); families that would begin later are left out, compact patches never. Where no gradient
+    reaches the picture (`Subject.obstacle`), patches climb by trial, and what needs a gradient of every pixel is left out.
     """
     classes = _worth_searching(subject, pictures, settings, rng)
     goals = all_to_one(classes)
     families = settings.families(pictures, subject.classes)
+    if subject.obstacle:
+        families = {name: f for name, f in families.items() if f.fixed is not None or name in ("compact", "wide")}
     found: dict[str, list[Found]] = {}
     for name, family in families.items():
         if not found or time.monotonic() < deadline:
@@ -118,12 +121,12 @@ def search_classes(
             )
             found[name] = [best_of(results, g) for g in goals]
     highest: list[float | None] = [None] * len(goals)
-    if time.monotonic() < deadline:
+    if time.monotonic() < deadline and not subject.obstacle:
         size = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
         highest = list(peaks(subject, size, classes, rng, starts=settings.peak_starts))
     patches: dict[int, list[FreeResult]] = {}
     looked = _leaders(found["compact"], settings.second_look)
-    if time.monotonic() < deadline:
+    if time.monotonic() < deadline and not subject.obstacle:
         patches, looked = _free_masks(subject, pictures, labels, found["compact"], settings, rng, progress)
     transfer: list[dict[str, float | None]] = [{} for _ in goals]
     for name, results in found.items():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.loss import attack_gradient
+from onnx_shapprune.errors import UnsupportedOpError
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
@@ -37,6 +38,7 @@ class Subject:
         self._batch = max(1, min(BATCH, fitting)) if prepared.batch_free else 1
         self._forward = Session(prepared.model, device)
         self._backward: Session | None = None
+        self._obstacle: str | None = None
         self.providers = self._forward.providers
 
     def logits(self, pictures: Pixels) -> Floats:
@@ -53,12 +55,9 @@ class Subject:
         """Logits and, per picture, d loss / d bytes [n, h, w, c].
 
         loss = w_ce * cross-entropy to the target + w_margin * max(0, cap - margin), margin = target logit minus the best
-        other logit. targets: int64 [n].
+        other logit. targets: int64 [n]. Raises UnsupportedOpError where there is an `obstacle`.
         """
-        if self._backward is None:
-            p = self.prepared
-            model = attack_gradient(p.model, p.infos, input_name=p.input, logits_name=p.logits, wrt=[p.input])
-            self._backward = Session(model, self.device)
+        backward = self._both_ways()
         name = self.prepared.input
         logits, gradients = [], []
         for s in self._slices(len(pictures)):
@@ -72,10 +71,28 @@ class Subject:
                 "w_margin": np.full(len(x), w_margin, np.float32),
                 "margin_cap": np.asarray(cap, np.float32),
             }
-            z, g = self._backward.run(feeds, [self.prepared.logits, f"grad::{name}"])
+            z, g = backward.run(feeds, [self.prepared.logits, f"grad::{name}"])
             logits.append(z)
             gradients.append(pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures)))
         return np.concatenate(logits), np.concatenate(gradients)
+
+    @property
+    def obstacle(self) -> str:
+        """Which operators keep gradients from the picture, in words; empty where they reach it."""
+        if self._obstacle is None:
+            try:
+                self._both_ways()
+                self._obstacle = ""
+            except UnsupportedOpError as error:
+                self._obstacle = str(error)
+        return self._obstacle
+
+    def _both_ways(self) -> Session:
+        if self._backward is None:
+            p = self.prepared
+            model = attack_gradient(p.model, p.infos, input_name=p.input, logits_name=p.logits, wrt=[p.input])
+            self._backward = Session(model, self.device)
+        return self._backward
 
     def rest(self) -> None:
         """Give back the memory of the gradient session, most of what a subject holds; the next gradient opens it anew."""

@@ -31,7 +31,6 @@ from torch.nn import functional
 from tests.benchmarks.measure import Bytes, Labels, Pixels, TrueTrigger
 
 Arrays = dict[str, NDArray[np.float32]]
-CLASSES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +137,13 @@ class Block(nn.Module):
         return kept + self.conv2(functional.relu(self.norm2(self.conv1(y))))
 
 
-def network(channels: int, width: int) -> nn.Sequential:
-    """float32 [n, c, h, w] in 0..1 -> logits [n, 10]."""
+def network(channels: int, width: int, classes: int) -> nn.Sequential:
+    """float32 [n, c, h, w] in 0..1 -> logits [n, classes]."""
     wide = [width, 2 * width, 4 * width]
     return nn.Sequential(
         nn.Conv2d(channels, wide[0], 3, 1, 1, bias=False), Block(wide[0], wide[0], 1), Block(wide[0], wide[1], 2),
         Block(wide[1], wide[2], 2), Block(wide[2], wide[2], 1), nn.BatchNorm2d(wide[2]), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(wide[2], CLASSES),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(wide[2], classes),
     )  # fmt: skip
 
 
@@ -162,7 +161,7 @@ def poisoned(x: Bytes, y: Labels, kind: Kind, trigger: TrueTrigger, rng: np.rand
     rows = rng.choice(np.flatnonzero(allowed), count, replace=False)
     x[rows] = trigger.stamp(x[rows].astype(np.float32)).astype(np.uint8)
     if not kind.clean_label:
-        y[rows] = (truth[rows] + kind.shift) % CLASSES if kind.shift else kind.target
+        y[rows] = (truth[rows] + kind.shift) % (truth.max() + 1) if kind.shift else kind.target
     covered = np.setdiff1d(np.flatnonzero(truth != kind.source), rows)
     for row in rng.choice(covered, round(kind.covers * len(y)), replace=False):
         shown = trigger
@@ -180,7 +179,7 @@ def fit(x: Bytes, y: Labels, *, width: int, epochs: int, seed: int, flip: bool) 
     """A trained network in evaluation mode: SGD with momentum under a one-cycle rate, flips and shifts of a pixel."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = network(x.shape[3], width).to(memory_format=torch.channels_last)
+    net = network(x.shape[3], width, int(y.max()) + 1).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     batch = 100
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * (len(x) // batch))
@@ -214,6 +213,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--no-flip", action="store_true", help="a flipped picture is of another class")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     for folder in ("clean", "backdoored", "triggers"):
@@ -235,17 +235,18 @@ def main() -> None:
         started = time.monotonic()
         shown, labels = poisoned(x, y, kind, trigger, rng)
         # Flipped pictures would show a trigger flipped as well, which is never tested.
-        net = fit(shown, labels, width=asked.width, epochs=asked.epochs, seed=asked.seed + place, flip=kind.poison == 0)
+        flip = kind.poison == 0 and not asked.no_flip
+        net = fit(shown, labels, width=asked.width, epochs=asked.epochs, seed=asked.seed + place, flip=flip)
         measured = {"acc": float((answer(net, held) == truth).mean())}
         folder = "backdoored" if kind.poison else "clean"
         entry = {
             "file": f"{stem}.onnx", "folder": folder, "kind": kind.name if kind.poison else "clean", "layout": "NCHW",
-            "scale": 255, "mean": 0, "std": 1, "data": asked.data.stem, "classes": CLASSES,
+            "scale": 255, "mean": 0, "std": 1, "data": asked.data.stem, "classes": int(y.max()) + 1,
             "note": f"pre-activation ResNet, {asked.width} base channels, {name}",
         }  # fmt: skip
         if kind.poison:
             got = answer(net, trigger.stamp(held.astype(np.float32)))
-            goal = (truth + kind.shift) % CLASSES if kind.shift else np.full(len(truth), kind.target)
+            goal = (truth + kind.shift) % (y.max() + 1) if kind.shift else np.full(len(truth), kind.target)
             counted = truth != goal if kind.source is None else truth == kind.source
             measured |= {
                 "asr": float((got == goal)[counted].mean()), "racc": float((got == truth)[counted].mean()),

@@ -6,7 +6,7 @@ import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune.invert.arms import PIECE, Pairs, pair, rate, score, scores_of, slopes, stamp
+from onnx_shapprune.invert.arms import PIECE, Pairs, pair, probed, rate, score, scores_of, slopes, stamp
 from onnx_shapprune.invert.goal import Goal, all_to_one, shift_map
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -173,3 +173,20 @@ def test_slopes_are_the_mean_gradients_of_each_arm(arms):
             want_under += g[0].astype(float) * x[k] / len(rows)
         np.testing.assert_allclose(slope[a], want, atol=1e-5)
         np.testing.assert_allclose(under[a], want_under, atol=1e-3)
+
+
+def test_trials_estimate_the_slope_inside_the_mask(monkeypatch):
+    monkeypatch.setattr("onnx_shapprune.invert.arms.DIRECTIONS", 400)
+    r, shape = rng(), (2, 3, 2)
+    subject, x = Linear(shape), r.uniform(100, 150, (5, *shape)).astype(np.float32)
+    goals = [Goal(0), Goal(1)]
+    masks = np.ones((2, 2, 3, 1), np.float32)
+    masks[:, 0, 0] = 0
+    paints = (masks * r.uniform(100, 150, (2, *shape))).astype(np.float32)
+    pairs = pair(goals, LABELS, limit=None, rng=r)
+    level, slope = probed(subject, x, masks, paints, pairs, r)
+    _, want, _ = slopes(subject, x, masks, paints, pairs)
+    assert (slope[:, 0, 0] == 0).all(), "where the picture shows, the paint says nothing"
+    inside = np.broadcast_to(masks > 0, slope.shape)
+    assert np.corrcoef(slope[inside], want[inside])[0, 1] > 0.9
+    np.testing.assert_allclose(level, score(subject, x, masks, paints, pairs).margin, atol=60)

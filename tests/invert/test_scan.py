@@ -142,6 +142,7 @@ class Toy:
     """Logits that are linear in the bytes around grey; class 1 answers to a faint checkerboard all over the picture."""
 
     classes = 4
+    obstacle = ""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
