@@ -10,30 +10,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import gamma
+from scipy.stats import gamma, median_abs_deviation
 
 from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 
-AGREEMENT, SOURCE, MAP, PEAK = "agreement", "source", "map", "peak"
+AGREEMENT, GAP, SOURCE, MAP, PEAK = "agreement", "gap", "source", "map", "peak"
 FEWEST_PEAKS = 5  # classes under which their peaks have no distribution
 PEAK_SPREAD = 0.15  # of their mean: peaks that happen to agree would make any other one unusual
 LEAST_WAY = 0.25  # of the usual distance: a class that pictures barely miss would make its claims explode
 # So many other classes may be targets as well without hiding one: a class is compared with the next best.
 OTHER_TARGETS = 2
+MANY = 20  # classes from which their own spread says what is usual
 # A pair's runner-up counts for at least this share of the usual distance: margins around 0 have no ratio.
 PAIR_FLOOR = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One statistic about one goal, at least 0. rival: margin of what it was compared with, in logits."""
+    """One statistic about one goal, at least 0. rival: margin of what it was compared with, in logits; family: of the
+    trigger that it is about, "" where it is about none or about a goal of several classes.
+    """
 
     goal: Goal
     statistic: str
     value: float
     rival: float
+    family: str = ""
 
 
 def class_claims(evidence: Sequence[Evidence]) -> list[Claim]:
@@ -42,7 +46,8 @@ def class_claims(evidence: Sequence[Evidence]) -> list[Claim]:
 
     A family: transfer * sqrt(lead * overshoot); lead: margin over the rival's, overshoot: margin, both over the distance
     that clean pictures are away from the class. Agreement: transfer * sqrt(lead) * (norm of the smallest other free mask
-    over that of the class, minus 1). 0 where a factor is negative.
+    over that of the class, minus 1). Gap, with MANY classes or more: transfer * lead in units of the other classes' spread
+    (median absolute deviation, as a standard deviation). 0 where a factor is negative.
     """
     claims = []
     usual = float(np.median([e.distance for e in evidence])) if evidence else 0.0
@@ -53,11 +58,13 @@ def class_claims(evidence: Sequence[Evidence]) -> list[Claim]:
             way = max(e.distance, LEAST_WAY * usual, 1e-3)
             lead, overshoot = max(0.0, (margin - rival) / way), max(0.0, margin / way)
             worked = e.found[family].asr if transfer is None else transfer
-            claims.append(Claim(e.goal, family, worked * math.sqrt(lead * overshoot), rival))
+            claims.append(Claim(e.goal, family, worked * math.sqrt(lead * overshoot), rival, family))
+            if len(evidence) >= MANY:
+                claims.append(Claim(e.goal, GAP, worked * _gap(evidence, e, family, margin - rival), rival, family))
             if family == "compact" and (ratio := norm_ratio(e, evidence)) is not None:
                 smaller = max(0.0, 1 / max(ratio, 1e-3) - 1)
                 claims.append(
-                    Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller if margin > 0 else 0.0, rival)
+                    Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller if margin > 0 else 0.0, rival, family)
                 )
     return claims + _peak_claim([e for e in evidence if e.peak is not None])
 
@@ -116,6 +123,12 @@ def norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
     if not norms:
         return 0.0 if any(r is not None for r in rest) else None
     return mine.trigger.norm / min(norms)
+
+
+def _gap(evidence: Sequence[Evidence], e: Evidence, family: str, lead: float) -> float:
+    others = np.array([o.found[family].margin for o in evidence if o.goal != e.goal])
+    spread = float(median_abs_deviation(others, scale="normal"))
+    return max(0.0, lead / max(spread, 1e-3)) if e.found[family].margin > 0 else 0.0
 
 
 def _rival(evidence: Sequence[Evidence], e: Evidence, family: str) -> float:

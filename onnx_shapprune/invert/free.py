@@ -34,15 +34,15 @@ class FreeSettings:
     the so many smallest triggers go on, as K-Arm gives up arms (Shen et al., ICML 2021); None: all do.
     """
 
-    steps: int = 120
+    steps: int = 100
     step_size: float = 0.1
     success: float = 0.99
     patience: int = 5
     early_stop: int = 25
     batch: int = 9
     first_cost: float = 1e-3
-    rivals: int | None = 4
-    trial: int = 50
+    rivals: int | None = 3
+    trial: int = 35
 
 
 @dataclass(frozen=True, slots=True)

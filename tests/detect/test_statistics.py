@@ -10,6 +10,8 @@ from hand_made import AWAY, clean, evidence, free_mask, map_found, pair_found, p
 
 from onnx_shapprune.detect.statistics import (
     AGREEMENT,
+    GAP,
+    MANY,
     MAP,
     PAIR_FLOOR,
     PEAK,
@@ -50,6 +52,19 @@ def test_a_claim_is_zero_where_a_factor_is(changed, zero):
     claims = claimed(planted_in(clean(), 6, **changed))
     assert {name for name, c in claims.items() if c.value == 0} == zero
     assert all(c.value >= 0 for c in claims.values())
+
+
+def test_the_gap_is_measured_in_the_other_classes_own_spread():
+    margins = [float(m) for m in range(-19, 1)]
+    assert GAP not in claimed(planted_in(evidence(margins[1:], [20.0] * (MANY - 1)), 6))
+    found = planted_in(evidence(margins, [20.0] * MANY), 6, margin=30.0, transfer=0.5)
+    # Without class 6, nineteen margins from -19 to 0: their median deviation is 5, the third best is -2.
+    others = np.array([m for k, m in enumerate(margins) if k != 6])
+    spread = np.median(np.abs(others - np.median(others))) / 0.6744897501960817
+    claim = claimed(found)[GAP]
+    assert (claim.rival, claim.family) == (-2, "compact")
+    assert claim.value == pytest.approx(0.5 * 32 / spread)
+    assert claimed(planted_in(evidence(margins, [20.0] * MANY), 6, margin=-1.0))[GAP].value == 0
 
 
 @pytest.mark.parametrize("margin", [0.0, -3.0])
