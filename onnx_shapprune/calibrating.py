@@ -10,7 +10,7 @@ from onnx_shapprune.case import Progress, open_case
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import FEWEST, Calibration, columns, largest, load_calibration
 from onnx_shapprune.detect.examination import examine
-from onnx_shapprune.detect.statistics import AGREEMENT, PEAK
+from onnx_shapprune.detect.statistics import AGREEMENT, GAP, MANY, PEAK
 from onnx_shapprune.effort import effort_for
 from onnx_shapprune.errors import DataError, ShapPruneError
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -46,7 +46,8 @@ def calibrate(
                 case.model.subject, case.pictures, case.labels, effort.search, effort.relations, nothing,
                 np.random.default_rng(seed), synthesised=data is None,
             )  # fmt: skip
-            always = dict.fromkeys([*found.evidence[0].found, AGREEMENT, PEAK], 0.0)
+            looked = [*found.evidence[0].found, AGREEMENT, PEAK] + [GAP] * (len(found.evidence) >= MANY)
+            always = dict.fromkeys(looked, 0.0)
             audits.append(always | largest(c for c, _ in found.suspicion.claims))
             if progress:
                 progress("audits of clean models", len(audits), len(models) * seeds, f"{model.name} seed {seed}")

@@ -1,8 +1,10 @@
 """What the statistics reach on models that are known to be clean, and how unusual a value is beside that.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
-fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975), and not a steep one: a handful of
-models has not shown the worst that a clean model can do.
+fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
+the worst that a clean model can do: the tail is no steep one, and is that of the next value to come when the scale is only
+known from so many, (1 + excess / sum)^-n. With its scale taken for granted, two of ten clean models were flagged by a
+calibration of the other nine.
 """
 
 import json
@@ -44,10 +46,9 @@ class Calibration(BaseModel):
             return 1.0
         reached = (1 + int((known >= claim.value).sum())) / (len(known) + 1)
         start = float(np.quantile(known, UPPER))
-        scale = max(
-            float((known[known >= start] - start).mean()), PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE
-        )
-        tail = (1 - UPPER) * math.exp(-max(0.0, claim.value - start) / scale)
+        upper = known[known >= start] - start
+        scale = max(float(upper.mean()), PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE)
+        tail = (1 - UPPER) * (1 + max(0.0, claim.value - start) / (len(upper) * scale)) ** -len(upper)
         return tail if claim.value > known[-1] else max(reached, min(1.0, tail))
 
 

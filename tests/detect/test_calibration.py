@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -64,15 +63,22 @@ def test_below_the_upper_quarter_a_p_value_is_the_conformal_one():
     assert p_of(0.51, KNOWN["even"]) == p_of(0.54, KNOWN["even"])
 
 
-def test_beyond_all_clean_models_the_tail_is_exponential():
-    # The upper quarter starts at 0.75; the mean excess of 0.75, 0.8 ... 1 over it is 0.125.
+def test_beyond_all_clean_models_the_tail_is_that_of_one_more_value():
+    # The upper quarter starts at 0.75; the mean excess of the six 0.75, 0.8 ... 1 over it is 0.125.
     for value in (1.01, 1.5, 3.0):
-        assert p_of(value, KNOWN["even"]) == pytest.approx(0.25 * math.exp(-(value - 0.75) / 0.125))
+        assert p_of(value, KNOWN["even"]) == pytest.approx(0.25 * (1 + (value - 0.75) / (6 * 0.125)) ** -6)
+
+
+def test_the_tail_holds_for_the_next_exponential_value():
+    rng = np.random.default_rng(0)
+    hits = [p_of(v, tuple(known)) <= 0.01 for *known, v in rng.exponential(1.0, (4000, 25)).tolist()]
+    assert 0.004 <= np.mean(hits) <= 0.016
 
 
 def test_a_steep_tail_is_not_believed():
+    n = len(KNOWN["equal"])
     for value in (0.5, 1.0):
-        assert p_of(value, KNOWN["equal"]) == pytest.approx(0.25 * math.exp(-(value - 0.4) / LEAST_SCALE))
+        assert p_of(value, KNOWN["equal"]) == pytest.approx(0.25 * (1 + (value - 0.4) / (n * LEAST_SCALE)) ** -n)
 
 
 def test_what_is_not_known_or_not_there_is_not_unusual():
