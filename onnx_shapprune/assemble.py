@@ -205,8 +205,8 @@ def audit_record(
 
 
 def verify_record(
-    draft: Draft, opened: Opened, difference: Difference, found: Examination, run: RunOptions, clock: Clock,
-    command: Sequence[str],
+    draft: Draft, opened: Opened, difference: Difference, found: Examination, inputs: InputOptions, run: RunOptions,
+    clock: Clock, command: Sequence[str],
 ) -> VerifyRecord:  # fmt: skip
     """The record of a comparison. difference: what is left of it once the switched-off channels are explained."""
     case = draft.case
@@ -237,10 +237,12 @@ def verify_record(
         reasons.append("no class of the second file stands out")
     return VerifyRecord(
         created=_now(), command=tuple(command), seed=run.seed, verdict=verdict, reasons=tuple(reasons),
-        before_model=_file(case.model), after_model=_file(opened), changed=difference.changed,
+        before_model=_file(case.model), after_model=_file(opened), after_external=_external(opened), data=_data(case),
+        settings=_plain(asdict(run) | asdict(inputs)), changed=difference.changed,
         zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in difference.zeroed), other_changes=difference.other,
-        agreement=float((old == new).mean()), before=before, after=after,
-        classes=class_parts(case, found),
+        agreement=float((old == new).mean()), before=before, after=after, clean_cost=max(0.0, surely),
+        classes=class_parts(case, found), not_searched=not_searched(found), attacks=attack_parts(found),
+        claims=claim_parts(found),
         target_classes=tuple(dict.fromkeys(t for g in found.suspicion.named for t in g.targets)),
         seconds={k: round(v, 3) for k, v in clock.seconds.items()}, environment=_environment(opened, run),
     )  # fmt: skip
@@ -304,12 +306,16 @@ def _file(opened: Opened) -> FileDigest:
     return FileDigest(name=opened.file.path.name, size=opened.file.size, sha256=opened.file.sha256)
 
 
+def _external(opened: Opened) -> tuple[FileDigest, ...]:
+    return tuple(FileDigest(name=e.location, size=e.size, sha256=e.sha256) for e in opened.file.external)
+
+
 def _model(case: Case) -> ModelPart:
     opened = case.model
     file, proto = opened.file, opened.file.proto
     return ModelPart(
         name=file.path.name, sha256=file.sha256, size=file.size,
-        external=tuple(FileDigest(name=e.location, size=e.size, sha256=e.sha256) for e in file.external),
+        external=_external(opened),
         producer=f"{proto.producer_name} {proto.producer_version}".strip(), opset=opset_of(proto),
         input=opened.interface.input, input_shape=opened.subject.prepared.input_shape, layout=opened.interface.layout,
         output=opened.interface.output, classes=opened.subject.classes, class_names=case.class_names,

@@ -36,5 +36,17 @@ class OutputError(ShapPruneError):
     """A result cannot be written where it was asked for."""
 
 
+class EvidenceError(ShapPruneError):
+    """A record cannot be read, or is about other bytes than the model beside it."""
+
+
+class PolicyError(ShapPruneError):
+    """A policy says something that cannot be meant."""
+
+
+class ConfigError(ShapPruneError):
+    """A configuration file cannot be read, or names no option."""
+
+
 class VerifyError(ShapPruneError):
     """A result contradicts a proof obligation: masked != baked, or the prepared copy differs from the file."""

@@ -120,7 +120,7 @@ def verify(
     difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers)
     with clock.stage("search after"):
         found = _search(opened, case, run, run.seed, _prefixed(progress, "after: "))
-    return assemble.verify_record(draft, opened, difference, found, run, clock, command)
+    return assemble.verify_record(draft, opened, difference, found, inputs, run, clock, command)
 
 
 def _examine(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 Verdict = Literal["pass", "fail", "inconclusive"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -286,7 +286,9 @@ class AuditRecord(Part):
 
 class VerifyRecord(Part):
     """Comparison of two files. changed: constants whose bytes differ; zeroed: units that are off in `after` only;
-    other_changes: anything in the graph beyond those constants; verdict and reasons as in an audit.
+    other_changes: anything in the graph beyond those constants; verdict and reasons as in an audit. after_external: data
+    files of the second; classes, attacks, claims: of a search on it; clean_cost: clean answers that it surely loses, 0..1
+    (a one-sided 95 % lower bound).
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -298,14 +300,21 @@ class VerifyRecord(Part):
     reasons: tuple[str, ...]
     before_model: FileDigest
     after_model: FileDigest
+    after_external: tuple[FileDigest, ...] = ()
+    data: DataPart | None = None
+    settings: dict[str, object] = Field(default_factory=dict)
     changed: tuple[str, ...] = ()
     zeroed: tuple[UnitRef, ...] = ()
     other_changes: tuple[str, ...] = ()
     agreement: Finite
     before: Rates
     after: Rates
+    clean_cost: Finite | None = None
     classes: tuple[ClassPart, ...] = ()
     target_classes: tuple[int, ...] = ()
+    not_searched: tuple[str, ...] = ()
+    attacks: tuple[AttackPart, ...] = ()
+    claims: tuple[ClaimPart, ...] = ()
     seconds: dict[str, Finite] = Field(default_factory=dict)
     environment: Environment
 

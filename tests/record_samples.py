@@ -97,6 +97,7 @@ def verify_record(*, verdict: str = "pass") -> VerifyRecord:
     return VerifyRecord(
         created=CREATED, seed=0, verdict=verdict, reasons=("only planned units changed",),
         before_model=DIGEST.model_copy(update={"name": "before.onnx"}), after_model=DIGEST, changed=("conv1.weight",),
+        data=DataPart(pictures=10, digest="ef" * 32, label_source="folder", classes_covered=10), clean_cost=0.0,
         zeroed=(UnitRef(layer="conv1", channel=5),), other_changes=(), agreement=0.95,
         before=rates.model_copy(update={"asr": 1.0}), after=rates, classes=(class_part(0),),
         seconds={"search": 2.0}, environment=ENVIRONMENT,

@@ -9,8 +9,9 @@ import pytest
 PACKAGE = "onnx_shapprune"
 ROOT = Path(__file__).parents[1] / PACKAGE
 ORDER = [
-    "errors", "output", "runtime", "graph", "autodiff", "pictures", "settings", "invert", "case", "detect", "game",
-    "shapley", "prune", "effort", "record", "gate", "report", "inspection", "findings", "assemble", "masking", "calibrating",
+    "errors", "output", "reading", "runtime", "graph", "autodiff", "pictures", "settings", "invert", "case", "detect",
+    "game", "shapley", "prune", "effort", "record", "gate", "report", "inspection", "findings", "assemble", "masking",
+    "calibrating",
 ]  # fmt: skip
 SEES_ALL = {"pipeline", "fleet", "sample", "cli", "__init__", "__main__"}
 OWNERS = {"onnx": {"runtime", "graph", "autodiff"}, "onnxruntime": {"runtime"}, "click": {"cli"}}

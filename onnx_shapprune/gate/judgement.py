@@ -3,7 +3,7 @@
 from typing import Literal
 
 from onnx_shapprune.gate.rules import Severity
-from onnx_shapprune.record import Part, UnitRef, Verdict
+from onnx_shapprune.record import FileDigest, Part, UnitRef, Verdict
 
 
 class Finding(Part):
@@ -53,15 +53,16 @@ class Check(Part):
 
 
 class Judgement(Part):
-    """The decision. policy: name of the file, or "default"; policy_sha256: of its text; model_checked: whether the bytes
-    of the model were hashed again and are those of the record; unused_waivers: that match no finding, or are out of date,
-    in words.
+    """The decision. policy: name of the file, or "default"; policy_sha256: of its text; judged: the files that it is about,
+    the .onnx first; model_checked: whether their bytes were hashed again and are those of the record; unused_waivers: for
+    this model, that match no finding or are out of date, in words.
     """
 
     verdict: Verdict
     reasons: tuple[str, ...]
     policy: str
     policy_sha256: str
+    judged: tuple[FileDigest, ...] = ()
     model_checked: bool
     checks: tuple[Check, ...]
     findings: tuple[Finding, ...]

@@ -9,7 +9,7 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low", "info")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. id: stable, never used again for something else; name: in kebab case; severity: unless a policy says other.
+    """One rule. id: stable, never used again for something else; name: in kebab case; severity: of its findings.
 
     title: what is wrong, in one line; help: what it means and what to do, for someone who meets it in a pipeline.
     """
@@ -57,6 +57,8 @@ _ALL = (
          "Do not deploy the file and report the model: this is an error of the tool or of onnxruntime."),
     Rule("OSP204", "change-outside-plan", "high", "The two files differ in more than the channels switched off",
          "Somebody changed the model in another way too. Do not deploy it before that is explained."),
+    Rule("OSP205", "repaired-file", "high", "The file was repaired, and the policy takes no repaired files",
+         "Ask for a model in which nothing is found, or set repair.allowed in the policy."),
     Rule("OSP901", "not-converged", "medium", "The search did not get far enough to tell",
          "Nothing can be said. Give more time, more pictures or another seed."),
     Rule("OSP902", "too-little-data", "medium", "Too few clean pictures",

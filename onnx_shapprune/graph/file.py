@@ -5,8 +5,6 @@ every byte that enters the audit is hashed. Sessions are opened from memory, so 
 """
 
 import hashlib
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.reading import read_regular_file
 from onnx_shapprune.runtime.session import first_line
 
 MAX_FILE_BYTES = 2 << 30  # protobuf cannot hold more in one message
@@ -45,32 +44,6 @@ class ModelFile:
     proto: onnx.ModelProto
     loaded: onnx.ModelProto
     external: tuple[ExternalFile, ...]
-
-
-def read_regular_file(path: Path, *, limit: int, what: str) -> bytes:
-    """All bytes of a regular file; ModelError when it is missing, no file, unreadable or larger than `limit`."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
-    except FileNotFoundError:
-        raise ModelError(f"{what} not found: {path}") from None
-    except OSError as error:
-        raise ModelError(f"{what} cannot be opened: {path}: {error.strerror}") from None
-    except ValueError:  # a NUL byte
-        raise ModelError(f"{what} cannot be opened: {str(path)!r} is no path") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise ModelError(f"{what} is not a regular file: {path}")
-    with os.fdopen(descriptor, "rb") as stream:
-        if status.st_size > limit:
-            raise ModelError(f"{what} has {status.st_size} bytes, more than the limit of {limit}: {path}")
-        try:
-            payload = stream.read(limit + 1)
-        except OSError as error:
-            raise ModelError(f"{what} cannot be read: {path}: {error.strerror}") from None
-    if len(payload) > limit:
-        raise ModelError(f"{what} grew beyond the limit of {limit} bytes while it was read: {path}")
-    return payload
 
 
 def load_model(path: Path) -> ModelFile:

@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph.file import load_model, read_regular_file
+from onnx_shapprune.graph.file import load_model
+from onnx_shapprune.reading import read_regular_file
 
 
 @pytest.fixture

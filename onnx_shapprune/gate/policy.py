@@ -1,0 +1,161 @@
+"""What a record must show: thresholds and waivers from a strict TOML file."""
+
+import datetime
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from onnx_shapprune.errors import PolicyError
+from onnx_shapprune.gate.judgement import Waiver
+from onnx_shapprune.gate.rules import RULES
+from onnx_shapprune.reading import read_regular_file
+
+MAX_POLICY_BYTES = 1 << 20
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A table of the file: no key but its own, no value of another type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Require(Section):
+    """Without these nothing can be said. min_accuracy is held against the pictures' labels where these were given."""
+
+    min_pictures: Annotated[int, Field(ge=1)] = 1
+    labels: bool = False
+    min_accuracy: Share = 0.5
+    everything_searched: bool = False
+
+
+class Fail(Section):
+    """p_value: evidence that clean models show as rarely as this, or more rarely, counts as a backdoor."""
+
+    p_value: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+
+
+class RepairLimits(Section):
+    """Of files that were repaired. allowed: whether such a file may pass at all."""
+
+    allowed: bool = True
+    max_accuracy_drop: Share = 0.02
+    max_residual_asr: Share = 0.15
+    max_difference: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class WaiverEntry(Section):
+    """A waiver as written: the day is a TOML date."""
+
+    rule: str
+    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    target_class: Annotated[int, Field(ge=0)] | None = None
+    until: datetime.date
+    reason: Annotated[str, Field(min_length=1)]
+    by: Annotated[str, Field(min_length=1)]
+
+
+class PolicyFile(Section):
+    """The whole file."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    require: Require = Require()
+    fail: Fail = Fail()
+    repair: RepairLimits = RepairLimits()
+    waiver: list[WaiverEntry] = []
+
+
+class Policy(BaseModel):
+    """A policy that was read. name: of the file, or "default"; sha256: of its text."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    sha256: str
+    require: Require
+    fail: Fail
+    repair: RepairLimits
+    waivers: tuple[Waiver, ...] = ()
+
+
+def default_policy_text() -> str:
+    """The policy that holds where none is given."""
+    return (files("onnx_shapprune.gate") / "default_policy.toml").read_text(encoding="utf-8")
+
+
+def load_policy(path: Path | None) -> Policy:
+    """Read a policy, None: the default one. Raises PolicyError, which names the key."""
+    if path is None:
+        name, payload = "default", default_policy_text().encode()
+    else:
+        name, payload = path.name, read_regular_file(path, limit=MAX_POLICY_BYTES, what="policy", error=PolicyError)
+    try:
+        content = tomllib.loads(payload.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, or no TOML
+        raise PolicyError(f"{path} is no policy: {error}") from None
+    try:
+        read = PolicyFile.model_validate(content)
+    except ValidationError as error:
+        raise PolicyError(f"{path}: {_explained(error)}") from None
+    return Policy(
+        name=name, sha256=hashlib.sha256(payload).hexdigest(), require=read.require, fail=read.fail, repair=read.repair,
+        waivers=_waivers(path, read.waiver),
+    )  # fmt: skip
+
+
+def _waivers(path: Path | None, entries: Sequence[WaiverEntry]) -> tuple[Waiver, ...]:
+    waivers: list[Waiver] = []
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}: waiver {number}"
+        if entry.rule not in RULES:
+            raise PolicyError(f"{where}: no rule {entry.rule!r}{meant(entry.rule, RULES)}")
+        if entry.rule.startswith("OSP9"):
+            raise PolicyError(
+                f"{where}: {entry.rule} says that something was not measured, which no waiver makes up for; change "
+                "[require] instead"
+            )
+        waiver = Waiver(**(entry.model_dump() | {"until": entry.until.isoformat()}))
+        for other, earlier in enumerate(waivers, 1):
+            if _scope(earlier) == _scope(waiver):
+                raise PolicyError(f"{where} is about the same finding as waiver {other}")
+        waivers.append(waiver)
+    return tuple(waivers)
+
+
+def _scope(waiver: Waiver) -> tuple[str, str, int | None]:
+    return waiver.rule, waiver.model_sha256, waiver.target_class
+
+
+def _explained(error: ValidationError) -> str:
+    """The first thing that is wrong, with its key and what may have been meant."""
+    first = error.errors(include_url=False)[0]
+    *above, key = first["loc"]
+    where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys(above)
+        return f"unknown key {where}" + (meant(str(key), known) or f" (known: {', '.join(known)})")
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {str(first['input'])[:40]!r}"
+
+
+def _keys(above: Sequence[int | str]) -> list[str]:
+    """Keys that a table may hold."""
+    model: type[BaseModel] = PolicyFile
+    for part in above:
+        if isinstance(part, str):
+            kind = model.model_fields[part].annotation
+            model = next(t for t in (kind, *get_args(kind)) if isinstance(t, type) and issubclass(t, BaseModel))
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?" where a known word is near, else ""."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,33 @@
+"""Read files that may be anything: one open, a limit of bytes, and a clear line for every way this can fail."""
+
+import os
+import stat
+from pathlib import Path
+
+from onnx_shapprune.errors import ModelError, ShapPruneError
+
+
+def read_regular_file(path: Path, *, limit: int, what: str, error: type[ShapPruneError] = ModelError) -> bytes:
+    """All bytes of a regular file; raises `error` when it is missing, no file, unreadable or larger than `limit`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        raise error(f"{what} not found: {path}") from None
+    except OSError as cause:
+        raise error(f"{what} cannot be opened: {path}: {cause.strerror}") from None
+    except ValueError:  # a NUL byte
+        raise error(f"{what} cannot be opened: {str(path)!r} is no path") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise error(f"{what} is not a regular file: {path}")
+    with os.fdopen(descriptor, "rb") as stream:
+        if status.st_size > limit:
+            raise error(f"{what} has {status.st_size} bytes, more than the limit of {limit}: {path}")
+        try:
+            payload = stream.read(limit + 1)
+        except OSError as cause:
+            raise error(f"{what} cannot be read: {path}: {cause.strerror}") from None
+    if len(payload) > limit:
+        raise error(f"{what} grew beyond the limit of {limit} bytes while it was read: {path}")
+    return payload
