@@ -12,14 +12,8 @@ from onnx_shapprune.graph.file import ModelFile, load_model
 from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.graph.upgrade import upgrade
-from onnx_shapprune.record import (
-    FileDigest,
-    FindingPart,
-    InspectRecord,
-    LayerPart,
-    RefusedPart,
-    TensorPart,
-)
+from onnx_shapprune.graph_record import FindingPart, InspectRecord, LayerPart, RefusedPart, TensorPart
+from onnx_shapprune.record import FileDigest
 from onnx_shapprune.report.text import plain
 
 

@@ -9,8 +9,8 @@ from onnx_shapprune.assemble import digest
 from onnx_shapprune.case import open_model
 from onnx_shapprune.errors import OutputError, VerifyError
 from onnx_shapprune.graph.mask import mask_name, mask_shape, standalone
+from onnx_shapprune.graph_record import MaskPart, MaskRecord
 from onnx_shapprune.output import check_writable, same_file, write_atomically
-from onnx_shapprune.record import MaskPart, MaskRecord
 from onnx_shapprune.runtime.probe import largest_difference
 from onnx_shapprune.runtime.session import Session, resolve_device
 from onnx_shapprune.settings import InputOptions

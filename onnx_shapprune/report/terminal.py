@@ -5,18 +5,17 @@ Pure functions, record in and text out. Nothing is computed here that is not in 
 
 from collections.abc import Mapping, Sequence
 
+from onnx_shapprune.graph_record import InspectRecord, MaskRecord
 from onnx_shapprune.record import (
     AuditRecord,
     ClassPart,
     CompactPart,
     FileDigest,
-    InspectRecord,
-    MaskRecord,
     Rates,
     RepairPart,
     UnitsPart,
     VerifyRecord,
-)  # fmt: skip
+)
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.text import plain
 

@@ -9,8 +9,8 @@ from invocations import only_line, run
 from onnx import TensorProto, helper
 
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph_record import InspectRecord
 from onnx_shapprune.inspection import inspect
-from onnx_shapprune.record import InspectRecord
 from onnx_shapprune.runtime import session
 
 
