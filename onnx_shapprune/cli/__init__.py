@@ -9,9 +9,11 @@ from onnx_shapprune import __version__
 from onnx_shapprune.cli.audit import audit_command
 from onnx_shapprune.cli.calibrate import calibrate_command
 from onnx_shapprune.cli.demo import demo_command
+from onnx_shapprune.cli.gate import gate_command
 from onnx_shapprune.cli.inspect import inspect_command
 from onnx_shapprune.cli.mask import mask_command
 from onnx_shapprune.cli.program import Program
+from onnx_shapprune.cli.rules import rules_command
 from onnx_shapprune.cli.sanitize import sanitize_command
 from onnx_shapprune.cli.verify import verify_command
 
@@ -32,9 +34,11 @@ for command in (
     audit_command,
     sanitize_command,
     verify_command,
+    gate_command,
     mask_command,
     calibrate_command,
     demo_command,
+    rules_command,
 ):
     shapprune.add_command(command)
 

@@ -9,6 +9,7 @@ import click
 from pydantic import BaseModel
 
 from onnx_shapprune.cli import exits
+from onnx_shapprune.cli.configuration import ConfiguredCommand
 from onnx_shapprune.cli.options import Display, display_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
@@ -40,7 +41,7 @@ class DemoRecord(BaseModel):
     truth: tuple[Rates, ...]
 
 
-@click.command("demo")
+@click.command("demo", cls=ConfiguredCommand)
 @click.option("-o", "--output", type=FILE, metavar="DIR",
               help="Folder for what the demo makes.  [default: a temporary one, removed at the end]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Random seed.")

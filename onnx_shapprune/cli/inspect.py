@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli import exits
+from onnx_shapprune.cli.configuration import ConfiguredCommand
 from onnx_shapprune.cli.options import colour_option, format_option, layout_option, model_argument, output_name_option
 from onnx_shapprune.cli.streams import show, wants_colour
 from onnx_shapprune.report.terminal import inspect_text
 from onnx_shapprune.report.text import json_text, plain
 
 
-@click.command("inspect")
+@click.command("inspect", cls=ConfiguredCommand)
 @model_argument
 @layout_option
 @output_name_option

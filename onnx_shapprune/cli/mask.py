@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli import exits
+from onnx_shapprune.cli.configuration import ConfiguredCommand
 from onnx_shapprune.cli.options import colour_option, format_option, layout_option, model_argument, output_name_option
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.streams import show, wants_colour
@@ -15,7 +16,7 @@ from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions
 
 
-@click.command("mask")
+@click.command("mask", cls=ConfiguredCommand)
 @model_argument
 @click.option("-o", "--output", type=FILE, required=True, metavar="MASKED.onnx",
               help="Where the graph with mask inputs goes. Never the input.")  # fmt: skip

@@ -33,13 +33,16 @@ def model_argument(command: Command) -> Command:
     return click.argument("model", type=FILE, metavar="MODEL.onnx")(command)
 
 
-def data_option(command: Command) -> Command:
+def data_option(command: Command, *, required: bool = True) -> Command:
     return click.option(
-        "--data", type=FILE, required=True, metavar="PICTURES|none", callback=_no_data,
+        "--data", type=FILE, required=required, metavar="PICTURES|none", callback=_no_data,
         help="Clean pictures: a folder with one sub-folder per class, a flat folder (labels are then the model's own "
         "answers), or an .npz with x uint8 [n, h, w, c] and, if known, y. One picture per class is enough; none: they are "
         "drawn out of the model.",
     )(command)  # fmt: skip
+
+
+optional_data_option = functools.partial(data_option, required=False)
 
 
 def _no_data(context: click.Context, parameter: click.Parameter, value: Path) -> Path | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from onnx_shapprune.cli.configuration import ConfiguredCommand
+
 FILE = click.Path(path_type=Path)
 
 
@@ -61,7 +63,7 @@ class Budget(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         self.fail(f"{text[:40]!r} is no budget: give coalitions (200) or seconds (30s)", param, ctx)
 
 
-class PairCommand(click.Command):
+class PairCommand(ConfiguredCommand):
     """Lets --known-trigger take two files at once (mask.png pattern.png): click options take a fixed number."""
 
     OPTION = "--known-trigger"

@@ -1,10 +1,9 @@
 """What a record must show: thresholds and waivers from a strict TOML file."""
 
 import datetime
-import difflib
 import hashlib
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from onnx_shapprune.errors import PolicyError
 from onnx_shapprune.gate.judgement import Waiver
 from onnx_shapprune.gate.rules import RULES
+from onnx_shapprune.gate.spelling import meant
 from onnx_shapprune.reading import read_regular_file
 
 MAX_POLICY_BYTES = 1 << 20
@@ -153,9 +153,3 @@ def _keys(above: Sequence[int | str]) -> list[str]:
             kind = model.model_fields[part].annotation
             model = next(t for t in (kind, *get_args(kind)) if isinstance(t, type) and issubclass(t, BaseModel))
     return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean X?" where a known word is near, else ""."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""

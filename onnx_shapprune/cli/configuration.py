@@ -1,0 +1,157 @@
+"""Settings from files and the environment: flag before environment before file before default.
+
+A file is looked for from the current directory upward, and never inside a model's folder: who ships a model must not
+ship the settings of its audit. What decides (a policy, --exit-zero) and where results go is never read from a file.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
+
+import click
+
+from onnx_shapprune.errors import ConfigError
+from onnx_shapprune.gate.spelling import meant
+from onnx_shapprune.reading import read_regular_file
+from onnx_shapprune.report.text import plain
+
+CONFIG, PYPROJECT = "shapprune.toml", "pyproject.toml"
+MAX_CONFIG_BYTES = 1 << 20
+PREFIX = "SHAPPRUNE"
+NOT_IN_FILES = {
+    "config", "isolated", "help", "policy", "exit-zero", "model", "output", "report", "artifacts", "known-trigger",
+    "dry-run", "keep-partial",
+}  # fmt: skip
+
+
+class ConfiguredCommand(click.Command):
+    """A command whose options may also stand in a file or, as SHAPPRUNE_<OPTION>, in the environment."""
+
+    def __init__(self, *args: object, **settings: object) -> None:
+        super().__init__(*args, **settings)  # type: ignore[arg-type]
+        self.params += [
+            click.Option(["--config"], type=click.Path(path_type=Path), metavar="FILE", expose_value=False,
+                         help="Settings.  [default: shapprune.toml or [tool.shapprune] in pyproject.toml, here or "
+                         "above]"),
+            click.Option(["--isolated"], is_flag=True, expose_value=False, help="Read no file with settings."),
+        ]  # fmt: skip
+        for name, option in options(self).items():
+            option.envvar = f"{PREFIX}_{name.upper().replace('-', '_')}"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed = self.make_parser(ctx).parse_args(list(args))[0]
+        if not ctx.resilient_parsing and "help" not in typed:
+            path = self._config(typed)
+            if path is not None:
+                if typed.get("verbose"):
+                    click.echo(f"settings from {plain(str(path), limit=400)}", err=True)
+                ctx.default_map = defaults(ctx, path)
+        return super().parse_args(ctx, args)
+
+    def _config(self, typed: Mapping[str, object]) -> Path | None:
+        """The file with settings: the one that was asked for, or the nearest, None for none."""
+        if typed.get("isolated") or os.environ.get(f"{PREFIX}_ISOLATED"):
+            return None
+        if asked := typed.get("config") or os.environ.get(f"{PREFIX}_CONFIG"):
+            return Path(str(asked))
+        found = nearest(Path.cwd())
+        values = [typed.get(str(p.name)) for p in self.params if isinstance(p, click.Argument) or p.name == "model"]
+        models = [Path(value) for value in values if isinstance(value, str) and not value.endswith(".json")]
+        if found is not None and any(inside(Path.cwd(), model) for model in models):
+            click.echo(
+                f"note: {plain(str(found), limit=400)} is not read, since the current directory is in the model's folder; "
+                "--config reads it",
+                err=True,
+            )
+            return None
+        return found
+
+
+def options(command: click.Command) -> dict[str, click.Option]:
+    """Options of a command by their long names, without dashes in front."""
+    return {
+        max(param.opts, key=len).removeprefix("--"): param
+        for param in command.params if isinstance(param, click.Option)
+    }  # fmt: skip
+
+
+def inside(folder: Path, model: Path) -> bool:
+    """Whether a folder is that of a model file, or lies below it; links are followed, and not followed."""
+    real = model.resolve()
+    places = {Path(os.path.abspath(model)).parent, real.parent, *([real] if real.is_dir() else [])}
+    return any(folder.is_relative_to(place) or folder.resolve().is_relative_to(place) for place in places)
+
+
+def nearest(folder: Path) -> Path | None:
+    """The first file with settings in a folder or above it."""
+    for place in (folder, *folder.parents):
+        if (place / CONFIG).is_file():
+            return place / CONFIG
+        if (place / PYPROJECT).is_file() and table(place / PYPROJECT) is not None:
+            return place / PYPROJECT
+    return None
+
+
+def table(path: Path) -> dict[str, object] | None:
+    """What a file says, of a pyproject.toml its table tool.shapprune, None where it has none. Raises ConfigError."""
+    payload = read_regular_file(path, limit=MAX_CONFIG_BYTES, what="configuration", error=ConfigError)
+    try:
+        content = tomllib.loads(payload.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}; --isolated goes without it") from None
+    if path.name != PYPROJECT:
+        return content
+    found = content.get("tool", {}).get("shapprune")
+    return found if isinstance(found, dict) else None
+
+
+def defaults(ctx: click.Context, path: Path) -> MutableMapping[str, object]:
+    """Values by parameter name for the command of `ctx`: top-level keys hold for all commands that have such an option,
+    a table [audit] only for that one, and first. Every key of the file is checked. Raises ConfigError.
+    """
+    root = ctx.find_root().command
+    commands = root.commands if isinstance(root, click.Group) else {str(ctx.command.name): ctx.command}
+    content = table(path) or {}
+    tables = {key: value for key, value in content.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in content.items() if key not in tables}
+    known = {name for command in commands.values() for name in options(command)} - NOT_IN_FILES
+    for key in tables:
+        if key not in commands:
+            raise ConfigError(f"{path}: no command [{key}]{meant(key, commands)}")
+    for key in shared:
+        _check_key(path, key, key, known)
+    chosen: dict[str, object] = {}
+    for name, command in commands.items():
+        own = options(command)
+        for key in tables.get(name, {}):
+            _check_key(path, f"{name}.{key}", key, own.keys() - NOT_IN_FILES)
+        values = {k: v for k, v in shared.items() if k in own} | tables.get(name, {})
+        read = {str(own[k].name): _value(ctx, path, k, own[k], v) for k, v in values.items()}
+        if command is ctx.command:
+            chosen = read
+    return chosen
+
+
+def _check_key(path: Path, where: str, key: str, known: Iterable[str]) -> None:
+    if key in NOT_IN_FILES:
+        raise ConfigError(f"{path}: {where} is never read from a file; give --{key} on the command line")
+    if key not in known:
+        raise ConfigError(f"{path}: unknown key {where}{meant(key.replace('_', '-'), known)}")
+
+
+def _value(ctx: click.Context, path: Path, key: str, option: click.Option, value: object) -> object:
+    """A value as the command line would take it; paths are relative to the file. Raises ConfigError."""
+    if isinstance(value, bool) is not option.is_flag or isinstance(value, dict):
+        raise ConfigError(
+            f"{path}: {key} must {'be true or false' if option.is_flag else 'not be ' + str(value).lower()}"
+        )
+    if isinstance(option.type, click.Path) and isinstance(value, str) and value != "none":
+        value = os.path.join(path.parent, value)
+    elif isinstance(value, list) and option.nargs == 1:
+        value = ",".join(map(str, value))
+    try:
+        option.type_cast_value(ctx, value)
+    except click.BadParameter as error:
+        raise ConfigError(f"{path}: {key}: {error.message}") from None
+    return value

@@ -1,0 +1,103 @@
+"""shapprune gate"""
+
+import datetime
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from onnx_shapprune.cli import exits
+from onnx_shapprune.cli.options import Display, display_options, input_options, optional_data_option, run_options
+from onnx_shapprune.cli.outputs import check_outputs
+from onnx_shapprune.cli.program import Invocation
+from onnx_shapprune.cli.progress import progress_on_stderr
+from onnx_shapprune.cli.results import write_record
+from onnx_shapprune.cli.streams import show
+from onnx_shapprune.cli.values import FILE, PairCommand
+from onnx_shapprune.record import AuditRecord, VerifyRecord
+from onnx_shapprune.report.text import json_text
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+# What can be said about a report; everything else says how a model is to be audited.
+ABOUT_REPORTS = {
+    "evidence", "policy", "model", "report", "exit_zero", "format_", "quiet", "verbose", "color", "progress",
+}  # fmt: skip
+
+
+@click.command("gate", cls=PairCommand)
+@click.argument("evidence", type=FILE, metavar="REPORT.json|MODEL.onnx")
+@click.option("--policy", type=FILE, metavar="POLICY.toml",
+              help="What the report must show.  [default: see shapprune schema policy]")  # fmt: skip
+@click.option("--model", type=FILE, metavar="MODEL.onnx",
+              help="The file to be deployed: hashed, and refused where the report is about other bytes.")  # fmt: skip
+@optional_data_option
+@click.option("-o", "--output", type=FILE, metavar="REPORT.json",
+              help="Write the record here as JSON; only where a model is audited.")  # fmt: skip
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 instead of 1; 2 and 3 stay what they are.")
+@display_options
+@input_options
+@run_options
+@click.pass_obj
+def gate_command(
+    invocation: Invocation, *, evidence: Path, policy: Path | None, model: Path | None, data: Path | None,
+    output: Path | None, exit_zero: bool, display: Display, inputs: InputOptions, run: RunOptions,
+) -> int:  # fmt: skip
+    """Hold a report against a policy; runs no model. Given a model and pictures instead, audit first.
+
+    The report of sanitize is judged as the file that was written, that of verify as the second file. Exits with 0 when
+    the policy is met, 1 when it is not, 2 when it could not run, 3 when nothing can be told. Waivers are always shown.
+
+    \b
+    Examples:
+      shapprune gate report.json --policy policy.toml --model model.onnx
+      shapprune gate model.onnx --data pictures/ --policy policy.toml -o report.json
+    """
+    from onnx_shapprune.gate.evidence import check_model, load_record
+    from onnx_shapprune.gate.judge import judge
+    from onnx_shapprune.gate.policy import load_policy
+    from onnx_shapprune.report.decision import judgement_line, judgement_text
+
+    context, wanted = click.get_current_context(), load_policy(policy)
+    audited = evidence.suffix.lower() == ".onnx"
+    record: AuditRecord | VerifyRecord
+    if audited:
+        _refuse(context, {"model"}, "the model is given already")
+        if context.get_parameter_source("data") is ParameterSource.DEFAULT:
+            raise click.UsageError(f"{evidence} is a model: give its report, or --data to audit it now", context)
+        record = _audit(invocation, evidence, data, policy, output, display, inputs, run)
+    else:
+        audit_only = {p.name for p in context.command.params if p.name} - ABOUT_REPORTS
+        _refuse(context, audit_only, "a report is judged as it is; thresholds belong into the policy")
+        record = load_record(evidence)
+        if model is not None:
+            check_model(record, model)
+    today = datetime.datetime.now(datetime.UTC).date()
+    judgement = judge(record, wanted, today=today, model_checked=audited or model is not None)
+    if display.as_json:
+        show(json_text(judgement))
+    elif display.quiet:
+        show(judgement_line(judgement, colour=display.colour))
+    else:
+        show(judgement_text(judgement, width=display.width, colour=display.colour))
+    code = exits.VERDICTS[judgement.verdict]
+    return exits.PASS if exit_zero and code == exits.FAIL else code
+
+
+def _audit(
+    invocation: Invocation, model: Path, data: Path | None, policy: Path | None, output: Path | None, display: Display,
+    inputs: InputOptions, run: RunOptions,
+) -> AuditRecord:  # fmt: skip
+    from onnx_shapprune import pipeline
+
+    check_outputs([output], inputs=(model, data, policy, inputs.class_names, run.calibration))
+    with progress_on_stderr(display) as progress:
+        record = pipeline.audit(model, data, inputs=inputs, run=run, command=invocation.command, progress=progress)
+    write_record(record, output)
+    return record
+
+
+def _refuse(context: click.Context, names: set[str], why: str) -> None:
+    """Raise UsageError where one of these options was typed."""
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[-1]} cannot be used here: {why}", context)
