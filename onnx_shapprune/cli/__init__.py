@@ -9,12 +9,14 @@ from onnx_shapprune import __version__
 from onnx_shapprune.cli.audit import audit_command
 from onnx_shapprune.cli.calibrate import calibrate_command
 from onnx_shapprune.cli.demo import demo_command
+from onnx_shapprune.cli.doctor import doctor_command
 from onnx_shapprune.cli.gate import gate_command
 from onnx_shapprune.cli.inspect import inspect_command
 from onnx_shapprune.cli.mask import mask_command
 from onnx_shapprune.cli.program import Program
 from onnx_shapprune.cli.rules import rules_command
 from onnx_shapprune.cli.sanitize import sanitize_command
+from onnx_shapprune.cli.schema import schema_command
 from onnx_shapprune.cli.verify import verify_command
 
 
@@ -39,6 +41,8 @@ for command in (
     calibrate_command,
     demo_command,
     rules_command,
+    schema_command,
+    doctor_command,
 ):
     shapprune.add_command(command)
 

@@ -107,10 +107,8 @@ def _triggers(record: Record, p_value: float, *, conclusive: bool) -> Iterator[G
     ):
         found = [f for f in suspects if f.rule == rule]
         mine = [c.p_value for c in record.claims if (c.kind == "all-to-one") is one_class]
-        value = f"smallest p-value {min(mine):.2g}" if mine else "none found"
-        if found:
-            value = "; ".join(dict.fromkeys(_about(f) for f in found)) + (f", {value}" if mine else "")
-        graded = _graded(name, value, f"p-value above {p_value:g}", rule, found)
+        parts = [*dict.fromkeys(_about(f) for f in found)] + ([f"p {min(mine):.2g}"] if mine else [])
+        graded = _graded(name, ", ".join(parts) or "none found", f"p above {p_value:g}", rule, found)
         if not found and not conclusive:
             graded = (graded[0].model_copy(update={"outcome": "not graded"}), ())
         yield graded
@@ -147,7 +145,7 @@ def _suspects(record: Record, p_value: float) -> list[Finding]:
 def _reaudit(record: AuditRecord, p_value: float) -> Graded:
     """Of a file that sanitize wrote: whether the search on it named a class."""
     repair = record.repair
-    limit = f"p-value above {p_value:g}"
+    limit = f"p above {p_value:g}"
     if repair.status != "repaired":
         target = record.target_classes[0] if record.target_classes else None
         finding = _finding(

@@ -47,7 +47,7 @@ class RepairLimits(Section):
     allowed: bool = True
     max_accuracy_drop: Share = 0.02
     max_residual_asr: Share = 0.15
-    max_difference: Annotated[float, Field(ge=0)] = 1e-4
+    max_difference: Share = 1e-4
 
 
 class WaiverEntry(Section):

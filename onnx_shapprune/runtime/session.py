@@ -3,10 +3,7 @@
 Asked-for and absent CUDA is an error, never a silent fallback: onnxruntime itself only warns and then runs on the CPU.
 """
 
-import contextlib
-import ctypes
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from onnx_shapprune.errors import DeviceError, ModelError
+from onnx_shapprune.runtime.cuda import DRIVER, loads, preload
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -64,7 +62,7 @@ def resolve_device(asked: str, *, threads: int = 0, memory: int = MEMORY) -> Dev
     if asked == "cpu":
         return cpu
     wanted = replace(cpu, provider=CUDA, index=int(match.group(1) or 0))
-    if CUDA in ort.get_available_providers() and _runs(wanted):
+    if CUDA in available_providers() and not trial(wanted):
         return wanted
     if asked == "auto":
         return cpu
@@ -72,6 +70,11 @@ def resolve_device(asked: str, *, threads: int = 0, memory: int = MEMORY) -> Dev
         f"device {asked!r} was asked for but CUDA cannot run here; check the driver, install onnx-shapprune[cuda], "
         "or use --device cpu"
     )
+
+
+def available_providers() -> list[str]:
+    """What the wheel of onnxruntime brings, whether it runs here or not."""
+    return list(ort.get_available_providers())
 
 
 def provider_list(device: Device) -> list[str | tuple[str, dict[str, str]]]:
@@ -182,21 +185,18 @@ def first_line(error: BaseException) -> str:
     return "".join(c if c.isprintable() else " " for c in (text[0] if text else type(error).__name__))[:300]
 
 
-def _runs(device: Device) -> bool:
-    """Whether a one-node graph really opens and runs on the device: the wheel lists CUDA even without a driver."""
-    try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:  # no driver: do not let onnxruntime print a page of warnings about it
-        return False
-    if hasattr(ort, "preload_dlls"):
-        with contextlib.redirect_stdout(sys.stderr):  # it prints; stdout belongs to the result
-            ort.preload_dlls()
+def trial(device: Device) -> str:
+    """Why a one-node graph does not run on the device, "" where it does: the wheel lists CUDA even without a driver."""
+    if device.provider == CUDA:
+        if not loads(DRIVER):  # do not let onnxruntime print a page of warnings about it
+            return "there is no driver"
+        preload()
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "probe", [value], [out])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
     try:
         (y,) = Session(model, device).run({"x": np.ones(1, np.float32)})
-    except (DeviceError, ModelError):
-        return False
-    return bool(y[0] == -1)
+    except (DeviceError, ModelError) as error:
+        return str(error)
+    return "" if y[0] == -1 else f"it computes -1 x 1 = {y[0]}"

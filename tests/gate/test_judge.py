@@ -1,0 +1,254 @@
+"""What a policy makes of records: every key has an effect, and what was not measured is never green."""
+
+import datetime
+import itertools
+
+import pytest
+from record_samples import DIGEST, audit_record, verify_record
+
+from onnx_shapprune.detect.accuracy import too_low
+from onnx_shapprune.detect.suspicion import ALPHA
+from onnx_shapprune.gate.checks import NAMED
+from onnx_shapprune.gate.judge import judge
+from onnx_shapprune.gate.judgement import Waiver
+from onnx_shapprune.gate.policy import load_policy
+from onnx_shapprune.gate.rules import RULES
+from onnx_shapprune.prune.bank import KNOWN_ALIVE
+from onnx_shapprune.prune.proof import TOLERANCE
+from onnx_shapprune.record import AttackPart, ClaimPart, Part, Rates
+from onnx_shapprune.settings import RunOptions
+
+TODAY = datetime.date(2026, 6, 1)
+DEFAULT = load_policy(None)
+
+
+def changed(record, **parts):
+    """A record with fields, or fields of its parts, replaced: data={"pictures": 3}."""
+    update = {}
+    for name, value in parts.items():
+        part = getattr(record, name)
+        update[name] = part.model_copy(update=value) if isinstance(part, Part) and isinstance(value, dict) else value
+    return record.model_copy(update=update)
+
+
+def policy(section: str = "", waivers: tuple[Waiver, ...] = (), **keys: object):
+    changed_section = {section: getattr(DEFAULT, section).model_copy(update=keys)} if section else {}
+    return DEFAULT.model_copy(update={**changed_section, "waivers": waivers})
+
+
+def verdict(record, rules=DEFAULT) -> str:
+    return judge(record, rules, today=TODAY).verdict
+
+
+def found(record, rules=DEFAULT) -> list[str]:
+    return [f.rule for f in judge(record, rules, today=TODAY).findings]
+
+
+CLEAN = audit_record(verdict="pass", repair="not_tried")
+BACKDOORED = audit_record(repair="not_tried")
+REPAIRED = audit_record()
+UNTOLD = audit_record(verdict="inconclusive", repair="not_tried")
+
+
+def test_an_audit_is_judged_as_it_judged_itself():
+    for record in (CLEAN, BACKDOORED, UNTOLD, verify_record()):
+        assert verdict(record) == record.verdict
+    assert found(BACKDOORED) == ["OSP101", "OSP103"]
+    assert found(CLEAN) == []
+
+
+def test_the_default_thresholds_are_the_tools_own():
+    assert DEFAULT.fail.p_value == ALPHA == NAMED
+    assert DEFAULT.repair.max_residual_asr == KNOWN_ALIVE
+    assert DEFAULT.repair.max_accuracy_drop == RunOptions().clean_budget
+    assert DEFAULT.repair.max_difference == TOLERANCE
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 10, 100])
+def test_the_default_floor_of_the_accuracy_is_that_of_the_audit(pictures):
+    for right in range(1, pictures + 1):
+        stopped = too_low(right, pictures, DEFAULT.require.min_accuracy) is not None
+        record = changed(CLEAN, before={"acc": right / pictures, "pictures": pictures})
+        assert (verdict(record) == "inconclusive") is stopped, right
+
+
+def test_green_is_only_what_was_found_clean_or_repaired():
+    """All verdicts with all ends of a repair, with and without a written file: two ways lead to a pass."""
+    outputs = {"none": None, "copy": DIGEST.model_copy(update={"sha256": "cd" * 32}), "other": DIGEST}
+    green = set()
+    for said, status, output in itertools.product(
+        ("pass", "fail", "inconclusive"), ("repaired", "not_repaired", "nothing_to_repair", "not_tried"), outputs
+    ):
+        record = audit_record(verdict=said, repair=status)
+        after = record.after or Rates(acc=0.9, asr=0.0, pictures=10)
+        record = changed(record, repair={"output": outputs[output]}, after=after)
+        if verdict(record) == "pass":
+            green.add((said, status, output))
+    unwritten = {("pass", status, output) for status in ("repaired", "not_repaired", "nothing_to_repair", "not_tried")
+                 for output in ("none", "copy")}  # fmt: skip
+    assert green - unwritten == {("fail", "repaired", "other"), ("pass", "repaired", "other")}
+
+
+def test_a_dry_run_leaves_the_backdoored_model():
+    record = changed(REPAIRED, repair={"output": None})
+    assert (verdict(record), found(record)[0]) == ("fail", "OSP101")
+
+
+def test_what_a_failed_repair_wrote_fails():
+    record = changed(audit_record(repair="not_repaired"), repair={"output": DIGEST})
+    result = judge(record, DEFAULT, today=TODAY)
+    assert (result.verdict, result.findings[0].rule, result.judged) == ("fail", "OSP202", (DIGEST,))
+
+
+@pytest.mark.parametrize(
+    ("record", "section", "key", "value", "rule"),
+    [
+        (CLEAN, "require", "min_pictures", 11, "OSP902"),
+        (changed(CLEAN, data={"label_source": "model"}), "require", "labels", True, "OSP902"),
+        (CLEAN, "require", "min_accuracy", 0.999, "OSP903"),
+        (changed(CLEAN, not_searched=("pairs: too many",)), "require", "everything_searched", True, "OSP904"),
+        (changed(CLEAN, claims=(ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=0.02),)),
+         "fail", "p_value", 0.05, "OSP101"),
+        (REPAIRED, "fail", "p_value", 0.05, "OSP901"),
+        (REPAIRED, "repair", "allowed", False, "OSP205"),
+        (REPAIRED, "repair", "max_accuracy_drop", 0.005, "OSP201"),
+        (REPAIRED, "repair", "max_residual_asr", 0.01, "OSP202"),
+        (REPAIRED, "repair", "max_difference", 1e-7, "OSP203"),
+        (verify_record(), "repair", "allowed", False, "OSP205"),
+        (verify_record(), "repair", "max_residual_asr", 0.01, "OSP202"),
+        (changed(verify_record(), clean_cost=0.01), "repair", "max_accuracy_drop", 0.005, "OSP201"),
+    ],
+)  # fmt: skip
+def test_every_key_has_an_effect(record, section, key, value, rule):
+    assert verdict(record) == "pass"
+    assert {*found(record, policy(section, **{key: value}))} - {"OSP103"} == {rule}
+    assert verdict(record, policy(section, **{key: value})) == ("inconclusive" if rule[3] == "9" else "fail")
+
+
+def test_no_key_of_the_policy_is_without_a_case():
+    (mark,) = (m for m in test_every_key_has_an_effect.pytestmark if m.name == "parametrize")
+    tried = {(case[1], case[2]) for case in mark.args[1]}
+    assert tried == {(s, k) for s in ("require", "fail", "repair") for k in type(getattr(DEFAULT, s)).model_fields}
+
+
+def test_a_lenient_p_value_lets_weak_evidence_pass():
+    weak = changed(BACKDOORED, attacks=(BACKDOORED.attacks[0].model_copy(update={"p_value": 0.005}),))
+    result = judge(weak, policy("fail", p_value=0.001), today=TODAY)
+    assert (result.verdict, result.findings) == ("pass", ())
+    assert result.reasons == ("all 6 lines of the policy are met",)
+
+
+def test_attacks_between_classes():
+    pair = AttackPart(kind="source-specific", targets=(4,), source=7, p_value=1e-3, reasons=("a patch",))
+    everything = AttackPart(kind="all-to-all", targets=(1, 2, 0), mapping=(1, 2, 0), p_value=1e-6)
+    findings = judge(changed(BACKDOORED, attacks=(pair, everything), target_classes=(4, 1, 2, 0)), DEFAULT, today=TODAY)
+    first, second = (f for f in findings.findings if f.rule == "OSP102")
+    assert (first.target_class, first.source_class, first.confidence) == (4, 7, "medium")
+    assert (second.target_class, second.confidence) == (None, "high")
+    (line,) = (c for c in findings.checks if c.rule == "OSP102")
+    assert (line.outcome, line.value) == ("failed", "class 7 to 4, every class")
+
+
+def test_a_class_that_is_named_without_an_attack_fails():
+    """As by --known-trigger, and in records of schema 1.0."""
+    record = changed(BACKDOORED, attacks=(), claims=())
+    (first, *_) = judge(record, DEFAULT, today=TODAY).findings
+    assert (verdict(record), first.rule, first.target_class) == ("fail", "OSP101", 3)
+
+
+def test_that_a_known_trigger_fails_to_work_is_no_audit():
+    record = changed(CLEAN, classes=(), attacks=(), claims=())
+    assert (verdict(record), found(record)) == ("inconclusive", ["OSP901"])
+
+
+@pytest.mark.parametrize(
+    ("record", "rule"),
+    [
+        (UNTOLD, "OSP901"),
+        (changed(UNTOLD, classes=()), "OSP903"),
+        (changed(UNTOLD, classes=(), data={"classes_covered": 1}), "OSP902"),
+        (changed(UNTOLD, not_searched=("patch: the time was too short",), settings={"search_seconds": 5.0}), "OSP904"),
+    ],
+)
+def test_why_nothing_can_be_told(record, rule):
+    result = judge(record, DEFAULT, today=TODAY)
+    assert (result.verdict, [f.rule for f in result.findings]) == ("inconclusive", [rule])
+    assert {c.outcome for c in result.checks if c.rule in ("OSP101", "OSP102")} == {"not graded"}
+
+
+def test_what_an_older_record_does_not_say_is_not_graded():
+    record = changed(verify_record(), clean_cost=None)
+    assert (verdict(record), found(record)) == ("inconclusive", ["OSP901"])
+    assert verdict(changed(REPAIRED, after=None)) == "inconclusive"
+    assert verdict(changed(REPAIRED, repair={"rounds": (), "masked_vs_baked": None})) == "inconclusive"
+
+
+def test_a_newer_records_unknown_reason_to_fail_is_not_green():
+    record = changed(verify_record(verdict="fail"), schema_version="1.99")
+    assert (verdict(record), found(record)) == ("inconclusive", ["OSP901"])
+    assert verdict(changed(record, schema_version="1.0")) == "pass"
+
+
+def test_verify_fails_for_other_changes_and_for_what_is_found_in_the_second_file():
+    assert found(changed(verify_record(), other_changes=("node added",) * 5)) == ["OSP204"]
+    named = changed(verify_record(), target_classes=(3,), attacks=BACKDOORED.attacks)
+    assert found(named) == ["OSP101"]
+    assert verdict(changed(verify_record(), after={"asr": None})) == "pass"
+
+
+def waiver(**changes: object) -> Waiver:
+    made = {"rule": "OSP101", "model_sha256": BACKDOORED.model.sha256, "target_class": 3, "until": "2026-06-01",
+            "reason": "small digit", "by": "alice"}  # fmt: skip
+    return Waiver(**(made | changes))
+
+
+def test_a_waiver_covers_its_finding_and_is_shown():
+    result = judge(BACKDOORED, policy(waivers=(waiver(),)), today=TODAY)
+    assert result.verdict == "pass"
+    assert [(s.finding.rule, s.waiver.by) for s in result.suppressed] == [("OSP101", "alice")]
+    assert [f.rule for f in result.findings] == ["OSP103"]
+    assert "1 of them by a waiver" in result.reasons[0]
+    (line,) = (c for c in result.checks if c.rule == "OSP101")
+    assert (line.outcome, line.value) == ("met", "class 3, p 0.0001 (waived)")
+    assert verdict(BACKDOORED, policy(waivers=(waiver(target_class=None),))) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"until": "2026-05-31"}, "for class 3 by alice expired on 2026-05-31"),
+        ({"target_class": 4}, "OSP101 for class 4 by alice matches no finding"),
+        ({"rule": "OSP102"}, "OSP102 for class 3 by alice matches no finding"),
+        ({"model_sha256": "0" * 64}, None),
+    ],
+)
+def test_a_waiver_covers_nothing_else(changes, words):
+    result = judge(BACKDOORED, policy(waivers=(waiver(**changes),)), today=TODAY)
+    assert (result.verdict, result.suppressed) == ("fail", ())
+    assert [words in w for w in result.unused_waivers] == ([True] if words else [])
+
+
+def test_one_finding_that_is_not_waived_fails_its_line():
+    two = (*BACKDOORED.attacks, BACKDOORED.attacks[0].model_copy(update={"targets": (5,)}))
+    result = judge(changed(BACKDOORED, attacks=two), policy(waivers=(waiver(),)), today=TODAY)
+    (line,) = (c for c in result.checks if c.rule == "OSP101")
+    assert (result.verdict, len(result.suppressed), len(result.reasons)) == ("fail", 1, 1)
+    assert (line.outcome, line.value) == ("failed", "class 3, class 5, p 0.0001")
+
+
+def test_a_waiver_of_the_model_says_nothing_about_its_repaired_copy():
+    worse = changed(REPAIRED, after={"asr": 0.9})
+    mine = waiver(rule="OSP202", target_class=None, model_sha256=worse.model.sha256)
+    assert verdict(worse, policy(waivers=(mine,))) == "fail"
+    assert (
+        verdict(worse, policy(waivers=(waiver(rule="OSP202", target_class=None, model_sha256=DIGEST.sha256),)))
+        == "pass"
+    )
+
+
+def test_every_finding_has_a_rule_and_its_severity():
+    for record in (BACKDOORED, UNTOLD, changed(REPAIRED, after={"asr": 0.9}), changed(verify_record(), clean_cost=0.5)):
+        result = judge(record, DEFAULT, today=TODAY)
+        assert result.findings
+        assert all(f.severity == RULES[f.rule].severity for f in result.findings)
+        assert all(c.rule in RULES for c in result.checks)
