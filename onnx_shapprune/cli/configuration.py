@@ -41,7 +41,8 @@ class ConfiguredCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         typed = self.make_parser(ctx).parse_args(list(args))[0]
-        if not ctx.resilient_parsing and "help" not in typed:
+        asks_help = (option := self.get_help_option(ctx)) is not None and option.name in typed
+        if not ctx.resilient_parsing and not asks_help:
             path = self._config(typed)
             if path is not None:
                 if typed.get("verbose"):

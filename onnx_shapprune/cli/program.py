@@ -61,15 +61,12 @@ def _one_line_errors() -> Iterator[None]:
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted: no partial file is left")
         code = exits.INTERRUPTED
-    except ImportError as error:
-        if (error.name or "").startswith(__package__.partition(".")[0]):
-            raise
-        _say(f"error: {error}; shapprune doctor says what is missing")
-        code = exits.COULD_NOT_RUN
     except Exception as error:
         code = exits.COULD_NOT_RUN
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             _drop_stdout()
+        elif isinstance(error, ImportError) and not (error.name or "").startswith(__package__.partition(".")[0]):
+            _say(f"error: {error}; shapprune doctor says what is missing")
         else:
             traceback.print_exc()
     else:

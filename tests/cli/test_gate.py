@@ -1,0 +1,126 @@
+"""The gate's exit codes and streams, and that it judges the bytes that are there."""
+
+import hashlib
+import json
+
+import pytest
+from invocations import only_line, run
+from record_samples import audit_record, verify_record
+
+from onnx_shapprune.gate.judgement import Judgement
+from onnx_shapprune.gate.policy import load_policy
+from onnx_shapprune.report.text import json_text
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Stores a record."""
+
+    def store(record, name: str = "report.json"):
+        path = tmp_path / name
+        path.write_text(json_text(record))
+        return path
+
+    return store
+
+
+def waived(sha256: str) -> str:
+    return (
+        f'schema = 1\n[[waiver]]\nrule = "OSP101"\nmodel_sha256 = "{sha256}"\nuntil = 2999-12-31\nreason = "small"\n'
+        'by = "alice"\n'
+    )
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 1), ("inconclusive", 3)])
+def test_exit_codes(report, verdict, code):
+    path = report(audit_record(verdict=verdict, repair="not_tried"))
+    result = run("gate", path)
+    assert (result.exit_code, result.stderr) == (code, "")
+    assert result.stdout.startswith(verdict.upper())
+    assert run("gate", path, "--exit-zero").exit_code == (0 if code == 1 else code)
+
+
+def test_exit_zero_leaves_errors_alone(tmp_path):
+    assert "not found" in only_line(run("gate", tmp_path / "none.json", "--exit-zero"))
+
+
+def test_text_shows_the_table_the_findings_and_the_policys_digest(report):
+    text = run("gate", report(audit_record(repair="not_tried"))).stdout
+    parts = ["FAIL  model.onnx", "- OSP101 ", "Judged", "cd" * 32, "give --model", "Policy default",
+             load_policy(None).sha256, "trigger to one class", "failed", "Findings", "! OSP101 critical"]  # fmt: skip
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_json_is_a_judgement(report):
+    result = run("gate", report(verify_record()), "-f", "json")
+    read = Judgement.model_validate_json(result.stdout)
+    assert (read.verdict, read.policy_sha256, read.model_checked) == ("pass", load_policy(None).sha256, False)
+
+
+@pytest.mark.parametrize("options", [(), ("-q",), ("-f", "json")])
+def test_waivers_are_always_shown(report, tmp_path, options):
+    record = audit_record(repair="not_tried")
+    policy = tmp_path / "policy.toml"
+    policy.write_text(waived(record.model.sha256))
+    result = run("gate", report(record), "--policy", policy, *options)
+    assert result.exit_code == 0
+    assert "alice" in result.stdout
+    assert "OSP101" in result.stdout
+
+
+def test_quiet_is_one_line(report):
+    assert run("gate", report(audit_record(repair="not_tried")), "-q").stdout.count("\n") == 1
+
+
+def test_the_model_is_hashed_again(report, model):
+    record = audit_record(repair="not_tried")
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    mine = record.model_copy(update={"model": record.model.model_copy(update={"sha256": digest})})
+    result = run("gate", report(mine), "--model", model, "-f", "json")
+    assert (result.exit_code, json.loads(result.stdout)["model_checked"]) == (1, True)
+    assert "about other bytes" in only_line(run("gate", report(record), "--model", model))
+
+
+def test_a_wrong_policy_is_no_verdict(report, tmp_path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text("schema = 1\n[fail]\npvalue = 0.1\n")
+    assert "unknown key fail.pvalue; did you mean p_value?" in only_line(
+        run("gate", report(audit_record(verdict="pass", repair="not_tried")), "--policy", policy)
+    )
+
+
+def test_a_model_with_pictures_is_audited_first(fake, model, pictures, tmp_path):
+    fake.record = audit_record(verdict="pass", repair="not_tried")
+    result = run("gate", model, "--data", pictures, "--seed", "3", "-o", tmp_path / "r.json", "-f", "json")
+    ((name, args, settings),) = fake.calls
+    assert (name, args, settings["run"].seed) == ("audit", (model, pictures), 3)
+    assert (result.exit_code, json.loads(result.stdout)["model_checked"]) == (0, True)
+    assert run("gate", tmp_path / "r.json").exit_code == 0
+
+
+def test_a_model_alone_proves_nothing(fake, model, pictures):
+    assert "give its report, or --data" in only_line(run("gate", model))
+    assert "--model cannot be used here" in only_line(run("gate", model, "--data", pictures, "--model", model))
+    assert not fake.calls
+    fake.record = audit_record(repair="not_tried")
+    assert run("gate", model, "--data", "none").exit_code == 1
+    assert fake.calls[0][1] == (model, None)
+
+
+def test_options_of_an_audit_do_nothing_for_a_report_and_are_refused(report, pictures):
+    path = report(audit_record(verdict="pass", repair="not_tried"))
+    for option in (("--min-accuracy", "0.9"), ("--data", pictures), ("-o", "r.json"), ("--seed", "0")):
+        assert "a report is judged as it is" in only_line(run("gate", path, *option))
+    assert run("gate", path, "-v", "--color", "never", "--progress", "off").exit_code == 0
+
+
+def test_strings_of_a_report_are_hostile(report):
+    hostile = "\x1b[2J\u202e::error::x\n" * 50
+    record = audit_record(repair="not_tried", name=hostile, layer=hostile, reason=hostile)
+    record = record.model_copy(update={"attacks": (record.attacks[0].model_copy(update={"reasons": (hostile,)}),)})
+    for options in ((), ("-q",)):
+        text = run("gate", report(record), *options).stdout
+        assert not {"\x1b", "\u202e"} & set(text)
+        assert not any(line.startswith("::") for line in text.splitlines())
