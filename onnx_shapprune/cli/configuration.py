@@ -57,7 +57,8 @@ class ConfiguredCommand(click.Command):
         if asked := typed.get("config") or os.environ.get(f"{PREFIX}_CONFIG"):
             return Path(str(asked))
         found = nearest(Path.cwd())
-        values = [typed.get(str(p.name)) for p in self.params if isinstance(p, click.Argument) or p.name == "model"]
+        named = [typed.get(str(p.name)) for p in self.params if isinstance(p, click.Argument) or p.name == "model"]
+        values = [v for value in named for v in (value if isinstance(value, tuple) else (value,))]
         models = [Path(value) for value in values if isinstance(value, str) and not value.endswith(".json")]
         if found is not None and any(inside(Path.cwd(), model) for model in models):
             click.echo(

@@ -1,5 +1,6 @@
 """shapprune inspect"""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,23 +8,27 @@ import click
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.cli.configuration import ConfiguredCommand
-from onnx_shapprune.cli.options import colour_option, format_option, layout_option, model_argument, output_name_option
+from onnx_shapprune.cli.options import colour_option, format_option, layout_option, output_name_option
 from onnx_shapprune.cli.streams import show, wants_colour
+from onnx_shapprune.cli.values import FILE
+from onnx_shapprune.errors import ShapPruneError
 from onnx_shapprune.report.terminal import inspect_text
 from onnx_shapprune.report.text import json_text, plain
 
 
 @click.command("inspect", cls=ConfiguredCommand)
-@model_argument
+@click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
 @layout_option
 @output_name_option
 @format_option
 @colour_option
-def inspect_command(model: Path, layout: str, output_name: str | None, format_: str, color: str) -> int:
-    """Say what a file is, without running it.
+def inspect_command(
+    models: tuple[Path, ...], layout: str, output_name: str | None, format_: str, color: str
+) -> int:  # fmt: skip
+    """Say what files are, without running them.
 
     Prints inputs, layout, classes, units per layer, operators without a gradient rule, and findings. Exits with 0 when
-    the file is an image classifier that can be audited, with 2 otherwise.
+    every file is an image classifier that can be audited, with 2 otherwise. As JSON, several files are a list.
 
     \b
     Example:
@@ -31,13 +36,24 @@ def inspect_command(model: Path, layout: str, output_name: str | None, format_: 
     """
     from onnx_shapprune.inspection import inspect
 
-    record = inspect(model, layout=layout, output=output_name)
+    records, code = [], exits.PASS
+    for model in models:
+        try:
+            record = inspect(model, layout=layout, output=output_name)
+        except ShapPruneError as error:
+            if len(models) == 1:
+                raise
+            reason = str(error)
+        else:
+            records.append(record)
+            reason = "" if record.readable else record.reason
+        if reason:
+            click.echo(f"error: {plain(reason, limit=600)}", err=True)
+            code = exits.COULD_NOT_RUN
     if format_ == "json":
-        show(json_text(record))
+        texts = [json_text(r) for r in records]
+        show(texts[0] if len(models) == 1 else json.dumps([json.loads(t) for t in texts], indent=2) + "\n")
     else:
         width = shutil.get_terminal_size((80, 24)).columns
-        show(inspect_text(record, width=width, colour=wants_colour(color)))
-    if record.readable:
-        return exits.PASS
-    click.echo(f"error: {plain(record.reason, limit=600)}", err=True)
-    return exits.COULD_NOT_RUN
+        show("\n".join(inspect_text(r, width=width, colour=wants_colour(color)) for r in records))
+    return code

@@ -41,6 +41,20 @@ def test_every_family(tmp_path, family):
     assert run("inspect", path).stdout.startswith("READABLE  m.onnx")
 
 
+def test_several_files_are_looked_at_one_by_one(tmp_path):
+    good = save(tmp_path, models.vgg_maxpool())
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"GIF89a")
+    result = run("inspect", good, good, "-f", "json")
+    assert result.exit_code == 0
+    assert [r["model"]["name"] for r in json.loads(result.stdout)] == ["m.onnx", "m.onnx"]
+    mixed = run("inspect", bad, good)
+    assert (mixed.exit_code, mixed.stderr.count("\n")) == (2, 1)
+    assert "bad.onnx" in mixed.stderr
+    assert mixed.stdout.startswith("READABLE  m.onnx")
+    assert run("inspect").exit_code == 2
+
+
 def test_classes_come_from_the_last_layer_where_the_shape_is_open(tmp_path):
     for family in ("conv_bn_relu_residual", "nhwc", "attention"):
         model = models.FAMILIES[family]()
