@@ -46,7 +46,8 @@ def inspect_command(
             reason = str(error)
         else:
             records.append(record)
-            reason = "" if record.readable else record.reason
+            where = f"{model}: " if len(models) > 1 else ""
+            reason = "" if record.readable else where + record.reason
         if reason:
             click.echo(f"error: {plain(reason, limit=600)}", err=True)
             code = exits.COULD_NOT_RUN
