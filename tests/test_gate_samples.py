@@ -293,18 +293,9 @@ def test_mlflow_moves_an_alias_only_on_a_pass(tmp_path, small, monkeypatch):
         record = audit_record(verdict=verdict, repair="not_tried")
         record = record.model_copy(update={"model": record.model.model_copy(update={"sha256": sha256})})
         (tmp_path / "report.json").write_text(json_text(record))
-        command = [
-            sys.executable,
-            GATES / "mlflow_hook.py",
-            "digits",
-            str(version),
-            "--report",
-            tmp_path / "report.json",
-        ]
-        variables = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_REGISTRY_URI": uri, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+        code = mlflow_hook.main(["digits", str(version), "--report", str(tmp_path / "report.json")])
         aliased = "champion" in client.get_registered_model("digits").aliases
-        return done.returncode, client.get_model_version("digits", version).tags, aliased
+        return code, client.get_model_version("digits", version).tags, aliased
 
     assert hook("fail")[0::2] == (1, False)
     code, tags, aliased = hook("pass")
