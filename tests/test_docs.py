@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import tomllib
+from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from record_samples import audit_record
 import onnx_shapprune
 from onnx_shapprune import pipeline
 from onnx_shapprune.cli import demo, exits, shapprune
+from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.record import AuditRecord
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -24,7 +26,7 @@ PACKAGE = Path(onnx_shapprune.__file__).parent
 def commands(block: str) -> list[list[str]]:
     """Arguments of every shapprune call in a shell block."""
     lines = (shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines())
-    return [line[1:] for line in lines if line[:1] == ["shapprune"]]
+    return [[*takewhile(lambda word: word != ">", line[1:])] for line in lines if line[:1] == ["shapprune"]]
 
 
 def rows(text: str, header: str) -> list[list[str]]:
@@ -155,6 +157,7 @@ def test_limits_named_in_the_text_are_those_of_the_code():
     assert f"`--clean-budget`, {100 * RunOptions().clean_budget:.0f} points" in TEXT
     assert f'`schema_version` | "{AuditRecord.model_fields["schema_version"].default}"' in TEXT
     assert f"* {onnx_shapprune.__version__}:" in TEXT
+    assert f"  sha256 {load_policy(None).sha256}\n" in TEXT
 
 
 def test_links_lead_somewhere():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import click
+from click.core import ParameterSource
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.errors import ShapPruneError
@@ -52,7 +53,7 @@ def _one_line_errors() -> Iterator[None]:
     except click.ClickException as error:
         hint = ""
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            hint = f" (see {error.ctx.command_path} --help)"
+            hint = f"{_origin(error)} (see {error.ctx.command_path} --help)"
         _say(f"error: {error.format_message()}{hint}")
         code = exits.COULD_NOT_RUN
     except ShapPruneError as error:
@@ -72,6 +73,15 @@ def _one_line_errors() -> Iterator[None]:
     else:
         return
     sys.exit(code)
+
+
+def _origin(error: click.UsageError) -> str:
+    """The variable that a wrong value came from, where it came from the environment."""
+    option = getattr(error, "param", None)
+    if not isinstance(option, click.Option) or error.ctx is None or not option.name:
+        return ""
+    from_environment = error.ctx.get_parameter_source(option.name) is ParameterSource.ENVIRONMENT
+    return f" (from {option.envvar})" if from_environment else ""
 
 
 def _say(line: str) -> None:

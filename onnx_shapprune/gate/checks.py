@@ -76,9 +76,9 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
         none = [_finding("OSP902", f"the labels are not given ({source})")]
         yield _graded("labels", source, "given", "OSP902", () if given else none)
     acc, floor = record.before.acc, require.min_accuracy
-    limit = f"at least {floor:.0%}, chance aside"
+    limit = f"at least {floor:.0%}"
     if not given:
-        yield _graded("clean accuracy", "no labels given", f"{limit}, where labels are given", "OSP903")
+        yield _graded("clean accuracy", "no labels given", f"{limit} where given", "OSP903")
     elif acc is None:
         yield _graded(
             "clean accuracy", "not measured", limit, "OSP903", [_finding("OSP903", "no accuracy was measured")]
@@ -164,7 +164,7 @@ def _repair(record: AuditRecord, limits: RepairLimits) -> Iterator[Graded]:
     yield _allowed(True, limits)
     yield _residual(after.asr if after else None, limits, missing=True)
     cost = last[0].clean_cost if last else None
-    seen = f"; {_percent(before.acc)} right before and {_percent(after.acc if after else None)} after"
+    seen = f" ({_percent(before.acc)} to {_percent(after.acc if after else None)} here)"
     yield _cost(cost, limits, more=seen)
     difference = record.repair.masked_vs_baked
     yield _at_most(

@@ -56,6 +56,13 @@ def test_flag_before_environment_before_file_before_default(project, seed, monke
     assert seed("--seed", 4) == 4
 
 
+def test_a_wrong_value_says_which_variable_it_came_from(project, fake, model, pictures, monkeypatch):
+    monkeypatch.setenv("SHAPPRUNE_CLEAN_BUDGET", "much")
+    assert "'much' is no number" in (line := only_line(run("audit", model, "--data", pictures)))
+    assert "(from SHAPPRUNE_CLEAN_BUDGET)" in line
+    assert "SHAPPRUNE" not in only_line(run("audit", model, "--data", pictures, "--clean-budget", "more"))
+
+
 def test_the_nearest_file_counts_and_pyproject_needs_its_table(project, seed, monkeypatch):
     project("[tool.shapprune]\nseed = 5\n", "pyproject.toml")
     below = project("[project]\nname = 'x'\n", "a/b/pyproject.toml").parent
