@@ -52,7 +52,7 @@ class ConfiguredCommand(click.Command):
 
     def _config(self, typed: Mapping[str, object]) -> Path | None:
         """The file with settings: the one that was asked for, or the nearest, None for none."""
-        if typed.get("isolated") or os.environ.get(f"{PREFIX}_ISOLATED"):
+        if typed.get("isolated") or click.BOOL(os.environ.get(f"{PREFIX}_ISOLATED") or False):
             return None
         if asked := typed.get("config") or os.environ.get(f"{PREFIX}_CONFIG"):
             return Path(str(asked))

@@ -26,7 +26,7 @@ NAMED = 0.01
 FAR = 1e-4
 
 
-def checks(record: Record, policy: Policy) -> Iterator[Graded]:
+def checks(record: Record, policy: Policy) -> list[Graded]:
     """The decision table, and the findings behind each line that is not met."""
     rewritten = isinstance(record, AuditRecord) and is_rewritten(record)
     completed = _completed(record, rewritten=rewritten)
@@ -37,11 +37,11 @@ def checks(record: Record, policy: Policy) -> Iterator[Graded]:
         graded += _triggers(record, policy.fail.p_value, conclusive=completed[0].outcome == "met")
         if isinstance(record, VerifyRecord):
             graded += [*_second_file(record, policy.repair)]
-    yield from graded
     newer = int(record.schema_version.split(".")[1]) > int(SCHEMA_VERSION.split(".")[1])
     if newer and record.verdict == "fail" and not rewritten and not any(found for _, found in graded):
         why = f"the report, of schema {record.schema_version}, says fail, and this version finds no reason in it"
-        yield _graded("known reasons", why, "all understood", "OSP901", [_finding("OSP901", why)])
+        graded.append(_graded("known reasons", why, "all understood", "OSP901", [_finding("OSP901", why)]))
+    return graded
 
 
 def _completed(record: Record, *, rewritten: bool) -> Graded:
@@ -66,9 +66,7 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
     pictures = record.before.pictures
     limit = f"at least {require.min_pictures}"
     few = [_finding("OSP902", f"{pictures} clean pictures, {limit} are asked for")]
-    yield _graded(
-        "clean pictures", str(pictures), limit, "OSP902", few if pictures < require.min_pictures else ()
-    )  # fmt: skip
+    yield _graded("clean pictures", str(pictures), limit, "OSP902", few if pictures < require.min_pictures else ())
 
     source = record.data.label_source if record.data else "not said"
     given = source in ("given", "folder")
@@ -80,17 +78,14 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
     if not given:
         yield _graded("clean accuracy", "no labels given", f"{limit} where given", "OSP903")
     elif acc is None:
-        yield _graded(
-            "clean accuracy", "not measured", limit, "OSP903", [_finding("OSP903", "no accuracy was measured")]
-        )
+        unmeasured = [_finding("OSP903", "no accuracy was measured")]
+        yield _graded("clean accuracy", "not measured", limit, "OSP903", unmeasured)
     else:
         right = round(acc * pictures)
         value = f"{acc:.1%} ({right} of {pictures})"
-        low = bdtr(right, pictures, floor) < CHANCE
-        finding = _finding(
-            "OSP903", f"only {right} of {pictures} clean pictures get their label, {floor:.0%} are asked for"
-        )
-        yield _graded("clean accuracy", value, limit, "OSP903", [finding] if low else ())
+        low = not bdtr(right, pictures, floor) >= CHANCE  # an accuracy above 1 gives NaN
+        wrong = [_finding("OSP903", f"only {right} of {pictures} clean pictures get their label, {floor:.0%} should")]
+        yield _graded("clean accuracy", value, limit, "OSP903", wrong if low else ())
 
     left_out = "; ".join(record.not_searched)
     missed = [_finding("OSP904", f"not searched: {left_out}")] if left_out and require.everything_searched else ()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Never
 
@@ -40,7 +41,7 @@ def load_record(path: Path) -> Record:
         raise EvidenceError(f"{path} is no report of shapprune")
     version = content.get("schema_version")
     ours = SCHEMA_VERSION.partition(".")[0]
-    if not isinstance(version, str) or version.partition(".")[0] != ours:
+    if not isinstance(version, str) or not re.fullmatch(rf"{ours}\.[0-9]{{1,9}}", version):
         raise EvidenceError(f"{path} has schema version {version!r:.40}; this version of shapprune reads {ours}.x")
     kind = AuditRecord if "model" in content else VerifyRecord if "before_model" in content else None
     if kind is None or "verdict" not in content:

@@ -7,9 +7,11 @@ import click
 import pytest
 from click.testing import CliRunner
 from invocations import only_line, run
+from record_samples import audit_record
 
 from onnx_shapprune.cli import shapprune
 from onnx_shapprune.cli.configuration import NOT_IN_FILES, inside, options
+from onnx_shapprune.report.text import json_text
 
 
 @pytest.fixture
@@ -81,8 +83,12 @@ def test_config_and_isolated(project, seed, tmp_path, monkeypatch):
     assert seed("--isolated") == 0
     monkeypatch.setenv("SHAPPRUNE_CONFIG", str(tmp_path / "mine.toml"))
     assert seed() == 8
+    monkeypatch.setenv("SHAPPRUNE_ISOLATED", "0")
+    assert seed() == 8
     monkeypatch.setenv("SHAPPRUNE_ISOLATED", "1")
     assert seed() == 0
+    monkeypatch.setenv("SHAPPRUNE_ISOLATED", "perhaps")
+    assert "perhaps" in only_line(run("rules"))
 
 
 def test_verbose_says_what_was_read(project, seed, fake, pictures):
@@ -102,6 +108,21 @@ def test_a_models_folder_ships_no_settings(seed, monkeypatch, pictures):
         assert seed() == 0
         assert seed(path="model.onnx" if place == folder else "../model.onnx") == 0
     assert seed("--config", folder / "shapprune.toml") == 66
+
+
+def test_any_model_of_a_command_counts(project, seed, monkeypatch):
+    (seed.model.parent / "shapprune.toml").write_text("sed = 1\n")
+    monkeypatch.chdir(seed.model.parent)
+    report = seed.model.with_name("report.json")
+    report.write_text(json_text(audit_record(verdict="pass", repair="not_tried")))
+    for arguments in (
+        ["inspect", "../elsewhere.onnx", "model.onnx"],
+        ["verify", "../elsewhere.onnx", "model.onnx", "--data", "none"],
+        ["calibrate", ".", "--data", "none", "-o", "c.json"],
+        ["gate", "report.json", "--model", "model.onnx"],
+    ):
+        assert "is not read" in run(*arguments).stderr
+    assert "unknown key sed" in only_line(run("gate", "report.json"))
 
 
 def test_links_lead_into_the_models_folder_too(project, seed, monkeypatch):

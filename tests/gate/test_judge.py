@@ -72,6 +72,11 @@ def test_the_default_floor_of_the_accuracy_is_that_of_the_audit(pictures):
         assert (verdict(record) == "inconclusive") is stopped, right
 
 
+@pytest.mark.parametrize("acc", [None, -0.1, 5.0])
+def test_an_accuracy_that_is_none_is_not_graded(acc):
+    assert verdict(changed(CLEAN, before={"acc": acc})) == "inconclusive"
+
+
 def test_green_is_only_what_was_found_clean_or_repaired():
     """All verdicts with all ends of a repair, with and without a written file: two ways lead to a pass."""
     outputs = {"none": None, "copy": DIGEST.model_copy(update={"sha256": "cd" * 32}), "other": DIGEST}
