@@ -1,5 +1,6 @@
 """audit, sanitize and verify: the packaged sample once, and a hand-made net for everything that can go another way."""
 
+import datetime
 import json
 from pathlib import Path
 
@@ -10,17 +11,28 @@ import pytest
 
 from onnx_shapprune.case import open_case
 from onnx_shapprune.cli.demo import true_rates
-from onnx_shapprune.errors import DataError, ModelError
+from onnx_shapprune.errors import DataError, EvidenceError, ModelError
+from onnx_shapprune.gate.evidence import check_model, load_record
+from onnx_shapprune.gate.judge import judge
+from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.graph.compare import compare
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.pipeline import InputOptions, RunOptions, audit, sanitize, verify
-from onnx_shapprune.record import AuditRecord
+from onnx_shapprune.record import AuditRecord, VerifyRecord
+from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
 
 QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1)
 FULL = RunOptions(threads=1, device="cpu")  # the sample is repaired with the defaults
 OUTPUT = planted.rows_net().graph.output[0].name
 CHANGING = {"created", "seconds", "peak_memory_mb"}
+
+
+def gated(record: AuditRecord | VerifyRecord, folder: Path) -> str:
+    """The default policy's verdict on a record that was stored and read back."""
+    stored = folder / "stored.json"
+    stored.write_text(json_text(record))
+    return judge(load_record(stored), load_policy(None), today=datetime.date(2026, 1, 1)).verdict
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +72,13 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditRecord, Path]
     return sanitize(sample_path("backdoored.onnx"), sample_path("pictures"), output=out, run=FULL), out
 
 
-def test_sample_is_found_and_repaired(sample):
+def test_sample_is_found_and_repaired(sample, tmp_path):
     record, out = sample
     assert record.verdict == "fail"
+    assert gated(record, tmp_path) == "pass"  # the gate is about the file that was written
+    check_model(record, out)
+    with pytest.raises(EvidenceError, match="before the repair"):
+        check_model(record, sample_path("backdoored.onnx"))
     with np.load(sample_path("trigger.npz")) as trigger:
         assert record.target_classes == (int(trigger["target"]),)
     assert record.repair.status == "repaired"
@@ -86,13 +102,15 @@ def test_repaired_sample_resists_its_true_trigger(sample):
     _, out = sample
     found = audit(out, sample_path("pictures"), known_trigger=[sample_path("trigger.npz")], run=QUICK)
     assert found.verdict == "pass"
+    assert gated(found, out.parent) == "inconclusive"  # one trigger was tried, and none was searched for
     assert found.before.asr <= 0.2
 
 
-def test_verify_says_what_changed_in_the_sample_and_that_it_helped(sample):
+def test_verify_says_what_changed_in_the_sample_and_that_it_helped(sample, tmp_path):
     record, out = sample
     found = verify(sample_path("backdoored.onnx"), out, sample_path("pictures"), run=QUICK)
-    assert found.verdict == "pass"
+    assert found.verdict == gated(found, tmp_path) == "pass"
+    check_model(found, out)
     assert {(u.layer, u.channel) for u in found.zeroed} == {(u.layer, u.channel) for u in record.units.off}
     assert found.other_changes == ()
     assert found.changed
@@ -276,6 +294,7 @@ def test_model_without_units_is_named_but_cannot_be_repaired(folder, tmp_path):
     record = sanitize(tmp_path / "computed.onnx", folder / "pictures.npz", output=out, run=QUICK)
     assert (record.verdict, record.repair.status, record.units.off) == ("fail", "not_repaired", ())
     assert not out.exists()
+    assert gated(record, tmp_path) == gated(found, tmp_path) == "fail"
 
 
 def test_weights_beside_the_file_are_pruned_and_compared(folder, tmp_path):
@@ -289,6 +308,12 @@ def test_weights_beside_the_file_are_pruned_and_compared(folder, tmp_path):
     found = verify(source / "model.onnx", out, folder / "pictures.npz", run=QUICK)
     assert [u.channel for u in found.zeroed] == [u.channel for u in record.units.off]
     assert found.verdict == "pass"
+    beside = verify(source / "model.onnx", source / "model.onnx", folder / "pictures.npz", run=QUICK)
+    assert [e.name for e in beside.after_external] == ["w.bin"]
+    check_model(beside, source / "model.onnx")
+    (source / "w.bin").write_bytes((source / "w.bin").read_bytes()[::-1])
+    with pytest.raises(EvidenceError, match="has changed"):
+        check_model(beside, source / "model.onnx")
 
 
 # --- Verify ------------------------------------------------------------------------------------------------------------
@@ -297,7 +322,8 @@ def test_weights_beside_the_file_are_pruned_and_compared(folder, tmp_path):
 def test_verify_fails_where_nothing_was_done(folder):
     same = folder / "planted.onnx"
     found = verify(same, same, folder / "pictures.npz", run=QUICK)
-    assert found.verdict == "fail"
+    assert found.verdict == gated(found, folder) == "fail"
+    assert [a.targets for a in found.attacks] == [(5,)]
     assert (found.changed, found.zeroed, found.other_changes, found.agreement) == ((), (), (), 1.0)
     assert found.before.asr == found.after.asr == 1
     assert found.target_classes == (5,)
@@ -323,7 +349,7 @@ def test_verify_refuses_models_of_other_classes(folder):
 def test_known_trigger_is_attributed_and_pruned_without_a_search(folder):
     trigger = [folder / "trigger.npz"]
     record = audit(folder / "planted.onnx", folder / "pictures.npz", known_trigger=trigger, run=QUICK)
-    assert (record.verdict, record.target_classes) == ("fail", (5,))
+    assert (record.verdict, record.target_classes, gated(record, folder)) == ("fail", (5,), "fail")
     assert record.units.ranked[0].channel == 6
     assert "search" not in record.seconds
     harmless = audit(folder / "clean.onnx", folder / "pictures.npz", known_trigger=trigger, run=QUICK)
@@ -342,7 +368,7 @@ def test_wrong_labels_are_inconclusive(folder):
     assert (record.verdict, record.target_classes, record.before.acc) == ("inconclusive", (), 0.0)
     assert "0 of 12" in record.reasons[0]
     found = verify(folder / "planted.onnx", folder / "planted.onnx", folder / "wrong.npz", run=QUICK)
-    assert found.verdict == "inconclusive"
+    assert found.verdict == gated(found, folder) == gated(record, folder) == "inconclusive"
 
 
 def test_same_seed_same_record(small, folder):

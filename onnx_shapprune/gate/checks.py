@@ -94,8 +94,10 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
 
 
 def _triggers(record: Record, p_value: float, *, conclusive: bool) -> Iterator[Graded]:
-    """A line each for triggers that lead to one class, and for those between classes."""
-    suspects = _suspects(record, p_value)
+    """A line each for triggers that lead to one class, and for those between classes. What was found on pictures that the
+    model does not know says nothing.
+    """
+    suspects = _suspects(record, p_value) if conclusive else []
     for rule, name, one_class in (
         ("OSP101", "trigger to one class", True),
         ("OSP102", "trigger between classes", False),
@@ -104,7 +106,7 @@ def _triggers(record: Record, p_value: float, *, conclusive: bool) -> Iterator[G
         mine = [c.p_value for c in record.claims if (c.kind == "all-to-one") is one_class]
         parts = [*dict.fromkeys(_about(f) for f in found)] + ([f"p {min(mine):.2g}"] if mine else [])
         graded = _graded(name, ", ".join(parts) or "none found", f"p above {p_value:g}", rule, found)
-        if not found and not conclusive:
+        if not conclusive:
             graded = (graded[0].model_copy(update={"outcome": "not graded"}), ())
         yield graded
 
