@@ -15,6 +15,7 @@ from onnx_shapprune import __version__
 from onnx_shapprune.case import Case, Clock, Opened
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.findings import attack_parts, claim_parts, class_parts, not_searched
+from onnx_shapprune.gallery import trigger_parts
 from onnx_shapprune.graph.compare import Difference
 from onnx_shapprune.graph.facts import parameters
 from onnx_shapprune.graph.upgrade import opset_of
@@ -192,6 +193,7 @@ def audit_record(
         score=draft.found.suspicion.score_of_model if draft.found else None, not_searched=not_searched(draft.found),
         attacks=attack_parts(draft.found) if draft.found else (), claims=claim_parts(draft.found),
         calibration=draft.found.calibration if draft.found else "", classes=class_parts(case, draft.found),
+        triggers=trigger_parts(opened.subject, *draft.attacked, draft.triggers, draft.found),
         units=UnitsPart(
             total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
         ),

@@ -170,6 +170,41 @@ class ClassPart(Part):
     reasons: tuple[str, ...] = ()
 
 
+class TriedPart(Part):
+    """A clean picture and the same one with a trigger on it, PNG in base64, and what the model answers to each: the class
+    and its softmax probability. label: the class that the picture is taken to show.
+    """
+
+    label: int
+    clean: str
+    clean_class: int
+    clean_probability: Finite
+    applied: str
+    applied_class: int
+    applied_probability: Finite
+
+
+class TriggerPart(Part):
+    """A recovered trigger to look at. kind, targets, source: its goal, as in AttackPart; named: whether it speaks for a
+    backdoor that was named, else it is the best patch of a leading class. norm: its size in pixels.
+
+    mask, pattern: PNG in base64, one pixel per pixel of the model's input, or per block of `reduced` x `reduced`. added: the
+    pattern is added to the picture (drawn around grey, stretched) and covers nothing of it.
+    """
+
+    kind: Literal["all-to-one", "source-specific", "all-to-all"]
+    targets: tuple[int, ...]
+    source: int | None = None
+    family: str
+    named: bool
+    added: bool
+    norm: Finite
+    reduced: int = 1
+    mask: str
+    pattern: str
+    tried: tuple[TriedPart, ...] = ()
+
+
 class Rates(Part):
     """Few-shot rates in 0..1, None where nothing could be measured. asr: of the recovered triggers; racc: triggered
     pictures still given their own class; pictures, triggered: how many were measured.
@@ -249,7 +284,7 @@ class Environment(Part):
 class AuditRecord(Part):
     """One audit, and the repair where one was asked for. score: -log10 of the p-value of the whole model;
     claims: all evidence, the most unusual first; calibration: on which clean models it was compared with; not_searched: what
-    was left out, in words.
+    was left out, in words; triggers: as many as fit into a few hundred kilobytes.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -270,6 +305,7 @@ class AuditRecord(Part):
     preprocessing: dict[str, object]
     settings: dict[str, object]
     classes: tuple[ClassPart, ...] = ()
+    triggers: tuple[TriggerPart, ...] = ()
     units: UnitsPart
     estimate: EstimatePart | None = None
     before: Rates

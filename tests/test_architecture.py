@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 ORDER = [
     "errors", "output", "reading", "runtime", "graph", "autodiff", "pictures", "settings", "invert", "case", "detect",
     "game", "shapley", "prune", "effort", "record", "graph_record", "gate", "installation", "report", "inspection",
-    "findings", "assemble", "masking", "calibrating",
+    "findings", "gallery", "assemble", "masking", "calibrating",
 ]  # fmt: skip
 SEES_ALL = {"pipeline", "fleet", "sample", "cli", "__init__", "__main__"}
 OWNERS = {"onnx": {"runtime", "graph", "autodiff"}, "onnxruntime": {"runtime"}, "click": {"cli"}}

@@ -41,7 +41,7 @@ def write_artifacts(
         shown = trigger.apply(pictures[:SHOWN_PICTURES].astype(np.float32))
         files = {
             f"{stem}_mask.png": png_bytes(trigger.mask * 255),
-            f"{stem}_pattern.png": png_bytes(_visible(trigger)),
+            f"{stem}_pattern.png": png_bytes(visible(trigger)),
             f"{stem}_applied.png": png_bytes(np.concatenate(list(shown), axis=1)),
             f"{stem}_trigger.npz": _npz(trigger),
         }
@@ -57,8 +57,8 @@ def _goal(trigger: Trigger) -> str:
     return {"all-to-one": f"{goal.target}", "source-specific": f"{goal.source}to{goal.target}"}.get(goal.kind, "all")
 
 
-def _visible(trigger: Trigger) -> NDArray[np.float32]:
-    """The pattern where it shows; of what is added, the change around grey, stretched to the full range."""
+def visible(trigger: Trigger) -> NDArray[np.float32]:
+    """The pattern [h, w, c] in 0..255 where it shows; of what is added, the change around grey, stretched to full range."""
     if not trigger.added:
         return np.where(trigger.mask > 0, trigger.pattern, np.float32(0))
     return np.asarray(127.5 + trigger.paint * (127.5 / max(1.0, float(np.abs(trigger.paint).max()))), np.float32)
