@@ -29,7 +29,9 @@ def trigger_parts(
     pictures: float32 [n, h, w, c] in 0..255, of which each trigger is tried on the first three that it is to move. Fewer
     pictures are kept, and then fewer triggers, where they would take more than MAX_CHARACTERS.
     """
-    chosen = [(t, True) for t in named]
+    # One of each family first: further ones of a family tell less than another family's.
+    again = [sum((o.goal, o.family) == (t.goal, t.family) for o in named[:i]) for i, t in enumerate(named)]
+    chosen = [(t, True) for _, t in sorted(zip(again, named, strict=True), key=lambda r: r[0])]
     chosen += [(t, False) for t in _leading(found) if not any(t.goal.targets == n.goal.targets for n in named)]
     parts = [_part(subject, pictures, labels, t, speaks) for t, speaks in chosen[:MAX_TRIGGERS]]
     for shown in range(SHOWN_PICTURES, 0, -1):

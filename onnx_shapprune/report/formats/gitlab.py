@@ -1,0 +1,25 @@
+"""GitLab code quality, for the widget of a merge request. It knows no waivers: waived findings are shown as "info"."""
+
+import json
+
+from onnx_shapprune.gate.evidence import Record, judged_files
+from onnx_shapprune.gate.judgement import Judgement
+from onnx_shapprune.report.formats.annotations import annotations
+from onnx_shapprune.report.formats.sarif import fingerprint
+from onnx_shapprune.report.text import plain
+
+SEVERITIES = {"critical": "blocker", "high": "critical", "medium": "major", "low": "minor", "info": "info"}
+
+
+def gitlab(record: Record, judgement: Judgement) -> str:
+    """A list of issues, each with a fingerprint of its own."""
+    model = judged_files(record)[0]
+    issues = [
+        {
+            "description": a.text, "check_name": f"onnx-shapprune/{a.rule}",
+            "fingerprint": fingerprint(model.name, a.rule, a.about, number), "severity": SEVERITIES[a.severity],
+            "location": {"path": plain(model.name), "lines": {"begin": 1}},
+        }
+        for number, a in enumerate(annotations(judgement))
+    ]  # fmt: skip
+    return json.dumps(issues, indent=2) + "\n"

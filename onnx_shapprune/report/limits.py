@@ -1,0 +1,33 @@
+"""What a verdict does not cover: said in every report that people read, and in the inventory that machines keep."""
+
+from onnx_shapprune.gate.judgement import Judgement
+from onnx_shapprune.record import AuditRecord, VerifyRecord
+
+MISSED = (
+    "Known to be missed: warps (WaNet), weak all-to-all triggers, most source-specific triggers, and models trained to hide "
+    "from trigger inversion."
+)
+NO_CERTIFICATE = "No verdict is a certificate: it says what the searches that ran have found, and nothing about others."
+
+
+def limits(record: AuditRecord | VerifyRecord, judgement: Judgement) -> tuple[str, ...]:
+    """Sentences, what is special to this record first."""
+    said = [f"Not searched: {left_out}." for left_out in record.not_searched]
+    said += [f"{warning[:1].upper()}{warning[1:]}." for warning in getattr(record, "warnings", ())]
+    pictures, triggered = record.before.pictures, record.before.triggered
+    if pictures:
+        said.append(
+            f"All rates are of {pictures} pictures ({triggered} of them triggered): one picture moves them by "
+            f"{100 / pictures:.0f} points. Measure on a test set of your own before you deploy."
+        )
+    if record.data is not None and record.data.label_source == "model":
+        said.append("No labels were given: accuracy is agreement with the model's own answers.")
+    if record.data is not None and record.data.label_source == "synthesised":
+        said.append("The pictures were drawn out of the model: accuracy and clean cost are no measurements.")
+    if record.before.asr is not None:
+        said.append("Attack success is that of recovered triggers; the attacker's own may be another one.")
+    if not judgement.model_checked:
+        said.append(
+            "The model's bytes were not read again when this was judged: compare the digest below with your file's."
+        )
+    return (*said, MISSED, NO_CERTIFICATE)

@@ -1,0 +1,86 @@
+"""Recovered triggers, pixel by pixel, and what the model answers to pictures that carry them."""
+
+import base64
+
+from onnx_shapprune.record import AuditRecord, TriedPart, TriggerPart
+from onnx_shapprune.report.numbers import count, percent
+from onnx_shapprune.report.page.markup import Html, tag
+from onnx_shapprune.report.page.tables import FAMILIES, Section, class_name, section
+
+OPEN = 3  # triggers that are not folded
+WIDTH = 96  # that a picture is drawn up to
+
+
+def gallery(record: AuditRecord) -> Section | None:
+    """A card for each trigger of the record, the later ones folded."""
+    if not record.triggers:
+        return None
+    cards = [_card(record, t) for t in record.triggers]
+    more = cards[OPEN:]
+    folded = tag("details", tag("summary", f"{count(len(more), 'more trigger')}"), more) if more else None
+    return section(
+        "triggers", "Recovered triggers", "Each was searched, not given. The mask shows where it covers the picture (white: "
+        "fully), the pattern what it puts there; then clean pictures and the same ones with the trigger.",
+        *cards[:OPEN], folded,
+    )  # fmt: skip
+
+
+def _card(record: AuditRecord, trigger: TriggerPart) -> Html:
+    targets = ", ".join(class_name(record, t) for t in trigger.targets)
+    if trigger.kind == "all-to-all":
+        goal = "every class to another"
+    else:
+        source = "all classes" if trigger.source is None else f"class {class_name(record, trigger.source)}"
+        goal = f"{source} to class {targets}"
+    size = f"{FAMILIES.get(trigger.family, trigger.family)}, {trigger.norm:.1f} pixels" + (
+        f", shown at 1/{trigger.reduced} of its size" if trigger.reduced > 1 else ""
+    )
+    named = (
+        tag("span", "names the backdoor", class_="tag hot") if trigger.named else tag("span", "not named", class_="tag")
+    )
+    pattern = "change, around grey" if trigger.added else "pattern"
+    first = [] if trigger.added else [_picture(trigger.mask, "mask", f"Mask of the trigger, {goal}")]
+    shown = [*first, _picture(trigger.pattern, pattern, f"Pattern of the trigger, {goal}")]
+    pairs = [_pair(record, trigger, t) for t in trigger.tried]
+    heading = tag("h3", goal[:1].upper() + goal[1:], " ", named)
+    return tag(
+        "article", heading, tag("p", size, class_="small"), tag("div", shown, pairs, class_="strip"), class_="card"
+    )
+
+
+def _pair(record: AuditRecord, trigger: TriggerPart, tried: TriedPart) -> Html:
+    moved = tried.applied_class in trigger.targets and tried.clean_class != tried.applied_class
+    before, after = class_name(record, tried.clean_class), class_name(record, tried.applied_class)
+    clean = _picture(
+        tried.clean,
+        f"{before}, {percent(tried.clean_probability, 0)}",
+        f"Clean picture of class {class_name(record, tried.label)}",
+    )
+    applied = _picture(
+        tried.applied, tag("span", f"{after}, {percent(tried.applied_probability, 0)}", class_="hot" if moved else None),
+        f"The same picture with the trigger: class {after}",
+    )  # fmt: skip
+    return tag(
+        "div",
+        clean,
+        tag("span", "→", class_="arrow", aria_label="with the trigger", role="img"),
+        applied,
+        class_="pair",
+    )
+
+
+def _picture(png: str, caption: str | Html, alt: str) -> Html:
+    width, height = _size(png)
+    image = tag("img", src=f"data:image/png;base64,{png}", alt=alt, width=width, height=height)
+    return tag("figure", image, tag("figcaption", caption))
+
+
+def _size(png: str) -> tuple[int | None, int | None]:
+    """Pixels on the page: a whole multiple of the picture's own, so that every pixel of it is a square of one size."""
+    try:
+        header = base64.b64decode(png[:32], validate=True)
+    except ValueError:
+        return None, None
+    width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
+    factor = max(1, WIDTH // max(1, width))
+    return factor * width, factor * height

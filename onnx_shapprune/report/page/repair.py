@@ -1,0 +1,162 @@
+"""Before and after, the channels that carry the backdoor, and what was switched off."""
+
+from collections.abc import Sequence
+
+from onnx_shapprune.gate.evidence import Record
+from onnx_shapprune.record import AuditRecord, Rates, UnitRef, VerifyRecord
+from onnx_shapprune.report.numbers import count, number, percent, signed, wilson
+from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
+from onnx_shapprune.report.page.markup import Html, tag
+from onnx_shapprune.report.page.tables import Section, behind, bullets, code, section, table
+from onnx_shapprune.report.terminal import REPAIR_WORDS
+
+SHARES = Axis(0.0, 1.0, ((0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")))
+
+
+def rates(record: Record) -> Section | None:
+    """Accuracy and attack success with Wilson intervals."""
+    named = (
+        [("before", record.before)] if record.after is None else [("before", record.before), ("after", record.after)]
+    )
+    rows = [r for which in ("ACC", "ASR", "R-Acc") for r in (_rate(which, name, rates) for name, rates in named) if r]
+    if not rows:
+        return None
+    chart = row_chart(
+        "rates", "Accuracy and attack success", "Shares of the pictures with their 95 % intervals.",
+        [row for row, _ in rows], SHARES,
+    )  # fmt: skip
+    return section(
+        "rates", "Before and after" if record.after else "Rates",
+        "On the pictures given, with the triggers that were found. ACC: clean pictures answered right. ASR: triggered "
+        "pictures that go where the trigger leads. R-Acc: triggered pictures that still get their own class. Lines are 95 % "
+        "intervals (Wilson).",
+        behind(chart, "Rates", ("Rate", "#Value", "#95 % interval", "#Pictures"), [numbers for _, numbers in rows]),
+        _difference(record),
+    )  # fmt: skip
+
+
+def channels(record: AuditRecord) -> Section | None:
+    """The ranking by Shapley value."""
+    if not record.units.ranked:
+        return None
+    off = {(u.layer, u.channel) for u in record.units.off}
+    ranked = record.units.ranked
+    low = min(0.0, *(u.interval[0] for u in ranked))
+    high = max(u.interval[1] for u in ranked)
+    high = high if high > low else low + 1.0
+    rows = [
+        Row(name=f"{u.layer} {u.channel}", value=u.value, low=u.interval[0], high=u.interval[1],
+            text=("off " if (u.layer, u.channel) in off else "") + f"{u.value:+.3f}", hot=(u.layer, u.channel) in off)
+        for u in ranked
+    ]  # fmt: skip
+    chart = row_chart(
+        "shapley", "Shapley values of the channels", "Estimates with their 95 % intervals, the largest first.",
+        rows, Axis(low, high, ((low, f"{low:+.2f}"), (high, f"{high:+.2f}")) if low < 0 else ((high, f"{high:+.2f}"),)),
+        marks=[(0.0, "0")],
+    )  # fmt: skip
+    numbers = [
+        [u.layer, str(u.channel), signed(u.value), f"{signed(u.interval[0])} to {signed(u.interval[1])}", signed(u.backdoor),
+         signed(u.clean), "off" if (u.layer, u.channel) in off else ""]
+        for u in ranked
+    ]  # fmt: skip
+    columns = ("Layer", "#Channel", "#Value", "#95 % interval", "#Backdoor", "#Clean", "Switched off")
+    return section(
+        "channels", "Channels that carry it", "How much of the backdoor each channel carries, by Shapley value in a game of "
+        f"all {record.units.total:,} channels: backdoor strength minus what clean pictures lose. Red ones are switched off."
+        if off else "How much of the backdoor each channel carries, by Shapley value: backdoor strength minus what clean "
+        "pictures lose.",
+        behind(chart, "Shapley values", columns, numbers), _estimate(record),
+    )  # fmt: skip
+
+
+def repair(record: AuditRecord) -> Section | None:
+    """The rounds of pruning, the curve over them, and the channels per layer."""
+    part = record.repair
+    if part.status == "not_tried" and not part.rounds:
+        return None
+    columns = ("#Round", "#Off", "#ACC", "#Clean cost", "#Known ASR", "#New ASR", "#New margin", "Search")
+    rows = [
+        [str(n), str(r.off), percent(r.acc), percent(r.clean_cost), percent(r.known_asr), percent(r.asr), number(r.margin),
+         "still found" if r.still_found else "no trigger"]
+        for n, r in enumerate(part.rounds, 1)
+    ]  # fmt: skip
+    status = tag("p", tag("strong", REPAIR_WORDS[part.status][0]), f": {part.reason}.")
+    drawn = behind(_curve(record), "Rounds", columns, rows) if part.rounds else None
+    lead = "Channels were switched off in rounds; after each, an adversary searched the file again."
+    return section(
+        "repair", "Repair", lead if part.rounds else "What the repair did.", status, drawn, _layers(record.units.off)
+    )
+
+
+def changes(record: VerifyRecord) -> Section:
+    """What differs between two files."""
+    other = [f"Beyond the channels: {o}" for o in record.other_changes]
+    changed = tag("p", f"{count(len(record.changed), 'constant')} changed: ", ", ".join(record.changed[:40]), ".")
+    return section(
+        "changes", "What changed",
+        "The second file compared with the first. Anything but switched-off channels is suspicious.",
+        tag("p", f"Both files give the same class on {percent(record.agreement)} of the clean pictures."),
+        _layers(record.zeroed) or tag("p", "No channel was switched off."),
+        changed if record.changed else None, bullets(other),
+    )  # fmt: skip
+
+
+def _rate(which: str, when: str, rates: Rates) -> tuple[Row, list[str]] | None:
+    value, trials = {
+        "ACC": (rates.acc, rates.pictures), "ASR": (rates.asr, rates.triggered), "R-Acc": (rates.racc, rates.triggered)
+    }[which]  # fmt: skip
+    if value is None:
+        return None
+    low, high = wilson(value, trials)
+    row = Row(name=f"{which} {when}", value=value, low=low, high=high, text=percent(value, 0))
+    return row, [f"{which} {when}", percent(value), f"{percent(low)} to {percent(high)}", str(trials)]
+
+
+def _difference(record: Record) -> Html | None:
+    """The numeric check of a repair: run with masks, and read back from the written file."""
+    if not isinstance(record, AuditRecord) or record.repair.masked_vs_baked is None:
+        return None
+    return tag("p", f"Largest difference between the logits that were measured and those of the written file: "
+               f"{record.repair.masked_vs_baked:.1e}.", class_="small")  # fmt: skip
+
+
+def _estimate(record: AuditRecord) -> Html | None:
+    e = record.estimate
+    if e is None:
+        return None
+    rest = (e.full_value - e.end_value) - sum(u.value for u in record.units.ranked)
+    return tag(
+        "p", f"Estimated by {e.method}: {count(e.permutations, 'order')} of {e.players} channels, {e.evaluations:,} "
+        f"coalitions, {e.discarded_walks} cut short. Efficiency residual: the values shown miss v(all) - v(none) = "
+        f"{e.full_value - e.end_value:+.3f} by {abs(rest):.3f}.", class_="small",
+    )  # fmt: skip
+
+
+def _curve(record: AuditRecord) -> Html:
+    """Accuracy and attack success over the number of channels that are off."""
+    before, rounds = record.before, record.repair.rounds
+    counts = [0, *(r.off for r in rounds)]
+    lines: list[tuple[str, str, list[float | None]]] = [
+        ("ACC", "first", [before.acc, *(r.acc for r in rounds)]),
+        ("known ASR", "second", [before.asr, *(r.known_asr for r in rounds)]),
+        ("new ASR", "third", [before.asr, *(r.asr for r in rounds)]),
+    ]
+    series = [
+        Series(name=name, style=style, points=tuple((float(x), y) for x, y in zip(counts, ys, strict=True) if y is not None))
+        for name, style, ys in lines if any(y is not None for y in ys)
+    ]  # fmt: skip
+    chosen = len(record.units.off)
+    return curve(
+        "curve", "Accuracy and attack success over channels off",
+        "Known ASR: of triggers found before. New ASR: of the best trigger that a new search found after the round.",
+        series, chosen=chosen, words=f"chosen: {chosen} off",
+    )  # fmt: skip
+
+
+def _layers(units: Sequence[UnitRef]) -> Html | None:
+    """Channels that are off, per layer, in the order chosen."""
+    by_layer: dict[str, list[str]] = {}
+    for unit in units:
+        by_layer.setdefault(unit.layer, []).append(str(unit.channel))
+    rows = [[code(layer), str(len(channels)), ", ".join(channels)] for layer, channels in by_layer.items()]
+    return table("Channels switched off", ("Layer", "#Off", "Channels"), rows) if rows else None
