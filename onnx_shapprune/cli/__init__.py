@@ -14,6 +14,7 @@ from onnx_shapprune.cli.gate import gate_command
 from onnx_shapprune.cli.inspect import inspect_command
 from onnx_shapprune.cli.mask import mask_command
 from onnx_shapprune.cli.program import Program
+from onnx_shapprune.cli.report import report_command
 from onnx_shapprune.cli.rules import rules_command
 from onnx_shapprune.cli.sanitize import sanitize_command
 from onnx_shapprune.cli.schema import schema_command
@@ -37,6 +38,7 @@ for command in (
     sanitize_command,
     verify_command,
     gate_command,
+    report_command,
     mask_command,
     calibrate_command,
     demo_command,

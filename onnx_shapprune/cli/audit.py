@@ -12,14 +12,15 @@ from onnx_shapprune.cli.options import (
     display_options,
     input_options,
     model_argument,
+    report_option,
     run_options,
     trigger_option,
 )
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_record
-from onnx_shapprune.cli.values import FILE, PairCommand
+from onnx_shapprune.cli.results import show_record, write_record, write_reports
+from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -27,6 +28,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @model_argument
 @data_option
 @click.option("-o", "--output", type=FILE, metavar="REPORT.json", help="Write the whole record here as JSON.")
+@report_option
 @trigger_option
 @artifacts_option
 @display_options
@@ -34,7 +36,8 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @run_options
 @click.pass_obj
 def audit_command(
-    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None, known_trigger: tuple[Path, ...],
+    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None,
+    reports: Reports, known_trigger: tuple[Path, ...],
     artifacts: Path | None, display: Display, inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
     """Look for a backdoor: search a trigger for every class, compare the classes, rank the units that carry it.
@@ -48,7 +51,9 @@ def audit_command(
     from onnx_shapprune import pipeline
 
     check_outputs(
-        [output], inputs=(model, data, inputs.class_names, run.calibration, *known_trigger), artifacts=artifacts
+        [output, *paths(reports)],
+        inputs=(model, data, inputs.class_names, run.calibration, *known_trigger),
+        artifacts=artifacts,
     )
     with progress_on_stderr(display) as progress:
         record = pipeline.audit(
@@ -56,5 +61,6 @@ def audit_command(
             command=invocation.command, progress=progress,
         )  # fmt: skip
     write_record(record, output)
+    write_reports(record, reports)
     show_record(record, display)
     return verdict_code(record)

@@ -14,7 +14,7 @@ from onnx_shapprune.cli.options import Display, display_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import write_record
+from onnx_shapprune.cli.results import write_record, write_reports
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.errors import OutputError
@@ -26,7 +26,7 @@ from onnx_shapprune.settings import RunOptions
 
 MAX_TRUE_ASR = 0.05
 MAX_TRUE_LOSS = 0.02
-FILES = ("report.json", "verify.json", "sanitized.onnx")
+FILES = ("report.json", "report.html", "verify.json", "sanitized.onnx")
 
 
 class DemoRecord(BaseModel):
@@ -83,7 +83,7 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
         repaired = pipeline.sanitize(
             model, data, output=clean, run=run, artifacts=folder / "artifacts", command=command, progress=progress
         )
-        write_record(repaired, folder / "report.json")
+        write_reports(repaired, (("json", folder / "report.json"), ("html", folder / "report.html")))
         progress.close()
         say(audit_text(repaired, width=display.width, colour=display.colour))
         if repaired.repair.status != "repaired" or not clean.exists():

@@ -1,26 +1,32 @@
 """shapprune gate"""
 
-import datetime
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
 from onnx_shapprune.cli import exits
-from onnx_shapprune.cli.options import Display, display_options, input_options, optional_data_option, run_options
+from onnx_shapprune.cli.options import (
+    Display,
+    display_options,
+    input_options,
+    optional_data_option,
+    report_option,
+    run_options,
+)
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import write_record
+from onnx_shapprune.cli.results import today, write_record, write_reports
 from onnx_shapprune.cli.streams import show
-from onnx_shapprune.cli.values import FILE, PairCommand
+from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
 from onnx_shapprune.record import AuditRecord, VerifyRecord
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 # What can be said about a report; everything else says how a model is to be audited.
 ABOUT_REPORTS = {
-    "evidence", "policy", "model", "report", "exit_zero", "format_", "quiet", "verbose", "color", "progress", "config",
+    "evidence", "policy", "model", "reports", "exit_zero", "format_", "quiet", "verbose", "color", "progress", "config",
     "isolated",
 }  # fmt: skip
 
@@ -34,6 +40,7 @@ ABOUT_REPORTS = {
 @optional_data_option
 @click.option("-o", "--output", type=FILE, metavar="REPORT.json",
               help="Write the record here as JSON; only where a model is audited.")  # fmt: skip
+@report_option
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 instead of 1; 2 and 3 stay what they are.")
 @display_options
 @input_options
@@ -41,7 +48,7 @@ ABOUT_REPORTS = {
 @click.pass_obj
 def gate_command(
     invocation: Invocation, *, evidence: Path, policy: Path | None, model: Path | None, data: Path | None,
-    output: Path | None, exit_zero: bool, display: Display, inputs: InputOptions, run: RunOptions,
+    output: Path | None, reports: Reports, exit_zero: bool, display: Display, inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
     """Hold a report against a policy; runs no model. Given a model and pictures instead, audit first.
 
@@ -65,15 +72,17 @@ def gate_command(
         _refuse(context, {"model"}, "the model is given already")
         if context.get_parameter_source("data") is ParameterSource.DEFAULT:
             raise click.UsageError(f"{evidence} is a model: give its report, or --data to audit it now", context)
-        record = _audit(invocation, evidence, data, policy, output, display, inputs, run)
+        record = _audit(invocation, evidence, data, policy, [output, *paths(reports)], display, inputs, run)
+        write_record(record, output)
     else:
         audit_only = {p.name for p in context.command.params if p.name} - ABOUT_REPORTS
         _refuse(context, audit_only, "a report is judged as it is; thresholds belong into the policy")
+        check_outputs(paths(reports), inputs=(evidence, policy, model))
         record = load_record(evidence)
         if model is not None:
             check_model(record, model)
-    today = datetime.datetime.now(datetime.UTC).date()
-    judgement = judge(record, wanted, today=today, model_checked=audited or model is not None)
+    judgement = judge(record, wanted, today=today(), model_checked=audited or model is not None)
+    write_reports(record, reports, judgement)
     if display.as_json:
         show(json_text(judgement))
     elif display.quiet:
@@ -88,15 +97,14 @@ def gate_command(
 
 
 def _audit(
-    invocation: Invocation, model: Path, data: Path | None, policy: Path | None, output: Path | None, display: Display,
-    inputs: InputOptions, run: RunOptions,
+    invocation: Invocation, model: Path, data: Path | None, policy: Path | None, outputs: list[Path | None],
+    display: Display,     inputs: InputOptions, run: RunOptions,
 ) -> AuditRecord:  # fmt: skip
     from onnx_shapprune import pipeline
 
-    check_outputs([output], inputs=(model, data, policy, inputs.class_names, run.calibration))
+    check_outputs(outputs, inputs=(model, data, policy, inputs.class_names, run.calibration))
     with progress_on_stderr(display) as progress:
         record = pipeline.audit(model, data, inputs=inputs, run=run, command=invocation.command, progress=progress)
-    write_record(record, output)
     return record
 
 

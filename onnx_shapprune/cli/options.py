@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli.streams import wants_colour
-from onnx_shapprune.cli.values import FILE, Budget, Number
+from onnx_shapprune.cli.values import FILE, REPORT_FORMATS, Budget, Number, Report
 from onnx_shapprune.pictures.files import RESIZES, Resize
 from onnx_shapprune.pictures.preprocess import parse_numbers
 from onnx_shapprune.settings import ESTIMATORS, VALUES, EstimatorName, InputOptions, RunOptions, ValueName
@@ -92,7 +92,11 @@ def artifacts_option(command: Command) -> Command:
 
 
 def report_option(command: Command) -> Command:
-    return click.option("--report", type=FILE, metavar="FILE", help="Write the whole record here as JSON.")(command)
+    return click.option(
+        "--report", "reports", type=Report(), multiple=True,
+        help=f"Write a report here too; can be given several times. FORMAT: {', '.join(REPORT_FORMATS)}; without one the "
+        "record as JSON.",
+    )(command)  # fmt: skip
 
 
 def input_options(command: Command) -> Command:

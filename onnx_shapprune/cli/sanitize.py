@@ -19,8 +19,8 @@ from onnx_shapprune.cli.options import (
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_record
-from onnx_shapprune.cli.values import FILE, PairCommand
+from onnx_shapprune.cli.results import show_record, write_reports
+from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -40,7 +40,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @run_options
 @click.pass_obj
 def sanitize_command(
-    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None, report: Path | None, dry_run: bool,
+    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None, reports: Reports, dry_run: bool,
     keep_partial: bool, known_trigger: tuple[Path, ...], artifacts: Path | None, display: Display,
     inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
@@ -51,7 +51,7 @@ def sanitize_command(
 
     \b
     Example:
-      shapprune sanitize model.onnx --data pictures/ -o clean.onnx --report report.json
+      shapprune sanitize model.onnx --data pictures/ -o clean.onnx --report report.json --report html=report.html
     """
     from onnx_shapprune import pipeline
 
@@ -59,13 +59,15 @@ def sanitize_command(
         raise click.UsageError("Missing option '-o': say where the repaired model goes, or use --dry-run.")
     wanted = None if dry_run else output
     check_outputs(
-        [output, report], inputs=(model, data, inputs.class_names, run.calibration, *known_trigger), artifacts=artifacts
+        [output, *paths(reports)],
+        inputs=(model, data, inputs.class_names, run.calibration, *known_trigger),
+        artifacts=artifacts,
     )
     with progress_on_stderr(display) as progress:
         record = pipeline.sanitize(
             model, data, output=wanted, keep_partial=keep_partial, inputs=inputs, run=run, known_trigger=known_trigger,
             artifacts=artifacts, command=invocation.command, progress=progress,
         )  # fmt: skip
-    write_record(record, report)
+    write_reports(record, reports)
     show_record(record, display)
     return repair_code(record)

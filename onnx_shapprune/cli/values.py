@@ -6,8 +6,12 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli.configuration import ConfiguredCommand
+from onnx_shapprune.gate.spelling import meant
 
 FILE = click.Path(path_type=Path)
+Reports = tuple[tuple[str, Path], ...]
+# Those of report/formats, which is not loaded to print a help text; a test compares the two.
+REPORT_FORMATS = ("html", "json", "md", "sarif", "junit", "gitlab", "github", "cyclonedx", "intoto")
 
 
 class Number(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic from click 8.4 on
@@ -61,6 +65,36 @@ class Budget(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         except ValueError:
             pass
         self.fail(f"{text[:40]!r} is no budget: give coalitions (200) or seconds (30s)", param, ctx)
+
+
+def paths(reports: Reports) -> list[Path]:
+    """Where reports go."""
+    return [path for _, path in reports]
+
+
+class Report(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """FORMAT=PATH, or a path alone for JSON: (format, path). A path with "=" in its name is written ./a=b."""
+
+    name = "report"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "[FORMAT=]FILE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        if isinstance(value, tuple):
+            return value
+        before, equals, after = str(value).partition("=")
+        if not equals or not before.isalnum():
+            return "json", Path(str(value))
+        if before not in REPORT_FORMATS:
+            self.fail(
+                f"no format {before[:40]!r}{meant(before, REPORT_FORMATS)} (formats: {', '.join(REPORT_FORMATS)})",
+                param,
+                ctx,
+            )
+        if not after:
+            self.fail(f"{before}= names no file", param, ctx)
+        return before, Path(after)
 
 
 class PairCommand(ConfiguredCommand):

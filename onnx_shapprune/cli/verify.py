@@ -17,8 +17,8 @@ from onnx_shapprune.cli.options import (
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_record
-from onnx_shapprune.cli.values import FILE, PairCommand
+from onnx_shapprune.cli.results import show_record, write_reports
+from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -33,7 +33,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @run_options
 @click.pass_obj
 def verify_command(
-    invocation: Invocation, *, before: Path, after: Path, data: Path | None, report: Path | None,
+    invocation: Invocation, *, before: Path, after: Path, data: Path | None, reports: Reports,
     known_trigger: tuple[Path, ...], display: Display, inputs: InputOptions, run: RunOptions,
 ) -> int:  # fmt: skip
     """Compare a model with its repaired copy: what changed in the file, and whether a trigger is still found.
@@ -47,12 +47,12 @@ def verify_command(
     """
     from onnx_shapprune import pipeline
 
-    check_outputs([report], inputs=(before, after, data, inputs.class_names, run.calibration, *known_trigger))
+    check_outputs(paths(reports), inputs=(before, after, data, inputs.class_names, run.calibration, *known_trigger))
     with progress_on_stderr(display) as progress:
         record = pipeline.verify(
             before, after, data, inputs=inputs, run=run, known_trigger=known_trigger, command=invocation.command,
             progress=progress,
         )  # fmt: skip
-    write_record(record, report)
+    write_reports(record, reports)
     show_record(record, display)
     return verdict_code(record)
