@@ -1,5 +1,10 @@
 """Finished records with every part filled, to render and to hand out from a fake pipeline."""
 
+import base64
+
+import numpy as np
+
+from onnx_shapprune.pictures.files import png_bytes
 from onnx_shapprune.record import (
     AttackPart,
     AuditRecord,
@@ -15,6 +20,8 @@ from onnx_shapprune.record import (
     Rates,
     RepairPart,
     RoundPart,
+    TriedPart,
+    TriggerPart,
     UnitRef,
     UnitsPart,
     UnitValue,
@@ -25,6 +32,7 @@ ENVIRONMENT = Environment(
     onnx_shapprune="0.1.0", python="3.11", onnx="1.23", onnxruntime="1.31", numpy="2.4", platform="linux",
     device="cpu", providers=("CPUExecutionProvider",), threads=1,
 )  # fmt: skip
+PNG = base64.b64encode(png_bytes(np.eye(4) * 255, min_height=1)).decode()
 CREATED = "2026-01-01T00:00:00Z"
 DIGEST = FileDigest(name="clean.onnx", size=1234567, sha256="ab" * 32)
 
@@ -40,6 +48,16 @@ def class_part(i: int, *, suspicious: bool = False, name: str = "") -> ClassPart
         ),
         score=4.0 if suspicious else 0.3, margin_index=12.5 if suspicious else 0.2, suspicious=suspicious,
         reasons=("its mask is far smaller than the others",) if suspicious else (),
+    )  # fmt: skip
+
+
+def trigger_part(target: int, *, named: bool = True) -> TriggerPart:
+    return TriggerPart(
+        kind="all-to-one", targets=(target,), family="compact", named=named, added=False, norm=9.0, mask=PNG, pattern=PNG,
+        tried=(
+            TriedPart(label=0, clean=PNG, clean_class=0, clean_probability=0.9, applied=PNG, applied_class=target,
+                      applied_probability=0.99),
+        ),
     )  # fmt: skip
 
 
@@ -73,6 +91,7 @@ def audit_record(
         data=DataPart(pictures=10, digest="ef" * 32, label_source="folder", classes_covered=10),
         preprocessing={"mean": [0.0]}, settings={"restarts": 3},
         classes=tuple(class_part(i, suspicious=i in target) for i in range(classes)),
+        triggers=tuple(trigger_part(t) for t in target or (1,)),
         units=UnitsPart(total=560, layers=3, off=(UnitRef(layer=layer, channel=0),) if pruned else (), ranked=ranked),
         estimate=EstimatePart(
             method="permutation", players=15, permutations=24, evaluations=300, discarded_walks=3, zeroed_share=0.2,

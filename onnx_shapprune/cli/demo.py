@@ -99,7 +99,7 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
     say("\nWas it true? Only of this sample is the real trigger known, and 1,000 test pictures that no command saw.\n")
     say("With that trigger:\n" + rates_text(*truth, width=display.width, colour=display.colour))
     if kept:
-        say(f"\nReports, the repaired model and the triggers as pictures are in {folder}\n")
+        say(f"\nReports (read report.html), the repaired model and the triggers as pictures are in {folder}\n")
     return _finish(display, repaired, verified, truth)
 
 

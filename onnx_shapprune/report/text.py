@@ -83,4 +83,6 @@ def _head(word: str, room: int) -> str:
 
 def json_text(record: BaseModel) -> str:
     """A record as indented JSON in ASCII (hostile names reach a terminal only as escapes), with a final newline."""
-    return json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    # Half a pair, from a file name that is no UTF-8, would be refused by those who read the file.
+    whole = json.dumps(record.model_dump(mode="json"), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    return json.dumps(json.loads(whole), indent=2, ensure_ascii=True) + "\n"

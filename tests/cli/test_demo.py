@@ -48,7 +48,7 @@ def test_what_it_says_and_leaves(copying, tmp_path):
     assert {c[2]["run"] for c in copying.calls} == {RunOptions(seed=3, device="cpu", threads=1)}
     for words in ("$ shapprune sanitize", "$ shapprune verify", "Only of this sample", "R-Acc"):
         assert words in result.stdout
-    assert {p.name for p in folder.iterdir()} == {"report.json", "verify.json", "sanitized.onnx"}
+    assert {p.name for p in folder.iterdir()} == {"report.json", "report.html", "verify.json", "sanitized.onnx"}
     record = json.loads(run("demo", "-o", folder, "-f", "json").stdout)
     assert record["well"] is True
     assert record["truth"][0]["asr"] >= 0.99

@@ -62,7 +62,7 @@ def row_chart(
     """Bars from the left end, or marks with intervals, one row each. marks: labelled lines across; band: a shaded range."""
     bottom = TOP + ROW * len(rows)
     left = GAP + LETTER * min(LETTERS, max(len(r.name) for r in rows))
-    width = 100 - left - GAP - LETTER * max(len(r.text) for r in rows)
+    width = 100 - left - 2 * GAP - LETTER * max(len(r.text) for r in rows)
 
     def x(value: float) -> float:
         return left + width * axis.share(value)

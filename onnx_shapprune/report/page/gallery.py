@@ -9,6 +9,7 @@ from onnx_shapprune.report.page.tables import FAMILIES, Section, class_name, sec
 
 OPEN = 3  # triggers that are not folded
 WIDTH = 96  # that a picture is drawn up to
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def gallery(record: AuditRecord) -> Section | None:
@@ -70,17 +71,24 @@ def _pair(record: AuditRecord, trigger: TriggerPart, tried: TriedPart) -> Html:
 
 
 def _picture(png: str, caption: str | Html, alt: str) -> Html:
-    width, height = _size(png)
-    image = tag("img", src=f"data:image/png;base64,{png}", alt=alt, width=width, height=height)
+    size = _size(png)
+    if size is None:
+        return tag("figure", tag("figcaption", caption, ": no picture"))
+    image = tag("img", src=f"data:image/png;base64,{png}", alt=alt, width=size[0], height=size[1])
     return tag("figure", image, tag("figcaption", caption))
 
 
-def _size(png: str) -> tuple[int | None, int | None]:
-    """Pixels on the page: a whole multiple of the picture's own, so that every pixel of it is a square of one size."""
+def _size(png: str) -> tuple[int, int] | None:
+    """Pixels on the page: a whole multiple of the picture's own, so that every pixel of it is a square of one size.
+
+    None where the text is no PNG in base64.
+    """
     try:
-        header = base64.b64decode(png[:32], validate=True)
+        content = base64.b64decode(png, validate=True)
     except ValueError:
-        return None, None
-    width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
+        return None
+    if not content.startswith(PNG):
+        return None
+    width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))
     factor = max(1, WIDTH // max(1, width))
     return factor * width, factor * height

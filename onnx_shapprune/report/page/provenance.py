@@ -10,6 +10,7 @@ from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, join, tag
 from onnx_shapprune.report.page.tables import Cell, Section, code, pairs, section, table
 from onnx_shapprune.report.subject import original, seconds
+from onnx_shapprune.report.text import json_text
 
 
 def about_file(record: AuditRecord) -> Section:
@@ -61,14 +62,14 @@ def reproduce(record: Record, judgement: Judgement) -> Section:
 def embedded(record: Record, judgement: Judgement) -> Html:
     """Record and judgement as inert data: nothing in it can end the element or begin another."""
     return join(
-        Html(f'<script type="application/json" id="{name}">{_inert(text.model_dump(mode="json"))}</script>\n')
-        for name, text in (("record", record), ("judgement", judgement))
+        Html(f'<script type="application/json" id="{name}">{_inert(json_text(part))}</script>\n')
+        for name, part in (("record", record), ("judgement", judgement))
     )
 
 
-def _inert(content: object) -> str:
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+def _inert(text: str) -> str:
+    compact = json.dumps(json.loads(text), separators=(",", ":"))
+    return compact.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _folded(name: str, columns: tuple[str, ...], rows: list[list[str]]) -> Html | None:

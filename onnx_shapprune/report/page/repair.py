@@ -61,10 +61,8 @@ def channels(record: AuditRecord) -> Section | None:
     ]  # fmt: skip
     columns = ("Layer", "#Channel", "#Value", "#95 % interval", "#Backdoor", "#Clean", "Switched off")
     return section(
-        "channels", "Channels that carry it", "How much of the backdoor each channel carries, by Shapley value in a game of "
-        f"all {record.units.total:,} channels: backdoor strength minus what clean pictures lose. Red ones are switched off."
-        if off else "How much of the backdoor each channel carries, by Shapley value: backdoor strength minus what clean "
-        "pictures lose.",
+        "channels", "Channels that carry it", "How much of the backdoor each channel carries, by Shapley value: backdoor "
+        "strength minus what clean pictures lose." + (" Those marked off are switched off." if off else ""),
         behind(chart, "Shapley values", columns, numbers), _estimate(record),
     )  # fmt: skip
 

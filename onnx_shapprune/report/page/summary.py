@@ -8,7 +8,7 @@ from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, tag
 from onnx_shapprune.report.page.tables import Section, bullets, class_name, code, pairs, section, table
-from onnx_shapprune.report.subject import original
+from onnx_shapprune.report.subject import moment, original
 
 # A shape of its own for each verdict, drawn in a square of 24: the colour is not all that tells them apart.
 ICONS = {
@@ -66,13 +66,13 @@ def attack_words(record: Record, attack: AttackPart) -> str:
 
 def facts(record: Record, judgement: Judgement) -> Html:
     """On what bytes, with what pictures, when, and by which policy."""
-    files = judged_files(record)
+    files, made = judged_files(record), moment(record)
     rows: list[tuple[str, str | Html]] = [("Model", _file(f)) for f in files[:1]]
     rows += [("Its data", _file(f)) for f in files[1:]]
     if before := original(record):
         rows.append(("Compared with" if isinstance(record, VerifyRecord) else "Repaired from", _file(before)))
     checked = "read again and equal" if judgement.model_checked else "as the record says, not read again"
-    rows += [("Bytes", checked), ("Run", f"{record.created}, shapprune {record.environment.onnx_shapprune}")]
+    rows += [("Bytes", checked), ("Run", f"{made:%Y-%m-%d %H:%M} UTC" if made else record.created)]
     if record.data is not None:
         classes = count(record.data.classes_covered, "class").replace("classs", "classes")
         rows.append(("Pictures", f"{record.data.pictures} of {classes}, labels: {record.data.label_source}"))

@@ -1,0 +1,204 @@
+"""The page by itself: whole, inert, and without a string that is more than text; test_browser.py opens it."""
+
+import base64
+import hashlib
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from judged import HOSTILE, JUDGED, judged
+from record_samples import PNG, audit_record, class_part, trigger_part
+
+from onnx_shapprune.record import AuditRecord, UnitValue
+from onnx_shapprune.report.page import page
+from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
+from onnx_shapprune.report.page.gallery import _size
+from onnx_shapprune.report.page.markup import Html, tag
+from onnx_shapprune.report.text import plain
+
+every = pytest.mark.parametrize("name", JUDGED)
+EMPTY = {"meta", "link", "img"}
+
+
+class Read(HTMLParser):
+    """Elements with their attributes, the text of each, and whether all are closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append((name, dict(attributes)))
+        if name not in EMPTY:
+            self.open.append(name)
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, text):
+        if self.open:
+            self.texts.setdefault(self.open[-1], []).append(text)
+
+    def of(self, name):
+        return [attributes for element, attributes in self.elements if element == name]
+
+
+def read(name: str) -> Read:
+    return Read(page(*JUDGED[name]))
+
+
+@every
+def test_the_page_is_whole(name):
+    found = read(name)
+    assert found.open == []
+    assert len(found.of("h1")) == len(found.of("main")) == len(found.of("nav")) == 1
+    assert found.of("html")[0]["lang"] == "en"
+    ids = [a["id"] for _, a in found.elements if "id" in a]
+    assert len(set(ids)) == len(ids)
+    named = [i for _, a in found.elements for i in (a.get("aria-labelledby") or "").split()]
+    assert set(named) <= set(ids)
+    assert {a["href"].removeprefix("#") for a in found.of("a")} <= set(ids)
+    for svg in found.of("svg"):
+        assert svg.get("role") == "img" or svg.get("aria-hidden") == "true"
+    assert all(image["alt"] for image in found.of("img"))
+
+
+@every
+def test_nothing_in_it_runs_or_is_fetched(name):
+    found = read(name)
+    assert [a["type"] for a in found.of("script")] == ["application/json"] * 2
+    assert not {n for n, _ in found.elements} & {
+        "iframe",
+        "object",
+        "embed",
+        "form",
+        "base",
+        "video",
+        "audio",
+        "image",
+        "use",
+    }
+    for _, attributes in found.elements:
+        assert not [a for a in attributes if a.startswith("on") or a in ("style", "srcset", "formaction")]
+        for place in ("src", "href"):
+            assert (attributes.get(place) or "#").startswith(("data:image/png;base64,", "data:,", "#"))
+
+
+@every
+def test_the_policy_of_the_page_allows_its_style_and_nothing_else(name):
+    text = page(*JUDGED[name])
+    (policy,) = [m["content"] for m in Read(text).of("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    style = re.search("<style>(.*?)</style>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert f"style-src 'sha256-{digest}';" in policy
+    assert "unsafe" not in policy
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+@every
+def test_it_holds_the_record_and_the_judgement(name):
+    (record, judgement), text = JUDGED[name], page(*JUDGED[name])
+    for ident, part in (("record", record), ("judgement", judgement)):
+        found = json.loads(re.search(rf'<script type="application/json" id="{ident}">(.*?)</script>', text)[1])
+        assert found["verdict"] == part.verdict
+        if "hostile" not in name:
+            assert type(part).model_validate(found) == part
+
+
+@every
+def test_it_says_the_verdict_in_words_and_what_it_does_not_cover(name):
+    judgement, found = JUDGED[name][1], read(name)
+    words = " ".join(t for texts in found.texts.values() for t in texts)
+    assert judgement.verdict.upper() in words
+    assert "No verdict is a certificate" in words
+    assert judgement.policy_sha256 in words
+    for check in judgement.checks:
+        assert check.name in words
+
+
+def test_hostile_strings_are_text():
+    words = [t for texts in read("hostile fail").texts.values() for t in texts]
+    shown = plain(HOSTILE)
+    assert sum(shown in w for w in words) > 20
+    assert "<script>alert" in shown
+
+
+def test_a_class_name_is_shown_as_it_is():
+    name = '<img src=x onerror="document.title=1">'
+    record = audit_record(repair="not_tried")
+    record = record.model_copy(update={"model": record.model.model_copy(update={"class_names": (name,) * 10})})
+    found = Read(page(*judged(record)))
+    assert f"All classes to class 3 {name} " in found.texts["h3"]
+    assert len(found.of("img")) == 4
+
+
+def large() -> AuditRecord:
+    """43 classes, 30 channels, and as many bytes of pictures as a record may hold."""
+    units = tuple(
+        UnitValue(layer=f"/layer{i}/conv{i}/Conv", channel=i, value=0.1, standard_error=0.01, interval=(0.0, 0.2),
+                  backdoor=0.1, clean=0.1)
+        for i in range(30)
+    )  # fmt: skip
+    record = audit_record(classes=43)
+    picture = trigger_part(3).model_copy(
+        update={"mask": PNG[:44] + "A" * 45_000, "pattern": PNG[:44] + "A" * 45_000, "tried": ()}
+    )
+    return record.model_copy(
+        update={
+            "classes": tuple(class_part(i, suspicious=i == 3) for i in range(43)), "triggers": (picture,) * 4,
+            "units": record.units.model_copy(update={"ranked": units}),
+        }
+    )  # fmt: skip
+
+
+def test_it_stays_under_a_megabyte_and_draws_the_classes_that_count():
+    text = page(*judged(large()))
+    assert len(text.encode()) < 1_000_000
+    (scores,) = re.findall(r'<svg class="chart"[^>]*scores-title.*?</svg>', text)
+    assert scores.count('class="bar') == 24
+    assert "target, 1e-04" in scores
+    assert text.count("class-42") > 1
+
+
+def test_markup_escapes_what_is_not_markup():
+    assert tag("p", "<b>", Html("<i>"), None, class_='"x"', hidden=False) == '<p class="&quot;x&quot;">&lt;b&gt;<i></p>'
+    assert tag("img", alt="a\x1bb") == '<img alt="ab">'
+
+
+def test_marks_lie_where_their_numbers_are():
+    axis = Axis(0.0, 10.0, ((5.0, "five"),))
+    rows = [Row(name="a", value=0.0, text="0"), Row(name="b", value=10.0, text="10", low=5.0, high=10.0)]
+    svg = row_chart("t", "title", "words", rows, axis)
+    left, right = (float(x) for x in re.findall(r'<circle cx="([\d.]+)%"', svg))
+    (tick,) = (float(x) for x in re.findall(r'<line x1="([\d.]+)%"[^>]*class="grid"', svg))
+    begin, end = (
+        float(x) for x in re.search(r'<line x1="([\d.]+)%"[^>]*x2="([\d.]+)%"[^>]*class="range"', svg).groups()
+    )
+    assert left < tick == begin < end == right < 100
+    assert tick == pytest.approx((left + right) / 2, abs=0.01)
+
+
+def test_a_logarithmic_axis_and_its_ends():
+    axis = Axis(1.0, 100.0, (), log=True)
+    assert [axis.share(v) for v in (1, 10, 100, 1000, 0)] == [0, 0.5, 1, 1, 0]
+
+
+def test_names_at_the_end_of_a_curve_do_not_lie_on_each_other():
+    series = [Series(name=n, points=((0.0, 1.0), (4.0, 0.5)), style="first") for n in "abc"]
+    svg = curve("t", "title", "words", series, chosen=4, words="chosen")
+    heights = [float(y) for y in re.findall(r'y="([\d.]+)" class="series', svg)]
+    assert len(heights) == 3
+    assert min(b - a for a, b in itertools.pairwise(heights)) >= 15
+
+
+def test_pictures_are_drawn_at_a_whole_multiple_of_their_size():
+    assert _size(trigger_part(3).mask) == (96, 96)
+    assert _size("no base64!") is None
