@@ -16,6 +16,7 @@ from onnx_shapprune.report.page import page
 from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
 from onnx_shapprune.report.page.gallery import _size
 from onnx_shapprune.report.page.markup import Html, tag
+from onnx_shapprune.report.page.summary import sentence
 from onnx_shapprune.report.text import plain
 
 every = pytest.mark.parametrize("name", JUDGED)
@@ -122,6 +123,18 @@ def test_it_says_the_verdict_in_words_and_what_it_does_not_cover(name):
     assert judgement.policy_sha256 in words
     for check in judgement.checks:
         assert check.name in words
+
+
+def test_the_sentence_is_true_of_what_was_found():
+    record, judgement = JUDGED["fail"]
+    lax = judgement.model_copy(update={"verdict": "pass", "findings": ()})
+    sentences = {
+        "pass": "no trigger that stands out", "fail": "sends pictures of all classes to class 3", "repaired": "repaired copy of",
+        "waived": "people have accepted 1 finding", "inconclusive": "Do not treat it as clean", "verify": "This copy of",
+    }  # fmt: skip
+    for name, words in sentences.items():
+        assert words in sentence(*JUDGED[name]), name
+    assert "although the audit itself says fail" in sentence(record, lax)
 
 
 def test_hostile_strings_are_text():

@@ -39,6 +39,8 @@ def sentence(record: Record, judgement: Judgement) -> str:
     before, verdict = original(record), judgement.verdict
     if verdict == "inconclusive":
         return "Too little is known to say anything about this file. Do not treat it as clean."
+    if verdict == "pass" and judgement.suppressed:
+        return f"The policy is met only because people have accepted {count(len(judgement.suppressed), 'finding')}: see the waivers."
     if before is not None:
         copy = "This copy of" if isinstance(record, VerifyRecord) else "This repaired copy of"
         end = (
@@ -47,6 +49,8 @@ def sentence(record: Record, judgement: Judgement) -> str:
             else "does not meet the policy."
         )
         return f"{copy} {before.name} {end}"
+    if verdict == "pass" and record.verdict != "pass":
+        return f"The policy is met, although the audit itself says {record.verdict}."
     if verdict == "pass":
         return "The searches found no trigger that stands out."
     if record.attacks:
