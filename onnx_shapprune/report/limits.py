@@ -13,7 +13,8 @@ NO_CERTIFICATE = "No verdict is a certificate: it says what the searches that ra
 def limits(record: AuditRecord | VerifyRecord, judgement: Judgement) -> tuple[str, ...]:
     """Sentences, what is special to this record first."""
     said = [f"Not searched: {left_out}." for left_out in record.not_searched]
-    said += [f"{warning[:1].upper()}{warning[1:]}." for warning in getattr(record, "warnings", ())]
+    if isinstance(record, AuditRecord):
+        said += [f"{warning[:1].upper()}{warning[1:]}." for warning in record.warnings]
     pictures, triggered = record.before.pictures, record.before.triggered
     if pictures:
         said.append(

@@ -18,6 +18,7 @@ from onnx_shapprune.record import (
     VerifyRecord,
 )
 from onnx_shapprune.report.layout import Column, Page
+from onnx_shapprune.report.numbers import count, number, percent, signed
 from onnx_shapprune.report.text import plain
 
 WIDTH = 80
@@ -84,15 +85,15 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     for unit in record.zeroed:
         by_layer.setdefault(unit.layer, []).append(str(unit.channel))
     page.say(
-        f"off in the second file only: {_count(len(record.zeroed), 'unit')}" if by_layer else "no unit was switched off"
+        f"off in the second file only: {count(len(record.zeroed), 'unit')}" if by_layer else "no unit was switched off"
     )
     for layer, channels in by_layer.items():
         page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
     if record.changed:
-        page.say(f"{_count(len(record.changed), 'constant')} changed: {_some(record.changed)}")
+        page.say(f"{count(len(record.changed), 'constant')} changed: {_some(record.changed)}")
     for change in record.other_changes:
         page.say(f"beyond the units: {plain(change)}", style="yellow")
-    page.say(f"both files give the same class on {_percent(record.agreement)} of the clean pictures")
+    page.say(f"both files give the same class on {percent(record.agreement)} of the clean pictures")
     _classes(page, record.classes, title="Triggers found in the second file", said=record.reasons)
     _rates(page, record.before, record.after)
     _files(page, [record.before_model, record.after_model])
@@ -125,7 +126,7 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
     page.title(f"Operators ({sum(record.ops.values()):,})")
     page.say(", ".join(f"{plain(op, limit=40)} {n}" for op, n in record.ops.items()), limit=4000)
     if record.layers:
-        page.title(f"Units: {record.units:,} in {_count(len(record.layers), 'layer')}")
+        page.title(f"Units: {record.units:,} in {count(len(record.layers), 'layer')}")
         columns = [Column(title="layer", right=False, elastic=True), Column(title="op", right=False)]
         page.table([*columns, Column(title="units")], [[u.name, u.op, str(u.channels)] for u in record.layers])
     if record.refused:
@@ -216,8 +217,8 @@ def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes"
         name = f"{part.index_of_class} {plain(part.name, limit=60)}".rstrip()
         if part.name == str(part.index_of_class):
             name = part.name
-        numbers = [_number(part.norm), _percent(part.asr), _number(part.index), _number(_margin(part.compact)),
-                   _number(part.margin_index)]  # fmt: skip
+        numbers = [number(part.norm), percent(part.asr), number(part.index), number(_margin(part.compact)),
+                   number(part.margin_index)]  # fmt: skip
         rows.append([name, *numbers, mark])
     page.table(columns, rows, style=lambda i: "red" if shown[i].suspicious else "")
     if len(shown) < len(classes):
@@ -248,8 +249,8 @@ def _units(page: Page, units: UnitsPart) -> None:
         Column(title="95 % interval"), Column(title="backdoor"), Column(title="clean"), Column(title="", right=False),
     ]  # fmt: skip
     rows = [
-        [u.layer, str(u.channel), _signed(u.value), f"{_signed(u.interval[0])} .. {_signed(u.interval[1])}",
-         _signed(u.backdoor), _signed(u.clean), "off" if (u.layer, u.channel) in off else ""]
+        [u.layer, str(u.channel), signed(u.value), f"{signed(u.interval[0])} .. {signed(u.interval[1])}",
+         signed(u.backdoor), signed(u.clean), "off" if (u.layer, u.channel) in off else ""]
         for u in shown
     ]  # fmt: skip
     page.table(columns, rows)
@@ -266,8 +267,8 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
     if repair.rounds:
         columns = [Column(title=t) for t in ("round", "off", "ACC", "cost", "known ASR", "new ASR", "margin")]
         rows = [
-            [str(n), str(r.off), _percent(r.acc), _percent(r.clean_cost), _percent(r.known_asr), _percent(r.asr),
-             _number(r.margin), "still found" if r.still_found else "no trigger"]
+            [str(n), str(r.off), percent(r.acc), percent(r.clean_cost), percent(r.known_asr), percent(r.asr),
+             number(r.margin), "still found" if r.still_found else "no trigger"]
             for n, r in enumerate(repair.rounds, 1)
         ]  # fmt: skip
         page.table([*columns, Column(title="search", right=False)], rows)
@@ -279,7 +280,7 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
         for unit in units.off:
             by_layer.setdefault(unit.layer, []).append(str(unit.channel))
         share = len(units.off) / units.total if units.total else 0.0
-        page.say(f"{len(units.off)} of {units.total:,} units off ({_percent(share)}):")
+        page.say(f"{len(units.off)} of {units.total:,} units off ({percent(share)}):")
         for layer, channels in by_layer.items():
             page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
     if repair.masked_vs_baked is not None:
@@ -296,8 +297,7 @@ def _rate_table(page: Page, before: Rates, after: Rates | None) -> None:
     columns = [Column(title="", right=False), Column(title="ACC"), Column(title="ASR"), Column(title="R-Acc"),
                Column(title="pictures"), Column(title="triggered")]  # fmt: skip
     table = [
-        [name, _percent(r.acc), _percent(r.asr), _percent(r.racc), str(r.pictures), str(r.triggered)]
-        for name, r in rows
+        [name, percent(r.acc), percent(r.asr), percent(r.racc), str(r.pictures), str(r.triggered)] for name, r in rows
     ]
     page.table(columns, table)
 
@@ -314,7 +314,7 @@ def _seconds(page: Page, seconds: Mapping[str, float], memory: float | None) -> 
     if not stages:
         return
     total = seconds.get("total", sum(stages.values()))
-    parts = [f"{plain(k, limit=40)} {v:.1f} s ({_percent(v / total if total else 0.0, 0)})" for k, v in stages.items()]
+    parts = [f"{plain(k, limit=40)} {v:.1f} s ({percent(v / total if total else 0.0, 0)})" for k, v in stages.items()]
     page.title(f"Time: {total:.1f} s" + (f", peak memory {memory:,.0f} MB" if memory else ""))
     page.say(", ".join(parts))
 
@@ -336,23 +336,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _threads(number: int) -> str:
-    return _count(number, "thread") if number else "all threads"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}" if abs(value) < 1000 else f"{value:.3g}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}" if abs(value) < 100 else f"{value:+.3g}"
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f} %"
+    return count(number, "thread") if number else "all threads"
 
 
 def _shape(shape: Sequence[int | str | None]) -> str:

@@ -129,8 +129,9 @@ def test_the_sentence_is_true_of_what_was_found():
     record, judgement = JUDGED["fail"]
     lax = judgement.model_copy(update={"verdict": "pass", "findings": ()})
     sentences = {
-        "pass": "no trigger that stands out", "fail": "sends pictures of all classes to class 3", "repaired": "repaired copy of",
-        "waived": "people have accepted 1 finding", "inconclusive": "Do not treat it as clean", "verify": "This copy of",
+        "pass": "no trigger that stands out", "fail": "sends pictures of all classes to class 3",
+        "repaired": "repaired copy of", "waived": "people have accepted 1 finding",
+        "inconclusive": "Do not treat it as clean", "verify": "This copy of",
     }  # fmt: skip
     for name, words in sentences.items():
         assert words in sentence(*JUDGED[name]), name

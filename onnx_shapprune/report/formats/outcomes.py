@@ -44,9 +44,9 @@ def outcomes(record: Record, judgement: Judgement) -> tuple[Outcome, ...]:
     ]  # fmt: skip
     # The classes of a repair's record are those of the file before it.
     if not undecided and not (isinstance(record, AuditRecord) and original(record)):
-        found = {t for f in (*judgement.findings, *(s.finding for s in judgement.suppressed)) for t in [f.target_class]}
+        found = {f.target_class for f in (*judgement.findings, *(s.finding for s in judgement.suppressed))}
         tests += [
-            Outcome(f"{TRIGGER}:class-{i}", TRIGGER, f"class {i}: no trigger stands out", "passed")
+            Outcome(f"{TRIGGER}:class-{i}", TRIGGER, f"class {i}: no finding", "passed")
             for i in (c.index_of_class for c in record.classes) if i not in found
         ]  # fmt: skip
     if judgement.verdict == "fail" and not any(t.result == "failed" for t in tests):

@@ -40,7 +40,8 @@ def sentence(record: Record, judgement: Judgement) -> str:
     if verdict == "inconclusive":
         return "Too little is known to say anything about this file. Do not treat it as clean."
     if verdict == "pass" and judgement.suppressed:
-        return f"The policy is met only because people have accepted {count(len(judgement.suppressed), 'finding')}: see the waivers."
+        accepted = count(len(judgement.suppressed), "finding")
+        return f"The policy is met only because people have accepted {accepted}: see the waivers."
     if before is not None:
         copy = "This copy of" if isinstance(record, VerifyRecord) else "This repaired copy of"
         end = (
