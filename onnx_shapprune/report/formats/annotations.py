@@ -34,5 +34,4 @@ def annotations(judgement: Judgement) -> tuple[Annotation, ...]:
 
 
 def _text(rule: str, message: str) -> str:
-    title = f"{RULES[rule].title}: " if rule in RULES else ""
-    return plain(title + message, limit=LIMIT)
+    return plain(f"{RULES[rule].title}: {message}", limit=LIMIT)

@@ -74,7 +74,7 @@ def about(finding: Finding) -> str:
 
 
 def _finding(finding: Finding, result: Result, *waiver: str) -> Outcome:
-    title = RULES[finding.rule].title if finding.rule in RULES else finding.rule
+    title = RULES[finding.rule].title
     place = about(finding)
     id_ = f"{finding.rule}:{place.replace(' ', '-')}" if place else finding.rule
     text = f"{finding.message} (waived by {waiver[1]}: {waiver[0]})" if waiver else finding.message

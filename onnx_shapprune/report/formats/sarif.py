@@ -121,7 +121,7 @@ def _result(
         if value is not None:
             properties[name] = value
     result: dict[str, object] = {
-        "ruleId": finding.rule, "level": LEVELS[finding.severity], "kind": "fail",
+        "ruleId": finding.rule, "ruleIndex": list(RULES).index(finding.rule), "level": LEVELS[finding.severity], "kind": "fail",
         "message": _message(finding.message), "locations": [location],
         # Without the digest of the model: the alert stays the same one when a new version of the model has it too.
         "partialFingerprints": {
@@ -130,8 +130,6 @@ def _result(
         },
         "properties": properties,
     }  # fmt: skip
-    if finding.rule in RULES:
-        result["ruleIndex"] = list(RULES).index(finding.rule)
     if waiver:
         justification = plain(f"{waiver.reason} ({waiver.by}, until {waiver.until})", limit=MESSAGE)
         result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": justification}]

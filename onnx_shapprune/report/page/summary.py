@@ -110,7 +110,11 @@ def decision(judgement: Judgement) -> Section:
         for c in judgement.checks
     ]  # fmt: skip
     found = [
-        [f.rule, RULES[f.rule].title if f.rule in RULES else "", f.severity, f.confidence, f.message]
+        tag(
+            "span",
+            tag("strong", f.rule),
+            f" {f.severity}, {f.confidence} confidence. {RULES[f.rule].title}: {f.message}",
+        )
         for f in judgement.findings
     ]
     return section(
@@ -118,7 +122,7 @@ def decision(judgement: Judgement) -> Section:
         "could not be graded is never counted as met.",
         table("Policy lines", ("Outcome", "Line", "Value", "Limit", "Rule"), rows),
         tag("h3", "Findings") if found else None,
-        table("Findings", ("Rule", "What it is", "Severity", "Confidence", "Here"), found) if found else None,
+        bullets(found),
     )  # fmt: skip
 
 
