@@ -121,7 +121,8 @@ def _result(
         if value is not None:
             properties[name] = value
     result: dict[str, object] = {
-        "ruleId": finding.rule, "ruleIndex": list(RULES).index(finding.rule), "level": LEVELS[finding.severity], "kind": "fail",
+        "ruleId": finding.rule, "ruleIndex": list(RULES).index(finding.rule), "kind": "fail",
+        "level": LEVELS[finding.severity],
         "message": _message(finding.message), "locations": [location],
         # Without the digest of the model: the alert stays the same one when a new version of the model has it too.
         "partialFingerprints": {
