@@ -58,10 +58,10 @@ def methods(evaluations: int) -> dict[str, RoundSettings]:
     }
 
 
-class Network:
-    """One network, its game with the true trigger, and the reference values float64 (players,)."""
+class Known:
+    """One opened network with one picture a class, float32 in 0..255, and the trigger that its attacker used."""
 
-    def __init__(self, entry: Entry, zoo: Path, data: Path, *, players: int, pairs: int) -> None:
+    def __init__(self, entry: Entry, zoo: Path, data: Path) -> None:
         def numbers(value: float | tuple[float, ...]) -> tuple[float, ...]:
             return value if isinstance(value, tuple) else (value,)
 
@@ -81,11 +81,18 @@ class Network:
                 return true.stamp(pictures)
 
         self.trigger = Stamped(true.mask, true.pattern, Goal(entry.target), "known")
-        self._scorer = Scorer(entry, zoo, x_test[:MEASURED], y_test[:MEASURED], threads=1)
+        self.scorer = Scorer(entry, zoo, x_test[:MEASURED], y_test[:MEASURED], threads=1)
+
+
+class Network(Known):
+    """A known network, its game with the true trigger, and the reference values float64 (players,)."""
+
+    def __init__(self, entry: Entry, zoo: Path, data: Path, *, players: int, pairs: int) -> None:
+        super().__init__(entry, zoo, data)
         rng, subject, layers = np.random.default_rng(0), self.opened.subject, self.opened.units.layers
         played = play(
-            subject, layers, {}, [self.trigger], self.shown, labels,
-            clean_rows(subject, self.shown, labels, [self.trigger.goal], 48, rng),
+            subject, layers, {}, [self.trigger], self.shown, self.labels,
+            clean_rows(subject, self.shown, self.labels, [self.trigger.goal], 48, rng),
             RoundSettings(shortlist=players, players=players, permutations=2), rng,
         )  # fmt: skip
         assert played is not None
@@ -121,7 +128,7 @@ class Network:
         for i in best:
             player = self.players[int(i)]
             off.setdefault(layers[player.layer].name, []).append(player.channel)
-        rates = self._scorer.rates(bake(self.opened.file.loaded, layers, off).SerializeToString())
+        rates = self.scorer.rates(bake(self.opened.file.loaded, layers, off).SerializeToString())
         assert rates.asr is not None
         return rates.acc, rates.asr
 
