@@ -71,7 +71,7 @@ class Case:
 
 def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
     """Load, check and prepare a model file. Raises ModelError, VerifyError or DataError."""
-    file = load_model(path)
+    file = load_model(path, limits=inputs.limits, allow_root=inputs.allow_root)
     interface = find_interface(file.loaded, layout=inputs.layout, output=inputs.output)
     if None in interface.dims:
         raise ModelError(

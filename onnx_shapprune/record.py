@@ -246,10 +246,18 @@ class Environment(Part):
     threads: int
 
 
+class FindingPart(Part):
+    """Something a reader should know. level: from "high" on a file is refused; rule: an id of gate/rules.py, or ""."""
+
+    level: Literal["note", "warning", "high", "critical"]
+    text: str
+    rule: str = ""
+
+
 class AuditRecord(Part):
     """One audit, and the repair where one was asked for. score: -log10 of the p-value of the whole model;
     claims: all evidence, the most unusual first; calibration: on which clean models it was compared with; not_searched: what
-    was left out, in words.
+    was left out, in words; findings: about the file itself, from before anything ran.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -281,6 +289,7 @@ class AuditRecord(Part):
     seconds: dict[str, Finite] = Field(default_factory=dict)
     peak_memory_mb: Finite | None = None
     warnings: tuple[str, ...] = ()
+    findings: tuple[FindingPart, ...] = ()
     environment: Environment
 
 
@@ -334,13 +343,6 @@ class RefusedPart(Part):
     reason: str
 
 
-class FindingPart(Part):
-    """Something a reader should know. level: "note", or "warning" where the audit may be weaker or fail."""
-
-    level: Literal["note", "warning"]
-    text: str
-
-
 class MaskPart(Part):
     """A mask input float32 [1 or N, *shape] of a masked graph, and the layer onto whose tensor it is multiplied."""
 
@@ -373,7 +375,7 @@ class MaskRecord(Part):
 class InspectRecord(Part):
     """What a file says it is; nothing was run. readable: whether it is an image classifier that can be audited, else
     `reason` says why not. no_gradient: operator -> nodes on the way from the picture to the scores without a gradient
-    rule, None where that could not be looked up; integer paths count, so it may list too many.
+    rule, None where that could not be looked up; integer paths count, so it may list too many. parameters: None: refused.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -389,7 +391,7 @@ class InspectRecord(Part):
     outputs: tuple[TensorPart, ...]
     layout: Literal["NCHW", "NHWC"] | None = None
     classes: int | None = None
-    parameters: int
+    parameters: int | None
     ops: dict[str, int]
     units: int = 0
     layers: tuple[LayerPart, ...] = ()

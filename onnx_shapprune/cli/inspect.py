@@ -6,9 +6,17 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli import exits
-from onnx_shapprune.cli.options import colour_option, format_option, layout_option, model_argument, output_name_option
+from onnx_shapprune.cli.options import (
+    colour_option,
+    file_options,
+    format_option,
+    layout_option,
+    model_argument,
+    output_name_option,
+)
 from onnx_shapprune.cli.streams import show, wants_colour
-from onnx_shapprune.report.terminal import inspect_text
+from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.report.terminal import hostile, inspect_text
 from onnx_shapprune.report.text import json_text, plain
 
 
@@ -16,13 +24,16 @@ from onnx_shapprune.report.text import json_text, plain
 @model_argument
 @layout_option
 @output_name_option
+@file_options
 @format_option
 @colour_option
-def inspect_command(model: Path, layout: str, output_name: str | None, format_: str, color: str) -> int:
+def inspect_command(
+    model: Path, layout: str, output_name: str | None, limits: FileLimits, allow_root: Path | None, format_: str, color: str
+) -> int:  # fmt: skip
     """Say what a file is, without running it.
 
     Prints inputs, layout, classes, units per layer, operators without a gradient rule, and findings. Exits with 0 when
-    the file is an image classifier that can be audited, with 2 otherwise.
+    the file is an image classifier that can be audited, with 1 when it is made to hurt whoever loads it, else with 2.
 
     \b
     Example:
@@ -30,7 +41,7 @@ def inspect_command(model: Path, layout: str, output_name: str | None, format_: 
     """
     from onnx_shapprune.inspection import inspect
 
-    record = inspect(model, layout=layout, output=output_name)
+    record = inspect(model, layout=layout, output=output_name, limits=limits, allow_root=allow_root)
     if format_ == "json":
         show(json_text(record))
     else:
@@ -39,4 +50,4 @@ def inspect_command(model: Path, layout: str, output_name: str | None, format_: 
     if record.readable:
         return exits.PASS
     click.echo(f"error: {plain(record.reason, limit=600)}", err=True)
-    return exits.COULD_NOT_RUN
+    return exits.FAIL if hostile(record) else exits.COULD_NOT_RUN

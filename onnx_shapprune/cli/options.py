@@ -3,13 +3,14 @@
 import functools
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from onnx_shapprune.cli.streams import wants_colour
 from onnx_shapprune.cli.values import FILE, Budget, Number
+from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.pictures.files import RESIZES, Resize
 from onnx_shapprune.pictures.preprocess import parse_numbers
 from onnx_shapprune.settings import ESTIMATORS, VALUES, EstimatorName, InputOptions, RunOptions, ValueName
@@ -44,6 +45,32 @@ def data_option(command: Command) -> Command:
 
 def _no_data(context: click.Context, parameter: click.Parameter, value: Path) -> Path | None:
     return None if str(value) == "none" else value
+
+
+def file_options(command: Command) -> Command:
+    """What a file may ask for, and where its links may lead; arrive as `limits` and `allow_root`."""
+    command = click.option(
+        "--allow-root", type=FILE, metavar="DIR",
+        help="Links of the model or its data may lead anywhere in this folder, a Hugging Face cache for example.  "
+        "[default: the model's own folder]",
+    )(command)  # fmt: skip
+    defaults = ", ".join(f"{name.replace('_', '-')}={value}" for name, value in asdict(FileLimits()).items())
+    return click.option(
+        "--limit", "limits", multiple=True, metavar="NAME=N", callback=_limits,
+        help=f"Raise or lower what the file may ask for, before anything of it runs.  [default: {defaults}]",
+    )(command)  # fmt: skip
+
+
+def _limits(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> FileLimits:
+    limits = asdict(FileLimits())
+    for text in given:
+        name, _, number = text.partition("=")
+        if (field := name.replace("-", "_")) not in limits or not number.isdecimal() or len(number) > 12:
+            raise click.BadParameter(
+                f"{text[:40]!r} is no limit: use {', '.join(limits).replace('_', '-')}, as in depth=64"
+            )
+        limits[field] = int(number)
+    return FileLimits(**limits)
 
 
 def format_option(command: Command) -> Command:
@@ -110,10 +137,12 @@ def input_options(command: Command) -> Command:
     @click.option("--per-class", type=click.IntRange(min=1), metavar="N",
                   help="Use the first N pictures of each class.  [default: all]")  # fmt: skip
     @output_name_option
+    @file_options
     @functools.wraps(command)
     def wrapper(
         *args: object, input_range: tuple[float, float], mean: str, std: str, layout: str, channel_order: str,
-        resize: Resize, classes: Path | None, per_class: int | None, output_name: str | None, **rest: object,
+        resize: Resize, classes: Path | None, per_class: int | None, output_name: str | None, limits: FileLimits,
+        allow_root: Path | None, **rest: object,
     ) -> int:  # fmt: skip
         inputs = InputOptions(
             input_range=input_range,
@@ -125,6 +154,8 @@ def input_options(command: Command) -> Command:
             class_names=classes,
             per_class=per_class,
             output=output_name,
+            limits=limits,
+            allow_root=allow_root,
         )
         return command(*args, inputs=inputs, **rest)
 

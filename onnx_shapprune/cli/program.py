@@ -57,7 +57,7 @@ def _one_line_errors() -> Iterator[None]:
         code = exits.COULD_NOT_RUN
     except ShapPruneError as error:
         _say(f"error: {error}")
-        code = exits.COULD_NOT_RUN
+        code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted: no partial file is left")
         code = exits.INTERRUPTED
