@@ -12,7 +12,7 @@ ORDER = [
     "errors", "output", "runtime", "graph", "autodiff", "pictures", "settings", "invert", "case", "detect", "game",
     "shapley", "prune", "effort", "record", "gate", "report", "inspection", "findings", "assemble", "masking", "calibrating",
 ]  # fmt: skip
-SEES_ALL = {"pipeline", "fleet", "sample", "cli", "__init__", "__main__"}
+SEES_ALL = {"pipeline", "isolation", "fleet", "sample", "cli", "__init__", "__main__"}
 OWNERS = {"onnx": {"runtime", "graph", "autodiff"}, "onnxruntime": {"runtime"}, "click": {"cli"}}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc", "types", "core"}
 FORBIDDEN_IMPORTS = {"torch", "tensorflow", "sklearn"}

@@ -13,9 +13,12 @@ from onnx_shapprune.cli.options import (
     layout_option,
     model_argument,
     output_name_option,
+    process_options,
 )
 from onnx_shapprune.cli.streams import show, wants_colour
 from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.report.terminal import hostile, inspect_text
 from onnx_shapprune.report.text import json_text, plain
 
@@ -27,8 +30,10 @@ from onnx_shapprune.report.text import json_text, plain
 @file_options
 @format_option
 @colour_option
+@process_options
 def inspect_command(
-    model: Path, layout: str, output_name: str | None, limits: FileLimits, allow_root: Path | None, format_: str, color: str
+    model: Path, layout: str, output_name: str | None, limits: FileLimits, allow_root: Path | None, format_: str, color: str,
+    process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Say what a file is, without running it.
 
@@ -39,9 +44,9 @@ def inspect_command(
     Example:
       shapprune inspect model.onnx -f json
     """
-    from onnx_shapprune.inspection import inspect
-
-    record = inspect(model, layout=layout, output=output_name, limits=limits, allow_root=allow_root)
+    record = isolated("inspect", process)(
+        model, layout=layout, output=output_name, limits=limits, allow_root=allow_root
+    )
     if format_ == "json":
         show(json_text(record))
     else:

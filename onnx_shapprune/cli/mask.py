@@ -13,11 +13,14 @@ from onnx_shapprune.cli.options import (
     layout_option,
     model_argument,
     output_name_option,
+    process_options,
 )
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.streams import show, wants_colour
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.report.terminal import mask_text
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions
@@ -32,9 +35,10 @@ from onnx_shapprune.settings import InputOptions
 @file_options
 @format_option
 @colour_option
+@process_options
 def mask_command(
     model: Path, output: Path, layout: str, output_name: str | None, limits: FileLimits, allow_root: Path | None,
-    format_: str, color: str,
+    format_: str, color: str, process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Write the graph that the Shapley game is played on, with a mask input for every layer.
 
@@ -45,11 +49,9 @@ def mask_command(
     Example:
       shapprune mask model.onnx -o masked.onnx
     """
-    from onnx_shapprune.masking import mask
-
     check_outputs([output], inputs=[model])
     inputs = InputOptions(layout=layout, output=output_name, limits=limits, allow_root=allow_root)
-    record = mask(model, output=output, inputs=inputs, device="cpu")
+    record = isolated("mask", process)(model, output=output, inputs=inputs, device="cpu")
     if format_ == "json":
         show(json_text(record))
     else:

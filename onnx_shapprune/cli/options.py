@@ -11,6 +11,7 @@ import click
 from onnx_shapprune.cli.streams import wants_colour
 from onnx_shapprune.cli.values import FILE, Budget, Number
 from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.pictures.files import RESIZES, Resize
 from onnx_shapprune.pictures.preprocess import parse_numbers
 from onnx_shapprune.settings import ESTIMATORS, VALUES, EstimatorName, InputOptions, RunOptions, ValueName
@@ -71,6 +72,26 @@ def _limits(context: click.Context, parameter: click.Parameter, given: tuple[str
             )
         limits[field] = int(number)
     return FileLimits(**limits)
+
+
+def process_options(command: Command) -> Command:
+    """The child process that works on the file; arrives as `process`, None where there is to be none."""
+
+    @click.option("--timeout", type=Number(0, above=True, off=True), default=3600, show_default=True,
+                  help="Seconds after which nothing can be told any more; off: no limit.")  # fmt: skip
+    @click.option("--memory-limit", type=Number(256, off=True), default=8192, show_default=True,
+                  help="Address space in MiB for the work on the file (not with CUDA); off: no limit.")  # fmt: skip
+    @click.option("--in-process", is_flag=True, envvar="SHAPPRUNE_IN_PROCESS",
+                  help="Work on the file in this process, without limits: for debugging and files you trust.")  # fmt: skip
+    @functools.wraps(command)
+    def wrapper(
+        *args: object, timeout: float | None, memory_limit: float | None, in_process: bool, **rest: object
+    ) -> int:
+        memory = None if memory_limit is None else int(memory_limit)
+        limits = None if in_process else ProcessLimits(seconds=timeout, memory_mib=memory)
+        return command(*args, process=limits, **rest)
+
+    return wrapper
 
 
 def format_option(command: Command) -> Command:
