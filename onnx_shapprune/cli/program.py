@@ -56,6 +56,8 @@ def _one_line_errors() -> Iterator[None]:
         _say(f"error: {error.format_message()}{hint}")
         code = exits.COULD_NOT_RUN
     except ShapPruneError as error:
+        for line in "\n".join(getattr(error, "__notes__", ())).splitlines():  # where an internal error happened
+            _say(line)
         _say(f"error: {error}")
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):

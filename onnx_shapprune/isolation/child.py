@@ -13,10 +13,11 @@ from typing import IO
 
 from pydantic import BaseModel, TypeAdapter, ValidationError, validate_call
 
-from onnx_shapprune.errors import DataError, HostileFileError, LimitError, ShapPruneError
+from onnx_shapprune.errors import CrashError, DataError, HostileFileError, LimitError, ShapPruneError
 from onnx_shapprune.isolation.limits import ProcessLimits, give_up, may_use_cuda
 
 Call = Callable[..., BaseModel]
+TRACEBACK = 1 << 14  # characters
 
 
 def command(name: str) -> Call:
@@ -73,8 +74,10 @@ def _answer(
     except ValidationError as error:  # a path that is no UTF-8, for one
         return {"error": DataError.__name__, "text": f"a setting cannot be handed over: {error.errors()[0]['msg']}"}
     except Exception as error:
-        traceback.print_exc()
-        return {"error": "CrashError", "text": f"internal error: {type(error).__name__}", "traceback": True}
+        return {
+            "error": CrashError.__name__, "text": f"internal error: {type(error).__name__}",
+            "traceback": traceback.format_exc()[-TRACEBACK:],
+        }  # fmt: skip
 
 
 def _send(pipe: IO[bytes], frame: Mapping[str, object]) -> None:

@@ -99,8 +99,6 @@ def isolated(command: Command, limits: ProcessLimits | None, progress: Progress 
             sys.stderr.write(f"note: this system cannot limit {', '.join(outcome.missing)}\n")
         if outcome.record is None:
             assert outcome.error is not None
-            if isinstance(outcome.error, CrashError):
-                outcome.error.add_note(outcome.errors)
             raise outcome.error
         return outcome.record
 
@@ -121,7 +119,10 @@ def _outcome(command: Command, answer: Mapping[str, Any], stderr: str) -> Outcom
         case {"error": "HostileFileError", "hazards": list() as hazards} if hazards:
             return Outcome(None, HostileFileError([(str(rule), str(text)) for rule, text in hazards]), errors=stderr)
         case {"error": str() as name, "text": str() as text}:
-            return Outcome(None, _raised(name, text), errors=stderr)
+            error = _raised(name, text)
+            if isinstance(trace := answer.get("traceback"), str):
+                error.add_note(trace)
+            return Outcome(None, error, errors=stderr)
     return Outcome(None, CrashError("the process that worked on the file sent no valid answer"), errors=stderr)
 
 
