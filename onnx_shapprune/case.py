@@ -1,5 +1,6 @@
 """One model and its pictures, opened once: everything that the stages of an audit share."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 
 Progress = Callable[[str, int, int, str], None]
 SYNTHESISED = 24
+MAX_PICTURE = 1 << 26  # values
 
 
 @dataclass(slots=True)
@@ -79,6 +81,8 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
             "fix height and width in the file first, for example with onnx.tools.update_model_dims"
         )
     shape = tuple(d for d in interface.dims if d is not None)
+    if math.prod(shape) > MAX_PICTURE:
+        raise ModelError(f"the model takes pictures of {shape}: more than {MAX_PICTURE:,} values are no picture")
     units = find_units(file.loaded, interface.output)
     prepared = prepare(file.loaded, interface, shape, device)
     known = tuple(layer for layer in units.layers if layer.tensor in prepared.infos)

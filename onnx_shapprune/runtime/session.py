@@ -24,7 +24,7 @@ CUDA = "CUDAExecutionProvider"
 # folding limit does not stop it.
 FOLD_LIMIT_BYTES = 64 << 20
 # The same for model-local functions, which onnxruntime writes out wherever they are called.
-FUNCTION_LIMITS = {"session.function_expansion_node_limit": 100_000, "session.function_expansion_byte_limit": 256 << 20}
+FUNCTION_LIMITS = {"session.function_expansion_node_limit": 50_000, "session.function_expansion_byte_limit": 256 << 20}
 NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
 MEMORY = 2 << 30
 

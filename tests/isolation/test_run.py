@@ -20,6 +20,7 @@ from onnx_shapprune.inspection import inspect
 from onnx_shapprune.isolation import run as run_module
 from onnx_shapprune.isolation.limits import ProcessLimits, may_use_cuda
 from onnx_shapprune.isolation.run import Outcome, Request, isolated, run_limited
+from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and limits differ on Windows")
@@ -66,14 +67,15 @@ def test_from_threads(model):
     assert [o.record for o in outcomes] == [inspect(model)] * 3
 
 
-def test_settings_and_progress_come_through(model, pictures):
+def test_settings_and_progress_come_through():
     seen = []
+    model, pictures = sample_path("backdoored.onnx"), sample_path("pictures")
     call = isolated("audit", LIMITS, lambda *frame: seen.append(frame))
-    inputs = InputOptions(mean=(0.5, 0.4, 0.3), limits=FileLimits(depth=5))
-    run = RunOptions(seed=7, device="cpu", threads=1, min_accuracy=0.0, restarts=2, search_seconds=1)
+    inputs = InputOptions(mean=(0.01,), limits=FileLimits(depth=5))
+    run = RunOptions(seed=7, device="cpu", threads=1, min_accuracy=0.0, restarts=2, search_seconds=0)
     record = call(model, pictures, inputs=inputs, run=run, command=("shapprune", "\x1b"))
     assert (record.seed, record.command, record.settings["restarts"]) == (7, ("shapprune", "\x1b"), 2)
-    assert record.preprocessing["mean"] == [0.5, 0.4, 0.3]
+    assert record.preprocessing["mean"] == [0.01]
     assert record.settings["limits"]["depth"] == 5
     assert all(isinstance(stage, str) and done <= total for stage, done, total, _ in seen)
     assert seen
