@@ -23,7 +23,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 
 Progress = Callable[[str, int, int, str], None]
 SYNTHESISED = 24
-MAX_PICTURE = 1 << 26  # values
+MAX_INPUT = 1 << 26  # values
 
 
 @dataclass(slots=True)
@@ -81,8 +81,9 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
             "fix height and width in the file first, for example with onnx.tools.update_model_dims"
         )
     shape = tuple(d for d in interface.dims if d is not None)
-    if math.prod(shape) > MAX_PICTURE:
-        raise ModelError(f"the model takes pictures of {shape}: more than {MAX_PICTURE:,} values are no picture")
+    if math.prod(shape) * (interface.batch or 1) > MAX_INPUT:
+        batch = [interface.batch or "N", *shape]
+        raise ModelError(f"the model takes inputs of {batch}: more than {MAX_INPUT:,} values are no pictures")
     units = find_units(file.loaded, interface.output)
     prepared = prepare(file.loaded, interface, shape, device)
     known = tuple(layer for layer in units.layers if layer.tensor in prepared.infos)

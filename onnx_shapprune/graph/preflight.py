@@ -56,7 +56,8 @@ def refuse(hazards: Sequence[Hazard]) -> None:
         raise HostileFileError(grave)
     for hazard in hazards:
         if hazard.rule == "OSP007":
-            raise ModelError(f"{hazard.rule}: {hazard.text}; raise it with --limit only for a source that you trust")
+            hint = "; raise it with --limit only for a source that you trust" if "(limit" in hazard.text else ""
+            raise ModelError(f"{hazard.rule}: {hazard.text}{hint}")
 
 
 Key = tuple[str, str, str]  # of a local function: domain, name, overload

@@ -23,6 +23,7 @@ MAX_LINKS = 40
 OUTSIDE = "leads out of the model's folder (--allow-root names a wider one that links may stay in)"
 # O_NONBLOCK: opening a pipe must not wait for a writer.
 FLAGS = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
+FOLDER = FLAGS | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)  # a folder need not be readable
 BY_PARTS = os.supports_dir_fd.issuperset({os.open, os.stat, os.readlink})
 
 
@@ -94,9 +95,7 @@ class Stage:
                         digest.update(chunk)
                         copy.write(chunk)
             except OSError as error:
-                raise ModelError(
-                    f"{what} cannot be copied: {self._shown / name}: {error.strerror} (TMPDIR needs room)"
-                ) from None
+                raise ModelError(f"{what} cannot be copied: {shown}: {error.strerror} (TMPDIR needs room)") from None
         self._staged[name] = StagedFile(target, size, digest.hexdigest())
         return self._staged[name]
 
@@ -122,7 +121,7 @@ class Stage:
         """Open `name` part by part; every folder on the way stays open, so that none can be exchanged for another."""
         inside = self._folder.relative_to(self._root)
         parts, links = deque([*inside.parts, *PurePosixPath(name).parts]), 0
-        folders = [os.open(self._root, FLAGS | os.O_DIRECTORY)]
+        folders = [os.open(self._root, FOLDER)]
         try:
             while parts:
                 part = parts.popleft()
@@ -145,7 +144,7 @@ class Stage:
                             os.close(folders.pop())
                     parts.extendleft(reversed(target.parts))
                 elif stat.S_ISDIR(mode) and parts:
-                    folders.append(os.open(part, FLAGS | os.O_DIRECTORY, dir_fd=folders[-1]))
+                    folders.append(os.open(part, FOLDER, dir_fd=folders[-1]))
                 else:
                     return _regular(os.open(part, FLAGS, dir_fd=folders[-1]) if stat.S_ISREG(mode) else -1)
         finally:

@@ -46,8 +46,8 @@ def main() -> None:
         request = json.loads(stdin.readline())
     limits = TypeAdapter(ProcessLimits).validate_python(request["limits"])
     settings = request["settings"]
-    device = (settings.get("run") or settings).get("device", "cpu")
-    missing = give_up(limits, cuda=may_use_cuda(device))
+    device = (settings.get("run") or settings).get("device", "auto")
+    missing = give_up(limits, cuda=request["command"] != "inspect" and may_use_cuda(device))
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     answer = _answer(request["command"], request["arguments"], settings, pipe)

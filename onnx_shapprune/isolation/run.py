@@ -116,8 +116,9 @@ def _outcome(command: Command, answer: Mapping[str, Any], stderr: str) -> Outcom
                     None, CrashError("the process that worked on the file sent no valid record"), errors=stderr
                 )
             return Outcome(record, None, tuple(str(m) for m in missing), stderr)
-        case {"error": "HostileFileError", "hazards": list() as hazards} if hazards:
-            return Outcome(None, HostileFileError([(str(rule), str(text)) for rule, text in hazards]), errors=stderr)
+        case {"error": "HostileFileError", "hazards": [[str(), str()], *_] as hazards}:
+            found = [(str(h[0]), str(h[1])) for h in hazards if isinstance(h, list) and len(h) == 2]
+            return Outcome(None, HostileFileError(found), errors=stderr)
         case {"error": str() as name, "text": str() as text}:
             error = _raised(name, text)
             if isinstance(trace := answer.get("traceback"), str):

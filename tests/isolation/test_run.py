@@ -164,6 +164,7 @@ def fake_child(monkeypatch, code: str) -> None:
         ('print(\'{"answer": {"error": "SystemExit", "text": "x"}}\')', CrashError, "x"),
         ('print(\'{"answer": {"error": "UnsupportedOpError", "text": "x"}}\')', UnsupportedOpError, "x"),
         ('print(\'{"answer": {"error": "HostileFileError", "hazards": []}}\')', CrashError, "no valid answer"),
+        ('print(\'{"answer": {"error": "HostileFileError", "hazards": [1]}}\')', CrashError, "no valid answer"),
     ],
 )
 def test_no_dead_child_is_green(monkeypatch, model, code, kind, words):
