@@ -144,6 +144,15 @@ def test_a_bomb_that_goes_off_when_it_runs_proves_nothing(model, pictures):
     assert "memory" in str(outcome.error)
 
 
+def test_a_file_that_crashes_onnxruntime(model, pictures):
+    """Found by tests/benchmarks/fuzz.py: onnxruntime 1.31 dies of a segmentation fault, a later one may say no."""
+    put_in_front(model, helper.make_node("Max", ["x", "x", ""], ["front"]))
+    outcome = run_limited(Request("audit", (model, pictures), {"run": ONE}), LIMITS)
+    assert outcome.record is None
+    assert isinstance(outcome.error, CrashError | ModelError)
+    assert outcome.error.exit_code == 2
+
+
 def fake_child(monkeypatch, code: str) -> None:
     monkeypatch.setattr(run_module, "CHILD", (sys.executable, "-c", code))
 
