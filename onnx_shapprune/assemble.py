@@ -19,6 +19,7 @@ from onnx_shapprune.gallery import trigger_parts
 from onnx_shapprune.graph.compare import Difference
 from onnx_shapprune.graph.facts import parameters
 from onnx_shapprune.graph.upgrade import opset_of
+from onnx_shapprune.inspection import preflight_parts
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.goal import UNMOVED, Goal
 from onnx_shapprune.invert.relations import answered_views
@@ -189,6 +190,7 @@ def audit_record(
     return AuditRecord(
         created=_now(), command=tuple(command), seed=run.seed, verdict=draft.verdict, reasons=draft.reasons,
         target_classes=draft.targets, model=_model(case), data=_data(case),
+        findings=preflight_parts(opened.file.hazards),
         preprocessing=_plain(asdict(opened.subject.preprocessing)), settings=_plain(asdict(run) | asdict(inputs)),
         score=draft.found.suspicion.score_of_model if draft.found else None, not_searched=not_searched(draft.found),
         attacks=attack_parts(draft.found) if draft.found else (), claims=claim_parts(draft.found),

@@ -38,7 +38,8 @@ def calibrate(
             try:
                 case = open_case(model, data, inputs, replace(run, seed=seed))
             except ShapPruneError as error:
-                raise type(error)(f"{model.name}: {error}") from None
+                error.args = (f"{model.name}: {error}",)
+                raise
             if reason := unusable(case, run.min_accuracy):
                 raise DataError(f"{model.name}: {reason}")
             effort = effort_for(case.model.subject.prepared, run)

@@ -1,5 +1,6 @@
 """One model and its pictures, opened once: everything that the stages of an audit share."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 
 Progress = Callable[[str, int, int, str], None]
 SYNTHESISED = 24
+MAX_INPUT = 1 << 26  # values
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class Case:
 
 def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
     """Load, check and prepare a model file. Raises ModelError, VerifyError or DataError."""
-    file = load_model(path)
+    file = load_model(path, limits=inputs.limits, allow_root=inputs.allow_root)
     interface = find_interface(file.loaded, layout=inputs.layout, output=inputs.output)
     if None in interface.dims:
         raise ModelError(
@@ -79,6 +81,9 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
             "fix height and width in the file first, for example with onnx.tools.update_model_dims"
         )
     shape = tuple(d for d in interface.dims if d is not None)
+    if math.prod(shape) * (interface.batch or 1) > MAX_INPUT:
+        batch = [interface.batch or "N", *shape]
+        raise ModelError(f"the model takes inputs of {batch}: more than {MAX_INPUT:,} values are no pictures")
     units = find_units(file.loaded, interface.output)
     prepared = prepare(file.loaded, interface, shape, device)
     known = tuple(layer for layer in units.layers if layer.tensor in prepared.infos)

@@ -1,16 +1,33 @@
 """One root error and a child per cause.
 
-Every error here ends a run with exit code 2 (could not run) and one line on stderr; a verdict is never an error. The
-message says what is wrong, where, and what to do.
+Every error here ends a run with one line on stderr that says what is wrong, where, and what to do, and with exit code 2
+(could not run), unless it says another: that a file is hostile is a finding (1), that a limit was hit proves nothing (3).
 """
+
+from collections.abc import Sequence
 
 
 class ShapPruneError(Exception):
     """Root of everything this package raises on purpose."""
 
+    exit_code = 2
+
 
 class ModelError(ShapPruneError):
     """The file is missing, broken, too large, or no image classifier."""
+
+
+class HostileFileError(ModelError):
+    """A file was refused before anything of it ran, because of what stands in it."""
+
+    exit_code = 1
+
+    def __init__(self, hazards: Sequence[tuple[str, str]]) -> None:
+        """hazards: (rule id, what was found in words), the one that is named first."""
+        self.hazards = tuple(hazards)
+        rule, text = self.hazards[0]
+        more = f" (and {len(hazards) - 1} more, see shapprune inspect)" if len(hazards) > 1 else ""
+        super().__init__(f"hostile file refused: {rule}: {text}{more}")
 
 
 class UnsupportedOpError(ModelError):
@@ -22,6 +39,16 @@ class UnsupportedOpError(ModelError):
         listed = ", ".join(f"{op} ({name})" for op, name in nodes[:20])
         more = f" and {len(nodes) - 20} more" if len(nodes) > 20 else ""
         super().__init__(f"no gradient rule for: {listed}{more}")
+
+
+class LimitError(ShapPruneError):
+    """A limit of time or memory was hit: nothing can be told."""
+
+    exit_code = 3
+
+
+class CrashError(ShapPruneError):
+    """The process that worked on a file died, or answered with what is no result."""
 
 
 class DataError(ShapPruneError):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from onnx_shapprune.record import SCHEMA_VERSION, FileDigest, Part
+from onnx_shapprune.record import SCHEMA_VERSION, FileDigest, FindingPart, Part
 
 
 class TensorPart(Part):
@@ -27,13 +27,6 @@ class RefusedPart(Part):
     name: str
     op: str
     reason: str
-
-
-class FindingPart(Part):
-    """Something a reader should know. level: "note", or "warning" where the audit may be weaker or fail."""
-
-    level: Literal["note", "warning"]
-    text: str
 
 
 class MaskPart(Part):
@@ -68,7 +61,7 @@ class MaskRecord(Part):
 class InspectRecord(Part):
     """What a file says it is; nothing was run. readable: whether it is an image classifier that can be audited, else
     `reason` says why not. no_gradient: operator -> nodes on the way from the picture to the scores without a gradient
-    rule, None where that could not be looked up; integer paths count, so it may list too many.
+    rule, None where that could not be looked up; integer paths count, so it may list too many. parameters: None: refused.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -84,7 +77,7 @@ class InspectRecord(Part):
     outputs: tuple[TensorPart, ...]
     layout: Literal["NCHW", "NHWC"] | None = None
     classes: int | None = None
-    parameters: int
+    parameters: int | None
     ops: dict[str, int]
     units: int = 0
     layers: tuple[LayerPart, ...] = ()

@@ -1,34 +1,86 @@
 """Say what a file is without running any of it: the look before an audit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from onnx_shapprune.autodiff.engine import unsupported_ops
-from onnx_shapprune.errors import ModelError
+from onnx_shapprune.errors import HostileFileError, ModelError
+from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
 from onnx_shapprune.graph import facts
-from onnx_shapprune.graph.file import ModelFile, load_model
+from onnx_shapprune.graph.file import DEFAULT_LIMITS, ModelFile, complete, read_model
 from onnx_shapprune.graph.interface import Interface, find_interface
+from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.graph.preflight import Hazard, refuse
+from onnx_shapprune.graph.staging import Stage
 from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.graph.upgrade import upgrade
-from onnx_shapprune.graph_record import FindingPart, InspectRecord, LayerPart, RefusedPart, TensorPart
-from onnx_shapprune.record import FileDigest
+from onnx_shapprune.graph_record import InspectRecord, LayerPart, RefusedPart, TensorPart
+from onnx_shapprune.record import FileDigest, FindingPart
 from onnx_shapprune.report.text import plain
 
+LEVELS: dict[Severity, Literal["note", "warning", "high", "critical"]] = {
+    "critical": "critical", "high": "high", "medium": "warning", "low": "note", "info": "note",
+}  # fmt: skip
 
-def inspect(model: Path | str, *, layout: str = "auto", output: str | None = None) -> InspectRecord:
+
+def inspect(
+    model: Path | str, *, layout: str = "auto", output: str | None = None, limits: FileLimits = DEFAULT_LIMITS,
+    allow_root: Path | None = None,
+) -> InspectRecord:  # fmt: skip
     """Read a file's interface, units, operators and oddities; no part of the graph runs and no session is opened.
 
-    layout: "auto", "NCHW" or "NHWC"; output: which graph output holds the class scores, where there are several.
-    Raises ModelError when the file cannot be read as ONNX. A readable ONNX file that is no image classifier gives a
-    record with `readable` False and the reason.
+    layout: "auto", "NCHW" or "NHWC"; output: which graph output holds the class scores, where there are several; limits,
+    allow_root: as in InputOptions. Raises ModelError when the file cannot be read as ONNX. A readable ONNX file that is no
+    image classifier, or that is refused for what stands in it, gives a record with `readable` False and the reason.
     """
-    file = load_model(Path(model))
+    path = Path(model)
+    with Stage(path.parent, allow_root) as stage:
+        file = read_model(path, stage, limits)
+        try:
+            refuse(file.hazards)
+            file = complete(file, stage, limits)
+        except HostileFileError as error:
+            return _refused(
+                replace(file, hazards=tuple(Hazard(*h) for h in {*file.hazards, *error.hazards})), str(error)
+            )
+        except ModelError as error:
+            if not file.hazards:
+                raise
+            return _refused(file, str(error))
     try:
         return _record(file, layout, output)
     except ValidationError:  # protobuf hands names that are no UTF-8 over as bytes
         raise ModelError(f"the file holds names that are not UTF-8 text: {file.path}") from None
+
+
+def preflight_parts(hazards: Sequence[Hazard]) -> tuple[FindingPart, ...]:
+    """What the preflight found, gravest first."""
+    grave = sorted(hazards, key=lambda h: (SEVERITIES.index(RULES[h.rule].severity), h))
+    return tuple(FindingPart(level=LEVELS[RULES[h.rule].severity], rule=h.rule, text=h.text) for h in grave)
+
+
+def _refused(file: ModelFile, reason: str) -> InspectRecord:
+    """What can be said of a file without following anything in it."""
+    return InspectRecord(
+        readable=False, reason=reason, **_declared(file), parameters=None, findings=preflight_parts(file.hazards)
+    )
+
+
+def _declared(file: ModelFile) -> dict[str, Any]:
+    proto = file.proto
+    return {
+        "model": FileDigest(name=plain(file.path.name), size=file.size, sha256=file.sha256),
+        "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
+        "ir_version": proto.ir_version,
+        "opsets": facts.opsets(proto),
+        "inputs": tuple(TensorPart(name=d.name, type=d.type, shape=d.dims) for d in facts.declared_inputs(proto)),
+        "outputs": tuple(TensorPart(name=d.name, type=d.type, shape=d.dims) for d in facts.declared_outputs(proto)),
+        "ops": facts.operators(proto),
+    }
 
 
 def _record(file: ModelFile, layout: str, output: str | None) -> InspectRecord:
@@ -47,21 +99,14 @@ def _record(file: ModelFile, layout: str, output: str | None) -> InspectRecord:
             no_gradient = _no_gradient(file, interface)
         except ModelError as error:
             reason = reason or str(error)
-    proto = file.proto
     return InspectRecord(
         readable=not reason,
         reason=reason,
-        model=FileDigest(name=plain(file.path.name), size=file.size, sha256=file.sha256),
+        **_declared(file),
         external=tuple(FileDigest(name=e.location, size=e.size, sha256=e.sha256) for e in file.external),
-        producer=f"{proto.producer_name} {proto.producer_version}".strip(),
-        ir_version=proto.ir_version,
-        opsets=facts.opsets(proto),
-        inputs=tuple(TensorPart(name=d.name, type=d.type, shape=d.dims) for d in facts.declared_inputs(proto)),
-        outputs=tuple(TensorPart(name=d.name, type=d.type, shape=d.dims) for d in facts.declared_outputs(proto)),
         layout=interface.layout if interface else None,
         classes=classes,
-        parameters=facts.parameters(proto),
-        ops=facts.operators(proto),
+        parameters=facts.parameters(file.proto),
         units=units.total if units else 0,
         layers=tuple(LayerPart(name=u.name, op=u.op, channels=u.channels) for u in units.layers) if units else (),
         refused=tuple(RefusedPart(name=r.name, op=r.op, reason=r.reason) for r in units.refused) if units else (),
@@ -103,8 +148,6 @@ def _findings(
         warnings.append(f"quantised ({', '.join(quantised)}): units and gradients cannot be had behind integer weights")
     if flow := sorted(facts.CONTROL_FLOW.intersection(ops)):
         warnings.append(f"control flow ({', '.join(flow)}): it is neither differentiated nor bounded")
-    if domains := facts.unknown_domains(proto):
-        warnings.append(f"operators of unknown domains: {', '.join(domains)}")
     if proto.functions:
         notes.append(f"{len(proto.functions)} local functions: channels inside them are no units")
     if file.external:
@@ -115,4 +158,5 @@ def _findings(
         listed = ", ".join(no_gradient)
         warnings.append(f"no gradient rule for {listed}: the trigger search cannot differentiate this model")
     found = [FindingPart(level="warning", text=text) for text in warnings]
-    return tuple(found + [FindingPart(level="note", text=text) for text in notes])
+    found += [FindingPart(level="note", text=text) for text in notes]
+    return (*preflight_parts(file.hazards), *found)

@@ -1,31 +1,41 @@
 """Write results so that a reader, a crash or Ctrl-C never meets half a file."""
 
 import os
+import secrets
+import stat
 import tempfile
 from pathlib import Path
 
 from onnx_shapprune.errors import OutputError
 
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
 
 def write_atomically(path: Path, payload: bytes) -> None:
     """Write a file in one step: readers see the old one or the whole new one. Raises OutputError.
 
-    Never follows a link at `path`: the link itself is replaced.
+    A file that is replaced hands on its permissions. Never follows a link at `path`: the link itself is replaced.
     """
-    folder = path.parent
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+        before = os.lstat(path)
+        mode = stat.S_IMODE(before.st_mode) & 0o777 if stat.S_ISREG(before.st_mode) else None
+    except OSError:
+        mode = None
+    try:
+        descriptor = os.open(temporary, NEW_FILE, 0o666)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            if mode is not None:
+                os.chmod(temporary, mode)
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
         raise
@@ -65,9 +75,3 @@ def same_file(a: Path, b: Path) -> bool:
 
 def _resolved(path: Path) -> str:
     return os.path.realpath(path)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -281,10 +281,19 @@ class Environment(Part):
     threads: int
 
 
+class FindingPart(Part):
+    """Something a reader should know. level: from "high" on a file is refused; rule: an id of gate/rules.py, or ""."""
+
+    level: Literal["note", "warning", "high", "critical"]
+    text: str
+    rule: str = ""
+
+
 class AuditRecord(Part):
     """One audit, and the repair where one was asked for. score: -log10 of the p-value of the whole model;
     claims: all evidence, the most unusual first; calibration: on which clean models it was compared with; not_searched: what
-    was left out, in words; triggers: as many as fit into a few hundred kilobytes.
+    was left out, in words; triggers: as many as fit into a few hundred kilobytes; findings: about the file itself, from
+    before anything ran.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -317,6 +326,7 @@ class AuditRecord(Part):
     seconds: dict[str, Finite] = Field(default_factory=dict)
     peak_memory_mb: Finite | None = None
     warnings: tuple[str, ...] = ()
+    findings: tuple[FindingPart, ...] = ()
     environment: Environment
 
 

@@ -1,11 +1,12 @@
 """What a user can set, checked once: how pictures become inputs, and how much is searched and pruned."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
 from onnx_shapprune.errors import DataError
+from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.pictures.files import Resize
 
 EstimatorName = Literal["permutation", "antithetic", "top-k", "leverage"]
@@ -21,7 +22,8 @@ class InputOptions:
     Bytes 0..255 are scaled linearly to `input_range`, then (x - mean) / std in that unit; mean and std hold one number or
     one per channel (RGB order). layout: "auto", "NCHW" or "NHWC". channel_order: "RGB" or "BGR". resize: "stretch",
     "crop", "fit" or "error". class_names: a file with one name per line. per_class: use so many pictures of a class.
-    output: which graph output holds the scores, where there are several.
+    output: which graph output holds the scores, where there are several. limits: what the file may ask for. allow_root: a
+    folder around the model's own that links of the model or its data may lead to.
     """
 
     input_range: tuple[float, float] = (0.0, 1.0)
@@ -33,6 +35,8 @@ class InputOptions:
     class_names: Path | None = None
     per_class: int | None = None
     output: str | None = None
+    limits: FileLimits = field(default_factory=FileLimits)
+    allow_root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

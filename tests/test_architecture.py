@@ -13,7 +13,7 @@ ORDER = [
     "game", "shapley", "prune", "effort", "record", "graph_record", "gate", "installation", "report", "inspection",
     "findings", "gallery", "assemble", "masking", "calibrating",
 ]  # fmt: skip
-SEES_ALL = {"pipeline", "fleet", "sample", "cli", "__init__", "__main__"}
+SEES_ALL = {"pipeline", "isolation", "fleet", "sample", "cli", "__init__", "__main__"}
 OWNERS = {"onnx": {"runtime", "graph", "autodiff"}, "onnxruntime": {"runtime"}, "click": {"cli"}}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc", "types", "core"}
 FORBIDDEN_IMPORTS = {"torch", "tensorflow", "sklearn"}

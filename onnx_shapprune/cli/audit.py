@@ -12,6 +12,7 @@ from onnx_shapprune.cli.options import (
     display_options,
     input_options,
     model_argument,
+    process_options,
     report_option,
     run_options,
     trigger_option,
@@ -21,6 +22,8 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_record, write_reports
 from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -34,11 +37,12 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @display_options
 @input_options
 @run_options
+@process_options
 @click.pass_obj
 def audit_command(
-    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None,
-    reports: Reports, known_trigger: tuple[Path, ...],
-    artifacts: Path | None, display: Display, inputs: InputOptions, run: RunOptions,
+    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None, reports: Reports,
+    known_trigger: tuple[Path, ...], artifacts: Path | None, display: Display, inputs: InputOptions, run: RunOptions,
+    process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Look for a backdoor: search a trigger for every class, compare the classes, rank the units that carry it.
 
@@ -48,17 +52,15 @@ def audit_command(
     Example:
       shapprune audit model.onnx --data pictures/ --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26 -o report.json
     """
-    from onnx_shapprune import pipeline
-
     check_outputs(
         [output, *paths(reports)],
         inputs=(model, data, inputs.class_names, run.calibration, *known_trigger),
         artifacts=artifacts,
     )
     with progress_on_stderr(display) as progress:
-        record = pipeline.audit(
+        record = isolated("audit", process, progress)(
             model, data, inputs=inputs, run=run, known_trigger=known_trigger, artifacts=artifacts,
-            command=invocation.command, progress=progress,
+            command=invocation.command,
         )  # fmt: skip
     write_record(record, output)
     write_reports(record, reports)

@@ -11,6 +11,7 @@ from onnx_shapprune.cli.options import (
     display_options,
     input_options,
     optional_data_option,
+    process_options,
     report_option,
     run_options,
 )
@@ -20,6 +21,8 @@ from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import today, write_record, write_reports
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.record import AuditRecord, VerifyRecord
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -45,10 +48,12 @@ ABOUT_REPORTS = {
 @display_options
 @input_options
 @run_options
+@process_options
 @click.pass_obj
 def gate_command(
     invocation: Invocation, *, evidence: Path, policy: Path | None, model: Path | None, data: Path | None,
     output: Path | None, reports: Reports, exit_zero: bool, display: Display, inputs: InputOptions, run: RunOptions,
+    process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Hold a report against a policy; runs no model. Given a model and pictures instead, audit first.
 
@@ -72,7 +77,11 @@ def gate_command(
         _refuse(context, {"model"}, "the model is given already")
         if context.get_parameter_source("data") is ParameterSource.DEFAULT:
             raise click.UsageError(f"{evidence} is a model: give its report, or --data to audit it now", context)
-        record = _audit(invocation, evidence, data, policy, [output, *paths(reports)], display, inputs, run)
+        check_outputs([output, *paths(reports)], inputs=(evidence, data, policy, inputs.class_names, run.calibration))
+        with progress_on_stderr(display) as progress:
+            record = isolated("audit", process, progress)(
+                evidence, data, inputs=inputs, run=run, command=invocation.command
+            )
         write_record(record, output)
     else:
         audit_only = {p.name for p in context.command.params if p.name} - ABOUT_REPORTS
@@ -94,18 +103,6 @@ def gate_command(
         click.echo("note: exit code 1 is given as 0 (--exit-zero)", err=True)
         return exits.PASS
     return code
-
-
-def _audit(
-    invocation: Invocation, model: Path, data: Path | None, policy: Path | None, outputs: list[Path | None],
-    display: Display,     inputs: InputOptions, run: RunOptions,
-) -> AuditRecord:  # fmt: skip
-    from onnx_shapprune import pipeline
-
-    check_outputs(outputs, inputs=(model, data, policy, inputs.class_names, run.calibration))
-    with progress_on_stderr(display) as progress:
-        record = pipeline.audit(model, data, inputs=inputs, run=run, command=invocation.command, progress=progress)
-    return record
 
 
 def _refuse(context: click.Context, names: set[str], why: str) -> None:

@@ -8,11 +8,21 @@ import click
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.cli.configuration import ConfiguredCommand
-from onnx_shapprune.cli.options import colour_option, format_option, layout_option, output_name_option
+from onnx_shapprune.cli.options import (
+    colour_option,
+    file_options,
+    format_option,
+    layout_option,
+    output_name_option,
+    process_options,
+)
 from onnx_shapprune.cli.streams import show, wants_colour
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.errors import ShapPruneError
-from onnx_shapprune.report.terminal import inspect_text
+from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import isolated
+from onnx_shapprune.report.terminal import hostile, inspect_text
 from onnx_shapprune.report.text import json_text, plain
 
 
@@ -20,37 +30,42 @@ from onnx_shapprune.report.text import json_text, plain
 @click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
 @layout_option
 @output_name_option
+@file_options
 @format_option
 @colour_option
+@process_options
 def inspect_command(
-    models: tuple[Path, ...], layout: str, output_name: str | None, format_: str, color: str
+    models: tuple[Path, ...], layout: str, output_name: str | None, limits: FileLimits, allow_root: Path | None,
+    format_: str, color: str, process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Say what files are, without running them.
 
     Prints inputs, layout, classes, units per layer, operators without a gradient rule, and findings. Exits with 0 when
-    every file is an image classifier that can be audited, with 2 otherwise. As JSON, several files are a list.
+    every file is an image classifier that can be audited, with 1 when one is made to hurt whoever loads it, else with 2.
+    As JSON, several files are a list.
 
     \b
     Example:
       shapprune inspect model.onnx -f json
     """
-    from onnx_shapprune.inspection import inspect
-
     records, code = [], exits.PASS
     for model in models:
+        where = f"{model}: " if len(models) > 1 else ""
         try:
-            record = inspect(model, layout=layout, output=output_name)
+            record = isolated("inspect", process)(
+                model, layout=layout, output=output_name, limits=limits, allow_root=allow_root
+            )
         except ShapPruneError as error:
             if len(models) == 1:
                 raise
-            reason = str(error)
+            reason, failed = str(error), exits.COULD_NOT_RUN
         else:
             records.append(record)
-            where = f"{model}: " if len(models) > 1 else ""
             reason = "" if record.readable else where + record.reason
+            failed = exits.FAIL if hostile(record) else exits.COULD_NOT_RUN
         if reason:
             click.echo(f"error: {plain(reason, limit=600)}", err=True)
-            code = exits.COULD_NOT_RUN
+            code = exits.FAIL if exits.FAIL in (code, failed) else failed
     if format_ == "json":
         texts = [json_text(r) for r in records]
         show(texts[0] if len(models) == 1 else json.dumps([json.loads(t) for t in texts], indent=2) + "\n")

@@ -7,10 +7,21 @@ import click
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.cli.configuration import ConfiguredCommand
-from onnx_shapprune.cli.options import colour_option, format_option, layout_option, model_argument, output_name_option
+from onnx_shapprune.cli.options import (
+    colour_option,
+    file_options,
+    format_option,
+    layout_option,
+    model_argument,
+    output_name_option,
+    process_options,
+)
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.streams import show, wants_colour
 from onnx_shapprune.cli.values import FILE
+from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.report.terminal import mask_text
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions
@@ -22,10 +33,13 @@ from onnx_shapprune.settings import InputOptions
               help="Where the graph with mask inputs goes. Never the input.")  # fmt: skip
 @layout_option
 @output_name_option
+@file_options
 @format_option
 @colour_option
+@process_options
 def mask_command(
-    model: Path, output: Path, layout: str, output_name: str | None, format_: str, color: str
+    model: Path, output: Path, layout: str, output_name: str | None, limits: FileLimits, allow_root: Path | None,
+    format_: str, color: str, process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Write the graph that the Shapley game is played on, with a mask input for every layer.
 
@@ -36,10 +50,9 @@ def mask_command(
     Example:
       shapprune mask model.onnx -o masked.onnx
     """
-    from onnx_shapprune.masking import mask
-
     check_outputs([output], inputs=[model])
-    record = mask(model, output=output, inputs=InputOptions(layout=layout, output=output_name), device="cpu")
+    inputs = InputOptions(layout=layout, output=output_name, limits=limits, allow_root=allow_root)
+    record = isolated("mask", process)(model, output=output, inputs=inputs, device="cpu")
     if format_ == "json":
         show(json_text(record))
     else:

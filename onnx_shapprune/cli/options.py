@@ -3,13 +3,15 @@
 import functools
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 
 from onnx_shapprune.cli.streams import wants_colour
 from onnx_shapprune.cli.values import FILE, REPORT_FORMATS, Budget, Number, Report
+from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.pictures.files import RESIZES, Resize
 from onnx_shapprune.pictures.preprocess import parse_numbers
 from onnx_shapprune.settings import ESTIMATORS, VALUES, EstimatorName, InputOptions, RunOptions, ValueName
@@ -47,6 +49,52 @@ optional_data_option = functools.partial(data_option, required=False)
 
 def _no_data(context: click.Context, parameter: click.Parameter, value: Path) -> Path | None:
     return None if str(value) == "none" else value
+
+
+def file_options(command: Command) -> Command:
+    """What a file may ask for, and where its links may lead; arrive as `limits` and `allow_root`."""
+    command = click.option(
+        "--allow-root", type=FILE, metavar="DIR",
+        help="Links of the model or its data may lead anywhere in this folder, a Hugging Face cache for example.  "
+        "[default: the model's own folder]",
+    )(command)  # fmt: skip
+    defaults = ", ".join(f"{name.replace('_', '-')}={value}" for name, value in asdict(FileLimits()).items())
+    return click.option(
+        "--limit", "limits", multiple=True, metavar="NAME=N", callback=_limits,
+        help=f"Raise or lower what the file may ask for, before anything of it runs.  [default: {defaults}]",
+    )(command)  # fmt: skip
+
+
+def _limits(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> FileLimits:
+    limits = asdict(FileLimits())
+    for text in given:
+        name, _, number = text.partition("=")
+        if (field := name.replace("-", "_")) not in limits or not number.isdecimal() or len(number) > 12:
+            raise click.BadParameter(
+                f"{text[:40]!r} is no limit: use {', '.join(limits).replace('_', '-')}, as in depth=64"
+            )
+        limits[field] = int(number)
+    return FileLimits(**limits)
+
+
+def process_options(command: Command) -> Command:
+    """The child process that works on the file; arrives as `process`, None where there is to be none."""
+
+    @click.option("--timeout", type=Number(0, above=True, off=True), default=3600, show_default=True,
+                  help="Seconds after which nothing can be told any more; off: no limit.")  # fmt: skip
+    @click.option("--memory-limit", type=Number(256, off=True), default=8192, show_default=True,
+                  help="Address space in MiB for the work on the file (not with CUDA); off: no limit.")  # fmt: skip
+    @click.option("--in-process", is_flag=True, envvar="SHAPPRUNE_IN_PROCESS",
+                  help="Work on the file in this process, without limits: for debugging and files you trust.")  # fmt: skip
+    @functools.wraps(command)
+    def wrapper(
+        *args: object, timeout: float | None, memory_limit: float | None, in_process: bool, **rest: object
+    ) -> int:
+        memory = None if memory_limit is None else int(memory_limit)
+        limits = None if in_process else ProcessLimits(seconds=timeout, memory_mib=memory)
+        return command(*args, process=limits, **rest)
+
+    return wrapper
 
 
 def format_option(command: Command) -> Command:
@@ -117,10 +165,12 @@ def input_options(command: Command) -> Command:
     @click.option("--per-class", type=click.IntRange(min=1), metavar="N",
                   help="Use the first N pictures of each class.  [default: all]")  # fmt: skip
     @output_name_option
+    @file_options
     @functools.wraps(command)
     def wrapper(
         *args: object, input_range: tuple[float, float], mean: str, std: str, layout: str, channel_order: str,
-        resize: Resize, classes: Path | None, per_class: int | None, output_name: str | None, **rest: object,
+        resize: Resize, classes: Path | None, per_class: int | None, output_name: str | None, limits: FileLimits,
+        allow_root: Path | None, **rest: object,
     ) -> int:  # fmt: skip
         inputs = InputOptions(
             input_range=input_range,
@@ -132,6 +182,8 @@ def input_options(command: Command) -> Command:
             class_names=classes,
             per_class=per_class,
             output=output_name,
+            limits=limits,
+            allow_root=allow_root,
         )
         return command(*args, inputs=inputs, **rest)
 

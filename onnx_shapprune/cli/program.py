@@ -57,8 +57,10 @@ def _one_line_errors() -> Iterator[None]:
         _say(f"error: {error.format_message()}{hint}")
         code = exits.COULD_NOT_RUN
     except ShapPruneError as error:
+        for line in "\n".join(getattr(error, "__notes__", ())).splitlines():  # where an internal error happened
+            _say(line)
         _say(f"error: {error}")
-        code = exits.COULD_NOT_RUN
+        code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted: no partial file is left")
         code = exits.INTERRUPTED

@@ -12,6 +12,7 @@ from onnx_shapprune.cli.options import (
     display_options,
     input_options,
     model_argument,
+    process_options,
     report_option,
     run_options,
     trigger_option,
@@ -21,6 +22,8 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_reports
 from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -38,11 +41,12 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @display_options
 @input_options
 @run_options
+@process_options
 @click.pass_obj
 def sanitize_command(
     invocation: Invocation, *, model: Path, data: Path | None, output: Path | None, reports: Reports, dry_run: bool,
     keep_partial: bool, known_trigger: tuple[Path, ...], artifacts: Path | None, display: Display,
-    inputs: InputOptions, run: RunOptions,
+    inputs: InputOptions, run: RunOptions, process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Audit a model and switch off the few channels that carry its backdoor, until no trigger is found any more.
 
@@ -53,8 +57,6 @@ def sanitize_command(
     Example:
       shapprune sanitize model.onnx --data pictures/ -o clean.onnx --report report.json --report html=report.html
     """
-    from onnx_shapprune import pipeline
-
     if output is None and not dry_run:
         raise click.UsageError("Missing option '-o': say where the repaired model goes, or use --dry-run.")
     wanted = None if dry_run else output
@@ -64,9 +66,9 @@ def sanitize_command(
         artifacts=artifacts,
     )
     with progress_on_stderr(display) as progress:
-        record = pipeline.sanitize(
+        record = isolated("sanitize", process, progress)(
             model, data, output=wanted, keep_partial=keep_partial, inputs=inputs, run=run, known_trigger=known_trigger,
-            artifacts=artifacts, command=invocation.command, progress=progress,
+            artifacts=artifacts, command=invocation.command,
         )  # fmt: skip
     write_reports(record, reports)
     show_record(record, display)

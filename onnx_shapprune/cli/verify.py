@@ -10,6 +10,7 @@ from onnx_shapprune.cli.options import (
     data_option,
     display_options,
     input_options,
+    process_options,
     report_option,
     run_options,
     trigger_option,
@@ -19,6 +20,8 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_reports
 from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -31,10 +34,11 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @display_options
 @input_options
 @run_options
+@process_options
 @click.pass_obj
 def verify_command(
     invocation: Invocation, *, before: Path, after: Path, data: Path | None, reports: Reports,
-    known_trigger: tuple[Path, ...], display: Display, inputs: InputOptions, run: RunOptions,
+    known_trigger: tuple[Path, ...], display: Display, inputs: InputOptions, run: RunOptions, process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Compare a model with its repaired copy: what changed in the file, and whether a trigger is still found.
 
@@ -45,13 +49,10 @@ def verify_command(
     Example:
       shapprune verify model.onnx clean.onnx --data pictures/
     """
-    from onnx_shapprune import pipeline
-
     check_outputs(paths(reports), inputs=(before, after, data, inputs.class_names, run.calibration, *known_trigger))
     with progress_on_stderr(display) as progress:
-        record = pipeline.verify(
+        record = isolated("verify", process, progress)(
             before, after, data, inputs=inputs, run=run, known_trigger=known_trigger, command=invocation.command,
-            progress=progress,
         )  # fmt: skip
     write_reports(record, reports)
     show_record(record, display)

@@ -23,6 +23,8 @@ def free_batch(
     pictures = np.random.default_rng(1).random((3, *shape), np.float32)
     single = Session(model, device, optimize=False)
     rows = [single.run({input_name: row[None]})[0] for row in pictures]
+    if not isinstance(rows[0], np.ndarray) or not np.issubdtype(rows[0].dtype, np.floating):
+        raise ModelError("not an image classifier: the output is no tensor of floating-point scores")
     if np.ndim(rows[0]) == 0:
         return model, False
     want = np.concatenate(rows)

@@ -39,9 +39,13 @@ def inner_uses(node: onnx.NodeProto) -> set[str]:
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs that a node holds as attributes."""
     for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+        yield from _graphs(attribute)
+
+
+def _graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
 
 
 def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
@@ -129,8 +133,9 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for graph in [model.graph, *(g for t in model.training_info for g in (t.initialization, t.algorithm))]:
         yield from _graph_tensors(graph)
     for function in model.functions:
+        yield from _attribute_tensors(function.attribute_proto)
         for node in function.node:
-            yield from _node_tensors(node)
+            yield from _attribute_tensors(node.attribute)
 
 
 def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -138,11 +143,11 @@ def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
     for node in graph.node:
-        yield from _node_tensors(node)
+        yield from _attribute_tensors(node.attribute)
 
 
-def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    for attribute in node.attribute:
+def _attribute_tensors(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
@@ -151,8 +156,8 @@ def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
             *attribute.sparse_tensors,
         ]:
             yield from (sparse.values, sparse.indices)
-    for graph in subgraphs(node):
-        yield from _graph_tensors(graph)
+        for graph in _graphs(attribute):
+            yield from _graph_tensors(graph)
 
 
 def set_output(graph: onnx.GraphProto, name: str) -> None:

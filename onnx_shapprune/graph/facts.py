@@ -13,7 +13,6 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.units import DEFAULT_DOMAIN, Units
 from onnx_shapprune.runtime.session import first_line
 
-KNOWN_DOMAINS = (*DEFAULT_DOMAIN, "ai.onnx.ml", "com.microsoft")
 QUANTISED = frozenset(
     {
         "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
@@ -66,12 +65,6 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         return inliner.inline_local_functions(model)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"local functions cannot be inlined: {first_line(error)}") from None
-
-
-def unknown_domains(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Domains of operators that are neither standard, nor onnxruntime's, nor defined in the file."""
-    own = {f.domain for f in model.functions}
-    return tuple(sorted({n.domain for n in _nodes(model)} - {*KNOWN_DOMAINS, *own}))
 
 
 def parameters(model: onnx.ModelProto) -> int:

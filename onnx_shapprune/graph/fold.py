@@ -38,6 +38,8 @@ def fold_constants(model: onnx.ModelProto, device: Device) -> None:
         )  # fmt: skip
         runnable = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
         values = Session(runnable, device, optimize=False).run({})
+        if not all(isinstance(v, np.ndarray) for v in values):
+            raise ModelError("the graph generates sequences or other constants that are no tensors")
         if sum(v.nbytes for v in values) > MAX_FOLDED_BYTES:
             raise ModelError(f"the graph generates more than {MAX_FOLDED_BYTES} bytes of constants")
         graph.initializer.extend(edit.tensor_of(v, n) for n, v in zip(wanted, values, strict=True))
@@ -69,9 +71,11 @@ def fold_batch_norms(graph: onnx.GraphProto) -> None:
             continue
         if layer.op_type == "Gemm" and (attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0):
             continue
-        scale, beta, mean, var = (_doubles(values[n]) for n in node.input[1:5])
-        gain = scale / np.sqrt(var + float(edit.attributes(node).get("epsilon", 1e-5)))  # type: ignore[arg-type]
         weight = _doubles(values[layer.input[1]])
+        scale, beta, mean, var = (_doubles(values[n]) for n in node.input[1:5])
+        if any(v.shape != (_channels(layer, attributes, weight),) for v in (scale, beta, mean, var)):
+            continue  # onnxruntime will say what it thinks of that
+        gain = scale / np.sqrt(var + float(edit.attributes(node).get("epsilon", 1e-5)))  # type: ignore[arg-type]
         bias = _doubles(values[layer.input[2]]) if len(layer.input) > 2 and layer.input[2] else np.zeros(())
         dtype = helper.tensor_dtype_to_np_dtype(values[layer.input[1]].data_type)
         if bias.size != (bias.shape[-1] if bias.ndim else 1) or bias.size not in (1, gain.size):
@@ -93,6 +97,16 @@ def fold_batch_norms(graph: onnx.GraphProto) -> None:
 
 def _doubles(tensor: onnx.TensorProto) -> Doubles:
     return edit.array_of(tensor).astype(np.float64)
+
+
+def _channels(layer: onnx.NodeProto, attributes: dict[str, object], weight: Doubles) -> int:
+    """Channels that a layer makes; -1 where its weight has not the rank of one."""
+    if weight.ndim < 2:
+        return -1
+    if layer.op_type == "ConvTranspose":
+        return weight.shape[1] * int(attributes.get("group", 1))  # type: ignore[call-overload, no-any-return]
+    rows = layer.op_type == "Conv" or attributes.get("transB", 0)
+    return int(weight.shape[0] if rows else weight.shape[1])
 
 
 def _scaled(layer: onnx.NodeProto, attributes: dict[str, object], weight: Doubles, gain: Doubles) -> Doubles:

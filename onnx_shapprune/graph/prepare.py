@@ -175,8 +175,8 @@ def _two_dimensional(
 ) -> tuple[onnx.ModelProto, str, int]:
     """Logits as [N, classes]: ends of the form [N, C, 1, 1] get a Flatten."""
     shape = infos[logits].shape
-    classes = int(np.prod([d or 0 for d in shape[1:]])) if len(shape) > 1 else 0
-    if any(d is None for d in shape[1:]) or infos[logits].dtype != np.float32:
+    classes = int(np.prod([d or 0 for d in shape[1:]]))
+    if len(shape) < 2 or any(d is None for d in shape[1:]) or infos[logits].dtype != np.float32:
         raise ModelError(f"not an image classifier: output of shape {shape} and type {infos[logits].dtype}")
     if len(shape) != 2:
         flat = f"{logits}__flat"

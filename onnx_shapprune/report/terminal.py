@@ -112,6 +112,8 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
     """What a file is, as text of at most `width` columns."""
     page = Page(width, colour=colour)
     word, style = ("READABLE", "green") if record.readable else ("NOT READABLE", "red")
+    if hostile(record):
+        word = "HOSTILE"
     page.headline(word, style, record.model.name)
     if record.reason:
         page.say(record.reason)
@@ -121,7 +123,7 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
     rows += [("output", f"{plain(t.name, limit=60)}  {t.type} {_shape(t.shape)}") for t in record.outputs]
     rows.append(("layout", record.layout or "unknown"))
     rows.append(("classes", str(record.classes) if record.classes else "not readable from the graph"))
-    rows.append(("parameters", f"{record.parameters:,}"))
+    rows.append(("parameters", "not counted" if record.parameters is None else f"{record.parameters:,}"))
     page.pairs(rows)
     page.title(f"Operators ({sum(record.ops.values()):,})")
     page.say(", ".join(f"{plain(op, limit=40)} {n}" for op, n in record.ops.items()), limit=4000)
@@ -143,11 +145,17 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
         page.say("none")
     page.title("Findings")
     for finding in record.findings:
-        page.say(finding.text, bullet="!" if finding.level == "warning" else "-")
+        rule = f"{finding.rule} {finding.level}: " if finding.rule else ""
+        page.say(rule + finding.text, bullet="-" if finding.level == "note" else "!")
     if not record.findings:
         page.say("none")
     _files(page, [record.model, *record.external])
     return page.text()
+
+
+def hostile(record: InspectRecord) -> bool:
+    """Whether a file is refused for what stands in it."""
+    return any(f.level in ("high", "critical") for f in record.findings)
 
 
 def mask_text(record: MaskRecord, *, width: int = WIDTH, colour: bool = False) -> str:

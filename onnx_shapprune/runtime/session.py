@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from onnx_shapprune.errors import DeviceError, ModelError
+from onnx_shapprune.errors import DeviceError, LimitError, ModelError, ShapPruneError
 from onnx_shapprune.runtime.cuda import DRIVER, loads, preload
 
 CPU = "CPUExecutionProvider"
@@ -21,6 +21,9 @@ CUDA = "CUDAExecutionProvider"
 # A constant generator in a hostile file can ask for gigabytes while the session is created; onnxruntime's default
 # folding limit does not stop it.
 FOLD_LIMIT_BYTES = 64 << 20
+# The same for model-local functions, which onnxruntime writes out wherever they are called.
+FUNCTION_LIMITS = {"session.function_expansion_node_limit": 50_000, "session.function_expansion_byte_limit": 256 << 20}
+NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
 MEMORY = 2 << 30
 
 Array = NDArray[np.generic]
@@ -107,6 +110,8 @@ def session_options(device: Device, *, optimize: bool, arena: bool = True) -> or
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLD_LIMIT_BYTES))
+    for key, limit in FUNCTION_LIMITS.items():
+        options.add_session_config_entry(key, str(limit))
     return options
 
 
@@ -145,7 +150,7 @@ class Session:
                 enable_fallback=0,
             )  # fmt: skip
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind classes
-            raise ModelError(f"onnxruntime cannot open the graph: {first_line(error)}") from error
+            raise _refusal(error, "open") from error
         self._device = device
         self.providers = tuple(self._session.get_providers())
         if self.providers[0] != device.provider:
@@ -158,7 +163,7 @@ class Session:
         try:
             return list(self._session.run(outputs, dict(feeds)))
         except Exception as error:
-            raise ModelError(f"onnxruntime cannot run the graph: {first_line(error)}") from error
+            raise _refusal(error, "run") from error
 
     def run_resident(self, feeds: Mapping[str, Resident]) -> dict[str, Resident]:
         """Run once on values that stay where the graph runs; all graph outputs by name. Raises ModelError as `run`."""
@@ -171,12 +176,20 @@ class Session:
             self._session.run_with_iobinding(binding)
             return dict(zip(self.outputs, map(Resident, binding.get_outputs()), strict=True))
         except Exception as error:
-            raise ModelError(f"onnxruntime cannot run the graph: {first_line(error)}") from error
+            raise _refusal(error, "run") from error
 
 
 def to_device(array: NDArray[np.float32] | NDArray[np.bool_], device: Device) -> Resident:
     """A copy of an array in the memory of the device."""
     return Resident(ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device.memory_type, device.index))
+
+
+def _refusal(error: Exception, did: str) -> ShapPruneError:
+    """What onnxruntime's error means: no memory proves nothing, everything else is the graph's fault."""
+    text = f"onnxruntime cannot {did} the graph: {first_line(error)}"
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        return LimitError(f"out of memory: {text}")
+    return ModelError(text)
 
 
 def first_line(error: BaseException) -> str:

@@ -38,6 +38,12 @@ class FakePipeline:
         return self.calls[-1][2]
 
 
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch):
+    """What these tests replace is replaced in this process; tests/isolation/ has the children."""
+    monkeypatch.setenv("SHAPPRUNE_IN_PROCESS", "1")
+
+
 @pytest.fixture
 def fake(monkeypatch) -> FakePipeline:
     fake = FakePipeline()

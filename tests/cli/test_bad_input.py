@@ -150,8 +150,9 @@ def test_absent_cuda_is_no_fallback(good):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
-def test_interrupt_leaves_nothing(tmp_path):
-    """Ctrl-C in the middle of a real search."""
+def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    """Ctrl-C in the middle of a real search, which a child process is at."""
+    monkeypatch.delenv("SHAPPRUNE_IN_PROCESS")
     out = tmp_path / "out"
     out.mkdir()
     command = [

@@ -2,13 +2,15 @@
 
 import models
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
-from onnx_shapprune.errors import DeviceError, ModelError
+from onnx_shapprune.errors import DeviceError, LimitError, ModelError
 from onnx_shapprune.runtime.session import (
     CPU,
     CUDA,
+    FUNCTION_LIMITS,
     Device,
     Session,
     first_line,
@@ -59,6 +61,31 @@ def test_options():
     assert plain.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     (cuda, settings), fallback = provider_list(Device(provider=CUDA, index=2))
     assert (cuda, fallback, settings["device_id"], settings["use_tf32"]) == (CUDA, CPU, "2", "0")
+
+
+def test_functions_that_multiply_are_not_written_out(monkeypatch):
+    """Ten functions, each calling the next one twice, are a thousand nodes; thirty would be a billion."""
+    monkeypatch.setitem(FUNCTION_LIMITS, "session.function_expansion_node_limit", 500)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("own", 1)]
+    functions = []
+    for i in range(10):
+        op, domain = (f"f{i + 1}", "own") if i < 9 else ("Relu", "")
+        calls = [onnx.helper.make_node(op, [a], [b], domain=domain) for a, b in (("a", "t"), ("t", "b"))]
+        functions.append(onnx.helper.make_function("own", f"f{i}", ["a"], ["b"], calls, opsets))
+    x, y = (onnx.helper.make_tensor_value_info(n, 1, [1]) for n in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("f0", ["x"], ["y"], domain="own")], "g", [x], [y])
+    model = onnx.helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=9)
+    with pytest.raises(ModelError, match=r"cannot open the graph.*limit"):
+        Session(model, Device(threads=1))
+
+
+def test_no_memory_proves_nothing():
+    """A tensor of a terabyte, whose size only the input says."""
+    x, y = onnx.helper.make_tensor_value_info("x", 7, [2]), onnx.helper.make_tensor_value_info("y", 1, None)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("ConstantOfShape", ["x"], ["y"])], "g", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    with pytest.raises(LimitError, match="out of memory"):
+        Session(model, Device(threads=1)).run({"x": np.array([2**22, 2**22])})
 
 
 def test_run_names_outputs_and_fails_in_one_line(capfd):

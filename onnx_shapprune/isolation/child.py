@@ -1,0 +1,99 @@
+"""The child's side: give up rights, run one command of the tool, send its record, exit."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
+
+from pydantic import BaseModel, TypeAdapter, ValidationError, validate_call
+
+from onnx_shapprune.errors import CrashError, DataError, HostileFileError, LimitError, ShapPruneError
+from onnx_shapprune.isolation.limits import ProcessLimits, give_up, may_use_cuda
+
+Call = Callable[..., BaseModel]
+TRACEBACK = 1 << 14  # characters
+
+
+def command(name: str) -> Call:
+    """The function behind a command of the tool; loads onnxruntime."""
+    if name == "inspect":
+        from onnx_shapprune.inspection import inspect
+
+        return inspect
+    if name == "mask":
+        from onnx_shapprune.masking import mask
+
+        return mask
+    from onnx_shapprune import pipeline
+
+    functions: Mapping[str, Call] = {
+        "audit": pipeline.audit, "sanitize": pipeline.sanitize, "verify": pipeline.verify,
+    }  # fmt: skip
+    return functions[name]
+
+
+def main() -> None:
+    """Serve one request and end the process. Nothing else may ever be written to the pipe that stdout was."""
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints, prints to stderr
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        request = json.loads(stdin.readline())
+    limits = TypeAdapter(ProcessLimits).validate_python(request["limits"])
+    settings = request["settings"]
+    device = (settings.get("run") or settings).get("device", "auto")
+    missing = give_up(limits, cuda=request["command"] != "inspect" and may_use_cuda(device))
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    answer = _answer(request["command"], request["arguments"], settings, pipe)
+    _send(pipe, {"answer": {"missing": missing, **answer}})
+    os._exit(0)  # the answer is out: what native libraries do on their way down can only spoil it
+
+
+def _answer(
+    name: str, arguments: Sequence[object], settings: Mapping[str, object], pipe: IO[bytes]
+) -> dict[str, object]:
+    def progress(stage: str, done: int, total: int, note: str) -> None:
+        _send(pipe, {"progress": [stage, done, total, note]})
+
+    extra = {} if name in ("inspect", "mask") else {"progress": progress}
+    try:
+        record = validate_call(command(name))(*arguments, **settings, **extra)
+        return {"record": record.model_dump(mode="json")}
+    except HostileFileError as error:
+        return {"error": type(error).__name__, "hazards": error.hazards}
+    except ShapPruneError as error:
+        return {"error": type(error).__name__, "text": str(error)}
+    except MemoryError:
+        return {"error": LimitError.__name__, "text": "the limit of memory was hit"}
+    except ValidationError as error:  # a path that is no UTF-8, for one
+        return {"error": DataError.__name__, "text": f"a setting cannot be handed over: {error.errors()[0]['msg']}"}
+    except Exception as error:
+        return {
+            "error": CrashError.__name__, "text": f"internal error: {type(error).__name__}",
+            "traceback": traceback.format_exc()[-TRACEBACK:],
+        }  # fmt: skip
+
+
+def _send(pipe: IO[bytes], frame: Mapping[str, object]) -> None:
+    pipe.write(json.dumps(frame, allow_nan=False).encode() + b"\n")
+    pipe.flush()
+
+
+def _leave(number: int, frame: object) -> None:
+    """SIGTERM as an exception: what was begun to be written is taken away again."""
+    raise SystemExit(128 + number)
+
+
+def _end_with_the_parent() -> None:
+    """The parent holds stdin open as long as it lives."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):
+            pass
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)  # the private one, which the parent would have removed
+    os._exit(2)

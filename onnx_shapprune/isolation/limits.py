@@ -1,0 +1,58 @@
+"""What a child process may use, and how it gives up the rest before it touches a file."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+CPU_SLACK = 60  # seconds; the wall clock is to win, processor time is for a child whose parent has died
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLimits:
+    """Limits of one child process. None: no limit.
+
+    seconds: by the wall clock, kept by the parent; memory_mib: of address space, not where CUDA runs, which reserves far
+    more than it uses; file_mib: of any file it writes; open_files; answer_mib: of the record that it sends back.
+    """
+
+    seconds: float | None = 3600.0
+    memory_mib: int | None = 8192
+    file_mib: int = 4096
+    open_files: int = 1024
+    answer_mib: int = 32
+
+
+def give_up(limits: ProcessLimits, *, cuda: bool) -> tuple[str, ...]:
+    """Apply the limits to this process for good; gives the names of those that the platform does not have."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ("memory", "processor time", "file size", "open files")
+    processor = None if limits.seconds is None else int(limits.seconds) * (os.cpu_count() or 1) + CPU_SLACK
+    memory = None if cuda or limits.memory_mib is None else limits.memory_mib << 20
+    wanted = (
+        ("memory", resource.RLIMIT_AS, memory),
+        ("processor time", resource.RLIMIT_CPU, processor),
+        ("file size", resource.RLIMIT_FSIZE, limits.file_mib << 20),
+        ("open files", resource.RLIMIT_NOFILE, limits.open_files),
+        ("core dumps", resource.RLIMIT_CORE, 0),
+    )
+    missing = []
+    for name, kind, value in wanted:
+        if value is None:
+            continue
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(kind, (value, value))
+        except (ValueError, OSError):
+            missing.append(name)
+    if sys.platform == "darwin" and memory is not None and "memory" not in missing:
+        missing.append("memory")  # macOS takes the number and ignores it
+    return tuple(missing)
+
+
+def may_use_cuda(device: str) -> bool:
+    """Whether a device as the user names it may turn out to be a GPU, without loading what would find out."""
+    return device.startswith("cuda") or (device == "auto" and Path("/proc/driver/nvidia").exists())

@@ -1,0 +1,177 @@
+"""Run one command of the tool on one model in a child process, and turn every way it can end into a record or an error.
+
+A batch of models is this function, called once per model from as many threads as children may run side by side.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from onnx_shapprune import errors
+from onnx_shapprune.errors import CrashError, HostileFileError, LimitError, ShapPruneError
+from onnx_shapprune.graph_record import InspectRecord, MaskRecord
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.supervisor import Ended, Progress, supervise
+from onnx_shapprune.record import AuditRecord, VerifyRecord
+
+Command = Literal["inspect", "audit", "sanitize", "verify", "mask"]
+Record = AuditRecord | InspectRecord | MaskRecord | VerifyRecord
+RECORDS: dict[Command, type[Record]] = {
+    "inspect": InspectRecord, "audit": AuditRecord, "sanitize": AuditRecord, "verify": VerifyRecord, "mask": MaskRecord,
+}  # fmt: skip
+PACKAGES = str(Path(__file__).parents[2])
+# -P and append: a file called numpy.py in the folder of a model must not be what the child imports.
+CHILD = (sys.executable, "-P", "-c",
+         f"import sys; sys.path.append({PACKAGES!r}); from onnx_shapprune.isolation.child import main; main()")  # fmt: skip
+OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A function of the tool and what it is called with: what JSON holds, paths, and the settings' dataclasses."""
+
+    command: Command
+    arguments: tuple[object, ...]
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A record, or the error that stands in for it; its `exit_code` is never 0. missing: limits that were not applied
+    because the platform lacks them; errors: the end of the child's stderr.
+    """
+
+    record: Record | None
+    error: ShapPruneError | None
+    missing: tuple[str, ...] = ()
+    errors: str = ""
+
+
+def run_limited(
+    request: Request, limits: ProcessLimits, progress: Progress | None = None, *, stop: threading.Event | None = None
+) -> Outcome:
+    """Run a request in a child process of its own. Raises nothing that the child does; safe to call from any thread.
+
+    stop: set it to end the child; the outcome is then an error. The child's temporary files are gone afterwards.
+    """
+    payload = json.dumps(
+        {
+            "command": request.command, "arguments": request.arguments, "settings": dict(request.settings),
+            "limits": limits,
+        },
+        default=_plain,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="shapprune-", ignore_cleanup_errors=True) as private:
+        environment = {**os.environ, "TMPDIR": private, "TEMP": private, "TMP": private}
+        try:
+            ended = supervise(CHILD, payload.encode(), limits, environment=environment, progress=progress, stop=stop)
+        except OSError as error:
+            return Outcome(None, CrashError(f"no process can be started: {error.strerror}"))
+    if ended.answer is None:
+        return Outcome(None, _error_of(ended, limits), errors=ended.errors)
+    return _outcome(request.command, ended.answer, ended.errors)
+
+
+def isolated(command: Command, limits: ProcessLimits | None, progress: Progress | None = None) -> Callable[..., Any]:
+    """A command of the tool as a function that runs in a child process, or in this one where `limits` is None.
+
+    It raises what the command would raise, LimitError and CrashError.
+    """
+    if limits is None:
+        from onnx_shapprune.isolation import child
+
+        call = child.command(command)
+        return call if progress is None else partial(call, progress=progress)
+
+    def call_apart(*arguments: object, **settings: object) -> Record:
+        outcome = run_limited(Request(command, arguments, settings), limits, progress)
+        if outcome.missing:
+            sys.stderr.write(f"note: this system cannot limit {', '.join(outcome.missing)}\n")
+        if outcome.record is None:
+            assert outcome.error is not None
+            raise outcome.error
+        return outcome.record
+
+    return call_apart
+
+
+def _outcome(command: Command, answer: Mapping[str, Any], stderr: str) -> Outcome:
+    """What a child sent is checked like any other input."""
+    match answer:
+        case {"missing": list() as missing, "record": dict() as sent}:
+            try:
+                record = RECORDS[command].model_validate_json(json.dumps(sent))
+            except ValidationError:
+                return Outcome(
+                    None, CrashError("the process that worked on the file sent no valid record"), errors=stderr
+                )
+            return Outcome(record, None, tuple(str(m) for m in missing), stderr)
+        case {"error": "HostileFileError", "hazards": [[str(), str()], *_] as hazards}:
+            found = [(str(h[0]), str(h[1])) for h in hazards if isinstance(h, list) and len(h) == 2]
+            return Outcome(None, HostileFileError(found), errors=stderr)
+        case {"error": str() as name, "text": str() as text}:
+            error = _raised(name, text)
+            if isinstance(trace := answer.get("traceback"), str):
+                error.add_note(trace)
+            return Outcome(None, error, errors=stderr)
+    return Outcome(None, CrashError("the process that worked on the file sent no valid answer"), errors=stderr)
+
+
+def _raised(name: str, text: str) -> ShapPruneError:
+    """An error of this package by its name, with its message."""
+    kind: object = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, ShapPruneError)):
+        return CrashError(text)
+    error = kind.__new__(kind)  # some take other arguments than a message
+    error.args = (text,)
+    return error
+
+
+def _error_of(ended: Ended, limits: ProcessLimits) -> ShapPruneError:
+    """Why there is no answer. Out of time or memory proves nothing; everything else could not run."""
+    what = "the process that worked on the file"
+    if ended.end == "too long":
+        return LimitError(f"{what} took longer than {limits.seconds:g} s: raise --timeout if the file deserves it")
+    if ended.end == "stopped":
+        return CrashError(f"{what} was stopped")
+    if ended.end in ("garbage", "flood"):
+        return CrashError(f"{what} sent {'what is no answer' if ended.end == 'garbage' else 'more than it may'}")
+    code = ended.code or 0
+    if code == -getattr(signal, "SIGXCPU", 0):
+        return LimitError(f"{what} used up its processor time: raise --timeout if the file deserves it")
+    memory = any(words in ended.errors for words in OUT_OF_MEMORY)
+    if memory or code == -getattr(signal, "SIGKILL", 0):
+        limit = "" if limits.memory_mib is None else f" ({limits.memory_mib} MiB)"
+        return LimitError(
+            f"{what} ran out of memory{limit} or was killed for it: raise --memory-limit if it deserves it"
+        )
+    if code < 0:
+        return CrashError(f"{what} crashed ({_signal_name(-code)})")
+    return CrashError(f"{what} ended with {code} and without an answer")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _plain(value: object) -> object:
+    """What JSON does not know: paths and dataclasses."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} cannot be handed to another process")
