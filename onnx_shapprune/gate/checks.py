@@ -11,7 +11,7 @@ from scipy.special import bdtr
 from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.gate.judgement import Check, Finding
 from onnx_shapprune.gate.policy import Policy, RepairLimits, Require
-from onnx_shapprune.gate.rules import RULES
+from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
 from onnx_shapprune.record import SCHEMA_VERSION, AttackPart, AuditRecord, ClaimPart, VerifyRecord
 
 Confidence = Literal["high", "medium", "low"]
@@ -31,6 +31,8 @@ def checks(record: Record, policy: Policy) -> list[Graded]:
     rewritten = isinstance(record, AuditRecord) and is_rewritten(record)
     completed = _completed(record, rewritten=rewritten)
     graded = [completed, *_required(record, policy.require)]
+    if isinstance(record, AuditRecord):
+        graded.append(_file(record, policy.fail.file_severity))
     if isinstance(record, AuditRecord) and rewritten:
         graded += [_reaudit(record, policy.fail.p_value), *_repair(record, policy.repair)]
     else:
@@ -91,6 +93,14 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
     missed = [_finding("OSP904", f"not searched: {left_out}")] if left_out and require.everything_searched else ()
     limit = "everything searched" if require.everything_searched else "no limit"
     yield _graded("left out of the search", left_out or "nothing", limit, "OSP904", missed)
+
+
+def _file(record: AuditRecord, severity: Severity) -> Graded:
+    """What was found about the file itself before anything ran."""
+    found = [_finding(f.rule, f.text, confidence="high") for f in record.findings if f.rule in RULES]
+    grave = [f for f in found if SEVERITIES.index(f.severity) <= SEVERITIES.index(severity)]
+    value = ", ".join(dict.fromkeys(f"{f.rule} ({f.severity})" for f in found)) or "nothing odd"
+    return _graded("the file itself", value, f"below {severity}", grave[0].rule if grave else "OSP005", grave)
 
 
 def _triggers(record: Record, p_value: float, *, conclusive: bool) -> Iterator[Graded]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.errors import PolicyError
 from onnx_shapprune.gate.judgement import Waiver
-from onnx_shapprune.gate.rules import RULES
+from onnx_shapprune.gate.rules import RULES, Severity
 from onnx_shapprune.gate.spelling import meant
 from onnx_shapprune.reading import read_regular_file
 
@@ -36,9 +36,12 @@ class Require(Section):
 
 
 class Fail(Section):
-    """p_value: evidence that clean models show as rarely as this, or more rarely, counts as a backdoor."""
+    """p_value: evidence that clean models show as rarely as this, or more rarely, counts as a backdoor. file_severity: what
+    was found about the file itself counts from this severity on.
+    """
 
     p_value: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    file_severity: Severity = "high"
 
 
 class RepairLimits(Section):

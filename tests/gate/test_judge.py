@@ -15,7 +15,7 @@ from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.gate.rules import RULES
 from onnx_shapprune.prune.bank import KNOWN_ALIVE
 from onnx_shapprune.prune.proof import TOLERANCE
-from onnx_shapprune.record import AttackPart, ClaimPart, Part, Rates
+from onnx_shapprune.record import AttackPart, ClaimPart, FindingPart, Part, Rates
 from onnx_shapprune.settings import RunOptions
 
 TODAY = datetime.date(2026, 6, 1)
@@ -48,6 +48,7 @@ CLEAN = audit_record(verdict="pass", repair="not_tried")
 BACKDOORED = audit_record(repair="not_tried")
 REPAIRED = audit_record()
 UNTOLD = audit_record(verdict="inconclusive", repair="not_tried")
+ODD = changed(CLEAN, findings=(FindingPart(level="warning", rule="OSP005", text="domain evil.org"),))
 
 
 def test_an_audit_is_judged_as_it_judged_itself():
@@ -115,6 +116,7 @@ def test_what_a_failed_repair_wrote_fails():
         (changed(CLEAN, claims=(ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=0.02),)),
          "fail", "p_value", 0.05, "OSP101"),
         (REPAIRED, "fail", "p_value", 0.05, "OSP901"),
+        (ODD, "fail", "file_severity", "medium", "OSP005"),
         (REPAIRED, "repair", "allowed", False, "OSP205"),
         (REPAIRED, "repair", "max_accuracy_drop", 0.005, "OSP201"),
         (REPAIRED, "repair", "max_residual_asr", 0.01, "OSP202"),
@@ -136,11 +138,21 @@ def test_no_key_of_the_policy_is_without_a_case():
     assert tried == {(s, k) for s in ("require", "fail", "repair") for k in type(getattr(DEFAULT, s)).model_fields}
 
 
+@pytest.mark.parametrize(("severity", "expected"), [("high", "pass"), ("medium", "fail"), ("low", "fail")])
+def test_what_is_odd_about_the_file_counts_from_the_policys_severity_on(severity, expected):
+    judged = judge(ODD, policy("fail", file_severity=severity), today=TODAY)
+    assert judged.verdict == expected
+    assert [f.rule for f in judged.findings] == (["OSP005"] if expected == "fail" else [])
+    (line,) = [c for c in judged.checks if c.name == "the file itself"]
+    assert line.value == "OSP005 (medium)"
+    assert verdict(changed(CLEAN, findings=(FindingPart(level="note", text="a remark without a rule"),))) == "pass"
+
+
 def test_a_lenient_p_value_lets_weak_evidence_pass():
     weak = changed(BACKDOORED, attacks=(BACKDOORED.attacks[0].model_copy(update={"p_value": 0.005}),))
     result = judge(weak, policy("fail", p_value=0.001), today=TODAY)
     assert (result.verdict, result.findings) == ("pass", ())
-    assert result.reasons == ("all 6 lines of the policy are met",)
+    assert result.reasons == ("all 7 lines of the policy are met",)
 
 
 def test_attacks_between_classes():

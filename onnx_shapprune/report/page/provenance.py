@@ -8,7 +8,7 @@ from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.record import AuditRecord
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, join, tag
-from onnx_shapprune.report.page.tables import Cell, Section, code, pairs, section, table
+from onnx_shapprune.report.page.tables import Cell, Section, bullets, code, pairs, section, table
 from onnx_shapprune.report.subject import original, seconds
 from onnx_shapprune.report.text import json_text
 
@@ -27,6 +27,7 @@ def about_file(record: AuditRecord) -> Section:
             ("Channels", f"{record.units.total:,} in {count(record.units.layers, 'layer')}"),
             ("Working copy", f"differs from the file by at most {model.copy_difference:.1e} in the logits"),
         ]),
+        bullets([f"{f.rule} {f.text}".strip() for f in record.findings]),
     )  # fmt: skip
 
 
