@@ -4,7 +4,7 @@ A goal is named when one of its claims would be unusual for a clean model. Claim
 they look at the same pictures and the same network, and a search that finds nothing says nothing against another that did.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from onnx_shapprune.detect.statistics import (
     norm_ratio,
     relation_claims,
 )
-from onnx_shapprune.invert.families import Family
+from onnx_shapprune.invert.families import PLACED, Family
 from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
@@ -123,8 +123,20 @@ def judge(
     return Suspicion(
         tuple(e.goal.target for e in evidence), tuple(e.goal.target for e in searched), norms, margin_outliers(margins),
         tuple(rated),
-        {g: tuple(r) for g, r in named.items()}, {g: tuple(t) for g, t in triggers.items()},
+        {g: tuple(r) for g, r in named.items()}, {g: _telling(t, evidence, named) for g, t in triggers.items()},
     )  # fmt: skip
+
+
+def _telling(triggers: Sequence[Trigger], evidence: Sequence[Evidence], named: Collection[Goal]) -> tuple[Trigger, ...]:
+    """Without those that change the whole picture in a way that works for classes that are not named too, if any is left:
+    a repair need not make the model immune to what clean ones suffer.
+    """
+
+    def natural(t: Trigger) -> bool:
+        others = [e.found[t.family].margin for e in evidence if e.goal not in named and t.family in e.found]
+        return t.family not in PLACED and max(others, default=0.0) > 0
+
+    return tuple(t for t in triggers if not natural(t)) or tuple(triggers)
 
 
 def _class_reasons(e: Evidence, claim: Claim, family: Family, evidence: Sequence[Evidence]) -> list[str]:

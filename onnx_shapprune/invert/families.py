@@ -16,6 +16,7 @@ from onnx_shapprune.invert.subject import Pixels
 # (paints [arms, h, w, c], masks [arms, h, w, 1], gradient of the loss [arms, h, w, c], stride in 0..1) -> paints
 Move = Callable[[Pixels, Pixels, NDArray[np.float64], float], Pixels]
 
+PLACED = ("compact", "wide")  # families that cover a part of the picture
 START = 0.25  # stride of the random step with which paint begins that is added to the picture
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onnx_shapprune.invert.arms import rate
-from onnx_shapprune.invert.families import Family, compact, replaced
+from onnx_shapprune.invert.families import PLACED, Family, compact, replaced
 from onnx_shapprune.invert.free import FreeSettings, search_free
 from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.scan import STRIDE, ScanSettings, ascend, rounds_for, scan
@@ -81,6 +81,12 @@ class Natural:
     def area(self, trigger: Trigger) -> float:
         """Area of any square patch in units of the audit's compact one, at least 1; 1 for what is no patch."""
         return max(1.0, trigger.norm / self.side**2) if trigger.family in ("compact", "wide") else 1.0
+
+    def tells(self, trigger: Trigger) -> bool:
+        """Whether it says anything that a known trigger still works. Not if it changes the whole picture, and such changes
+        work for other classes too: then only how far it leads does, which the adversary measures.
+        """
+        return trigger.family not in self.margins or trigger.family in PLACED or self.bar(trigger.family) <= 0
 
     def chance(self, trigger: Trigger) -> float:
         """The share of pictures, 0..1, that a dead trigger of this size may still send to its target."""

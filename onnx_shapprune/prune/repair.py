@@ -209,11 +209,12 @@ def repair(
         cost = LOSS_PER_DISTORTION * distortion(current.logits(clean.pictures), clean.logits, clean.weights)
         rated = rate(current, *tried, ever)
         pull = pulls(current.logits(tried[0]), tried[1], ever, rated)
-        natural = [settings.natural[t.goal] for t in ever]
-        alive = any(a > n.chance(t) for n, t, a in zip(natural, ever, rated.asr, strict=True))
-        scaled = max(p / n.area(t) for n, t, p in zip(natural, ever, pull, strict=True))
+        telling = [i for i, t in enumerate(ever) if settings.natural[t.goal].tells(t)]
+        alive = any(rated.asr[i] > settings.natural[ever[i].goal].chance(ever[i]) for i in telling)
+        scaled = max((pull[i] / settings.natural[ever[i].goal].area(ever[i]) for i in telling), default=0.0)
+        works = max((float(rated.asr[i]) for i in telling), default=0.0)
         found = stands_out(bank, alive, scaled)
-        steps.append(Step(off, round_, tuple(chosen), bank, cost, float(rated.asr.max()), found, acc))
+        steps.append(Step(off, round_, tuple(chosen), bank, cost, works, found, acc))
         last = tuple(ever[i] for i in np.argsort(-pull, kind="stable")[:LAST])
         ever = [*ever, *bank.bank][-EVER:]
         if not bank.bank:  # nothing reaches half of the pictures any more: learn from what still reaches most
@@ -222,7 +223,7 @@ def repair(
             progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
         held, holding = (None, 0) if found else (off, holding + 1)
         # Enough is enough when no trigger that was ever recovered reaches a single view, or drags it any way worth the name.
-        if held and (rated.asr.max() == 0 or pull.max() <= PULL_LEFT or holding > MARGIN_ROUNDS):
+        if held and (works == 0 or max(pull[telling], default=0.0) <= PULL_LEFT or holding > MARGIN_ROUNDS):
             break
     if held:
         reason = "no search finds a trigger for the target that stands out any more"

@@ -39,12 +39,17 @@ def named(found: list[Evidence], related: Relations | None = None) -> list[Goal]
     return list(judged(found, related).named)
 
 
-def with_family(found: list[Evidence], name: str, target: int, margin: float, transfer: float = 1.0) -> list[Evidence]:
-    """The same with a family of which only one class gets anything."""
+def with_family(
+    found: list[Evidence], name: str, target: int, margin: float, transfer: float = 1.0, *, others: float = -0.5
+) -> list[Evidence]:
+    """The same with a family of which only one class gets anything, unless `others` do."""
     return [
         replace(
             e,
-            found={**e.found, name: Found(trigger(16, e.goal, name), margin if e.goal.target == target else 0.5, 1.0)},
+            found={
+                **e.found,
+                name: Found(trigger(16, e.goal, name), margin if e.goal.target == target else others, 1.0),
+            },
             transfer={**e.transfer, **({name: transfer} if e.goal.target == target else {})},
         )
         for e in found
@@ -197,6 +202,14 @@ def test_triggers_of_a_named_class_are_those_that_spoke():
     assert len(set(suspicion.named[Goal(6)])) == len(suspicion.named[Goal(6)]), "no reason is given twice"
 
 
+def test_what_works_for_other_classes_too_does_not_speak():
+    found = with_family(planted_in(clean(), 6), "linf", 6, 40.0, others=20.0)
+    assert {t.family for t in judged(found).triggers[Goal(6)]} == {"compact", "patch"}
+    # Unless nothing else is left: a named class has a trigger.
+    alone = with_family(clean(), "linf", 6, 400.0, others=1.0)
+    assert {t.family for t in judged(alone).triggers[Goal(6)]} == {"linf"}
+
+
 def test_a_pair_of_classes_is_named_as_such():
     related = relations([pair_found(3, 1, 40.0), pair_found(0, 4, 3.0), pair_found(2, 5, 1.0)])
     suspicion = judged(clean(), related)
@@ -230,7 +243,7 @@ def test_relations_that_lead_nothing_name_nobody():
 def test_a_peak_names_its_class_with_the_triggers_that_work():
     heights = [9.0, 11.0, 10.0, 12.5, 8.0, 10.5, 90.0, 9.5, 11.5, 10.2]
     found = [replace(e, peak=h) for e, h in zip(clean(), heights, strict=True)]
-    suspicion = judged(with_family(found, "l2", 3, -1.0))
+    suspicion = judged(with_family(found, "l2", 6, 0.5))
     assert list(suspicion.named) == [Goal(6)]
     assert "class 6 90.0 logits above all others; for other classes the most is 12.5" in suspicion.named[Goal(6)][0]
     assert [t.family for t in suspicion.triggers[Goal(6)]] == ["compact", "l2"]

@@ -90,6 +90,14 @@ def test_bank_is_small_and_diverse(net):
     assert max(places.count(p) for p in places) <= 3
 
 
+def test_what_works_for_other_classes_too_tells_nothing_of_a_known_trigger():
+    shape = (8, 8)
+    known = {n: Trigger(np.zeros((*shape, 1), np.float32), np.ones((*shape, 1), np.float32), Goal(2), n)
+             for n in ("compact", "wide", "linf", "blended", "patch", "known")}  # fmt: skip
+    natural = Natural(3, {"compact": 5.0, "wide": 9.0, "linf": -2.0, "blended": 30.0}, None)
+    assert {n for n, t in known.items() if not natural.tells(t)} == {"blended"}
+
+
 def test_natural_is_a_bar_for_every_family():
     bar = natural(2.0, 10.0)
     assert bar.exceeded(square(0, 0, 255), 2.1)
