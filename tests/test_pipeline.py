@@ -3,6 +3,7 @@
 import datetime
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,13 +12,16 @@ import pytest
 
 from onnx_shapprune.case import open_case
 from onnx_shapprune.cli.demo import true_rates
+from onnx_shapprune.detect.statistics import PEAK, Claim
+from onnx_shapprune.detect.suspicion import ALPHA
 from onnx_shapprune.errors import DataError, EvidenceError, ModelError
 from onnx_shapprune.gate.evidence import check_model, load_record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.graph.compare import compare
 from onnx_shapprune.graph.units import find_units
-from onnx_shapprune.pipeline import InputOptions, RunOptions, audit, sanitize, verify
+from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.pipeline import InputOptions, RunOptions, _standing, audit, sanitize, verify
 from onnx_shapprune.record import AuditRecord, VerifyRecord
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
@@ -402,6 +406,23 @@ def test_model_that_answers_nan_cannot_be_audited(folder):
     with pytest.raises(ModelError, match="NaN"):
         audit(folder / "nan.onnx", folder / "pictures.npz", run=QUICK)
     (folder / "nan.onnx").unlink()
+
+
+def test_what_counts_against_a_repaired_model():
+    by = {name: Claim(Goal(target), name, 1.0, 0.0) for target, name in ((5, "wide"), (1, "compact"), (2, PEAK))}
+
+    def standing(*claims: tuple[str, float], targets: tuple[int, ...] = (5,)) -> Goal | None:
+        rated = tuple((by[name], p) for name, p in claims)
+        named = {c.goal: ("a reason",) for c, p in rated if p <= ALPHA}
+        found = SimpleNamespace(claims=rated, named=named)
+        return _standing(found, targets)
+
+    assert standing(("wide", 0.5), ("compact", 0.02)) is None
+    assert standing(("wide", 0.005)) == Goal(5)
+    assert standing(("compact", 0.005)) == Goal(1), "another class with a trigger counts"
+    assert standing((PEAK, 0.005)) is None, "another class by its margin alone does not"
+    assert standing((PEAK, 0.005), targets=(2,)) == Goal(2)
+    assert standing((PEAK, 1e-5)) == Goal(2)
 
 
 # --- No gradient reaches the picture -----------------------------------------------------------------------------------
