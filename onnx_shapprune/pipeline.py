@@ -18,8 +18,7 @@ from onnx_shapprune.case import Case, Clock, Opened, Progress, open_case, open_m
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.statistics import PEAK
-from onnx_shapprune.detect.suspicion import ALPHA, SECOND, Suspicion
+from onnx_shapprune.detect.suspicion import SECOND, Suspicion
 from onnx_shapprune.effort import Effort, effort_for
 from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.graph.bake import bake
@@ -249,13 +248,13 @@ def _bake_and_reaudit(
 
 
 def _standing(again: Suspicion, targets: Sequence[int]) -> Goal | None:
-    """The first goal that a full audit of a repaired model names. Another class than the audit's `targets` is not named by
-    its largest margin alone (MM-BD) unless that is as rare as for a second goal: those of clean models are all that is
-    known, and switching channels off changes which class has the largest.
+    """The first goal that a full audit of a repaired model names. Another class than the audit's `targets` must be as rare
+    as a second goal: it was there before, and not named; and a pruned network is no more like the clean ones than a
+    backdoored one is.
     """
     for goal in again.named:
-        claims = [(c, p) for c, p in again.claims if c.goal == goal and p <= ALPHA]
-        if set(goal.targets) & set(targets) or any(c.statistic != PEAK or p <= SECOND for c, p in claims):
+        rarest = min(p for c, p in again.claims if c.goal == goal)
+        if set(goal.targets) & set(targets) or rarest <= SECOND:
             return goal
     return None
 

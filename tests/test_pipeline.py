@@ -419,8 +419,8 @@ def test_what_counts_against_a_repaired_model():
 
     assert standing(("wide", 0.5), ("compact", 0.02)) is None
     assert standing(("wide", 0.005)) == Goal(5)
-    assert standing(("compact", 0.005)) == Goal(1), "another class with a trigger counts"
-    assert standing((PEAK, 0.005)) is None, "another class by its margin alone does not"
+    assert standing(("compact", 0.005), (PEAK, 0.005)) is None, "other classes were there before, and not named"
+    assert standing(("compact", 0.005), (PEAK, 1e-5)) == Goal(2)
     assert standing((PEAK, 0.005), targets=(2,)) == Goal(2)
     assert standing((PEAK, 1e-5)) == Goal(2)
 
