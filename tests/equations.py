@@ -11,6 +11,7 @@ from onnx_shapprune.autodiff.engine import gradients
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.graph.prepare import Prepared
+from onnx_shapprune.graph.stored import written_out
 from onnx_shapprune.graph.units import Units
 from onnx_shapprune.runtime.session import Device, Session
 
@@ -57,7 +58,8 @@ def unplanned(before: onnx.ModelProto, after: onnx.ModelProto, units: Units, off
             planned.setdefault(p.name, []).extend((c, p.axis, p.groups, layer.channels) for c in off[layer.name])
     old, rejoined = edit.constants(before.graph), edit.copy_of(after)
     made = edit.producers(before.graph)
-    pairs = [(name, name) for name in planned]
+    pairs = [(name, name) for name in planned if name in old]
+    old.update((name, written_out(before.graph, name)) for name in planned if name not in old)
     readers = {name for layer in units.layers for name in layer.nodes}
     for node, was in zip(rejoined.graph.node, before.graph.node, strict=True):
         for i, (now, then) in enumerate(zip(node.input, was.input, strict=True)):

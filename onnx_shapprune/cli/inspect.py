@@ -8,7 +8,13 @@ import click
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.cli.configuration import ConfiguredCommand
-from onnx_shapprune.cli.options import colour_option, format_option, layout_option, output_name_option
+from onnx_shapprune.cli.options import (
+    colour_option,
+    format_option,
+    input_size_option,
+    layout_option,
+    output_name_option,
+)
 from onnx_shapprune.cli.streams import show, wants_colour
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.errors import ShapPruneError
@@ -19,11 +25,13 @@ from onnx_shapprune.report.text import json_text, plain
 @click.command("inspect", cls=ConfiguredCommand)
 @click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
 @layout_option
+@input_size_option
 @output_name_option
 @format_option
 @colour_option
 def inspect_command(
-    models: tuple[Path, ...], layout: str, output_name: str | None, format_: str, color: str
+    models: tuple[Path, ...], layout: str, input_size: tuple[int, int] | None, output_name: str | None, format_: str,
+    color: str,
 ) -> int:  # fmt: skip
     """Say what files are, without running them.
 
@@ -39,7 +47,7 @@ def inspect_command(
     records, code = [], exits.PASS
     for model in models:
         try:
-            record = inspect(model, layout=layout, output=output_name)
+            record = inspect(model, layout=layout, output=output_name, size=input_size)
         except ShapPruneError as error:
             if len(models) == 1:
                 raise

@@ -7,7 +7,14 @@ import click
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.cli.configuration import ConfiguredCommand
-from onnx_shapprune.cli.options import colour_option, format_option, layout_option, model_argument, output_name_option
+from onnx_shapprune.cli.options import (
+    colour_option,
+    format_option,
+    input_size_option,
+    layout_option,
+    model_argument,
+    output_name_option,
+)
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.streams import show, wants_colour
 from onnx_shapprune.cli.values import FILE
@@ -21,11 +28,13 @@ from onnx_shapprune.settings import InputOptions
 @click.option("-o", "--output", type=FILE, required=True, metavar="MASKED.onnx",
               help="Where the graph with mask inputs goes. Never the input.")  # fmt: skip
 @layout_option
+@input_size_option
 @output_name_option
 @format_option
 @colour_option
 def mask_command(
-    model: Path, output: Path, layout: str, output_name: str | None, format_: str, color: str
+    model: Path, output: Path, layout: str, input_size: tuple[int, int] | None, output_name: str | None, format_: str,
+    color: str,
 ) -> int:  # fmt: skip
     """Write the graph that the Shapley game is played on, with a mask input for every layer.
 
@@ -39,7 +48,8 @@ def mask_command(
     from onnx_shapprune.masking import mask
 
     check_outputs([output], inputs=[model])
-    record = mask(model, output=output, inputs=InputOptions(layout=layout, output=output_name), device="cpu")
+    inputs = InputOptions(layout=layout, output=output_name, size=input_size)
+    record = mask(model, output=output, inputs=inputs, device="cpu")
     if format_ == "json":
         show(json_text(record))
     else:

@@ -97,6 +97,6 @@ def _by_channel(
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     if not parameter.groups:
         rest = tuple(i for i in range(array.ndim) if i != parameter.axis)
-        return np.asarray((array == 0).all(axis=rest))
+        return np.asarray((array == parameter.zero).all(axis=rest))
     grouped = array.reshape(parameter.groups, array.shape[0] // parameter.groups, *array.shape[1:])
-    return np.asarray((grouped == 0).all(axis=(1, *range(3, grouped.ndim))).reshape(channels))
+    return np.asarray((grouped == parameter.zero).all(axis=(1, *range(3, grouped.ndim))).reshape(channels))

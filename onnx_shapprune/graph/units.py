@@ -10,13 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import onnx
-from onnx import TensorProto
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.stored import RefusedError, Stored, readable, stored
 
 DEFAULT_DOMAIN = ("", "ai.onnx")
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +23,14 @@ class Parameter:
     """A constant of the file of which channel c is the slice at index c of `axis`.
 
     groups > 0 marks a ConvTranspose weight [C_in, C_out/groups, ...]: channel c then is the rows of group
-    c // (C_out/groups) at column c % (C_out/groups).
+    c // (C_out/groups) at column c % (C_out/groups). zero: the stored number that means 0, another than 0 where the
+    file is quantised.
     """
 
     name: str
     axis: int
     groups: int = 0
+    zero: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Layer:
     name: the node's name (its output where that is empty or not unique). tensor: where a mask multiplies, channels on
     `axis` (1 or -1).
     parameters: constants of which channel c is zeroed to switch unit c off.
-    nodes: first outputs of the nodes that read these parameters: the layer, its bias Add, its BatchNormalization.
+    nodes: first outputs of the nodes that read these parameters: the layer, its bias Add, its BatchNormalization, and
+    what stands between them and the file (DequantizeLinear, Transpose, Cast).
     """
 
     name: str
@@ -73,13 +75,9 @@ class Units:
         return sum(layer.channels for layer in self.layers)
 
 
-class _RefusedError(Exception):
-    """Raised inside this module with the reason why a layer has no units."""
-
-
 def find_units(model: onnx.ModelProto, output: str) -> Units:
     """Units of a model (read only). `output` is the graph output that holds the class scores."""
-    graph = model.graph
+    graph = edit.inlined(model).graph if model.functions else model.graph
     context = _context(graph, output)
     classifier = _classifier(output, context)
     names = _names(graph)
@@ -96,7 +94,9 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
         name = names[node.output[0]]
         try:
             layer = _absorb_followers(_layer(node, name, classifier, context), context, taken)
-        except _RefusedError as reason:
+            if model.functions:
+                _outside(layer, model.graph, context)
+        except RefusedError as reason:
             refused.append(Refused(name, node.op_type, str(reason)))
         else:
             layers.append(layer)
@@ -115,20 +115,8 @@ class _Context:
     live: set[str]
     dynamic: set[str]
 
-    def stored(self, name: str) -> str:
-        """The name under which the file stores `name`'s value, through Identity nodes; refuses computed values."""
-        found = edit.stored_name(self.constants, self.made, name)
-        if found is None:
-            node = self.made.get(name)
-            raise _RefusedError(
-                f"its parameters are computed by {node.op_type}" if node else "its parameters are an input"
-            )
-        if self.constants[found].data_type not in FLOATS:
-            raise _RefusedError("its parameters are no floating-point numbers")
-        return found
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.constants[name].dims)
+    def stored(self, name: str) -> Stored:
+        return stored(name, self.constants, self.made, self.used)
 
     def only_reader(self, tensor: str) -> tuple[onnx.NodeProto, str] | None:
         """The one node that reads `tensor` and the name it reads it by; Identity and Dropout are looked through."""
@@ -143,7 +131,7 @@ class _Context:
 
 
 def _context(graph: onnx.GraphProto, output: str) -> _Context:
-    constants = edit.constants(graph)
+    constants = readable(graph)
     live = {output}
     for node in reversed(graph.node):
         if live.intersection(node.output):
@@ -173,40 +161,62 @@ def _names(graph: onnx.GraphProto) -> dict[str, str]:
 def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Context) -> Layer:
     made = node.output[0]
     if made not in context.live:
-        raise _RefusedError("does not feed the class scores")
+        raise RefusedError("does not feed the class scores")
     if made in classifier:
-        raise _RefusedError("makes the class scores")
+        raise RefusedError("makes the class scores")
     if node.input[0] not in context.dynamic:
         left = node.input[1] in context.dynamic
-        raise _RefusedError("its weight is the left factor" if left else "its data is constant")
+        raise RefusedError("its weight is the left factor" if left else "its data is constant")
     attributes = edit.attributes(node)
     if node.op_type == "BatchNormalization":
-        scale, bias = (context.stored(n) for n in node.input[1:3])
-        parameters = (Parameter(scale, 0), Parameter(bias, 0))
-        if len(context.shape(scale)) != 1 or context.shape(bias) != context.shape(scale):
-            raise _RefusedError("its scale and bias are not one value per channel")
-        return Layer(name, node.op_type, made, context.shape(scale)[0], 1, parameters, (made,))
+        layer = Layer(name, node.op_type, made, 0, 1, (), (made,))
+        scale = context.stored(node.input[1])
+        return _normalised(replace(layer, channels=scale.shape[0] if scale.shape else 0), node, context)
     weight = context.stored(node.input[1])
-    shape = context.shape(weight)
+    shape = weight.shape
     if len(shape) < 2 or (len(shape) != 2 and node.op_type in ("Gemm", "MatMul")):
-        raise _RefusedError(f"its weight has {len(shape)} dimensions")
+        raise RefusedError(f"its weight has {len(shape)} dimensions")
+    group = 0
     if node.op_type == "Conv":
-        channels, parameter, axis = shape[0], Parameter(weight, 0), 1
+        channels, out, axis = shape[0], 0, 1
     elif node.op_type == "ConvTranspose":
         group = int(attributes.get("group", 1))  # type: ignore[call-overload]
-        channels, parameter, axis = shape[1] * group, Parameter(weight, 1, group), 1
-    elif node.op_type == "Gemm":
-        out = 0 if attributes.get("transB", 0) else 1
-        channels, parameter, axis = shape[out], Parameter(weight, out), -1
+        channels, out, axis = shape[1] * group, 1, 1
+        if weight.axes[:2] != (0, 1):
+            raise RefusedError("its weight is transposed")
     else:
-        channels, parameter, axis = shape[1], Parameter(weight, 1), -1
-    layer = Layer(name, node.op_type, made, channels, axis, (parameter,), (made,))
+        out = 0 if attributes.get("transB", 0) else 1
+        channels, axis = shape[out], -1
+    layer = _with(Layer(name, node.op_type, made, channels, axis, (), (made,)), weight, out, group)
     if len(node.input) > 2 and node.input[2]:
         bias = context.stored(node.input[2])
         # The Conv's own bias is a vector; a Gemm's broadcasts like that of an Add.
-        place = _bias_axis(replace(layer, axis=-1), context.shape(bias), len(shape))
-        layer = replace(layer, parameters=(*layer.parameters, Parameter(bias, place)))
+        layer = _with(layer, bias, _bias_axis(replace(layer, axis=-1), bias.shape, len(shape)))
     return layer
+
+
+def _with(layer: Layer, found: Stored, axis: int, groups: int = 0) -> Layer:
+    """The layer with one more parameter, whose channels lie on `axis` of what the node reads."""
+    parameter = Parameter(found.name, found.axes[axis], groups, found.zero)
+    return replace(layer, parameters=(*layer.parameters, parameter), nodes=(*layer.nodes, *found.nodes))
+
+
+def _normalised(layer: Layer, node: onnx.NodeProto, context: _Context) -> Layer:
+    """The layer with the scale and the bias of a normalisation."""
+    for name in node.input[1:3]:
+        found = context.stored(name)
+        if found.shape != (layer.channels,):
+            raise RefusedError("its scale and bias are not one value per channel")
+        layer = _with(layer, found, 0)
+    return layer
+
+
+def _outside(layer: Layer, graph: onnx.GraphProto, context: _Context) -> None:
+    """Refuse parameters that a local function holds, or that several of its calls share."""
+    known = edit.constants(graph)
+    for parameter in layer.parameters:
+        if parameter.name not in known or len(context.used.get(parameter.name, [])) != 1:
+            raise RefusedError("its parameters are inside a local function, or shared by calls of it")
 
 
 def _bias_axis(layer: Layer, shape: tuple[int, ...], rank: int) -> int:
@@ -214,33 +224,31 @@ def _bias_axis(layer: Layer, shape: tuple[int, ...], rank: int) -> int:
     from_end = rank - layer.axis if layer.axis > 0 else 1
     place = len(shape) - from_end
     if place < 0 or shape[place] != layer.channels or any(d != 1 for i, d in enumerate(shape) if i != place):
-        raise _RefusedError(f"its bias of shape {shape} is not one value per channel")
+        raise RefusedError(f"its bias of shape {shape} is not one value per channel")
     return place
 
 
 def _absorb_followers(layer: Layer, context: _Context, taken: set[str]) -> Layer:
     """Move the insertion point behind a bias Add and a BatchNormalization that alone read the layer."""
+    rank = 0 if layer.op == "BatchNormalization" else len(context.stored(context.made[layer.tensor].input[1]).shape)
     while (found := context.only_reader(layer.tensor)) is not None:
         reader, name = found
-        extra: tuple[Parameter, ...]
-        if reader.op_type == "Add" and layer.op != "BatchNormalization":
+        if reader.op_type == "Add" and rank:
             others = [n for n in reader.input if n != name]
             try:
-                bias = context.stored(others[0]) if len(others) == 1 else ""
-                rank = len(context.shape(layer.parameters[0].name))
-                extra = (Parameter(bias, _bias_axis(layer, context.shape(bias), rank)),) if bias else ()
-            except _RefusedError:
+                bias = context.stored(others[0]) if others else None
+                grown = _with(layer, bias, _bias_axis(layer, bias.shape, rank)) if bias else layer
+            except RefusedError:
                 break  # not a bias per channel: the mask before it is exact too
-            if not extra:
+            if bias is None:
                 break
         elif reader.op_type == "BatchNormalization" and reader.input[0] == name and layer.op != "MatMul":
-            scale, bias = (context.stored(n) for n in reader.input[1:3])
-            extra = (Parameter(scale, 0), Parameter(bias, 0))
+            grown = _normalised(layer, reader, context)
             taken.add(reader.output[0])
         else:
             break
         made = reader.output[0]
-        layer = replace(layer, tensor=made, parameters=(*layer.parameters, *extra), nodes=(*layer.nodes, made))
+        layer = replace(grown, tensor=made, nodes=(*grown.nodes, made))
     return layer
 
 

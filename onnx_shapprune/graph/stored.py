@@ -1,0 +1,123 @@
+"""Where a file stores the parameter that a layer reads, and on which axis its channels lie there.
+
+Exporters put Identity, Cast, Transpose and DequantizeLinear between a weight and its layer, or make it by
+ConstantOfShape. What is behind them can be zeroed in the file as long as nobody else reads them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.graph import edit
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+QUANTISED = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32)
+Constants = Mapping[str, onnx.TensorProto]
+
+
+class RefusedError(Exception):
+    """The reason why a parameter cannot be zeroed in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A parameter as the file has it.
+
+    name: tensor; shape: as the layer reads it; axes[i]: where axis i of that lies in the file; zero: the stored number
+    that means 0; nodes: first outputs of the nodes between, from the file to the layer.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    zero: int = 0
+    nodes: tuple[str, ...] = ()
+
+
+def stored(
+    name: str, constants: Constants, made: Mapping[str, onnx.NodeProto], used: Mapping[str, list[onnx.NodeProto]]
+) -> Stored:
+    """Trace `name`, which a layer reads, to the file. Raises RefusedError with the reason why it cannot be."""
+    if name in constants:
+        shape = tuple(constants[name].dims)
+        if constants[name].data_type not in FLOATS:
+            raise RefusedError("its parameters are no floating-point numbers")
+        return Stored(name, shape, tuple(range(len(shape))))
+    node = made.get(name)
+    if node is None:
+        raise RefusedError("its parameters are an input")
+    if node.op_type == "Identity":
+        return stored(node.input[0], constants, made, used)
+    if node.op_type == "ConstantOfShape":
+        shape = tuple(generated(node, constants).dims)
+        return Stored(name, shape, tuple(range(len(shape))))
+    if node.op_type not in ("Cast", "Transpose", "DequantizeLinear"):
+        raise RefusedError(f"its parameters are computed by {node.op_type}")
+    if len(used.get(name, [])) > 1:
+        raise RefusedError(f"its parameters are shared behind {node.op_type}")
+    if node.op_type == "DequantizeLinear":
+        return _dequantised(node, constants, made)
+    found = stored(node.input[0], constants, made, used)
+    axes, shape = found.axes, found.shape
+    if node.op_type == "Transpose":
+        perm = edit.attributes(node).get("perm", range(len(shape))[::-1])
+        axes, shape = (tuple(values[i] for i in perm) for values in (axes, shape))  # type: ignore[attr-defined]
+    return Stored(found.name, shape, axes, found.zero, (*found.nodes, name))
+
+
+def generated(node: onnx.NodeProto, constants: Constants) -> onnx.TensorProto:
+    """Shape, type and, as its only element, the value of what a ConstantOfShape makes."""
+    if node.input[0] not in constants:
+        raise RefusedError("its parameters are computed by ConstantOfShape")
+    value = edit.attributes(node).get("value")
+    header = onnx.TensorProto(name=node.output[0], data_type=TensorProto.FLOAT, float_data=[0.0])
+    if isinstance(value, onnx.TensorProto):
+        header.CopyFrom(value)
+        header.name = node.output[0]
+    if header.data_type not in FLOATS:
+        raise RefusedError("its parameters are no floating-point numbers")
+    del header.dims[:]
+    header.dims.extend(int(d) for d in edit.array_of(constants[node.input[0]]).reshape(-1))
+    return header
+
+
+def readable(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Constants of the graph by name; of sparse ones only shape and type."""
+    found = edit.constants(graph)
+    for sparse in graph.sparse_initializer:
+        header = onnx.TensorProto(name=sparse.values.name, data_type=sparse.values.data_type, dims=sparse.dims)
+        found[header.name] = header
+    return found
+
+
+def written_out(graph: onnx.GraphProto, name: str) -> onnx.TensorProto:
+    """A parameter that the file keeps in short, sparse or made by ConstantOfShape, element by element."""
+    for sparse in graph.sparse_initializer:
+        if sparse.values.name == name:
+            return edit.tensor_of(edit.dense(sparse), name)
+    node = edit.producers(graph).get(name)
+    if node is None or node.op_type != "ConstantOfShape":
+        raise VerifyError(f"the model stores no parameter {name!r}: it was found in another one")
+    header = generated(node, edit.constants(graph))
+    shape = tuple(header.dims)
+    header.dims[:] = [1]
+    return edit.tensor_of(np.full(shape, edit.array_of(header)[0]), name)
+
+
+def _dequantised(node: onnx.NodeProto, constants: Constants, made: Mapping[str, onnx.NodeProto]) -> Stored:
+    name = edit.stored_name(constants, made, node.input[0])
+    if name is None or constants[name].data_type not in QUANTISED:
+        raise RefusedError("its quantised parameters are not stored as integers of 8, 16 or 32 bits")
+    zero = 0
+    if len(node.input) > 2 and node.input[2]:
+        point = edit.stored_name(constants, made, node.input[2])
+        values = [] if point is None else edit.array_of(constants[point]).reshape(-1).tolist()
+        if len(set(values)) != 1:
+            raise RefusedError("its quantised parameters have several zero points")
+        zero = int(values[0])
+    shape = tuple(constants[name].dims)
+    return Stored(name, shape, tuple(range(len(shape))), zero, (node.output[0],))
