@@ -22,8 +22,8 @@ def inspect(
 ) -> InspectRecord:
     """Read a file's interface, units, operators and oddities; no part of the graph runs and no session is opened.
 
-    layout: "auto", "NCHW" or "NHWC"; output: which graph output holds the class scores, where there are several; size: height
-    and width of pictures, where the file leaves them open or takes them flattened.
+    layout: "auto", "NCHW" or "NHWC"; output: which graph output holds the class scores, where there are several; size:
+    height and width of pictures, where the file leaves them open or takes them flattened.
     Raises ModelError when the file cannot be read as ONNX. A readable ONNX file that is no image classifier gives a
     record with `readable` False and the reason.
     """

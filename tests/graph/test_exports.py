@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.compare import explained
 from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.units import Units, find_units
@@ -74,6 +75,16 @@ def test_the_units_matter(name, twins):
     for layer in t.units.layers:
         off = {layer.name: list(range(layer.channels))}
         assert largest_difference(logits(t.prepared, x), masked_logits(t.prepared, t.units, off, x)) > 1e-3, layer.name
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_comparison_finds_what_was_baked_and_nothing_else(name, twins):
+    t = twins[name]
+    off = random_units(t.units, np.random.default_rng(1), 0.4)
+    found = explained(t.model, bake(t.model, t.units.layers, off), t.units.layers)
+    assert found.other == ()
+    assert set(found.zeroed) <= {(layer, c) for layer, channels in off.items() for c in channels}
+    assert {layer for layer, _ in found.zeroed} == set(off)
 
 
 @pytest.mark.parametrize("name", sorted(set(EXPORTS) - QUANTISED))
