@@ -1,7 +1,7 @@
 """Find the channels that can be switched off, and what zeroing each of them means in the file.
 
-A unit is one output channel of a Conv, ConvTranspose, Gemm or MatMul, or one channel of a BatchNormalization that
-belongs to none of these. It is switched off at the tensor where multiplying by 0 equals zeroing parameters of the file:
+A unit is one output channel of a Conv, ConvTranspose, Gemm or MatMul, or one channel of a normalisation that belongs to
+none of these. It is switched off at the tensor where multiplying by 0 equals zeroing parameters of the file:
 the layer's own output, or that of the bias Add and BatchNormalization that alone read it. Never behind an activation:
 on Conv -> BN -> Relu that differs from zeroing the Conv by whole logits.
 """
@@ -16,6 +16,11 @@ from onnx_shapprune.graph.stored import RefusedError, Stored, readable, stored
 
 DEFAULT_DOMAIN = ("", "ai.onnx")
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Operator -> axis of the channels that its scale and bias belong to. The first two treat every channel alone.
+NORMS = {"BatchNormalization": 1, "InstanceNormalization": 1, "GroupNormalization": 1, "LayerNormalization": -1}
+FEATURES_LAST = ("MatMul", "LayerNormalization")
+SEPARATE = ("BatchNormalization", "InstanceNormalization")
+GROUP_SCALES_UNTIL = 20  # opset; GroupNormalization had one scale a group then
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +83,15 @@ class Units:
 def find_units(model: onnx.ModelProto, output: str) -> Units:
     """Units of a model (read only). `output` is the graph output that holds the class scores."""
     graph = edit.inlined(model).graph if model.functions else model.graph
-    context = _context(graph, output)
+    opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAIN), default=0)
+    context = _context(graph, output, opset)
     classifier = _classifier(output, context)
     names = _names(graph)
     layers: list[Layer] = []
     refused: list[Refused] = []
     taken: set[str] = set()
     for node in graph.node:
-        if node.op_type not in (*LINEAR, "BatchNormalization") or node.domain not in DEFAULT_DOMAIN:
+        if node.op_type not in (*LINEAR, *NORMS) or node.domain not in DEFAULT_DOMAIN:
             continue
         if node.output[0] in taken:
             continue
@@ -114,6 +120,7 @@ class _Context:
     output: str
     live: set[str]
     dynamic: set[str]
+    opset: int
 
     def stored(self, name: str) -> Stored:
         return stored(name, self.constants, self.made, self.used)
@@ -130,7 +137,7 @@ class _Context:
         return None
 
 
-def _context(graph: onnx.GraphProto, output: str) -> _Context:
+def _context(graph: onnx.GraphProto, output: str, opset: int) -> _Context:
     constants = readable(graph)
     live = {output}
     for node in reversed(graph.node):
@@ -142,7 +149,7 @@ def _context(graph: onnx.GraphProto, output: str) -> _Context:
             dynamic.update(n for n in node.output if n)
     # Nodes that the scores do not need are gone in the working copy, so they do not count as readers here.
     needed = onnx.GraphProto(node=[n for n in graph.node if live.intersection(n.output)])
-    return _Context(constants, edit.producers(graph), edit.consumers(needed), output, live, dynamic)
+    return _Context(constants, edit.producers(graph), edit.consumers(needed), output, live, dynamic, opset)
 
 
 def _names(graph: onnx.GraphProto) -> dict[str, str]:
@@ -168,10 +175,14 @@ def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Cont
         left = node.input[1] in context.dynamic
         raise RefusedError("its weight is the left factor" if left else "its data is constant")
     attributes = edit.attributes(node)
-    if node.op_type == "BatchNormalization":
-        layer = Layer(name, node.op_type, made, 0, 1, (), (made,))
-        scale = context.stored(node.input[1])
-        return _normalised(replace(layer, channels=scale.shape[0] if scale.shape else 0), node, context)
+    if node.op_type in NORMS:
+        if node.op_type == "LayerNormalization" and attributes.get("axis", -1) != -1:
+            raise RefusedError("it normalises over several axes")
+        if node.op_type == "GroupNormalization" and context.opset <= GROUP_SCALES_UNTIL:
+            raise RefusedError("it has one scale a group, not a channel")
+        shape = context.stored(node.input[1]).shape
+        layer = Layer(name, node.op_type, made, shape[0] if shape else 0, NORMS[node.op_type], (), (made,))
+        return _normalised(layer, node, context)
     weight = context.stored(node.input[1])
     shape = weight.shape
     if len(shape) < 2 or (len(shape) != 2 and node.op_type in ("Gemm", "MatMul")):
@@ -203,7 +214,7 @@ def _with(layer: Layer, found: Stored, axis: int, groups: int = 0) -> Layer:
 
 def _normalised(layer: Layer, node: onnx.NodeProto, context: _Context) -> Layer:
     """The layer with the scale and the bias of a normalisation."""
-    for name in node.input[1:3]:
+    for name in filter(None, node.input[1:3]):
         found = context.stored(name)
         if found.shape != (layer.channels,):
             raise RefusedError("its scale and bias are not one value per channel")
@@ -229,8 +240,8 @@ def _bias_axis(layer: Layer, shape: tuple[int, ...], rank: int) -> int:
 
 
 def _absorb_followers(layer: Layer, context: _Context, taken: set[str]) -> Layer:
-    """Move the insertion point behind a bias Add and a BatchNormalization that alone read the layer."""
-    rank = 0 if layer.op == "BatchNormalization" else len(context.stored(context.made[layer.tensor].input[1]).shape)
+    """Move the insertion point behind a bias Add and a normalisation per channel that alone read the layer."""
+    rank = 0 if layer.op in NORMS else len(context.stored(context.made[layer.tensor].input[1]).shape)
     while (found := context.only_reader(layer.tensor)) is not None:
         reader, name = found
         if reader.op_type == "Add" and rank:
@@ -242,7 +253,7 @@ def _absorb_followers(layer: Layer, context: _Context, taken: set[str]) -> Layer
                 break  # not a bias per channel: the mask before it is exact too
             if bias is None:
                 break
-        elif reader.op_type == "BatchNormalization" and reader.input[0] == name and layer.op != "MatMul":
+        elif reader.op_type in SEPARATE and reader.input[0] == name and layer.op not in FEATURES_LAST:
             grown = _normalised(layer, reader, context)
             taken.add(reader.output[0])
         else:

@@ -53,6 +53,18 @@ def test_every_layer_but_the_last_has_units(name, twins):
     assert {layer.tensor for layer in units.layers} <= set(twins[name].prepared.infos)
 
 
+def test_normalisations_are_layers_of_their_own_or_belong_to_the_one_before(twins):
+    layers = twins["with_norms"].units.layers
+    assert [la.op for la in layers] == ["Conv", "Conv", "Conv", "GroupNormalization", "LayerNormalization"]
+    assert layers[1].tensor.startswith("InstanceNormalization")
+    assert [la.axis for la in layers] == [1, 1, 1, 1, -1]
+    old = EXPORTS["with_norms"]()
+    old.opset_import[0].version = 20
+    assert {r.op: r.reason for r in find_units(old, old.graph.output[0].name).refused} == {
+        "GroupNormalization": "it has one scale a group, not a channel", "Gemm": "makes the class scores",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", EXPORTS)
 @given(seed=st.integers(0, 10_000), share=st.sampled_from([0.1, 0.4]))
 @settings(max_examples=5, deadline=None)
