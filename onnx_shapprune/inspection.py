@@ -10,6 +10,7 @@ from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit, facts
 from onnx_shapprune.graph.file import ModelFile, load_model
 from onnx_shapprune.graph.interface import Interface, find_interface
+from onnx_shapprune.graph.pairs import write_as_pairs
 from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.graph_record import FindingPart, InspectRecord, LayerPart, RefusedPart, TensorPart
@@ -76,6 +77,7 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
 def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, ...]]:
     """Operator -> nodes without a rule, looked up where the audit looks: on a copy of a newer opset."""
     copy = edit.inlined(file.loaded)
+    write_as_pairs(copy.graph)
     upgrade(copy)
     found: dict[str, list[str]] = {}
     for op, node in unsupported_ops(copy, interface.output, [interface.input]):
@@ -102,7 +104,7 @@ def _findings(
     if facts.has_half(proto) or (interface is not None and interface.dtype == "float16"):
         notes.append("fp16 weights: the audit computes in fp32 and writes fp16 back")
     ops = facts.operators(proto)
-    if pairs := sorted(facts.ROUNDING.intersection(ops)):
+    if pairs := sorted(facts.ROUNDING.intersection(op.rsplit("::", 1)[-1] for op in ops)):
         notes.append(f"quantised ({', '.join(pairs)}): gradients go straight through the rounding")
     if integer := facts.integer_operators(proto):
         warnings.append(

@@ -1,12 +1,15 @@
 """Small twins of what exporters write and of the odd corners of the format; input x, 4 classes, as in models.py."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
-from models import CLASSES, Net
+from models import CLASSES, SHAPE, Net, conv_bn_relu_residual, vgg_maxpool
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 
 class Quantised(Net):
@@ -176,11 +179,54 @@ def local_function(seed: int = 0) -> onnx.ModelProto:
     return model
 
 
+class Calibration(CalibrationDataReader):
+    """Four random pictures."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(1)
+        self.rows = iter([{"x": rng.random((1, *SHAPE), np.float32)} for _ in range(4)])
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self.rows, None)
+
+
+def _by_onnxruntime(model: onnx.ModelProto, format_: QuantFormat | None) -> onnx.ModelProto:
+    """Quantised by onnxruntime's own tool; None: dynamically."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "float.onnx", Path(folder) / "quantised.onnx"
+        onnx.save(model, source)
+        if format_ is None:
+            quantize_dynamic(source, result, op_types_to_quantize=["Conv", "Gemm"])
+        else:
+            quantize_static(
+                source, result, Calibration(), quant_format=format_, per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            )  # fmt: skip
+        return onnx.load(result)
+
+
+def static_pairs(seed: int = 0) -> onnx.ModelProto:
+    return _by_onnxruntime(vgg_maxpool(seed), QuantFormat.QDQ)
+
+
+def integer_operators(seed: int = 0) -> onnx.ModelProto:
+    return _by_onnxruntime(vgg_maxpool(seed), QuantFormat.QOperator)
+
+
+def integer_residual(seed: int = 0) -> onnx.ModelProto:
+    return _by_onnxruntime(conv_bn_relu_residual(seed), QuantFormat.QOperator)
+
+
+def dynamic_integers(seed: int = 0) -> onnx.ModelProto:
+    return _by_onnxruntime(vgg_maxpool(seed), None)
+
+
 EXPORTS: dict[str, Callable[..., onnx.ModelProto]] = {
     f.__name__: f
     for f in (
         qdq, generated_weights, behind_transpose_and_cast, with_norms, transposed_convolutions, picture_of_scores,
         sigmoid_end, flattened, one_picture, open_size, half, merged_into_the_batch, sparse, local_function,
+        static_pairs, integer_operators, integer_residual, dynamic_integers,
     )
 }  # fmt: skip
 SIZE = (8, 8)  # of the pictures that `flattened` and `open_size` take

@@ -18,7 +18,7 @@ from onnx_shapprune.autodiff import rules
 from onnx_shapprune.autodiff.registry import NO_GRADIENT, supported_ops
 from onnx_shapprune.autodiff.rules.quantization import STRAIGHT_THROUGH
 from onnx_shapprune.cli import shapprune
-from onnx_shapprune.graph.units import LINEAR, NORMS
+from onnx_shapprune.graph.units import INTEGER, LINEAR, NORMS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -33,6 +33,7 @@ def operators() -> str:
     rows = [
         (LINEAR, "every output channel or feature", "rule"),
         (tuple(NORMS), "every channel, unless the layer before it has them", "rule"),
+        (tuple(INTEGER), "every output channel or feature", "straight through the rounding of a float twin"),
         (STRAIGHT_THROUGH, "weights behind them belong to their layer", "straight through the rounding"),
         (known, "", "rule"),
         (tuple(sorted(NO_GRADIENT)), "", "none by nature: gradients go round it, or there are none"),

@@ -9,10 +9,11 @@ import onnx
 from onnx import TensorProto
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.pairs import TWINS
 from onnx_shapprune.graph.units import DEFAULT_DOMAIN, Units
 
 KNOWN_DOMAINS = (*DEFAULT_DOMAIN, "ai.onnx.ml", "com.microsoft")
-ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear", *TWINS})
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 SKIPPED_AT_THE_END = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze")
 
@@ -64,7 +65,7 @@ def parameters(model: onnx.ModelProto) -> int:
 
 
 def integer_operators(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Operators that compute in integers (QLinearConv, ConvInteger, DynamicQuantizeLinear and their kin), sorted."""
+    """Operators that compute in integers and of which no float twin is known, sorted."""
     names = {op.rsplit("::", 1)[-1] for op in operators(model)}
     return tuple(
         sorted(n for n in names if n.startswith(("QLinear", "QGemm", "DynamicQuant")) or n.endswith("Integer"))

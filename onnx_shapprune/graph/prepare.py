@@ -17,6 +17,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.batch import free_batch
 from onnx_shapprune.graph.fold import MAX_FOLDED_BYTES, fold_batch_norms, fold_constants
 from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.pairs import write_as_pairs
 from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.runtime.probe import TensorInfo, largest_difference, probe
 from onnx_shapprune.runtime.session import Device, Session
@@ -24,7 +25,7 @@ from onnx_shapprune.runtime.session import Device, Session
 # fp32 kernels fused differently agree to about 1e-6; fp16 files are compared at fp16 rounding, and in a quantised one a
 # number halfway between two steps may go to either.
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "quantised": 2e-2}
-SHAPES = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
+BEHIND_ENDS = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 ENDS = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Dropout"}
 
 
@@ -61,6 +62,7 @@ def prepare(original: onnx.ModelProto, interface: Interface, shape: tuple[int, .
     if half:
         _lift_half(model)
     _raw_constants(graph)
+    write_as_pairs(graph)
     # Once before the upgrade, which spells an old Softmax as three nodes, and once after it, when Dropouts are gone.
     stripped = _strip_end(graph)
     upgrade(model)
@@ -167,7 +169,7 @@ def _strip_end(graph: onnx.GraphProto) -> tuple[str, ...]:
     while True:
         made = edit.producers(graph)
         node = made.get(graph.output[0].name)
-        while node is not None and node.op_type in SHAPES:  # the logits are laid flat anyway
+        while node is not None and node.op_type in BEHIND_ENDS:  # logits are laid flat anyway
             node = made.get(node.input[0])
         if node is None or node.op_type not in ENDS:
             break

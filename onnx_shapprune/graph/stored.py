@@ -5,7 +5,7 @@ ConstantOfShape. What is behind them can be zeroed in the file as long as nobody
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -109,15 +109,21 @@ def written_out(graph: onnx.GraphProto, name: str) -> onnx.TensorProto:
 
 
 def _dequantised(node: onnx.NodeProto, constants: Constants, made: Mapping[str, onnx.NodeProto]) -> Stored:
-    name = edit.stored_name(constants, made, node.input[0])
-    if name is None or constants[name].data_type not in QUANTISED:
+    found = integers(node.input[0], node.input[2] if len(node.input) > 2 else "", constants, made)
+    return replace(found, nodes=(node.output[0],))
+
+
+def integers(name: str, zero_point: str, constants: Constants, made: Mapping[str, onnx.NodeProto]) -> Stored:
+    """Trace integers, and the zero point that they have in common ("": none), to the file. Raises RefusedError."""
+    found = edit.stored_name(constants, made, name)
+    if found is None or constants[found].data_type not in QUANTISED:
         raise RefusedError("its quantised parameters are not stored as integers of 8, 16 or 32 bits")
     zero = 0
-    if len(node.input) > 2 and node.input[2]:
-        point = edit.stored_name(constants, made, node.input[2])
+    if zero_point:
+        point = edit.stored_name(constants, made, zero_point)
         values = [] if point is None else edit.array_of(constants[point]).reshape(-1).tolist()
         if len(set(values)) != 1:
             raise RefusedError("its quantised parameters have several zero points")
         zero = int(values[0])
-    shape = tuple(constants[name].dims)
-    return Stored(name, shape, tuple(range(len(shape))), zero, (node.output[0],))
+    shape = tuple(constants[found].dims)
+    return Stored(found, shape, tuple(range(len(shape))), zero)

@@ -12,10 +12,16 @@ from dataclasses import dataclass, replace
 import onnx
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.stored import RefusedError, Stored, readable, stored
+from onnx_shapprune.graph.pairs import REAL
+from onnx_shapprune.graph.stored import RefusedError, Stored, integers, readable, stored
 
 DEFAULT_DOMAIN = ("", "ai.onnx")
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Operator -> which inputs are its weight, the weight's zero point, its bias. Masks stand at the float twin's output.
+INTEGER = {
+    "QLinearConv": (3, 5, 8), "QLinearMatMul": (3, 5, None), "QGemm": (3, 5, 6), "ConvInteger": (1, 3, None),
+    "MatMulInteger": (1, 3, None),
+}  # fmt: skip
 # Operator -> axis of the channels that its scale and bias belong to. The first two treat every channel alone.
 NORMS = {"BatchNormalization": 1, "InstanceNormalization": 1, "GroupNormalization": 1, "LayerNormalization": -1}
 FEATURES_LAST = ("MatMul", "LayerNormalization")
@@ -91,11 +97,11 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
     refused: list[Refused] = []
     taken: set[str] = set()
     for node in graph.node:
-        if node.op_type not in (*LINEAR, *NORMS) or node.domain not in DEFAULT_DOMAIN:
+        if node.op_type not in (*LINEAR, *NORMS, *INTEGER) or node.domain not in (*DEFAULT_DOMAIN, "com.microsoft"):
             continue
         if node.output[0] in taken:
             continue
-        if node.op_type == "MatMul" and context.dynamic.issuperset(node.input):
+        if node.op_type.endswith(("MatMul", "MatMulInteger")) and context.product(node):
             continue  # a product of two activations (attention) has no weights
         name = names[node.output[0]]
         try:
@@ -106,7 +112,9 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
             refused.append(Refused(name, node.op_type, str(reason)))
         else:
             layers.append(layer)
-    last = tuple(names[n.output[0]] for n in graph.node if n.output[0] in classifier and n.op_type in LINEAR)
+    last = tuple(
+        names[n.output[0]] for n in graph.node if n.output[0] in classifier and n.op_type in (*LINEAR, *INTEGER)
+    )
     return Units(tuple(layers), tuple(refused), last)
 
 
@@ -124,6 +132,11 @@ class _Context:
 
     def stored(self, name: str) -> Stored:
         return stored(name, self.constants, self.made, self.used)
+
+    def product(self, node: onnx.NodeProto) -> bool:
+        """Whether both factors of a linear operator depend on the picture."""
+        weight = INTEGER[node.op_type][0] if node.op_type in INTEGER else 1
+        return self.dynamic.issuperset([node.input[0], node.input[weight]])
 
     def only_reader(self, tensor: str) -> tuple[onnx.NodeProto, str] | None:
         """The one node that reads `tensor` and the name it reads it by; Identity and Dropout are looked through."""
@@ -183,6 +196,8 @@ def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Cont
         shape = context.stored(node.input[1]).shape
         layer = Layer(name, node.op_type, made, shape[0] if shape else 0, NORMS[node.op_type], (), (made,))
         return _normalised(layer, node, context)
+    if node.op_type in INTEGER:
+        return _integer_layer(node, name, context)
     weight = context.stored(node.input[1])
     shape = weight.shape
     if len(shape) < 2 or (len(shape) != 2 and node.op_type in ("Gemm", "MatMul")):
@@ -203,6 +218,24 @@ def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Cont
         bias = context.stored(node.input[2])
         # The Conv's own bias is a vector; a Gemm's broadcasts like that of an Add.
         layer = _with(layer, bias, _bias_axis(replace(layer, axis=-1), bias.shape, len(shape)))
+    return layer
+
+
+def _integer_layer(node: onnx.NodeProto, name: str, context: _Context) -> Layer:
+    inputs = [*node.input, *[""] * 9]
+    place, zero, bias = INTEGER[node.op_type]
+    weight = integers(inputs[place], inputs[zero], context.constants, context.made)
+    if "Conv" in node.op_type:
+        out, axis = 0, 1
+    else:
+        out, axis = 0 if edit.attributes(node).get("transB") else 1, -1
+    if len(weight.shape) < 2 or (axis == -1 and len(weight.shape) != 2):
+        raise RefusedError(f"its weight has {len(weight.shape)} dimensions")
+    made = node.output[0]
+    layer = _with(Layer(name, node.op_type, f"{made}{REAL}", weight.shape[out], axis, (), (made,)), weight, out)
+    if bias is not None and inputs[bias]:
+        added = integers(inputs[bias], "", context.constants, context.made)
+        layer = _with(layer, added, _bias_axis(replace(layer, axis=-1), added.shape, 2))
     return layer
 
 
@@ -241,6 +274,8 @@ def _bias_axis(layer: Layer, shape: tuple[int, ...], rank: int) -> int:
 
 def _absorb_followers(layer: Layer, context: _Context, taken: set[str]) -> Layer:
     """Move the insertion point behind a bias Add and a normalisation per channel that alone read the layer."""
+    if layer.op in INTEGER:
+        return layer
     rank = 0 if layer.op in NORMS else len(context.stored(context.made[layer.tensor].input[1]).shape)
     while (found := context.only_reader(layer.tensor)) is not None:
         reader, name = found
@@ -274,9 +309,9 @@ def _classifier(output: str, context: _Context) -> set[str]:
         node = context.made.get(open_names.pop())
         if node is None or node.output[0] in found or node.output[0] not in context.dynamic:
             continue
-        if node.op_type in ("Shape", "Size"):
-            continue  # sizes carry no scores
+        if node.op_type in ("Shape", "Size", "DynamicQuantizeLinear"):
+            continue  # sizes and scales carry no scores
         found.add(node.output[0])
-        if node.op_type not in LINEAR or context.dynamic.issuperset(n for n in node.input[:2]):
+        if node.op_type not in (*LINEAR, *INTEGER) or context.product(node):
             open_names.extend(n for n in [*node.input, *edit.inner_uses(node)] if n)
     return found

@@ -18,7 +18,7 @@ from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.runtime.probe import largest_difference
 
 CLOSE = 2e-6
-QUANTISED = {"qdq"}
+QUANTISED = {"qdq", "static_pairs", "integer_operators", "integer_residual", "dynamic_integers"}
 
 
 @dataclass(frozen=True)

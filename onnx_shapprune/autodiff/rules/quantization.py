@@ -31,9 +31,14 @@ def _spread(b: Builder, node: Node, name: str, default: float) -> NDArray[np.flo
 
 @vjp("QuantizeLinear", since=13)
 def quantize(b: Builder, node: Node, dy: str) -> list[str | None]:
-    """dy / scale where x / scale + zero point lies in the integers' range, 0 where it is cut off."""
+    """dy / scale where x / scale + zero point lies in the integers' range, 0 where it is cut off.
+
+    A scale that is computed from the picture is one that cuts nothing off; it is taken for a constant.
+    """
     node.only(0)
     x, kind = node.inputs[0], b.dtype(node.outputs[0])
+    if b.value(node.inputs[1]) is None and np.prod([d or 0 for d in b.shape(node.inputs[1])]) == 1:
+        return [b("Div", dy, node.inputs[1]), *[None] * (len(node.inputs) - 1)]
     if kind.kind not in "iu":
         raise RefusedError(f"quantised to {kind}")
     scale, zero = _spread(b, node, node.inputs[1], 1.0), _spread(b, node, node.input(2), 0.0)
