@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 
 REAL = "__real"
@@ -19,16 +20,17 @@ Nodes = Iterator[onnx.NodeProto]
 
 
 def write_as_pairs(graph: onnx.GraphProto) -> None:
-    """Rewrite every integer operator that is known here, in place; others stay."""
-    if not any(node.op_type in TWINS or node.op_type in ("MaxPool", "Cast") for node in graph.node):
-        return
+    """Rewrite every integer operator that is known here, in place; others stay. Raises ModelError for broken nodes."""
     nodes: list[onnx.NodeProto] = []
     scales: dict[str, tuple[str, str]] = {}  # integer tensor -> scale, zero point
     whole: set[str] = set()  # int32 sums, of which the float twin is known
     for node in graph.node:
         twin = TWINS.get(node.op_type)
         if twin is not None and not edit.attributes(node).get("channels_last"):
-            made = list(twin(node))
+            try:
+                made = list(twin(node))
+            except (TypeError, ValueError):  # the checker knows only the standard operators' numbers of inputs
+                raise ModelError(f"{node.op_type} {node.name!r} cannot have {len(node.input)} inputs") from None
         elif node.op_type == "MaxPool" and node.input[0] in scales and len(node.output) == 1:
             made = list(_pooled(node, *scales[node.input[0]]))
         elif node.op_type == "Cast" and node.input[0] in whole and edit.attributes(node)["to"] == TensorProto.FLOAT:
@@ -37,7 +39,7 @@ def write_as_pairs(graph: onnx.GraphProto) -> None:
             made = [node]
         if node.op_type in ("ConvInteger", "MatMulInteger"):
             whole.add(node.output[0])
-        scales.update((n.output[0], (n.input[1], n.input[2])) for n in made if n.op_type == "QuantizeLinear")
+        scales.update((n.output[0], (n.input[1], [*n.input, ""][2])) for n in made if n.op_type == "QuantizeLinear")
         nodes += made
     if any(ONE in node.input for node in nodes):
         graph.initializer.append(edit.tensor_of(np.array(1, np.float32), ONE))
@@ -56,7 +58,7 @@ def _float(node: onnx.NodeProto, op: str, inputs: list[str], scale: str, zero: s
     twin = helper.make_node(op, inputs, [real], name=node.name)
     twin.attribute.extend(a for a in node.attribute if a.name not in MICROSOFT)
     yield twin
-    yield helper.make_node("QuantizeLinear", [real, scale, zero], [node.output[0]])
+    yield helper.make_node("QuantizeLinear", [n for n in (real, scale, zero) if n], [node.output[0]])
 
 
 def _conv(node: onnx.NodeProto) -> Nodes:

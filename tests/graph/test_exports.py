@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 import pytest
 from equations import DEVICE, gradient_error, logits, masked_logits, random_units, unplanned
-from exports import EXPORTS, SIZE
+from exports import EXPORTS, SIZE, Quantised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import explained
 from onnx_shapprune.graph.interface import Interface, find_interface
@@ -112,3 +113,19 @@ def test_the_bytes_outside_the_plan_are_watched(twins):
     assert unplanned(t.model, bake(t.model, t.units.layers, more), t.units, off)
     baked.graph.node[0].name = "renamed"
     assert unplanned(t.model, baked, t.units, off) == ["something besides the planned constants differs"]
+
+
+def test_an_integer_operator_with_too_few_inputs_is_named():
+    model = EXPORTS["integer_operators"]()
+    node = next(n for n in model.graph.node if n.op_type == "QGemm")
+    del node.input[5:]
+    with pytest.raises(ModelError, match=rf"QGemm '{node.name}' cannot have 5 inputs"):
+        prepare(model, find_interface(model), (3, 8, 8), DEVICE)
+
+
+def test_quantised_pooling_without_a_zero_point():
+    n = Quantised()
+    q = n.op("QuantizeLinear", n.op("Relu", n.conv("x", 3, 5)), n.const(np.float32(0.02)))
+    x = n.op("DequantizeLinear", n.op("MaxPool", q, kernel_shape=[2, 2]), n.const(np.float32(0.02)))
+    model = n.model(n.head(x, 5))
+    assert prepare(model, find_interface(model), (3, 8, 8), DEVICE).difference < 1e-6
