@@ -42,31 +42,42 @@ def stored(
     name: str, constants: Constants, made: Mapping[str, onnx.NodeProto], used: Mapping[str, list[onnx.NodeProto]]
 ) -> Stored:
     """Trace `name`, which a layer reads, to the file. Raises RefusedError with the reason why it cannot be."""
-    if name in constants:
-        shape = tuple(constants[name].dims)
+    perms: list[tuple[int, ...]] = []  # of the Transposes on the way, the layer's first
+    nodes: list[str] = []
+    found: Stored | None = None
+    while name not in constants and found is None:
+        node = made.get(name)
+        if node is None:
+            raise RefusedError("its parameters are an input")
+        if node.op_type not in ("Identity", "ConstantOfShape", "Cast", "Transpose", "DequantizeLinear"):
+            raise RefusedError(f"its parameters are computed by {node.op_type}")
+        if node.op_type not in ("Identity", "ConstantOfShape"):
+            if len(used.get(name, [])) > 1:
+                raise RefusedError(f"its parameters are shared behind {node.op_type}")
+            nodes.insert(0, name)
+        if node.op_type == "ConstantOfShape":
+            found = _plain(name, generated(node, constants))
+        if node.op_type == "DequantizeLinear":
+            found = integers(node.input[0], node.input[2] if len(node.input) > 2 else "", constants, made)
+        if node.op_type == "Transpose":
+            perm = edit.attributes(node).get("perm")
+            perms.append(tuple(perm) if isinstance(perm, list) else ())
+        name = node.input[0]
+    if found is None:
         if constants[name].data_type not in FLOATS:
             raise RefusedError("its parameters are no floating-point numbers")
-        return Stored(name, shape, tuple(range(len(shape))))
-    node = made.get(name)
-    if node is None:
-        raise RefusedError("its parameters are an input")
-    if node.op_type == "Identity":
-        return stored(node.input[0], constants, made, used)
-    if node.op_type == "ConstantOfShape":
-        shape = tuple(generated(node, constants).dims)
-        return Stored(name, shape, tuple(range(len(shape))))
-    if node.op_type not in ("Cast", "Transpose", "DequantizeLinear"):
-        raise RefusedError(f"its parameters are computed by {node.op_type}")
-    if len(used.get(name, [])) > 1:
-        raise RefusedError(f"its parameters are shared behind {node.op_type}")
-    if node.op_type == "DequantizeLinear":
-        return _dequantised(node, constants, made)
-    found = stored(node.input[0], constants, made, used)
+        found = _plain(name, constants[name])
     axes, shape = found.axes, found.shape
-    if node.op_type == "Transpose":
-        perm = edit.attributes(node).get("perm", range(len(shape))[::-1])
-        axes, shape = (tuple(values[i] for i in perm) for values in (axes, shape))  # type: ignore[attr-defined]
-    return Stored(found.name, shape, axes, found.zero, (*found.nodes, name))
+    for perm in reversed(perms):
+        order = perm or tuple(range(len(shape))[::-1])
+        if sorted(order) != list(range(len(shape))):
+            raise RefusedError("its parameters are transposed by what is no permutation")
+        axes, shape = tuple(axes[i] for i in order), tuple(shape[i] for i in order)
+    return replace(found, shape=shape, axes=axes, nodes=tuple(nodes))
+
+
+def _plain(name: str, tensor: onnx.TensorProto, zero: int = 0) -> Stored:
+    return Stored(name, tuple(tensor.dims), tuple(range(len(tensor.dims))), zero)
 
 
 def generated(node: onnx.NodeProto, constants: Constants) -> onnx.TensorProto:
@@ -78,7 +89,7 @@ def generated(node: onnx.NodeProto, constants: Constants) -> onnx.TensorProto:
     if isinstance(value, onnx.TensorProto):
         header.CopyFrom(value)
         header.name = node.output[0]
-    if header.data_type not in FLOATS:
+    if header.data_type not in FLOATS or edit.array_of(header).size != 1:
         raise RefusedError("its parameters are no floating-point numbers")
     del header.dims[:]
     header.dims.extend(int(d) for d in edit.array_of(constants[node.input[0]]).reshape(-1))
@@ -108,11 +119,6 @@ def written_out(graph: onnx.GraphProto, name: str) -> onnx.TensorProto:
     return edit.tensor_of(np.full(shape, edit.array_of(header)[0]), name)
 
 
-def _dequantised(node: onnx.NodeProto, constants: Constants, made: Mapping[str, onnx.NodeProto]) -> Stored:
-    found = integers(node.input[0], node.input[2] if len(node.input) > 2 else "", constants, made)
-    return replace(found, nodes=(node.output[0],))
-
-
 def integers(name: str, zero_point: str, constants: Constants, made: Mapping[str, onnx.NodeProto]) -> Stored:
     """Trace integers, and the zero point that they have in common ("": none), to the file. Raises RefusedError."""
     found = edit.stored_name(constants, made, name)
@@ -122,8 +128,7 @@ def integers(name: str, zero_point: str, constants: Constants, made: Mapping[str
     if zero_point:
         point = edit.stored_name(constants, made, zero_point)
         values = [] if point is None else edit.array_of(constants[point]).reshape(-1).tolist()
-        if len(set(values)) != 1:
+        if len(set(values)) != 1 or not isinstance(values[0], int):
             raise RefusedError("its quantised parameters have several zero points")
         zero = int(values[0])
-    shape = tuple(constants[found].dims)
-    return Stored(found, shape, tuple(range(len(shape))), zero)
+    return _plain(found, constants[found], zero)

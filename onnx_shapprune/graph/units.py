@@ -97,7 +97,8 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
     refused: list[Refused] = []
     taken: set[str] = set()
     for node in graph.node:
-        if node.op_type not in (*LINEAR, *NORMS, *INTEGER) or node.domain not in (*DEFAULT_DOMAIN, "com.microsoft"):
+        standard = node.domain in DEFAULT_DOMAIN
+        if node.op_type not in INTEGER and (node.op_type not in (*LINEAR, *NORMS) or not standard):
             continue
         if node.output[0] in taken:
             continue
@@ -136,7 +137,7 @@ class _Context:
     def product(self, node: onnx.NodeProto) -> bool:
         """Whether both factors of a linear operator depend on the picture."""
         weight = INTEGER[node.op_type][0] if node.op_type in INTEGER else 1
-        return self.dynamic.issuperset([node.input[0], node.input[weight]])
+        return len(node.input) > weight and self.dynamic.issuperset([node.input[0], node.input[weight]])
 
     def only_reader(self, tensor: str) -> tuple[onnx.NodeProto, str] | None:
         """The one node that reads `tensor` and the name it reads it by; Identity and Dropout are looked through."""
@@ -185,7 +186,7 @@ def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Cont
     if made in classifier:
         raise RefusedError("makes the class scores")
     if node.input[0] not in context.dynamic:
-        left = node.input[1] in context.dynamic
+        left = context.dynamic.intersection(node.input[1:2])
         raise RefusedError("its weight is the left factor" if left else "its data is constant")
     attributes = edit.attributes(node)
     if node.op_type in NORMS:

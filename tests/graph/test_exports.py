@@ -9,6 +9,7 @@ from equations import DEVICE, gradient_error, logits, masked_logits, random_unit
 from exports import EXPORTS, SIZE, Quantised
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import CLASSES, Net
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.bake import bake
@@ -129,3 +130,18 @@ def test_quantised_pooling_without_a_zero_point():
     x = n.op("DequantizeLinear", n.op("MaxPool", q, kernel_shape=[2, 2]), n.const(np.float32(0.02)))
     model = n.model(n.head(x, 5))
     assert prepare(model, find_interface(model), (3, 8, 8), DEVICE).difference < 1e-6
+
+
+def test_long_and_wrong_ways_from_a_weight_to_its_layer():
+    n = Net()
+    w = n.normal(5, 3, 3, 3)
+    for _ in range(3000):
+        w = n.op("Identity", w)
+    x = n.op("GlobalAveragePool", n.op("Conv", "x", w))
+    x = n.op("MatMul", n.op("Flatten", x), n.op("Transpose", n.normal(7, 5), perm=[1, 5]))
+    model = n.model(n.dense(x, 7, CLASSES))
+    units = find_units(model, model.graph.output[0].name)
+    assert [(la.op, la.parameters[0].name) for la in units.layers] == [("Conv", "c0")]
+    assert {r.op: r.reason for r in units.refused}[
+        "MatMul"
+    ] == "its parameters are transposed by what is no permutation"
