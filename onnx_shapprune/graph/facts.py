@@ -10,6 +10,7 @@ from onnx import TensorProto
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.pairs import TWINS
+from onnx_shapprune.graph.stored import FLOATS
 from onnx_shapprune.graph.units import DEFAULT_DOMAIN, Units
 
 KNOWN_DOMAINS = (*DEFAULT_DOMAIN, "ai.onnx.ml", "com.microsoft")
@@ -59,9 +60,9 @@ def unknown_domains(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def parameters(model: onnx.ModelProto) -> int:
-    """Numbers in all floating-point initializers."""
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
-    return sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type in floats)
+    """Numbers in all floating-point initializers, and in those of 8-bit integers: quantised weights."""
+    kinds = (*FLOATS, TensorProto.INT8, TensorProto.UINT8)
+    return sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type in kinds)
 
 
 def integer_operators(model: onnx.ModelProto) -> tuple[str, ...]:
