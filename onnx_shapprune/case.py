@@ -74,11 +74,11 @@ class Case:
 def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
     """Load, check and prepare a model file. Raises ModelError, VerifyError or DataError."""
     file = load_model(path, limits=inputs.limits, allow_root=inputs.allow_root)
-    interface = find_interface(file.loaded, layout=inputs.layout, output=inputs.output)
+    interface = find_interface(file.loaded, layout=inputs.layout, output=inputs.output, size=inputs.size)
     if None in interface.dims:
         raise ModelError(
             f"the model leaves its picture size open (input {interface.input!r} is {interface.dims}): "
-            "fix height and width in the file first, for example with onnx.tools.update_model_dims"
+            "say which one with --input-size HEIGHT WIDTH"
         )
     shape = tuple(d for d in interface.dims if d is not None)
     if math.prod(shape) * (interface.batch or 1) > MAX_INPUT:

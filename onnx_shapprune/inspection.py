@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from onnx_shapprune.autodiff.engine import unsupported_ops
 from onnx_shapprune.errors import HostileFileError, ModelError
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
-from onnx_shapprune.graph import facts
+from onnx_shapprune.graph import edit, facts
 from onnx_shapprune.graph.file import DEFAULT_LIMITS, ModelFile, complete, read_model
 from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.graph.pairs import write_as_pairs
 from onnx_shapprune.graph.preflight import Hazard, refuse
 from onnx_shapprune.graph.staging import Stage
 from onnx_shapprune.graph.units import Units, find_units
@@ -28,14 +29,15 @@ LEVELS: dict[Severity, Literal["note", "warning", "high", "critical"]] = {
 
 
 def inspect(
-    model: Path | str, *, layout: str = "auto", output: str | None = None, limits: FileLimits = DEFAULT_LIMITS,
-    allow_root: Path | None = None,
+    model: Path | str, *, layout: str = "auto", output: str | None = None, size: tuple[int, int] | None = None,
+    limits: FileLimits = DEFAULT_LIMITS, allow_root: Path | None = None,
 ) -> InspectRecord:  # fmt: skip
     """Read a file's interface, units, operators and oddities; no part of the graph runs and no session is opened.
 
-    layout: "auto", "NCHW" or "NHWC"; output: which graph output holds the class scores, where there are several; limits,
-    allow_root: as in InputOptions. Raises ModelError when the file cannot be read as ONNX. A readable ONNX file that is no
-    image classifier, or that is refused for what stands in it, gives a record with `readable` False and the reason.
+    layout: "auto", "NCHW" or "NHWC"; output: which graph output holds the class scores, where there are several; size:
+    height and width of pictures, where the file leaves them open or takes them flattened; limits, allow_root: as in
+    InputOptions. Raises ModelError when the file cannot be read as ONNX. A readable ONNX file that is no image classifier,
+    or that is refused for what stands in it, gives a record with `readable` False and the reason.
     """
     path = Path(model)
     with Stage(path.parent, allow_root) as stage:
@@ -52,7 +54,7 @@ def inspect(
                 raise
             return _refused(file, str(error))
     try:
-        return _record(file, layout, output)
+        return _record(file, layout, output, size)
     except ValidationError:  # protobuf hands names that are no UTF-8 over as bytes
         raise ModelError(f"the file holds names that are not UTF-8 text: {file.path}") from None
 
@@ -83,10 +85,10 @@ def _declared(file: ModelFile) -> dict[str, Any]:
     }
 
 
-def _record(file: ModelFile, layout: str, output: str | None) -> InspectRecord:
+def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, int] | None) -> InspectRecord:
     interface, reason = None, ""
     try:
-        interface = find_interface(file.proto, layout=layout, output=output)
+        interface = find_interface(file.proto, layout=layout, output=output, size=size)
     except ModelError as error:
         reason = str(error)
     units = None if interface is None else find_units(file.proto, interface.output)
@@ -117,7 +119,8 @@ def _record(file: ModelFile, layout: str, output: str | None) -> InspectRecord:
 
 def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, ...]]:
     """Operator -> nodes without a rule, looked up where the audit looks: on a copy of a newer opset."""
-    copy = facts.inlined(file.loaded)
+    copy = edit.inlined(file.loaded)
+    write_as_pairs(copy.graph)
     upgrade(copy)
     found: dict[str, list[str]] = {}
     for op, node in unsupported_ops(copy, interface.output, [interface.input]):
@@ -137,19 +140,23 @@ def _findings(
         if interface.batch is not None:
             notes.append(f"the batch size is fixed at {interface.batch}: the audit frees it on its working copy")
         if interface.height is None or interface.width is None:
-            warnings.append("the picture size is left open in the file: fix height and width before an audit")
+            warnings.append("the picture size is left open in the file: an audit needs --input-size HEIGHT WIDTH")
         end = facts.last_operator(proto, interface.output)
         if end in ("Softmax", "LogSoftmax", "Sigmoid"):
             notes.append(f"ends in {end}: the audit works on the logits before it")
     if facts.has_half(proto) or (interface is not None and interface.dtype == "float16"):
         notes.append("fp16 weights: the audit computes in fp32 and writes fp16 back")
     ops = facts.operators(proto)
-    if quantised := sorted(facts.QUANTISED.intersection(op.rsplit("::", 1)[-1] for op in ops)):
-        warnings.append(f"quantised ({', '.join(quantised)}): units and gradients cannot be had behind integer weights")
+    if pairs := sorted(facts.ROUNDING.intersection(op.rsplit("::", 1)[-1] for op in ops)):
+        notes.append(f"quantised ({', '.join(pairs)}): gradients go straight through the rounding")
+    if integer := facts.integer_operators(proto):
+        warnings.append(
+            f"quantised ({', '.join(integer)}): units and gradients cannot be had behind integer arithmetic"
+        )
     if flow := sorted(facts.CONTROL_FLOW.intersection(ops)):
         warnings.append(f"control flow ({', '.join(flow)}): it is neither differentiated nor bounded")
     if proto.functions:
-        notes.append(f"{len(proto.functions)} local functions: channels inside them are no units")
+        notes.append(f"{len(proto.functions)} local functions: the audit works on a copy in which they are written out")
     if file.external:
         notes.append(f"weights in {len(file.external)} files beside the model")
     if units is not None and not units.layers:

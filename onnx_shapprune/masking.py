@@ -28,7 +28,7 @@ def mask(
     It is the audit's working copy of the file (float32, BatchNorm folded, batch freed, a final Softmax taken off), so its
     output is the logits. Every mask input has ones as its default: a runtime need feed only what is to be switched off,
     and 0 at channel c equals the baked file with that unit off. The record is also in the file's metadata. inputs: only
-    layout and output are looked at. Raises ShapPruneError when the file cannot be read or the result not be written.
+    layout, output and size are looked at. Raises ShapPruneError when the file cannot be read or the result not be written.
     """
     model, output, inputs = Path(model), Path(output), inputs or InputOptions()
     if same_file(output, model):

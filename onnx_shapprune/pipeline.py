@@ -7,7 +7,7 @@ here: a repair is only believed after an adversary searched the baked file again
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from onnx_shapprune.effort import Effort, effort_for
 from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import explained
+from onnx_shapprune.graph.external import split
 from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.output import check_writable, same_file, write_atomically
@@ -79,10 +80,17 @@ def sanitize(
         check_writable(output)
     draft = _examine(model, data, inputs, run, known_trigger, clock, progress)
     case = draft.case
-    payload: bytes | None = None
+    name = output.name if output is not None else case.model.file.path.name
+    if output is not None and case.model.file.external:
+        beside = output.with_name(data_name(name))
+        check_writable(beside)
+        for source in case.model.file.external:
+            if same_file(beside, Path(model).resolve().parent / source.location):
+                raise OutputError(f"{beside} holds the weights of the input: choose another output name")
+    files: dict[str, bytes] = {}
     status = assemble.nothing_to_repair(draft.verdict)
     if draft.verdict == "pass":
-        payload = case.model.file.payload
+        files = {name: case.model.file.payload}
         if case.model.file.external:
             names = ", ".join(e.location for e in case.model.file.external)
             draft.warnings.append(f"the copy needs its data beside it: {names}")
@@ -94,12 +102,14 @@ def sanitize(
         draft.round = plan.steps[0].round if plan.steps else None
         if plan.off:
             with clock.stage("bake and re-audit"):
-                payload, status = _bake_and_reaudit(draft, plan, inputs, run, progress)
+                files, status = _bake_and_reaudit(draft, plan, name, inputs, run, progress)
         else:
             status = assemble.not_repaired(plan.reason)
-    if payload is not None and output is not None and (status.status != "not_repaired" or keep_partial):
-        write_atomically(output, payload)
-        status = status.model_copy(update={"output": assemble.digest(output.name, payload)})
+    if files and output is not None and (status.status != "not_repaired" or keep_partial):
+        for file, payload in files.items():  # data before the model that points at them
+            write_atomically(output.with_name(file), payload)
+        *others, written = (assemble.digest(file, payload) for file, payload in files.items())
+        status = status.model_copy(update={"output": written, "output_external": tuple(others)})
     return _record(draft, inputs, run, clock, artifacts, command, repair_status=status)
 
 
@@ -227,24 +237,28 @@ def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -
 
 
 def _bake_and_reaudit(
-    draft: assemble.Draft, plan: Repair, inputs: InputOptions, run: RunOptions, progress: Progress | None
-) -> tuple[bytes, RepairPart]:
-    """Bake, prove masked == baked on what a reader of the bytes gets, and audit that with another seed."""
+    draft: assemble.Draft, plan: Repair, name: str, inputs: InputOptions, run: RunOptions, progress: Progress | None
+) -> tuple[dict[str, bytes], RepairPart]:
+    """Bake, prove masked == baked on what a reader of the files gets, and audit that with another seed.
+
+    Returns the files by name, the model last.
+    """
     opened = draft.case.model
-    payload = bake(opened.file.loaded, opened.units.layers, plan.off).SerializeToString()
-    reread = reopen(payload, opened, inputs, draft.case)
+    baked, data = split(bake(opened.file.loaded, opened.units.layers, plan.off), opened.file.proto, data_name(name))
+    files = ({data_name(name): data} if data else {}) | {name: baked.SerializeToString()}
+    reread = reopen(files, inputs, draft.case)
     pictures = draft.case.pictures
     difference = prove_baked(
         masked_logits(opened.subject, opened.units.layers, plan.off, pictures), reread.subject.logits(pictures)
     )
     draft.repaired = reread
     if not plan.repaired:
-        return payload, assemble.not_repaired(plan.reason, plan, difference)
+        return files, assemble.not_repaired(plan.reason, plan, difference)
     again = _search(reread, draft.case, run, run.seed + 1, _prefixed(progress, "re-audit: ")).suspicion
     if standing := _standing(again, draft.targets):
         reason = f"a full audit of the baked file still names {standing.words}: {again.named[standing][0]}"
-        return payload, assemble.not_repaired(reason, plan, difference)
-    return payload, assemble.repaired(plan, difference)
+        return files, assemble.not_repaired(reason, plan, difference)
+    return files, assemble.repaired(plan, difference)
 
 
 def _standing(again: Suspicion, targets: Sequence[int]) -> Goal | None:
@@ -259,11 +273,17 @@ def _standing(again: Suspicion, targets: Sequence[int]) -> Goal | None:
     return None
 
 
-def reopen(payload: bytes, opened: Opened, inputs: InputOptions, case: Case) -> Opened:
-    """Open bytes as a reader of the file would, through a private temporary folder."""
+def data_name(model: str) -> str:
+    """The file with the weights of a model that keeps them outside."""
+    return f"{model}.data"
+
+
+def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Opened:
+    """Open a model, the last of `files`, as its reader would, through a private temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / opened.file.path.name
-        path.write_bytes(payload)
+        for name, payload in files.items():
+            path = Path(folder) / name
+            path.write_bytes(payload)
         return open_model(path, inputs, case.device)
 
 

@@ -233,7 +233,8 @@ class RoundPart(Part):
 class RepairPart(Part):
     """status: "repaired", "not_repaired", "nothing_to_repair" or "not_tried"; reason in words; rounds in order.
 
-    masked_vs_baked: largest logit difference between the masked working copy and the baked file.
+    masked_vs_baked: largest logit difference between the masked working copy and the baked file. output_external: the
+    files that were written beside it, with the weights of a model that keeps them outside.
     """
 
     status: Literal["repaired", "not_repaired", "nothing_to_repair", "not_tried"]
@@ -241,6 +242,7 @@ class RepairPart(Part):
     rounds: tuple[RoundPart, ...] = ()
     masked_vs_baked: Finite | None = None
     output: FileDigest | None = None
+    output_external: tuple[FileDigest, ...] = ()
 
 
 class EstimatePart(Part):

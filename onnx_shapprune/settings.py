@@ -22,8 +22,9 @@ class InputOptions:
     Bytes 0..255 are scaled linearly to `input_range`, then (x - mean) / std in that unit; mean and std hold one number or
     one per channel (RGB order). layout: "auto", "NCHW" or "NHWC". channel_order: "RGB" or "BGR". resize: "stretch",
     "crop", "fit" or "error". class_names: a file with one name per line. per_class: use so many pictures of a class.
-    output: which graph output holds the scores, where there are several. limits: what the file may ask for. allow_root: a
-    folder around the model's own that links of the model or its data may lead to.
+    output: which graph output holds the scores, where there are several. size: height and width of the pictures, where the
+    file leaves them open or takes them flattened. limits: what the file may ask for. allow_root: a folder around the
+    model's own that links of the model or its data may lead to.
     """
 
     input_range: tuple[float, float] = (0.0, 1.0)
@@ -35,6 +36,7 @@ class InputOptions:
     class_names: Path | None = None
     per_class: int | None = None
     output: str | None = None
+    size: tuple[int, int] | None = None
     limits: FileLimits = field(default_factory=FileLimits)
     allow_root: Path | None = None
 

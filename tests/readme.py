@@ -16,7 +16,9 @@ from click.testing import CliRunner
 
 from onnx_shapprune.autodiff import rules
 from onnx_shapprune.autodiff.registry import NO_GRADIENT, supported_ops
+from onnx_shapprune.autodiff.rules.quantization import STRAIGHT_THROUGH
 from onnx_shapprune.cli import shapprune
+from onnx_shapprune.graph.units import INTEGER, LINEAR, NORMS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -24,11 +26,23 @@ HELP_WIDTH = 100
 
 
 def operators() -> str:
-    """Every operator with a gradient rule, and those through which no gradient goes."""
+    """What happens to every operator: whether its channels are units, and how a gradient goes through it."""
     assert rules.__all__, "importing the rules registers them"
-    rows = {"gradient rule": supported_ops(), "no gradient, by nature": tuple(sorted(NO_GRADIENT))}
-    lines = ["| | number | operators |", "|---|---|---|"]
-    lines += [f"| {name} | {len(ops)} | {' '.join(f'`{op}`' for op in ops)} |" for name, ops in rows.items()]
+    own = {*LINEAR, *NORMS, *STRAIGHT_THROUGH}
+    known = tuple(op for op in supported_ops() if op not in own)
+    rows = [
+        (LINEAR, "every output channel or feature", "rule"),
+        (tuple(NORMS), "every channel, unless the layer before it has them", "rule"),
+        (tuple(INTEGER), "every output channel or feature", "straight through the rounding of a float twin"),
+        (STRAIGHT_THROUGH, "weights behind them belong to their layer", "straight through the rounding"),
+        (known, "", "rule"),
+        (tuple(sorted(NO_GRADIENT)), "", "none by nature: gradients go round it, or there are none"),
+        ((), "", "none: the search does without gradients in small networks, a repair is refused"),
+    ]
+    lines = ["| operators | number | units | gradient |", "|---|---|---|---|"]
+    for ops, units, gradient in rows:
+        names = " ".join(f"`{op}`" for op in ops) or "all others that onnxruntime runs"
+        lines.append(f"| {names} | {len(ops) or ''} | {units} | {gradient} |")
     return "\n".join(lines)
 
 

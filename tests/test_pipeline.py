@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime
 import planted
 import pytest
 
@@ -14,7 +15,7 @@ from onnx_shapprune.case import open_case
 from onnx_shapprune.cli.demo import true_rates
 from onnx_shapprune.detect.statistics import PEAK, Claim
 from onnx_shapprune.detect.suspicion import ALPHA
-from onnx_shapprune.errors import DataError, EvidenceError, ModelError
+from onnx_shapprune.errors import DataError, EvidenceError, ModelError, OutputError
 from onnx_shapprune.gate.evidence import check_model, load_record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.policy import load_policy
@@ -309,6 +310,20 @@ def test_weights_beside_the_file_are_pruned_and_compared(folder, tmp_path):
     record = sanitize(source / "model.onnx", folder / "pictures.npz", output=out, run=QUICK)
     assert record.repair.status == "repaired"
     assert [e.name for e in record.model.external] == ["w.bin"]
+    assert [e.name for e in record.repair.output_external] == ["out.onnx.data"]
+    written = onnx.load(out, load_external_data=False)
+    assert {t.data_location for t in written.graph.initializer} == {onnx.TensorProto.EXTERNAL}
+    check_model(record, out)
+    onnxruntime.InferenceSession(out)
+    source_bytes = (source / "w.bin").read_bytes()
+    (source / "w.bin").rename(source / "again.onnx.data")
+    model = onnx.load(source / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data[0].value = "again.onnx.data"
+    onnx.save(model, source / "moved.onnx")
+    with pytest.raises(OutputError, match="holds the weights of the input"):
+        sanitize(source / "moved.onnx", folder / "pictures.npz", output=source / "again.onnx", run=QUICK)
+    (source / "w.bin").write_bytes(source_bytes)
     found = verify(source / "model.onnx", out, folder / "pictures.npz", run=QUICK)
     assert [u.channel for u in found.zeroed] == [u.channel for u in record.units.off]
     assert found.verdict == "pass"

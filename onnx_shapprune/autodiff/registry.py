@@ -72,9 +72,10 @@ RULES: dict[tuple[str, str], list[Rule]] = {}
 NO_GRADIENT = frozenset(
     {
         "And", "ArgMax", "ArgMin", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Bernoulli", "BlackmanWindow",
-        "Ceil", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "HammingWindow",
-        "HannWindow", "IsInf", "IsNaN", "Less", "LessOrEqual", "Multinomial", "NonMaxSuppression", "NonZero", "Not",
-        "OneHot", "Or", "RandomNormalLike", "RandomUniformLike", "Range", "Round", "Shape", "Sign", "Size", "Xor",
+        "Ceil", "ConstantOfShape", "DynamicQuantizeLinear", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual",
+        "HammingWindow", "HannWindow", "IsInf", "IsNaN", "Less", "LessOrEqual", "Multinomial", "NonMaxSuppression",
+        "NonZero", "Not", "OneHot", "Or", "RandomNormalLike", "RandomUniformLike", "Range", "Round", "Shape", "Sign", "Size",
+        "Xor",
     }
 )  # fmt: skip
 

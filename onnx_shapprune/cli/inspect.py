@@ -12,6 +12,7 @@ from onnx_shapprune.cli.options import (
     colour_option,
     file_options,
     format_option,
+    input_size_option,
     layout_option,
     output_name_option,
     process_options,
@@ -29,14 +30,15 @@ from onnx_shapprune.report.text import json_text, plain
 @click.command("inspect", cls=ConfiguredCommand)
 @click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
 @layout_option
+@input_size_option
 @output_name_option
 @file_options
 @format_option
 @colour_option
 @process_options
 def inspect_command(
-    models: tuple[Path, ...], layout: str, output_name: str | None, limits: FileLimits, allow_root: Path | None,
-    format_: str, color: str, process: ProcessLimits | None,
+    models: tuple[Path, ...], layout: str, input_size: tuple[int, int] | None, output_name: str | None,
+    limits: FileLimits, allow_root: Path | None, format_: str, color: str, process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Say what files are, without running them.
 
@@ -53,7 +55,7 @@ def inspect_command(
         where = f"{model}: " if len(models) > 1 else ""
         try:
             record = isolated("inspect", process)(
-                model, layout=layout, output=output_name, limits=limits, allow_root=allow_root
+                model, layout=layout, output=output_name, size=input_size, limits=limits, allow_root=allow_root
             )
         except ShapPruneError as error:
             if len(models) == 1:

@@ -11,6 +11,7 @@ from onnx_shapprune.cli.options import (
     colour_option,
     file_options,
     format_option,
+    input_size_option,
     layout_option,
     model_argument,
     output_name_option,
@@ -32,14 +33,15 @@ from onnx_shapprune.settings import InputOptions
 @click.option("-o", "--output", type=FILE, required=True, metavar="MASKED.onnx",
               help="Where the graph with mask inputs goes. Never the input.")  # fmt: skip
 @layout_option
+@input_size_option
 @output_name_option
 @file_options
 @format_option
 @colour_option
 @process_options
 def mask_command(
-    model: Path, output: Path, layout: str, output_name: str | None, limits: FileLimits, allow_root: Path | None,
-    format_: str, color: str, process: ProcessLimits | None,
+    model: Path, output: Path, layout: str, input_size: tuple[int, int] | None, output_name: str | None,
+    limits: FileLimits, allow_root: Path | None, format_: str, color: str, process: ProcessLimits | None,
 ) -> int:  # fmt: skip
     """Write the graph that the Shapley game is played on, with a mask input for every layer.
 
@@ -51,7 +53,7 @@ def mask_command(
       shapprune mask model.onnx -o masked.onnx
     """
     check_outputs([output], inputs=[model])
-    inputs = InputOptions(layout=layout, output=output_name, limits=limits, allow_root=allow_root)
+    inputs = InputOptions(layout=layout, output=output_name, size=input_size, limits=limits, allow_root=allow_root)
     record = isolated("mask", process)(model, output=output, inputs=inputs, device="cpu")
     if format_ == "json":
         show(json_text(record))

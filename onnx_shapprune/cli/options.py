@@ -111,6 +111,13 @@ def layout_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def input_size_option(command: Command) -> Command:
+    return click.option(
+        "--input-size", nargs=2, type=click.IntRange(min=1), default=None, metavar="H W",
+        help="Height and width in pixels, for a model that leaves them open or takes flattened pictures.",
+    )(command)  # fmt: skip
+
+
 def output_name_option(command: Command) -> Command:
     return click.option(
         "--output-name", metavar="NAME", help="Graph output with the class scores, for models with several outputs."
@@ -157,6 +164,7 @@ def input_options(command: Command) -> Command:
     @click.option("--std", default="1", show_default=True, metavar="S[,S,S]",
                   help="Divided by after the mean: one, or one per channel.")  # fmt: skip
     @layout_option
+    @input_size_option
     @click.option("--channel-order", type=click.Choice(["RGB", "BGR"]), default="RGB", show_default=True,
                   help="Order of the colours that the model takes.")  # fmt: skip
     @click.option("--resize", type=click.Choice(RESIZES), default="stretch", show_default=True,
@@ -168,9 +176,9 @@ def input_options(command: Command) -> Command:
     @file_options
     @functools.wraps(command)
     def wrapper(
-        *args: object, input_range: tuple[float, float], mean: str, std: str, layout: str, channel_order: str,
-        resize: Resize, classes: Path | None, per_class: int | None, output_name: str | None, limits: FileLimits,
-        allow_root: Path | None, **rest: object,
+        *args: object, input_range: tuple[float, float], mean: str, std: str, layout: str,
+        input_size: tuple[int, int] | None, channel_order: str, resize: Resize, classes: Path | None,
+        per_class: int | None, output_name: str | None, limits: FileLimits, allow_root: Path | None, **rest: object,
     ) -> int:  # fmt: skip
         inputs = InputOptions(
             input_range=input_range,
@@ -184,6 +192,7 @@ def input_options(command: Command) -> Command:
             output=output_name,
             limits=limits,
             allow_root=allow_root,
+            size=input_size,
         )
         return command(*args, inputs=inputs, **rest)
 

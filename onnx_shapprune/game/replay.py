@@ -188,7 +188,7 @@ class Replay:
             made = self._sessions[s].run(feeds, segment.makes)
         else:
             runs = [
-                self._sessions[s].run({n: v[i] for n, v in feeds.items()}, segment.makes)
+                self._sessions[s].run({n: v[i, ...] for n, v in feeds.items()}, segment.makes)
                 for i in range(len(rows) * len(inputs))
             ]
             made = [np.stack(column) for column in zip(*runs, strict=True)]

@@ -64,13 +64,14 @@ def judged_files(record: Record) -> tuple[FileDigest, ...]:
     model, output = record.model, record.repair.output
     if is_rewritten(record):
         assert output is not None
-        return (output,)  # what is baked holds its data itself
+        return (output, *record.repair.output_external)
     return (FileDigest(name=model.name, size=model.size, sha256=model.sha256), *model.external)
 
 
 def is_rewritten(record: AuditRecord) -> bool:
     """Whether the run wrote a file that differs from the one audited."""
-    return record.repair.output is not None and record.repair.output.sha256 != record.model.sha256
+    repair = record.repair
+    return repair.output is not None and (repair.output.sha256 != record.model.sha256 or bool(repair.output_external))
 
 
 def check_model(record: Record, model: Path) -> None:

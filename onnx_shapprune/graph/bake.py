@@ -12,7 +12,10 @@ import onnx
 
 from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.stored import written_out
 from onnx_shapprune.graph.units import Layer, Parameter
+
+LAST_PARAMETER = {"BatchNormalization": 2, "DequantizeLinear": 0}  # inputs behind it are statistics, scale, zero point
 
 
 def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iterable[int]]) -> onnx.ModelProto:
@@ -41,12 +44,17 @@ def _own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> o
     known, made = edit.constants(graph), edit.producers(graph)
     mine: list[tuple[onnx.NodeProto, int]] = []
     others = parameter.name in {o.name for o in graph.output}
+    if model.functions and parameter.name in known:  # units are refused where anything else reads their parameters
+        return known[parameter.name]
+    if parameter.name not in known:
+        known[parameter.name] = written_out(graph, parameter.name)
+        others = True
     for node in graph.node:
         others |= any(edit.stored_name(known, made, n) == parameter.name for n in edit.inner_uses(node))
         for i, name in enumerate(node.input):
             if not name or edit.stored_name(known, made, name) != parameter.name:
                 continue
-            if node.output[0] in layer.nodes and not (node.op_type == "BatchNormalization" and i > 2):
+            if node.output[0] in layer.nodes and i <= LAST_PARAMETER.get(node.op_type, i):
                 mine.append((node, i))
             elif node.op_type != "Identity" or node.output[0] in {o.name for o in graph.output}:
                 others = True
@@ -73,9 +81,9 @@ def _zero(array: edit.Array, parameter: Parameter, channels: list[int], total: i
         rows = array.shape[0] // parameter.groups
         for c in channels:
             group = c // width
-            array[group * rows : (group + 1) * rows, c % width] = 0
+            array[group * rows : (group + 1) * rows, c % width] = parameter.zero
     else:
-        array[(slice(None),) * parameter.axis + (channels,)] = 0
+        array[(slice(None),) * parameter.axis + (channels,)] = parameter.zero
 
 
 def _store(tensor: onnx.TensorProto, array: edit.Array) -> None:
@@ -91,5 +99,7 @@ def _store(tensor: onnx.TensorProto, array: edit.Array) -> None:
             tensor.float_data.extend(array.reshape(-1).tolist())
         elif array.dtype == np.float64:
             tensor.double_data.extend(array.reshape(-1).tolist())
+        elif array.dtype.kind in "iu":
+            tensor.int32_data.extend(array.reshape(-1).tolist())
         else:  # fp16 lives in int32_data as bit patterns
             tensor.int32_data.extend(np.frombuffer(fresh.raw_data, np.uint16).astype(np.int32).tolist())

@@ -1,6 +1,6 @@
 """What differs between two model files: constants, switched-off channels, and anything else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +8,7 @@ import onnx
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.stored import readable, written_out
 from onnx_shapprune.graph.units import Layer, Parameter
 
 
@@ -24,6 +25,7 @@ class Difference:
 
 def compare(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer]) -> Difference:
     """Compare two models; `layers` are the units' layers of `before`."""
+    after, copies = _rejoined(before, after, layers)
     old, new = edit.constants(before.graph), edit.constants(after.graph)
     other = []
     if [_node(n) for n in before.graph.node] != [_node(n) for n in after.graph.node]:
@@ -46,8 +48,14 @@ def compare(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[La
         else:
             changed.append(name)
     same_shapes = not missing and not any("shape or type" in o for o in other)
-    zeroed = _zeroed(old, new, layers) if same_shapes else ()
-    return Difference(tuple(sorted(changed)), zeroed, tuple(other))
+    was = {
+        p.name: old[p.name] if p.name in old else written_out(before.graph, p.name)
+        for la in layers
+        for p in la.parameters
+    }
+    zeroed = _zeroed(was, was | new, copies, layers) if same_shapes else ()
+    changed += [parameter for (_, parameter), copy in copies.items() if not _same_values(was[parameter], copy)]
+    return Difference(tuple(sorted(set(changed))), zeroed, tuple(other))
 
 
 def explained(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer]) -> Difference:
@@ -70,20 +78,57 @@ def _node(node: onnx.NodeProto) -> bytes:
     return "|".join([node.name, *node.output]).encode()
 
 
+def _rejoined(
+    before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer]
+) -> tuple[onnx.ModelProto, dict[tuple[str, str], onnx.TensorProto]]:
+    """`after` as if no shared constant had been copied for a layer, and (layer, parameter) -> its copy."""
+    stored = {**readable(before.graph), **{p.name: onnx.TensorProto() for la in layers for p in la.parameters}}
+    made, new = edit.producers(before.graph), edit.constants(after.graph)
+    owner = {node: layer for layer in layers for node in layer.nodes}
+    swaps: dict[tuple[int, int], str] = {}
+    copies: dict[tuple[str, str], onnx.TensorProto] = {}
+    for i, (was, now) in enumerate(zip(before.graph.node, after.graph.node, strict=False)):
+        layer = owner.get(was.output[0]) if was.output else None
+        if layer is None or list(was.input) == list(now.input) or len(was.input) != len(now.input):
+            continue
+        for j, (then, name) in enumerate(zip(was.input, now.input, strict=True)):
+            origin = edit.stored_name(stored, made, then)
+            if then != name and name in new and name not in stored and any(p.name == origin for p in layer.parameters):
+                copies[layer.name, str(origin)] = new[name]
+                swaps[i, j] = then
+    if not swaps:
+        return after, {}
+    joined = edit.copy_of(after)
+    for (i, j), then in swaps.items():
+        joined.graph.node[i].input[j] = then
+    extra = {copy.name for copy in copies.values()}
+    for values in (joined.graph.initializer, joined.graph.input):
+        kept = [v for v in values if v.name not in extra]
+        del values[:]
+        values.extend(kept)
+    return joined, copies
+
+
+def _same_values(a: onnx.TensorProto, b: onnx.TensorProto) -> bool:
+    return a.data_type == b.data_type and np.array_equal(edit.array_of(a), edit.array_of(b))
+
+
 def _zeroed(
-    old: dict[str, onnx.TensorProto], new: dict[str, onnx.TensorProto], layers: Sequence[Layer]
-) -> tuple[tuple[str, int], ...]:
+    old: Mapping[str, onnx.TensorProto], new: Mapping[str, onnx.TensorProto],
+    copies: Mapping[tuple[str, str], onnx.TensorProto], layers: Sequence[Layer],
+) -> tuple[tuple[str, int], ...]:  # fmt: skip
     found = []
     for layer in layers:
-        if all(old[p.name] == new[p.name] for p in layer.parameters):
+        now = {p.name: copies.get((layer.name, p.name), new[p.name]) for p in layer.parameters}
+        if all(old[p.name] == now[p.name] for p in layer.parameters):
             continue
-        was, now = (_dead_channels(values, layer) for values in (old, new))
-        found += [(layer.name, int(c)) for c in np.flatnonzero(now & ~was)]
+        dead, dying = (_dead_channels(values, layer) for values in (old, now))
+        found += [(layer.name, int(c)) for c in np.flatnonzero(dying & ~dead)]
     return tuple(found)
 
 
 def _dead_channels(
-    values: dict[str, onnx.TensorProto], layer: Layer
+    values: Mapping[str, onnx.TensorProto], layer: Layer
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Channels of which every parameter is zero: bool [channels]."""
     dead = np.ones(layer.channels, bool)
@@ -97,6 +142,6 @@ def _by_channel(
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     if not parameter.groups:
         rest = tuple(i for i in range(array.ndim) if i != parameter.axis)
-        return np.asarray((array == 0).all(axis=rest))
+        return np.asarray((array == parameter.zero).all(axis=rest))
     grouped = array.reshape(parameter.groups, array.shape[0] // parameter.groups, *array.shape[1:])
-    return np.asarray((grouped == 0).all(axis=(1, *range(3, grouped.ndim))).reshape(channels))
+    return np.asarray((grouped == parameter.zero).all(axis=(1, *range(3, grouped.ndim))).reshape(channels))

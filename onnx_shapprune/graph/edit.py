@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import inliner, numpy_helper
 
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.runtime.session import first_line
 
 Array = NDArray[np.generic]
 
@@ -18,6 +19,16 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
+
+
+def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with local functions written out where they are called. Raises ModelError."""
+    if not model.functions:
+        return copy_of(model)
+    try:
+        return inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"local functions cannot be inlined: {first_line(error)}") from None
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
@@ -126,6 +137,14 @@ def array_of(tensor: onnx.TensorProto) -> Array:
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"tensor {tensor.name!r} cannot be read: {str(error)[:200]}") from None
+
+
+def dense(sparse: onnx.SparseTensorProto) -> Array:
+    """A sparse tensor with its zeros."""
+    values, index = array_of(sparse.values), array_of(sparse.indices)
+    array = np.zeros(tuple(sparse.dims), values.dtype)
+    array.reshape(-1)[index if index.ndim == 1 else np.ravel_multi_index(tuple(index.T), array.shape)] = values
+    return array
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

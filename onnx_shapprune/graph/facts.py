@@ -6,19 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
-from onnx import TensorProto, inliner
+from onnx import TensorProto
 
-from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.pairs import TWINS
+from onnx_shapprune.graph.stored import FLOATS
 from onnx_shapprune.graph.units import DEFAULT_DOMAIN, Units
-from onnx_shapprune.runtime.session import first_line
 
-QUANTISED = frozenset(
-    {
-        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
-        "MatMulInteger", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm",
-    }
-)  # fmt: skip
+ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear", *TWINS})
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 SKIPPED_AT_THE_END = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze")
 
@@ -57,20 +52,18 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with local functions written out where they are called. Raises ModelError."""
-    if not model.functions:
-        return edit.copy_of(model)
-    try:
-        return inliner.inline_local_functions(model)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"local functions cannot be inlined: {first_line(error)}") from None
-
-
 def parameters(model: onnx.ModelProto) -> int:
-    """Numbers in all floating-point initializers."""
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
-    return sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type in floats)
+    """Numbers in all floating-point initializers, and in those of 8-bit integers: quantised weights."""
+    kinds = (*FLOATS, TensorProto.INT8, TensorProto.UINT8)
+    return sum(math.prod(t.dims) for t in model.graph.initializer if t.data_type in kinds)
+
+
+def integer_operators(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Operators that compute in integers and of which no float twin is known, sorted."""
+    names = {op.rsplit("::", 1)[-1] for op in operators(model)}
+    return tuple(
+        sorted(n for n in names if n.startswith(("QLinear", "QGemm", "DynamicQuant")) or n.endswith("Integer"))
+    )
 
 
 def has_half(model: onnx.ModelProto) -> bool:

@@ -15,9 +15,10 @@ PICTURE_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "f
 class Interface:
     """How pictures enter and scores leave.
 
-    input, output: tensor names. dims: declared input shape without the batch dimension, None where symbolic.
-    layout: "NCHW" or "NHWC". channels, height, width: None where the file leaves them open. batch: the declared fixed
-    batch size, or None where it is free. dtype: "float32" or "float16".
+    input, output: tensor names. dims: shape of a picture in `layout`, None where the file and the caller leave it open.
+    layout: "NCHW" or "NHWC". channels, height, width: None where they are open. batch: the declared fixed batch size,
+    or None where it is free. dtype: "float32" or "float16". entry: shape in which the file itself takes pictures, -1 for
+    the batch, where that is another than [N, *dims]: flattened, or without a batch dimension.
     """
 
     input: str
@@ -29,10 +30,16 @@ class Interface:
     width: int | None
     batch: int | None
     dtype: str
+    entry: tuple[int, ...] | None = None
 
 
-def find_interface(model: onnx.ModelProto, *, layout: str = "auto", output: str | None = None) -> Interface:
-    """Read the interface of an image classifier; ModelError says why a model is none."""
+def find_interface(
+    model: onnx.ModelProto, *, layout: str = "auto", output: str | None = None, size: tuple[int, int] | None = None
+) -> Interface:
+    """Read the interface of an image classifier; ModelError says why a model is none.
+
+    size: height and width where the file leaves them open, as one that takes flattened pictures does.
+    """
     graph = model.graph
     initializers = {t.name for t in graph.initializer}
     inputs = [i for i in graph.input if i.name not in initializers]
@@ -42,10 +49,7 @@ def find_interface(model: onnx.ModelProto, *, layout: str = "auto", output: str 
     if not inputs[0].type.HasField("tensor_type") or tensor.elem_type not in PICTURE_TYPES:
         raise ModelError(f"not an image classifier: input {inputs[0].name!r} is no float32 or float16 tensor")
     shape = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
-    if len(shape) != 4:
-        raise ModelError(
-            f"not an image classifier: input {inputs[0].name!r} has {len(shape)} dimensions, a picture batch has 4"
-        )
+    shape, entry = _picture_batch(shape, inputs[0].name, layout, size)
     names = [o.name for o in graph.output]
     if not names:
         raise ModelError("not an image classifier: the model has no outputs")
@@ -64,6 +68,11 @@ def find_interface(model: onnx.ModelProto, *, layout: str = "auto", output: str 
             f"not an image classifier: {shape[channel]} channels in layout {chosen}; pictures have 1 or 3 "
             "(is --layout right?)"
         )
+    if size is not None:
+        for axis, asked in zip((height, width), size, strict=True):
+            if shape[axis] not in (None, asked):
+                raise ModelError(f"--input-size {size[0]} {size[1]} is not what the file says: input shape {shape}")
+            shape[axis] = asked
     return Interface(
         input=inputs[0].name,
         output=output or names[0],
@@ -74,7 +83,31 @@ def find_interface(model: onnx.ModelProto, *, layout: str = "auto", output: str 
         width=shape[width],
         batch=shape[0],
         dtype=PICTURE_TYPES[tensor.elem_type],
+        entry=entry,
     )
+
+
+def _picture_batch(
+    shape: list[int | None], name: str, layout: str, size: tuple[int, int] | None
+) -> tuple[list[int | None], tuple[int, ...] | None]:
+    """(shape with 4 dimensions, entry) of an input as declared."""
+    if len(shape) == 4:
+        return shape, None
+    if len(shape) == 3 and None not in shape:  # one picture, no batch
+        return [1, *shape], tuple(d or 0 for d in shape)
+    if len(shape) == 2 and size is not None:
+        values = shape[1] or 0
+        channels, rest = divmod(values, size[0] * size[1])
+        if rest or channels not in (1, 3):
+            raise ModelError(f"{values or 'an open number of'} values are no picture of {size[0]} x {size[1]} pixels")
+        picture = (*size, channels) if layout == "NHWC" else (channels, *size)
+        return [shape[0], *picture], (-1, values)
+    if len(shape) == 2:
+        raise ModelError(
+            f"not an image classifier: input {name!r} has 2 dimensions, a picture batch has 4 "
+            "(say --input-size HEIGHT WIDTH if it takes flattened pictures)"
+        )
+    raise ModelError(f"not an image classifier: input {name!r} has {len(shape)} dimensions, a picture batch has 4")
 
 
 def _layout(shape: list[int | None], asked: str) -> Layout:

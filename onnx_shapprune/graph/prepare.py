@@ -10,19 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, inliner
+from onnx import TensorProto, helper
 
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.batch import free_batch
 from onnx_shapprune.graph.fold import MAX_FOLDED_BYTES, fold_batch_norms, fold_constants
 from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.pairs import write_as_pairs
 from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.runtime.probe import TensorInfo, largest_difference, probe
 from onnx_shapprune.runtime.session import Device, Session
 
-# fp32 kernels fused differently agree to about 1e-6; fp16 files are compared at fp16 rounding.
-TOLERANCE = {"float32": 1e-4, "float16": 2e-2}
+# fp32 kernels fused differently agree to about 1e-6; fp16 files are compared at fp16 rounding, and in a quantised one a
+# number halfway between two steps may go to either.
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "quantised": 2e-2}
+BEHIND_ENDS = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
 ENDS = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Dropout"}
 
 
@@ -51,7 +54,7 @@ def prepare(original: onnx.ModelProto, interface: Interface, shape: tuple[int, .
 
     Raises ModelError when the graph cannot run or is no classifier, VerifyError when the copy differs from the file.
     """
-    model = inliner.inline_local_functions(original) if original.functions else edit.copy_of(original)
+    model = edit.inlined(original)
     graph = model.graph
     _plain_inputs(model, interface, shape)
     edit.set_output(graph, interface.output)
@@ -59,6 +62,7 @@ def prepare(original: onnx.ModelProto, interface: Interface, shape: tuple[int, .
     if half:
         _lift_half(model)
     _raw_constants(graph)
+    write_as_pairs(graph)
     # Once before the upgrade, which spells an old Softmax as three nodes, and once after it, when Dropouts are gone.
     stripped = _strip_end(graph)
     upgrade(model)
@@ -77,7 +81,8 @@ def prepare(original: onnx.ModelProto, interface: Interface, shape: tuple[int, .
     model, logits, classes = _two_dimensional(model, logits, infos)
     if classes < 2:
         raise ModelError(f"not an image classifier: output {interface.output!r} has {classes} value(s) per picture")
-    tolerance = TOLERANCE["float16" if half else "float32"]
+    quantised = any(node.op_type == "QuantizeLinear" for node in graph.node)
+    tolerance = TOLERANCE["quantised" if quantised else "float16" if half else "float32"]
     difference = _check(original, model, interface, stripped, feeds[0][interface.input], tolerance, device)
     return Prepared(model, interface.input, shape, logits, classes, batch_free, infos, stripped, difference)
 
@@ -86,6 +91,11 @@ def _plain_inputs(model: onnx.ModelProto, interface: Interface, shape: tuple[int
     """One graph input, float32 with a free batch dimension; initializers are no longer inputs."""
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info(interface.input, TensorProto.FLOAT, ["N", *shape]))
+    if interface.entry is not None:
+        inner, target = f"{interface.input}__entry", f"{interface.input}__entry_shape"
+        edit.rename_uses(model.graph, interface.input, inner)
+        model.graph.initializer.append(edit.tensor_of(np.asarray(interface.entry, np.int64), target))
+        model.graph.node.insert(0, helper.make_node("Reshape", [interface.input, target], [inner]))
     del model.graph.value_info[:]  # wrong or batch-fixed annotations are common, and nothing here needs them
 
 
@@ -117,11 +127,7 @@ def _raw_constants(graph: onnx.GraphProto) -> None:
     for sparse in graph.sparse_initializer:
         if np.prod([float(d) for d in sparse.dims]) * 8 > MAX_FOLDED_BYTES:
             raise ModelError(f"sparse tensor {sparse.values.name!r} is too large to be written out")
-        dense = np.zeros(tuple(sparse.dims), edit.array_of(sparse.values).dtype)
-        index = edit.array_of(sparse.indices)
-        flat = index if index.ndim == 1 else np.ravel_multi_index(tuple(index.T), dense.shape)
-        dense.reshape(-1)[flat] = edit.array_of(sparse.values)
-        tensors[sparse.values.name] = dense
+        tensors[sparse.values.name] = edit.dense(sparse)
     del graph.sparse_initializer[:]
     del graph.initializer[:]
     graph.initializer.extend(edit.tensor_of(v, k) for k, v in tensors.items())
@@ -161,7 +167,10 @@ def _strip_end(graph: onnx.GraphProto) -> tuple[str, ...]:
     """Take Softmax and the like off the end: their gradients underflow, and logit margins do not saturate."""
     stripped: list[str] = []
     while True:
-        node = edit.producers(graph).get(graph.output[0].name)
+        made = edit.producers(graph)
+        node = made.get(graph.output[0].name)
+        while node is not None and node.op_type in BEHIND_ENDS:  # logits are laid flat anyway
+            node = made.get(node.input[0])
         if node is None or node.op_type not in ENDS:
             break
         stripped.append(node.op_type)
@@ -175,14 +184,15 @@ def _two_dimensional(
 ) -> tuple[onnx.ModelProto, str, int]:
     """Logits as [N, classes]: ends of the form [N, C, 1, 1] get a Flatten."""
     shape = infos[logits].shape
-    classes = int(np.prod([d or 0 for d in shape[1:]]))
-    if len(shape) < 2 or any(d is None for d in shape[1:]) or infos[logits].dtype != np.float32:
+    scores = shape if len(shape) == 1 else shape[1:]  # a file without a batch dimension may answer with a vector
+    classes = int(np.prod([d or 0 for d in scores])) if scores else 0
+    if any(d is None for d in scores) or not scores or infos[logits].dtype != np.float32:
         raise ModelError(f"not an image classifier: output of shape {shape} and type {infos[logits].dtype}")
     if len(shape) != 2:
         flat = f"{logits}__flat"
-        model.graph.node.append(helper.make_node("Flatten", [logits], [flat], axis=1))
+        model.graph.node.append(helper.make_node("Flatten", [logits], [flat], axis=min(1, len(shape) - 1)))
         edit.set_output(model.graph, flat)
-        infos[flat] = TensorInfo((shape[0], classes), infos[logits].dtype)
+        infos[flat] = TensorInfo((shape[0] if len(shape) > 1 else 1, classes), infos[logits].dtype)
         logits = flat
     return model, logits, classes
 
@@ -194,10 +204,11 @@ def _check(
     """Largest difference between the file's own output and the copy's logits pushed through the stripped end."""
     session = Session(original, device)
     batch = interface.batch or 1  # a file with a fixed batch is given copies of the picture
-    rows = [
-        session.run({interface.input: np.repeat(row[None], batch, 0).astype(interface.dtype)}, [interface.output])[0]
-        for row in pictures
-    ]
+    rows = []
+    for row in pictures:
+        fed = np.repeat(row[None], batch, 0).astype(interface.dtype)
+        fed = fed if interface.entry is None else fed.reshape(interface.entry)
+        rows.append(session.run({interface.input: fed}, [interface.output])[0])
     want = np.concatenate([np.asarray(r, np.float32)[: max(1, len(r) // batch)].reshape(1, -1) for r in rows])
     got = Session(copy, device).run({interface.input: pictures})[0]
     for op in reversed(stripped):

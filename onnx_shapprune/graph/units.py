@@ -1,7 +1,7 @@
 """Find the channels that can be switched off, and what zeroing each of them means in the file.
 
-A unit is one output channel of a Conv, ConvTranspose, Gemm or MatMul, or one channel of a BatchNormalization that
-belongs to none of these. It is switched off at the tensor where multiplying by 0 equals zeroing parameters of the file:
+A unit is one output channel of a Conv, ConvTranspose, Gemm or MatMul, or one channel of a normalisation that belongs to
+none of these. It is switched off at the tensor where multiplying by 0 equals zeroing parameters of the file:
 the layer's own output, or that of the bias Add and BatchNormalization that alone read it. Never behind an activation:
 on Conv -> BN -> Relu that differs from zeroing the Conv by whole logits.
 """
@@ -10,13 +10,23 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import onnx
-from onnx import TensorProto
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.pairs import REAL
+from onnx_shapprune.graph.stored import RefusedError, Stored, integers, readable, stored
 
 DEFAULT_DOMAIN = ("", "ai.onnx")
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+# Operator -> which inputs are its weight, the weight's zero point, its bias. Masks stand at the float twin's output.
+INTEGER = {
+    "QLinearConv": (3, 5, 8), "QLinearMatMul": (3, 5, None), "QGemm": (3, 5, 6), "ConvInteger": (1, 3, None),
+    "MatMulInteger": (1, 3, None),
+}  # fmt: skip
+# Operator -> axis of the channels that its scale and bias belong to. The first two treat every channel alone.
+NORMS = {"BatchNormalization": 1, "InstanceNormalization": 1, "GroupNormalization": 1, "LayerNormalization": -1}
+FEATURES_LAST = ("MatMul", "LayerNormalization")
+SEPARATE = ("BatchNormalization", "InstanceNormalization")
+GROUP_SCALES_UNTIL = 20  # opset; GroupNormalization had one scale a group then
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +34,14 @@ class Parameter:
     """A constant of the file of which channel c is the slice at index c of `axis`.
 
     groups > 0 marks a ConvTranspose weight [C_in, C_out/groups, ...]: channel c then is the rows of group
-    c // (C_out/groups) at column c % (C_out/groups).
+    c // (C_out/groups) at column c % (C_out/groups). zero: the stored number that means 0, another than 0 where the
+    file is quantised.
     """
 
     name: str
     axis: int
     groups: int = 0
+    zero: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +51,8 @@ class Layer:
     name: the node's name (its output where that is empty or not unique). tensor: where a mask multiplies, channels on
     `axis` (1 or -1).
     parameters: constants of which channel c is zeroed to switch unit c off.
-    nodes: first outputs of the nodes that read these parameters: the layer, its bias Add, its BatchNormalization.
+    nodes: first outputs of the nodes that read these parameters: the layer, its bias Add, its BatchNormalization, and
+    what stands between them and the file (DequantizeLinear, Transpose, Cast).
     """
 
     name: str
@@ -73,34 +86,36 @@ class Units:
         return sum(layer.channels for layer in self.layers)
 
 
-class _RefusedError(Exception):
-    """Raised inside this module with the reason why a layer has no units."""
-
-
 def find_units(model: onnx.ModelProto, output: str) -> Units:
     """Units of a model (read only). `output` is the graph output that holds the class scores."""
-    graph = model.graph
-    context = _context(graph, output)
+    graph = edit.inlined(model).graph if model.functions else model.graph
+    opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAIN), default=0)
+    context = _context(graph, output, opset)
     classifier = _classifier(output, context)
     names = _names(graph)
     layers: list[Layer] = []
     refused: list[Refused] = []
     taken: set[str] = set()
     for node in graph.node:
-        if node.op_type not in (*LINEAR, "BatchNormalization") or node.domain not in DEFAULT_DOMAIN:
+        standard = node.domain in DEFAULT_DOMAIN
+        if node.op_type not in INTEGER and (node.op_type not in (*LINEAR, *NORMS) or not standard):
             continue
         if node.output[0] in taken:
             continue
-        if node.op_type == "MatMul" and context.dynamic.issuperset(node.input):
+        if node.op_type.endswith(("MatMul", "MatMulInteger")) and context.product(node):
             continue  # a product of two activations (attention) has no weights
         name = names[node.output[0]]
         try:
             layer = _absorb_followers(_layer(node, name, classifier, context), context, taken)
-        except _RefusedError as reason:
+            if model.functions:
+                _outside(layer, model.graph, context)
+        except RefusedError as reason:
             refused.append(Refused(name, node.op_type, str(reason)))
         else:
             layers.append(layer)
-    last = tuple(names[n.output[0]] for n in graph.node if n.output[0] in classifier and n.op_type in LINEAR)
+    last = tuple(
+        names[n.output[0]] for n in graph.node if n.output[0] in classifier and n.op_type in (*LINEAR, *INTEGER)
+    )
     return Units(tuple(layers), tuple(refused), last)
 
 
@@ -114,21 +129,15 @@ class _Context:
     output: str
     live: set[str]
     dynamic: set[str]
+    opset: int
 
-    def stored(self, name: str) -> str:
-        """The name under which the file stores `name`'s value, through Identity nodes; refuses computed values."""
-        found = edit.stored_name(self.constants, self.made, name)
-        if found is None:
-            node = self.made.get(name)
-            raise _RefusedError(
-                f"its parameters are computed by {node.op_type}" if node else "its parameters are an input"
-            )
-        if self.constants[found].data_type not in FLOATS:
-            raise _RefusedError("its parameters are no floating-point numbers")
-        return found
+    def stored(self, name: str) -> Stored:
+        return stored(name, self.constants, self.made, self.used)
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.constants[name].dims)
+    def product(self, node: onnx.NodeProto) -> bool:
+        """Whether both factors of a linear operator depend on the picture."""
+        weight = INTEGER[node.op_type][0] if node.op_type in INTEGER else 1
+        return len(node.input) > weight and self.dynamic.issuperset([node.input[0], node.input[weight]])
 
     def only_reader(self, tensor: str) -> tuple[onnx.NodeProto, str] | None:
         """The one node that reads `tensor` and the name it reads it by; Identity and Dropout are looked through."""
@@ -142,8 +151,8 @@ class _Context:
         return None
 
 
-def _context(graph: onnx.GraphProto, output: str) -> _Context:
-    constants = edit.constants(graph)
+def _context(graph: onnx.GraphProto, output: str, opset: int) -> _Context:
+    constants = readable(graph)
     live = {output}
     for node in reversed(graph.node):
         if live.intersection(node.output):
@@ -154,7 +163,7 @@ def _context(graph: onnx.GraphProto, output: str) -> _Context:
             dynamic.update(n for n in node.output if n)
     # Nodes that the scores do not need are gone in the working copy, so they do not count as readers here.
     needed = onnx.GraphProto(node=[n for n in graph.node if live.intersection(n.output)])
-    return _Context(constants, edit.producers(graph), edit.consumers(needed), output, live, dynamic)
+    return _Context(constants, edit.producers(graph), edit.consumers(needed), output, live, dynamic, opset)
 
 
 def _names(graph: onnx.GraphProto) -> dict[str, str]:
@@ -173,40 +182,86 @@ def _names(graph: onnx.GraphProto) -> dict[str, str]:
 def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Context) -> Layer:
     made = node.output[0]
     if made not in context.live:
-        raise _RefusedError("does not feed the class scores")
+        raise RefusedError("does not feed the class scores")
     if made in classifier:
-        raise _RefusedError("makes the class scores")
+        raise RefusedError("makes the class scores")
     if node.input[0] not in context.dynamic:
-        left = node.input[1] in context.dynamic
-        raise _RefusedError("its weight is the left factor" if left else "its data is constant")
+        left = context.dynamic.intersection(node.input[1:2])
+        raise RefusedError("its weight is the left factor" if left else "its data is constant")
     attributes = edit.attributes(node)
-    if node.op_type == "BatchNormalization":
-        scale, bias = (context.stored(n) for n in node.input[1:3])
-        parameters = (Parameter(scale, 0), Parameter(bias, 0))
-        if len(context.shape(scale)) != 1 or context.shape(bias) != context.shape(scale):
-            raise _RefusedError("its scale and bias are not one value per channel")
-        return Layer(name, node.op_type, made, context.shape(scale)[0], 1, parameters, (made,))
+    if node.op_type in NORMS:
+        if node.op_type == "LayerNormalization" and attributes.get("axis", -1) != -1:
+            raise RefusedError("it normalises over several axes")
+        if node.op_type == "GroupNormalization" and context.opset <= GROUP_SCALES_UNTIL:
+            raise RefusedError("it has one scale a group, not a channel")
+        shape = context.stored(node.input[1]).shape
+        layer = Layer(name, node.op_type, made, shape[0] if shape else 0, NORMS[node.op_type], (), (made,))
+        return _normalised(layer, node, context)
+    if node.op_type in INTEGER:
+        return _integer_layer(node, name, context)
     weight = context.stored(node.input[1])
-    shape = context.shape(weight)
+    shape = weight.shape
     if len(shape) < 2 or (len(shape) != 2 and node.op_type in ("Gemm", "MatMul")):
-        raise _RefusedError(f"its weight has {len(shape)} dimensions")
+        raise RefusedError(f"its weight has {len(shape)} dimensions")
+    group = 0
     if node.op_type == "Conv":
-        channels, parameter, axis = shape[0], Parameter(weight, 0), 1
+        channels, out, axis = shape[0], 0, 1
     elif node.op_type == "ConvTranspose":
         group = int(attributes.get("group", 1))  # type: ignore[call-overload]
-        channels, parameter, axis = shape[1] * group, Parameter(weight, 1, group), 1
-    elif node.op_type == "Gemm":
-        out = 0 if attributes.get("transB", 0) else 1
-        channels, parameter, axis = shape[out], Parameter(weight, out), -1
+        channels, out, axis = shape[1] * group, 1, 1
+        if weight.axes[:2] != (0, 1):
+            raise RefusedError("its weight is transposed")
     else:
-        channels, parameter, axis = shape[1], Parameter(weight, 1), -1
-    layer = Layer(name, node.op_type, made, channels, axis, (parameter,), (made,))
+        out = 0 if attributes.get("transB", 0) else 1
+        channels, axis = shape[out], -1
+    layer = _with(Layer(name, node.op_type, made, channels, axis, (), (made,)), weight, out, group)
     if len(node.input) > 2 and node.input[2]:
         bias = context.stored(node.input[2])
         # The Conv's own bias is a vector; a Gemm's broadcasts like that of an Add.
-        place = _bias_axis(replace(layer, axis=-1), context.shape(bias), len(shape))
-        layer = replace(layer, parameters=(*layer.parameters, Parameter(bias, place)))
+        layer = _with(layer, bias, _bias_axis(replace(layer, axis=-1), bias.shape, len(shape)))
     return layer
+
+
+def _integer_layer(node: onnx.NodeProto, name: str, context: _Context) -> Layer:
+    inputs = [*node.input, *[""] * 9]
+    place, zero, bias = INTEGER[node.op_type]
+    weight = integers(inputs[place], inputs[zero], context.constants, context.made)
+    if "Conv" in node.op_type:
+        out, axis = 0, 1
+    else:
+        out, axis = 0 if edit.attributes(node).get("transB") else 1, -1
+    if len(weight.shape) < 2 or (axis == -1 and len(weight.shape) != 2):
+        raise RefusedError(f"its weight has {len(weight.shape)} dimensions")
+    made = node.output[0]
+    layer = _with(Layer(name, node.op_type, f"{made}{REAL}", weight.shape[out], axis, (), (made,)), weight, out)
+    if bias is not None and inputs[bias]:
+        added = integers(inputs[bias], "", context.constants, context.made)
+        layer = _with(layer, added, _bias_axis(replace(layer, axis=-1), added.shape, 2))
+    return layer
+
+
+def _with(layer: Layer, found: Stored, axis: int, groups: int = 0) -> Layer:
+    """The layer with one more parameter, whose channels lie on `axis` of what the node reads."""
+    parameter = Parameter(found.name, found.axes[axis], groups, found.zero)
+    return replace(layer, parameters=(*layer.parameters, parameter), nodes=(*layer.nodes, *found.nodes))
+
+
+def _normalised(layer: Layer, node: onnx.NodeProto, context: _Context) -> Layer:
+    """The layer with the scale and the bias of a normalisation."""
+    for name in filter(None, node.input[1:3]):
+        found = context.stored(name)
+        if found.shape != (layer.channels,):
+            raise RefusedError("its scale and bias are not one value per channel")
+        layer = _with(layer, found, 0)
+    return layer
+
+
+def _outside(layer: Layer, graph: onnx.GraphProto, context: _Context) -> None:
+    """Refuse parameters that a local function holds, or that several of its calls share."""
+    known = edit.constants(graph)
+    for parameter in layer.parameters:
+        if parameter.name not in known or len(context.used.get(parameter.name, [])) != 1:
+            raise RefusedError("its parameters are inside a local function, or shared by calls of it")
 
 
 def _bias_axis(layer: Layer, shape: tuple[int, ...], rank: int) -> int:
@@ -214,33 +269,33 @@ def _bias_axis(layer: Layer, shape: tuple[int, ...], rank: int) -> int:
     from_end = rank - layer.axis if layer.axis > 0 else 1
     place = len(shape) - from_end
     if place < 0 or shape[place] != layer.channels or any(d != 1 for i, d in enumerate(shape) if i != place):
-        raise _RefusedError(f"its bias of shape {shape} is not one value per channel")
+        raise RefusedError(f"its bias of shape {shape} is not one value per channel")
     return place
 
 
 def _absorb_followers(layer: Layer, context: _Context, taken: set[str]) -> Layer:
-    """Move the insertion point behind a bias Add and a BatchNormalization that alone read the layer."""
+    """Move the insertion point behind a bias Add and a normalisation per channel that alone read the layer."""
+    if layer.op in INTEGER:
+        return layer
+    rank = 0 if layer.op in NORMS else len(context.stored(context.made[layer.tensor].input[1]).shape)
     while (found := context.only_reader(layer.tensor)) is not None:
         reader, name = found
-        extra: tuple[Parameter, ...]
-        if reader.op_type == "Add" and layer.op != "BatchNormalization":
+        if reader.op_type == "Add" and rank:
             others = [n for n in reader.input if n != name]
             try:
-                bias = context.stored(others[0]) if len(others) == 1 else ""
-                rank = len(context.shape(layer.parameters[0].name))
-                extra = (Parameter(bias, _bias_axis(layer, context.shape(bias), rank)),) if bias else ()
-            except _RefusedError:
+                bias = context.stored(others[0]) if others else None
+                grown = _with(layer, bias, _bias_axis(layer, bias.shape, rank)) if bias else layer
+            except RefusedError:
                 break  # not a bias per channel: the mask before it is exact too
-            if not extra:
+            if bias is None:
                 break
-        elif reader.op_type == "BatchNormalization" and reader.input[0] == name and layer.op != "MatMul":
-            scale, bias = (context.stored(n) for n in reader.input[1:3])
-            extra = (Parameter(scale, 0), Parameter(bias, 0))
+        elif reader.op_type in SEPARATE and reader.input[0] == name and layer.op not in FEATURES_LAST:
+            grown = _normalised(layer, reader, context)
             taken.add(reader.output[0])
         else:
             break
         made = reader.output[0]
-        layer = replace(layer, tensor=made, parameters=(*layer.parameters, *extra), nodes=(*layer.nodes, made))
+        layer = replace(grown, tensor=made, nodes=(*grown.nodes, made))
     return layer
 
 
@@ -255,9 +310,9 @@ def _classifier(output: str, context: _Context) -> set[str]:
         node = context.made.get(open_names.pop())
         if node is None or node.output[0] in found or node.output[0] not in context.dynamic:
             continue
-        if node.op_type in ("Shape", "Size"):
-            continue  # sizes carry no scores
+        if node.op_type in ("Shape", "Size", "DynamicQuantizeLinear"):
+            continue  # sizes and scales carry no scores
         found.add(node.output[0])
-        if node.op_type not in LINEAR or context.dynamic.issuperset(n for n in node.input[:2]):
+        if node.op_type not in (*LINEAR, *INTEGER) or context.product(node):
             open_names.extend(n for n in [*node.input, *edit.inner_uses(node)] if n)
     return found

@@ -65,7 +65,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
     _rates(page, record.before, record.after)
     digests = [FileDigest(name=model.name, size=model.size, sha256=model.sha256), *model.external]
     if record.repair.output is not None:
-        digests.append(record.repair.output)
+        digests += [record.repair.output, *record.repair.output_external]
     _files(page, digests)
     if record.artifacts:
         page.say(f"artifacts: {_some([a.name for a in record.artifacts])}")

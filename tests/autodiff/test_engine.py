@@ -150,11 +150,13 @@ def test_rounding_beside_a_differentiable_way_has_gradient_zero() -> None:
 def test_quantised_tensors_are_missing_rules_not_zeros() -> None:
     nodes = [
         node("QuantizeLinear", "x scale zero", "q"),
-        node("DequantizeLinear", "q scale zero", "d"),
+        node("MatMulInteger", "q w", "m"),
+        node("Cast", "m", "d", to=onnx.TensorProto.FLOAT),
         node("Add", "d x", "y"),
     ]
-    model = graph_of(nodes, "y", scale=np.array(0.1, np.float32), zero=np.array(0, np.int8))
-    with pytest.raises(UnsupportedOpError, match=r"QuantizeLinear \(n_q\), DequantizeLinear \(n_d\)"):
+    w = np.eye(X.shape[-1], dtype=np.int8)
+    model = graph_of(nodes, "y", scale=np.array(0.1, np.float32), zero=np.array(0, np.int8), w=w)
+    with pytest.raises(UnsupportedOpError, match=r"MatMulInteger \(n_m\)"):
         differentiate(model, "y")
 
 

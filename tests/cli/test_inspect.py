@@ -3,6 +3,7 @@
 import json
 
 import models
+import numpy as np
 import onnx
 import pytest
 from invocations import only_line, run
@@ -96,10 +97,14 @@ def test_quantised(tmp_path):
     scale, zero = n.const(onnx.numpy_helper.to_array(helper.make_tensor("", 1, [], [0.1]))), n.const(
         onnx.numpy_helper.to_array(helper.make_tensor("", 2, [], [0]))
     )  # fmt: skip
-    x = n.op("DequantizeLinear", n.op("QuantizeLinear", n.conv("x", 3, 5), scale, zero), scale, zero)
+    q = n.op("QuantizeLinear", n.conv("x", 3, 5), scale, zero)
+    x = n.op("DequantizeLinear", q, scale, zero)
     text = findings(tmp_path, n.model(n.head(x, 5)))
-    assert "warning: quantised (DequantizeLinear, QuantizeLinear)" in text
-    assert "warning: no gradient rule for DequantizeLinear, QuantizeLinear" in text
+    assert "note: quantised (DequantizeLinear, QuantizeLinear)" in text
+    assert "no gradient rule" not in text
+    whole = n.op("ConvInteger", q, n.const(np.ones((5, 5, 1, 1), np.uint8)))
+    text = findings(tmp_path, n.model(n.head(n.op("Cast", whole, to=TensorProto.FLOAT), 5)))
+    assert "warning: quantised (ConvInteger): " in text
 
 
 def test_several_outputs_need_a_choice(tmp_path):

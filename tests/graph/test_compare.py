@@ -60,7 +60,7 @@ def test_each_unit_alone(family):
 
 def test_the_families_cover_the_kinds_of_layers():
     ops = {la.op for build in GRAPHS.values() for la in units_of(build()).layers}
-    assert ops == {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"}
+    assert ops == {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization"}
 
 
 def test_units_that_were_off_before_are_not_news():

@@ -36,6 +36,23 @@ def test_layout_and_sizes(shape, asked, layout, rest):
     assert len(found.dims) == 3
 
 
+@pytest.mark.parametrize(
+    ("shape", "options", "dims", "entry"),
+    [
+        (["N", 3, "H", "W"], {"size": (32, 48)}, (3, 32, 48), None),
+        (["N", None, None, 3], {"size": (32, 48)}, (32, 48, 3), None),
+        (["N", 3, 32, 48], {"size": (32, 48)}, (3, 32, 48), None),
+        (["N", 784], {"size": (28, 28)}, (1, 28, 28), (-1, 784)),
+        (["N", 3072], {"size": (32, 32), "layout": "NHWC"}, (32, 32, 3), (-1, 3072)),
+        ([3, 32, 48], {}, (3, 32, 48), (3, 32, 48)),
+        ([28, 28, 1], {}, (28, 28, 1), (28, 28, 1)),
+    ],
+)
+def test_open_flat_and_unbatched_pictures(shape, options, dims, entry):
+    found = find_interface(graph(shape), **options)
+    assert (found.dims, found.entry) == (dims, entry)
+
+
 def test_half_precision_initializers_as_inputs_and_a_chosen_output():
     model = graph(["N", 3, 8, 8], TensorProto.FLOAT16, outputs=("a", "b"), inputs=("x", "w"))
     model.graph.initializer.append(helper.make_tensor("w", TensorProto.FLOAT16, [1], [0]))
@@ -50,6 +67,9 @@ def test_half_precision_initializers_as_inputs_and_a_chosen_output():
         (graph(["N", 3, 8, 8], inputs=()), {}, "0 inputs instead of one picture input"),
         (graph(["N", 3, 8, 8], TensorProto.INT64), {}, "input 'x' is no float32 or float16 tensor"),
         (graph(["N", 4]), {}, "input 'x' has 2 dimensions, a picture batch has 4"),
+        (graph(["N", 4]), {"size": (3, 3)}, "4 values are no picture of 3 x 3 pixels"),
+        (graph(["N", None]), {"size": (3, 3)}, "an open number of values are no picture"),
+        (graph(["N", 3, 8, 9]), {"size": (8, 8)}, "--input-size 8 8 is not what the file says"),
         (graph(None), {}, "input 'x' has 0 dimensions"),
         (graph(["N", 3, 8, 8], outputs=("a", "b")), {}, r"2 outputs \(a, b\): choose the class scores"),
         (graph(["N", 3, 8, 8]), {"output": "q"}, "no output 'q'; it has y"),

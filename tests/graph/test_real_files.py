@@ -1,55 +1,53 @@
 """The equations on real files, where a folder of them lies beside the repository."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from equations import DEVICE, gradient_error, logits, masked_logits, random_units, unplanned
 
-from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.graph.interface import find_interface
-from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.runtime.probe import largest_difference
-from onnx_shapprune.runtime.session import Device, Session
 
 ZOO = Path(__file__).parents[2].parent / "shared" / "zoo"
-SLOW = "onnxpip_light"  # ten seconds each
-NO_CLASSIFIER = {"ort_logreg_iris"}
-QUANTISED = {"derived_ortquant_resnet4b_qdq"}
-OPEN_SIZE = {"pypi_rapidocr_ppocr_cls": (3, 48, 192)}
-FILES = [p for p in sorted(ZOO.glob("*/*.onnx")) if SLOW not in p.name and p.stem not in NO_CLASSIFIER]
-DEVICE = Device(threads=1)
+SLOW = ("onnxpip_light", "swin")  # half a minute and ten seconds each; tests/benchmarks/coverage.py has them
+NO_CLASSIFIER = "ort_logreg_iris"
+OPEN_SIZE = {"pypi_rapidocr_ppocr_cls": (48, 192)}
+QUANTISED = "derived_ortquant_resnet4b_qdq"  # its derivative is a straight-through one
+FILES = [p for p in sorted(ZOO.glob("*/*.onnx")) if not any(s in p.name for s in SLOW) and p.stem != NO_CLASSIFIER]
+BESIDE = pytest.mark.skipif(not FILES, reason="no folder of real models beside the repository")
 
 
-@pytest.mark.skipif(not FILES, reason="no folder of real models beside the repository")
+@BESIDE
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_masked_run_equals_baked_file(path):
+def test_masked_run_equals_baked_file_and_the_gradient_is_the_derivative(path):
     model = load_model(path).loaded
-    interface = find_interface(model)
-    shape = OPEN_SIZE.get(path.stem) or tuple(d or 48 for d in interface.dims)
-    if path.stem in QUANTISED:
-        with pytest.raises(VerifyError, match="differs from the file"):
-            prepare(model, interface, shape, DEVICE)
-        return
-    p = prepare(model, interface, shape, DEVICE)
+    interface = find_interface(model, size=OPEN_SIZE.get(path.stem))
+    p = prepare(model, interface, interface.dims, DEVICE)
     units = find_units(model, interface.output)
     assert units.classifier
+    assert {r.reason for r in units.refused} <= {"makes the class scores"}
     assert {layer.tensor for layer in units.layers} <= set(p.infos)
     rng = np.random.default_rng(0)
-    x = rng.random((2, *shape), np.float32)
-    off: dict[str, list[int]] = {}
-    feeds = {p.input: x}
-    for i, layer in enumerate(units.layers):
-        off[layer.name] = rng.choice(layer.channels, max(1, layer.channels // 8), replace=False).tolist()
-        row = np.ones(layer.channels, np.float32)
-        row[off[layer.name]] = 0
-        feeds[mask_name(i)] = row.reshape(1, *mask_shape(layer, p.infos))
-    session = Session(insert_masks(p.model, dict(enumerate(units.layers)), p.infos), DEVICE)
-    masked = session.run(feeds)[0]
-    baked = prepare(bake(model, units.layers, off), interface, shape, DEVICE)
-    assert largest_difference(Session(baked.model, DEVICE).run({p.input: x})[0], masked) < 2e-6
-    ones = {k: v if k == p.input else np.ones_like(v) for k, v in feeds.items()}
-    assert largest_difference(Session(p.model, DEVICE).run({p.input: x})[0], session.run(ones)[0]) < 2e-6
+    x = rng.random((2, *interface.dims), np.float32)
+    off = random_units(units, rng)
+    changed = bake(model, units.layers, off)
+    assert unplanned(model, changed, units, off) == []
+    baked = prepare(changed, interface, interface.dims, DEVICE)
+    assert largest_difference(logits(baked, x), masked_logits(p, units, off, x)) < 2e-6
+    assert largest_difference(logits(p, x), masked_logits(p, units, {}, x)) < 2e-6
+    if path.stem != QUANTISED:
+        error = gradient_error(p, x[:1], rng)
+        assert error < 0.1 or math.isnan(error)
+
+
+@BESIDE
+def test_what_takes_no_pictures_is_refused():
+    with pytest.raises(ModelError, match="has 2 dimensions, a picture batch has 4"):
+        find_interface(load_model(ZOO / "operators" / f"{NO_CLASSIFIER}.onnx").loaded)
