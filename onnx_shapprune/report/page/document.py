@@ -17,11 +17,10 @@ from onnx_shapprune.report.subject import original
 
 def page(record: Record, judgement: Judgement) -> str:
     """The whole document."""
-    style = (files("onnx_shapprune.report.page") / "style.css").read_text(encoding="utf-8")
     name = judged_files(record)[0].name
     sections = [s for s in _sections(record, judgement) if s is not None]
-    body = tag(
-        "body",
+    return document(
+        f"{judgement.verdict.upper()}: {name}",
         tag("a", "Skip to the decision", class_="skip", href="#decision"),
         tag("header", tag("p", "shapprune backdoor audit", class_="kicker"), tag("h1", name),
             summary.banner(record, judgement), summary.facts(record, judgement)),
@@ -30,11 +29,15 @@ def page(record: Record, judgement: Judgement) -> str:
                           "shows where the layers named here lie.")),
         provenance.embedded(record, judgement),
     )  # fmt: skip
-    title = f"{judgement.verdict.upper()}: {name}"
-    return f'<!doctype html>\n<html lang="en">\n{_head(title, style)}\n{body}\n</html>\n'
 
 
-def _head(title: str, style: str) -> Html:
+def document(title: str, *content: Html) -> str:
+    """A page of its own: it runs nothing, and fetches nothing."""
+    return f'<!doctype html>\n<html lang="en">\n{_head(title)}\n{tag("body", *content)}\n</html>\n'
+
+
+def _head(title: str) -> Html:
+    style = (files("onnx_shapprune.report.page") / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     return tag(
