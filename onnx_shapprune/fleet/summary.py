@@ -72,11 +72,12 @@ def summary_csv(results: Sequence[Result]) -> str:
     writer.writerow(COLUMNS)
     for r in by_severity(results):
         cells = (
-            r.outcome, plain(r.model, limit=1000), "; ".join(r.reasons), " ".join(map(str, r.target_classes)),
+            r.outcome, r.model, "; ".join(r.reasons), " ".join(map(str, r.target_classes)),
             "" if r.score is None else f"{r.score:.2f}", r.repair, f"{r.seconds:.1f}", r.sha256,
-            f"{r.folder}/{REPORT}" if r.folder else "", plain(r.same_as, limit=1000), r.finished,
+            f"{r.folder}/{REPORT}" if r.folder else "", r.same_as, r.finished,
         )  # fmt: skip
-        writer.writerow(f"'{cell}" if cell.startswith(FORMULAS) else cell for cell in cells)
+        clean = [plain(cell, limit=1000) for cell in cells]
+        writer.writerow(f"'{cell}" if cell.startswith(FORMULAS) else cell for cell in clean)
     return text.getvalue()
 
 
