@@ -98,7 +98,7 @@ class _Batch:
         self._stop = threading.Event()
         self._same: dict[Key, list[int]] = {}  # entries that wait for the one under way
         self._audited: dict[Key, Result] = {}
-        self._spared = 0  # entries that need no audit of their own
+        self._done = self._spared = 0  # audits that are over; entries that need none of their own
         self._pictures: dict[Path | None, str] = {}
 
     def add(self, number: int) -> None:
@@ -118,11 +118,15 @@ class _Batch:
         # Files that may have external data are only the same where they lie in one folder.
         key = sha256, settings, "" if alone else str(entry.path.parent.resolve())
         if self._options.resume and (known := self._folder.finished(entry.shown, entry.path, sha256, settings)):
-            self._record(number, known, spared=True)
-        elif key in self._audited:
-            self._share(number, self._audited[key])
-        elif key in self._same:
-            self._same[key].append(number)
+            self._spared += 1
+            self.results[number] = known
+            self._report(number, f"{known.outcome}, known before")
+        elif key in self._audited or key in self._same:
+            self._spared += 1
+            if key in self._audited:
+                self._share(number, self._audited[key])
+            else:
+                self._same[key].append(number)
         else:
             self._same[key] = []
             if self._options.sanitize:
@@ -134,7 +138,7 @@ class _Batch:
         while wait or not self._events.empty():
             event = self._events.get()
             if not isinstance(event, Future):
-                self._report(event[0].number, event[1], over=False)
+                self._report(event[0].number, event[1])
                 continue
             job = self.jobs.pop(event)
             try:
@@ -204,18 +208,17 @@ class _Batch:
     def _share(self, number: int, result: Result) -> None:
         """List the result of the same bytes under another path too."""
         same = {"model": self._entries[number].shown, "same_as": result.same_as or result.model, "seconds": 0.0}
-        copy = result.model_copy(update=same)
-        self._folder.append(copy)
-        self._record(number, copy, spared=True)
+        self.results[number] = result.model_copy(update=same)
+        self._folder.append(self.results[number])
 
-    def _record(self, number: int, result: Result, *, spared: bool = False) -> None:
+    def _record(self, number: int, result: Result) -> None:
         self.results[number] = result
-        self._spared += spared
-        self._report(number, result.outcome, over=not spared)
+        self._done += 1
+        self._report(number, result.outcome, over=True)
 
-    def _report(self, number: int, state: str, *, over: bool) -> None:
-        done, total = len(self.results) - self._spared, len(self._entries) - self._spared
-        self._progress(Step(done, total, self._entries[number].shown, state, over))
+    def _report(self, number: int, state: str, *, over: bool = False) -> None:
+        total = len(self._entries) - self._spared
+        self._progress(Step(self._done, total, self._entries[number].shown, state, over))
 
 
 def _absolute(path: Path | None) -> Path | None:
