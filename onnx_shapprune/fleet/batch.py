@@ -39,8 +39,9 @@ class BatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Progress: so many models of all that are to be audited are done; what `model` is at, or came to
-    where an audit of it is `over`."""
+    """Progress: `done` audits of the `total` that are needed are over; state: what `model` is at, or its outcome where its
+    audit is `over`.
+    """
 
     done: int
     total: int

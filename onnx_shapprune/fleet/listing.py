@@ -57,7 +57,7 @@ def read_entries(
     if data is None and paths:
         raise ListError("say with --data which pictures to take, or none")
     pictures = None if str(data) == NO_DATA else Path(str(data))
-    return tuple(Entry(str(path), path, pictures, inputs) for path in paths) or _nothing(source)
+    return tuple(Entry(_readable(path), path, pictures, inputs) for path in paths) or _nothing(source)
 
 
 def _nothing(source: Path) -> Never:
@@ -65,20 +65,32 @@ def _nothing(source: Path) -> Never:
 
 
 def _below(folder: Path, leave_out: Path | None) -> list[Path]:
-    """All .onnx files in and below a folder, sorted. A folder that cannot be read is an error: it may hold models."""
+    """All .onnx files in and below a folder, sorted. A folder that cannot be read is an error: it may hold models. Links to
+    folders are followed, each folder once.
+    """
 
     def refuse(error: OSError) -> None:
         raise ListError(f"{error.filename} cannot be listed: {error.strerror}")
 
-    found = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not _inside(Path(place, name), leave_out)]
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(place)) in seen or (seen and _inside(Path(place), leave_out)):
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
         found += [Path(place, name) for name in names if name.lower().endswith(".onnx")]
     return sorted(found)
 
 
 def _inside(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.resolve().is_relative_to(folder.resolve())
+    return folder is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _readable(path: Path) -> str:
+    """A path as text that every encoder takes, also where its name is no UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _rows(source: Path) -> Iterator[tuple[int, Row]]:

@@ -9,10 +9,10 @@ from onnx_shapprune.fleet.results import INDEX, OUTCOMES, PAGE, Outcome, Result,
 from onnx_shapprune.fleet.summary import by_severity, counted, summary_csv, worst
 from onnx_shapprune.output import write_atomically
 from onnx_shapprune.report.numbers import count, number
-from onnx_shapprune.report.page.document import document
+from onnx_shapprune.report.page.document import columns, document
 from onnx_shapprune.report.page.markup import Html, tag
 from onnx_shapprune.report.page.summary import icon
-from onnx_shapprune.report.page.tables import section, table
+from onnx_shapprune.report.page.tables import Section, section, table
 from onnx_shapprune.report.text import plain
 
 OVERVIEW, SUMMARY = "index.html", "summary.csv"
@@ -55,16 +55,16 @@ def overview_page(results: Sequence[Result]) -> str:
         tag("header", tag("p", "shapprune batch", class_="kicker"), tag("h1", count(len(results), "model")),
             tag("div", icon(_sign(outcome)), tag("div", tag("p", outcome.upper(), class_="word"),
                 tag("p", ", ".join(counts), class_="why")), class_=f"verdict {_sign(outcome)}")),
-        tag("div", tag("main", parts), class_="columns"),
+        columns(parts),
         tag("footer", tag("p", f"Made by onnx-shapprune {__version__}; the last result is of {newest}.")),
     )  # fmt: skip
 
 
-def _part(outcome: Outcome, results: Sequence[Result]) -> Html:
-    columns = ("Model", "Target", "#Score", "Repair", "Why", "sha256")
-    listed = table(TITLES[outcome], columns, [_row(r) for r in results])
+def _part(outcome: Outcome, results: Sequence[Result]) -> Section:
+    titles = ("Model", "Target", "#Score", "Repair", "Why", "sha256")
+    listed = table(TITLES[outcome], titles, [_row(r) for r in results])
     ident = outcome.replace(" ", "-")
-    return section(ident, f"{TITLES[outcome]}: {len(results):,}", LEADS[outcome], listed).body
+    return section(ident, f"{TITLES[outcome]}: {len(results):,}", LEADS[outcome], listed)
 
 
 def _row(result: Result) -> list[str | Html]:
@@ -75,7 +75,7 @@ def _row(result: Result) -> list[str | Html]:
         why.append(f"same bytes as {plain(result.same_as, limit=NAME_LIMIT)}")
     targets = ", ".join(map(str, result.target_classes[:8]))
     return [link, targets, number(result.score), result.repair.replace("_", " "), "; ".join(why),
-            tag("code", result.sha256[:12])]  # fmt: skip
+            tag("code", result.sha256[:8])]  # fmt: skip
 
 
 def _sign(outcome: Outcome) -> str:

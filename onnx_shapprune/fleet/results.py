@@ -144,10 +144,15 @@ class ResultsFolder:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
 
     def _keep(self, shown: str, task: Task, settings: str, answer: Answer) -> Result:
-        if answer.record is None:
-            result = failed(shown, answer.reason, answer.exit_code, sha256=task.sha256, settings=settings)
-            return result.model_copy(update={"seconds": round(answer.seconds, 3)})
-        record = AuditRecord.model_validate_json(answer.record)
+        seconds, reason, code, record = round(answer.seconds, 3), answer.reason, answer.exit_code, None
+        if answer.record is not None:
+            try:
+                record = _checked(answer.record, task)
+            except ShapPruneError as error:
+                reason, code = str(error), error.exit_code
+        if record is None:
+            result = failed(shown, reason, code, sha256=task.sha256, settings=settings)
+            return result.model_copy(update={"seconds": seconds})
         folder = folder_name(task.sha256, record.model.external)
         if self._settings.setdefault(folder, settings) != settings:  # the same model listed twice, with other pictures
             folder = f"{folder}-{settings[:8]}"
@@ -165,7 +170,7 @@ class ResultsFolder:
             model=shown, sha256=task.sha256, external=record.model.external, settings=settings, outcome="inconclusive",
             target_classes=record.target_classes, score=record.score, folder=folder,
             report_sha256=hashlib.sha256(payload).hexdigest(), repair=record.repair.status, output=written,
-            seconds=round(answer.seconds, 3), finished=_now(),
+            seconds=seconds, finished=_now(),
         )  # fmt: skip
         result = self._judged(record, folder, result)
         write_atomically(place / REPORT, payload)
@@ -177,11 +182,8 @@ class ResultsFolder:
         try:
             if hash_regular_file(place / REPORT, limit=MAX_REPORT_BYTES, what="report") != row.report_sha256:
                 return None
-            if (
-                row.output
-                and hash_regular_file(place / OUTPUT, limit=row.output.size, what="output") != row.output.sha256
-            ):
-                return None
+            if row.output is not None:
+                _check_output(place / OUTPUT, row.output)
             record = load_record(place / REPORT)
         except ShapPruneError:
             return None
@@ -196,6 +198,26 @@ class ResultsFolder:
             write_atomically(path, text.encode())
         reasons = tuple(plain(r, limit=REASON_LIMIT) for r in judgement.reasons[:REASONS])
         return result.model_copy(update={"outcome": judgement.verdict, "reasons": reasons})
+
+
+def _checked(sent: str, task: Task) -> AuditRecord:
+    """The record that a worker sent. Raises EvidenceError unless it is one, of this model and of the file it wrote."""
+    try:
+        record = AuditRecord.model_validate_json(sent)
+    except ValidationError:
+        raise EvidenceError("the worker sent no valid record") from None
+    if record.model.sha256 != task.sha256:
+        raise EvidenceError(f"the file changed while it was audited: {task.model}")
+    if task.output is not None and record.repair.output is not None:
+        _check_output(task.output, record.repair.output)
+    return record
+
+
+def _check_output(path: Path, expected: FileDigest) -> None:
+    """Raise EvidenceError unless a file that sanitize wrote is there and is this one."""
+    found = hash_regular_file(path, limit=expected.size, what="sanitized model", error=EvidenceError)
+    if found != expected.sha256:
+        raise EvidenceError(f"the sanitized model is not the one of its record: {path}")
 
 
 def read_index(folder: Path) -> list[Result]:

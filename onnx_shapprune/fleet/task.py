@@ -16,7 +16,6 @@ from onnx_shapprune.fleet.identity import model_digest, pictures_digest
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import Request, run_limited
 from onnx_shapprune.isolation.supervisor import Progress
-from onnx_shapprune.record import AuditRecord
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -65,9 +64,6 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
     if outcome.record is None:
         assert outcome.error is not None
         return Answer(reason=str(outcome.error), exit_code=outcome.error.exit_code, seconds=seconds)
-    assert isinstance(outcome.record, AuditRecord)
-    if outcome.record.model.sha256 != task.sha256:
-        return Answer(reason=f"the file changed while it was audited: {task.model}", exit_code=2, seconds=seconds)
     return Answer(record=outcome.record.model_dump_json(), seconds=seconds, missing=outcome.missing)
 
 

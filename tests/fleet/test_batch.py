@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,31 @@ def test_a_full_disk_ends_the_batch_and_nothing_is_green(fleet, small_disk):
     assert len(fleet.runs()) == 8 - len(kept) + 1
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (lambda record: {**record, "verdict": "green"}, "no valid record"),
+        (lambda record: {**record, "model": record["model"] | {"sha256": "00" * 32}}, "the file changed"),
+        (lambda record: {**record, "repair": record["repair"] | {"output": OTHER}}, "not the one of its record"),
+    ],
+)
+def test_what_a_worker_sends_is_checked(fleet, changed, words):
+    class Forging(Executor):
+        def submit(self, function, task):
+            answer, future = function(task), Future()
+            future.set_result(replace(answer, record=json.dumps(changed(json.loads(answer.record)))))
+            return future
+
+    fleet.add("a.onnx", "fail")
+    done = fleet(executor=Forging(), sanitize=True)["a.onnx"]
+    assert (done.outcome, done.folder) == ("could not run", "")
+    assert words in done.reasons[0]
+    assert [p.name for p in fleet.results.iterdir()] == ["index.jsonl"]
+
+
+OTHER = {"name": "sanitized.onnx", "size": 8, "sha256": "00" * 32}
+
+
 def test_a_worker_checks_what_it_was_sent(fleet, tmp_path):
     tasks = []
 
@@ -315,8 +341,7 @@ def test_a_worker_checks_what_it_was_sent(fleet, tmp_path):
     answer = work(task)
     assert (answer.record, answer.exit_code) == (None, 2)
     assert "is not the file that was listed" in answer.reason
-    object.__setattr__(task, "version", "0.0.1")
-    assert "the worker has version" in work(task).reason
+    assert "the worker has version" in work(replace(task, version="0.0.1")).reason
 
 
 def wait_for(condition) -> None:

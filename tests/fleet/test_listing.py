@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,23 @@ def names(entries):
 def test_a_folder_with_all_below_it_but_results(models):
     assert names(read_entries(models, data="none", leave_out=models / "results")) == ["a.ONNX", "b.onnx", "c.onnx"]
     assert len(read_entries(models, data="none")) == 4
+
+
+def test_links_to_folders_are_followed_once(models, tmp_path):
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for name in ("one", "two"):
+        (shelf / name).symlink_to(models / "sub")
+    (shelf / "up").symlink_to(shelf)
+    (shelf / "loop").symlink_to("loop")
+    assert [e.shown for e in read_entries(shelf, data="none")] == [str(shelf / "one" / "c.onnx")]
+
+
+def test_a_name_that_is_no_utf8_is_listed(tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.onnx")).touch()
+    (entry,) = read_entries(tmp_path, data="none")
+    assert entry.shown.endswith("\\udcff.onnx")
+    assert entry.path.exists()
 
 
 def test_a_pattern(models):

@@ -108,7 +108,15 @@ def test_the_page_links_every_report_in_order_and_runs_nothing():
     assert page.open == []
     assert "script" not in page.tags
     assert "default-src 'none'" in html.unescape(text)
-    assert page.links == ["data:,", f"{SHA}-12345678/report.html", *[f"{SHA}/report.html"] * 3]
+    assert page.links == [
+        "data:,",
+        "#fail",
+        "#could-not-run",
+        "#inconclusive",
+        "#pass",
+        f"{SHA}-12345678/report.html",
+        *[f"{SHA}/report.html"] * 3,
+    ]
     places = [text.index(f">{title}: ") for title in ("Failed", "Could not run", "Inconclusive", "Passed")]
     assert places == sorted(places)
     assert "<td>could not run.onnx" in text.replace("<span>", "")

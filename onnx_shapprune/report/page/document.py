@@ -24,7 +24,7 @@ def page(record: Record, judgement: Judgement) -> str:
         tag("a", "Skip to the decision", class_="skip", href="#decision"),
         tag("header", tag("p", "shapprune backdoor audit", class_="kicker"), tag("h1", name),
             summary.banner(record, judgement), summary.facts(record, judgement)),
-        tag("div", _contents(sections), tag("main", [s.body for s in sections]), class_="columns"),
+        columns(sections),
         tag("footer", tag("p", f"Made by onnx-shapprune {record.environment.onnx_shapprune}. A graph viewer such as Netron "
                           "shows where the layers named here lie.")),
         provenance.embedded(record, judgement),
@@ -48,9 +48,11 @@ def _head(title: str) -> Html:
     )  # fmt: skip
 
 
-def _contents(sections: Sequence[Section]) -> Html:
+def columns(sections: Sequence[Section]) -> Html:
+    """A list of contents, and the sections beside it."""
     links = [tag("li", tag("a", s.title, href=f"#{s.ident}")) for s in sections]
-    return tag("nav", tag("ol", links), aria_label="Contents")
+    nav = tag("nav", tag("ol", links), aria_label="Contents")
+    return tag("div", nav, tag("main", [s.body for s in sections]), class_="columns")
 
 
 def _sections(record: Record, judgement: Judgement) -> list[Section | None]:
