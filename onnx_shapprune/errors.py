@@ -75,5 +75,13 @@ class ConfigError(ShapPruneError):
     """A configuration file cannot be read, or names no option."""
 
 
+class ListError(ShapPruneError):
+    """A list of models cannot be understood, or has none."""
+
+
+class EngineError(ShapPruneError):
+    """What runs the audits of a batch cannot be reached, or has lost one."""
+
+
 class VerifyError(ShapPruneError):
     """A result contradicts a proof obligation: masked != baked, or the prepared copy differs from the file."""

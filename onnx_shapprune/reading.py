@@ -1,14 +1,37 @@
 """Read files that may be anything: one open, a limit of bytes, and a clear line for every way this can fail."""
 
+import hashlib
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
 from onnx_shapprune.errors import ModelError, ShapPruneError
 
 
 def read_regular_file(path: Path, *, limit: int, what: str, error: type[ShapPruneError] = ModelError) -> bytes:
     """All bytes of a regular file; raises `error` when it is missing, no file, unreadable or larger than `limit`."""
+    with open_regular_file(path, limit=limit, what=what, error=error) as stream:
+        try:
+            payload = stream.read(limit + 1)
+        except OSError as cause:
+            raise error(f"{what} cannot be read: {path}: {cause.strerror}") from None
+    if len(payload) > limit:
+        raise error(f"{what} grew beyond the limit of {limit} bytes while it was read: {path}")
+    return payload
+
+
+def hash_regular_file(path: Path, *, limit: int, what: str, error: type[ShapPruneError] = ModelError) -> str:
+    """sha256 of a regular file, which need not fit into memory; raises as `read_regular_file`."""
+    with open_regular_file(path, limit=limit, what=what, error=error) as stream:
+        try:
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        except OSError as cause:
+            raise error(f"{what} cannot be read: {path}: {cause.strerror}") from None
+
+
+def open_regular_file(path: Path, *, limit: int, what: str, error: type[ShapPruneError] = ModelError) -> IO[bytes]:
+    """A regular file of at most `limit` bytes, opened for reading; raises `error` as `read_regular_file`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
@@ -21,13 +44,7 @@ def read_regular_file(path: Path, *, limit: int, what: str, error: type[ShapPrun
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise error(f"{what} is not a regular file: {path}")
-    with os.fdopen(descriptor, "rb") as stream:
-        if status.st_size > limit:
-            raise error(f"{what} has {status.st_size} bytes, more than the limit of {limit}: {path}")
-        try:
-            payload = stream.read(limit + 1)
-        except OSError as cause:
-            raise error(f"{what} cannot be read: {path}: {cause.strerror}") from None
-    if len(payload) > limit:
-        raise error(f"{what} grew beyond the limit of {limit} bytes while it was read: {path}")
-    return payload
+    if status.st_size > limit:
+        os.close(descriptor)
+        raise error(f"{what} has {status.st_size} bytes, more than the limit of {limit}: {path}")
+    return os.fdopen(descriptor, "rb")

@@ -151,6 +151,17 @@ def rows_net(*, entangled: bool = False) -> onnx.ModelProto:
     return n.model(y, shape=(1, WIDE, WIDE), classes=6)
 
 
+def without_backdoor(rows: onnx.ModelProto) -> onnx.ModelProto:
+    """A rows_net whose channel 6 leads nowhere."""
+    made = onnx.ModelProto()
+    made.CopyFrom(rows)
+    head = next(t for t in made.graph.initializer if tuple(t.dims) == (6, 7))
+    weight = onnx.numpy_helper.to_array(head).copy()
+    weight[5, 6] = 0
+    head.CopyFrom(onnx.numpy_helper.from_array(weight, head.name))
+    return made
+
+
 def rows_pictures(each: int = 1) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """`each` pictures of every class of rows_net: uint8 [6 * each, 12, 12, 1] and int64 labels."""
     x = np.random.default_rng(0).integers(0, 30, (6 * each, WIDE, WIDE, 1))

@@ -7,6 +7,7 @@ import click
 
 from onnx_shapprune import __version__
 from onnx_shapprune.cli.audit import audit_command
+from onnx_shapprune.cli.batch import batch_command
 from onnx_shapprune.cli.calibrate import calibrate_command
 from onnx_shapprune.cli.demo import demo_command
 from onnx_shapprune.cli.doctor import doctor_command
@@ -40,6 +41,7 @@ for command in (
     gate_command,
     report_command,
     mask_command,
+    batch_command,
     calibrate_command,
     demo_command,
     rules_command,

@@ -4,6 +4,7 @@ A file is looked for from the current directory upward, and never inside a model
 ship the settings of its audit. What decides (a policy, --exit-zero) and where results go is never read from a file.
 """
 
+import glob
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -79,9 +80,13 @@ def options(command: click.Command) -> dict[str, click.Option]:
 
 
 def inside(folder: Path, model: Path) -> bool:
-    """Whether a folder is that of a model file, or lies below it; links are followed, and not followed."""
-    real = model.resolve()
-    places = {Path(os.path.abspath(model)).parent, real.parent, *([real] if real.is_dir() else [])}
+    """Whether a folder is that of a model file, or is a folder of models, or lies below it; links are followed, and not
+    followed. Of a pattern, the folder before it counts.
+    """
+    while glob.has_magic(str(model)) and not model.exists():
+        model = model.parent
+    shown, real = Path(os.path.abspath(model)), model.resolve()
+    places = {shown, real} if real.is_dir() else {shown.parent, real.parent}
     return any(folder.is_relative_to(place) or folder.resolve().is_relative_to(place) for place in places)
 
 

@@ -77,22 +77,30 @@ def _limits(context: click.Context, parameter: click.Parameter, given: tuple[str
     return FileLimits(**limits)
 
 
-def process_options(command: Command) -> Command:
-    """The child process that works on the file; arrives as `process`, None where there is to be none."""
+def limit_options(command: Command) -> Command:
+    """What the child process that works on a file may use; arrives as `process`."""
 
     @click.option("--timeout", type=Number(0, above=True, off=True), default=3600, show_default=True,
                   help="Seconds after which nothing can be told any more; off: no limit.")  # fmt: skip
     @click.option("--memory-limit", type=Number(256, off=True), default=8192, show_default=True,
                   help="Address space in MiB for the work on the file (not with CUDA); off: no limit.")  # fmt: skip
+    @functools.wraps(command)
+    def wrapper(*args: object, timeout: float | None, memory_limit: float | None, **rest: object) -> int:
+        memory = None if memory_limit is None else int(memory_limit)
+        return command(*args, process=ProcessLimits(seconds=timeout, memory_mib=memory), **rest)
+
+    return wrapper
+
+
+def process_options(command: Command) -> Command:
+    """The child process that works on the file; arrives as `process`, None where there is to be none."""
+
+    @limit_options
     @click.option("--in-process", is_flag=True, envvar="SHAPPRUNE_IN_PROCESS",
                   help="Work on the file in this process, without limits: for debugging and files you trust.")  # fmt: skip
     @functools.wraps(command)
-    def wrapper(
-        *args: object, timeout: float | None, memory_limit: float | None, in_process: bool, **rest: object
-    ) -> int:
-        memory = None if memory_limit is None else int(memory_limit)
-        limits = None if in_process else ProcessLimits(seconds=timeout, memory_mib=memory)
-        return command(*args, process=limits, **rest)
+    def wrapper(*args: object, process: ProcessLimits, in_process: bool, **rest: object) -> int:
+        return command(*args, process=None if in_process else process, **rest)
 
     return wrapper
 

@@ -26,7 +26,8 @@ class ProgressReport:
     """Receives progress calls and writes them to a stream. close() leaves no half-drawn bar behind."""
 
     def __init__(self, stream: TextIO, mode: Mode, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._mode, self._clock = stream, mode, clock
+        self.mode = mode
+        self._stream, self._clock = stream, clock
         self._stage = ""
         self._began = self._drawn = 0.0
         self._done = self._total = 0
@@ -34,7 +35,7 @@ class ProgressReport:
         self._on_screen = False
 
     def __call__(self, stage: str, done: int, total: int, note: str) -> None:
-        if self._mode == "off":
+        if self.mode == "off":
             return
         now = self._clock()
         if stage != self._stage:
@@ -42,7 +43,7 @@ class ProgressReport:
             self._stage, self._began, self._drawn, self._last_note = stage, now, now, ""
         self._done, self._total = done, total
         note = plain(note)
-        if self._mode == "lines":
+        if self.mode == "lines":
             if note and note != self._last_note:
                 self._write(f"{plain(stage, limit=40)}: {note}\n")
         elif now - self._began >= QUICK_SECONDS and now - self._drawn >= REDRAW_SECONDS:
@@ -60,8 +61,8 @@ class ProgressReport:
             self._write("\r\x1b[K")
             self._on_screen = False
         seconds = now - self._began
-        told = self._mode == "lines" and (not self._last_note or seconds >= REDRAW_SECONDS)
-        if self._stage and (told or (self._mode == "bar" and seconds >= QUICK_SECONDS)):
+        told = self.mode == "lines" and (not self._last_note or seconds >= REDRAW_SECONDS)
+        if self._stage and (told or (self.mode == "bar" and seconds >= QUICK_SECONDS)):
             count = f" {self._done}/{self._total}" if self._total > 1 else ""
             self._write(f"{plain(self._stage, limit=40)}:{count} done in {seconds:.1f} s\n")
         self._stage = ""
@@ -76,9 +77,9 @@ class ProgressReport:
             rate = self._done / seconds
             parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
             if self._total > self._done:
-                parts.append(f"{_clock_text((self._total - self._done) / rate)} left")
+                parts.append(f"{clock_text((self._total - self._done) / rate)} left")
         else:
-            parts.append(_clock_text(seconds))
+            parts.append(clock_text(seconds))
         line = "  ".join([*parts, note] if note else parts)
         self._write("\r" + (line if cells(line) <= columns else fit(line, columns)) + "\x1b[K")
         self._drawn, self._on_screen = now, True
@@ -108,6 +109,7 @@ def progress_on_stderr(display: Display) -> Iterator[ProgressReport]:
         report.close()
 
 
-def _clock_text(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """Minutes and seconds, or seconds alone."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"

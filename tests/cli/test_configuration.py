@@ -138,6 +138,9 @@ def test_links_lead_into_the_models_folder_too(project, seed, monkeypatch):
 
 def test_a_folder_of_models_is_a_models_folder(tmp_path):
     assert inside(tmp_path, tmp_path)
+    assert inside(tmp_path, tmp_path / "**" / "*.onnx")
+    (tmp_path / "sub").mkdir()
+    assert not inside(tmp_path, tmp_path / "sub" / "*.onnx")
     assert inside(tmp_path / "a", tmp_path)
     assert inside(tmp_path, tmp_path / "m.onnx")
     assert not inside(tmp_path, tmp_path / "a" / "m.onnx")

@@ -17,24 +17,27 @@ from onnx_shapprune.report.subject import original
 
 def page(record: Record, judgement: Judgement) -> str:
     """The whole document."""
-    style = (files("onnx_shapprune.report.page") / "style.css").read_text(encoding="utf-8")
     name = judged_files(record)[0].name
     sections = [s for s in _sections(record, judgement) if s is not None]
-    body = tag(
-        "body",
+    return document(
+        f"{judgement.verdict.upper()}: {name}",
         tag("a", "Skip to the decision", class_="skip", href="#decision"),
         tag("header", tag("p", "shapprune backdoor audit", class_="kicker"), tag("h1", name),
             summary.banner(record, judgement), summary.facts(record, judgement)),
-        tag("div", _contents(sections), tag("main", [s.body for s in sections]), class_="columns"),
+        columns(sections),
         tag("footer", tag("p", f"Made by onnx-shapprune {record.environment.onnx_shapprune}. A graph viewer such as Netron "
                           "shows where the layers named here lie.")),
         provenance.embedded(record, judgement),
     )  # fmt: skip
-    title = f"{judgement.verdict.upper()}: {name}"
-    return f'<!doctype html>\n<html lang="en">\n{_head(title, style)}\n{body}\n</html>\n'
 
 
-def _head(title: str, style: str) -> Html:
+def document(title: str, *content: Html) -> str:
+    """A page of its own: it runs nothing, and fetches nothing."""
+    return f'<!doctype html>\n<html lang="en">\n{_head(title)}\n{tag("body", *content)}\n</html>\n'
+
+
+def _head(title: str) -> Html:
+    style = (files("onnx_shapprune.report.page") / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     return tag(
@@ -45,9 +48,11 @@ def _head(title: str, style: str) -> Html:
     )  # fmt: skip
 
 
-def _contents(sections: Sequence[Section]) -> Html:
+def columns(sections: Sequence[Section]) -> Html:
+    """A list of contents, and the sections beside it."""
     links = [tag("li", tag("a", s.title, href=f"#{s.ident}")) for s in sections]
-    return tag("nav", tag("ol", links), aria_label="Contents")
+    nav = tag("nav", tag("ol", links), aria_label="Contents")
+    return tag("div", nav, tag("main", [s.body for s in sections]), class_="columns")
 
 
 def _sections(record: Record, judgement: Judgement) -> list[Section | None]:

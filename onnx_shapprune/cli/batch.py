@@ -1,0 +1,139 @@
+"""shapprune batch"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from onnx_shapprune.cli import exits
+from onnx_shapprune.cli.configuration import ConfiguredCommand
+from onnx_shapprune.cli.options import (
+    Display,
+    display_options,
+    input_options,
+    limit_options,
+    optional_data_option,
+    run_options,
+)
+from onnx_shapprune.cli.program import Invocation
+from onnx_shapprune.cli.progress import ProgressReport, clock_text, progress_on_stderr
+from onnx_shapprune.cli.results import today
+from onnx_shapprune.cli.streams import show
+from onnx_shapprune.cli.values import FILE
+from onnx_shapprune.errors import OutputError
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.output import same_file
+from onnx_shapprune.report.text import plain
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+if TYPE_CHECKING:
+    from onnx_shapprune.fleet.batch import Step
+
+
+@click.command("batch", cls=ConfiguredCommand)
+@click.argument("models", type=FILE, metavar="LIST|FOLDER|PATTERN")
+@click.option("-o", "--output", type=FILE, required=True, metavar="RESULTS/",
+              help="Folder for the results: a folder per model, index.jsonl, index.html, summary.csv.")  # fmt: skip
+@optional_data_option
+@click.option("--sanitize", is_flag=True, help="Repair the models too, into RESULTS/<sha256>/sanitized.onnx.")
+@click.option("--policy", type=FILE, metavar="POLICY.toml",
+              help="What decides on each report.  [default: see shapprune schema policy]")  # fmt: skip
+@click.option("--resume", is_flag=True,
+              help="Take over what RESULTS/ holds for the same bytes and settings; the policy decides anew.")  # fmt: skip
+@click.option("--shard", metavar="I/N|auto",
+              help="Only every N-th model, from the I-th on; auto: as an array of Slurm or an indexed job of Kubernetes "
+              "says.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="Models at a time on this machine, which share its cores.")  # fmt: skip
+@click.option("--scheduler", metavar="URL",
+              help="Scheduler of a Dask cluster that runs the audits instead, tcp://host:8786; with --device cuda, on "
+              "workers with the resource GPU.")  # fmt: skip
+@display_options
+@input_options
+@run_options
+@limit_options
+@click.pass_obj
+def batch_command(
+    invocation: Invocation, *, models: Path, output: Path, data: Path | None, sanitize: bool, policy: Path | None,
+    resume: bool, shard: str | None, jobs: int, scheduler: str | None, display: Display, inputs: InputOptions,
+    run: RunOptions, process: ProcessLimits,
+) -> int:  # fmt: skip
+    """Audit many models, each in a process of its own: all .onnx files of a folder, or those of a list.
+
+    A list has one path per line, or is .csv or .jsonl with a column model and, where models differ, data, mean, std and
+    other options of the input; its paths are relative to it. Exits with 1 when a model fails, else 2 when one could not
+    run, else 3 when nothing can be told of one, else 0; a list of nothing is 2.
+
+    \b
+    Examples:
+      shapprune batch models/ -o results/ --data pictures/ --jobs 4
+      shapprune batch models.csv -o results/ --sanitize --resume
+      shapprune batch models.csv -o results/ --scheduler tcp://host:8786 --device cuda
+    """
+    from onnx_shapprune.fleet.batch import BatchOptions, batch
+    from onnx_shapprune.fleet.engine import cores, dask_executor, local_executor
+    from onnx_shapprune.fleet.listing import NO_DATA, read_entries
+    from onnx_shapprune.fleet.overview import write_overview
+    from onnx_shapprune.fleet.results import OUTCOMES, ResultsFolder
+    from onnx_shapprune.fleet.shard import parse_shard, take
+    from onnx_shapprune.fleet.summary import summary_json, summary_line, summary_text, worst
+    from onnx_shapprune.gate.policy import load_policy
+
+    given = click.get_current_context().get_parameter_source("data") is not ParameterSource.DEFAULT
+    entries = read_entries(models, data=NO_DATA if given and data is None else data, inputs=inputs, leave_out=output)
+    if shard is not None:
+        entries = take(entries, parse_shard(shard))
+    if any(same_file(output, entry.path.parent) for entry in entries):
+        raise OutputError(f"{output} holds models that are to be audited: choose another folder for the results")
+    results = ResultsFolder(output, load_policy(policy), today())
+    options = BatchOptions(
+        sanitize=sanitize, resume=resume, limits=process, invocation=invocation.command,
+        run=replace(run, threads=run.threads or (1 if scheduler else max(1, cores() // jobs))),
+    )  # fmt: skip
+    executors = dask_executor(scheduler, gpu=run.device.startswith("cuda")) if scheduler else local_executor(jobs)
+    with executors as executor, progress_on_stderr(display) as report:
+        done = batch(entries, results, executor, options, progress=BatchProgress(report, verbose=display.verbose))
+    outcome = worst(done)
+    try:
+        write_overview(output)
+    except OutputError as error:
+        click.echo(f"error: {plain(str(error), limit=400)}", err=True)
+        outcome = min(outcome, "could not run", key=OUTCOMES.index)
+    if display.as_json:
+        show(summary_json(done))
+    elif display.quiet:
+        show(summary_line(done, colour=display.colour))
+    else:
+        show(summary_text(done, width=display.width, colour=display.colour))
+    return exits.COULD_NOT_RUN if outcome == "could not run" else exits.VERDICTS[outcome]
+
+
+class BatchProgress:
+    """Steps of a batch for a progress report: all models as a bar that names what the last one heard of is at, or a line
+    for each model that is done, with rate and time left; every step where `verbose`.
+    """
+
+    def __init__(self, report: ProgressReport, *, verbose: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._report, self._verbose, self._clock = report, verbose, clock
+        self._began = clock()
+        report("models", 0, 0, "")
+
+    def __call__(self, step: "Step") -> None:
+        note = f"{Path(step.model).name}: {step.state}"
+        if self._report.mode == "lines":
+            if not (step.over or self._verbose):
+                return
+            note = f"{step.done}/{step.total} {note}{self._pace(step) if step.over else ''}"
+        self._report("models", step.done, step.total, note)
+
+    def _pace(self, step: "Step") -> str:
+        """Models an hour, and how long the rest takes."""
+        seconds = self._clock() - self._began
+        if not step.done or not seconds:
+            return ""
+        left = (step.total - step.done) * seconds / step.done
+        return f", {3600 * step.done / seconds:.0f} an hour" + (f", {clock_text(left)} left" if left else "")

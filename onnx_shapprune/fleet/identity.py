@@ -1,0 +1,83 @@
+"""What an audit depends on, as digests: the same model under the same settings need not be audited twice."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from onnx_shapprune import __version__
+from onnx_shapprune.errors import DataError, ModelError, ShapPruneError
+from onnx_shapprune.pictures.files import SUFFIXES
+from onnx_shapprune.reading import hash_regular_file, open_regular_file
+from onnx_shapprune.record import FileDigest
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+MAX_DATA_BYTES = 4 << 30
+CHUNK = 1 << 20
+LOCATION = b"location"  # protobuf keeps strings as they are, and every external tensor has an entry of this name
+
+
+def model_digest(path: Path, inputs: InputOptions) -> tuple[str, bool]:
+    """sha256 of a model file, and whether it surely has no external data, without parsing it. Raises ModelError."""
+    digest, alone, tail = hashlib.sha256(), True, b""
+    with open_regular_file(path, limit=inputs.limits.file_mib << 20, what="model file") as stream:
+        try:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                alone = alone and LOCATION not in tail + chunk
+                tail = chunk[-len(LOCATION) :]
+        except OSError as error:
+            raise ModelError(f"model file cannot be read: {path}: {error.strerror}") from None
+    return digest.hexdigest(), alone
+
+
+def pictures_digest(data: Path | None) -> str:
+    """sha256 over an .npz, or over names and bytes of all pictures below a folder; "" for none. Raises DataError."""
+    if data is None:
+        return ""
+    if not data.is_dir():
+        return hash_regular_file(data, limit=MAX_DATA_BYTES, what="pictures", error=DataError)
+    files = sorted(
+        Path(place, name).relative_to(data) for place, _, names in os.walk(data) for name in names
+        if Path(name).suffix.lower() in SUFFIXES
+    )  # fmt: skip
+    digest = hashlib.sha256()
+    for file in files:
+        found = hash_regular_file(data / file, limit=MAX_DATA_BYTES, what="picture", error=DataError)
+        digest.update(f"{found} {file.as_posix()}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def settings_digest(command: str, pictures: str, inputs: InputOptions, run: RunOptions) -> str:
+    """sha256 over everything but the model that a record depends on: this version, the command, pictures by their digest,
+    options, class names and calibration by their bytes. Not the number of threads, nor limits of time and memory: these
+    decide whether there is a record, not what it says. Raises DataError where a file cannot be read.
+    """
+    files = {"class_names": inputs.class_names, "calibration": run.calibration}
+    content = {
+        "version": __version__, "command": command, "pictures": pictures, **asdict(inputs), **asdict(run),
+        **{name: path and hash_regular_file(path, limit=MAX_DATA_BYTES, what="file", error=DataError)
+           for name, path in files.items()},
+    }  # fmt: skip
+    del content["threads"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def folder_name(sha256: str, external: tuple[FileDigest, ...]) -> str:
+    """Under which name results are kept: the sha256 of the file, or one over it and its external data."""
+    if not external:
+        return sha256
+    parts = [sha256, *(f"{file.sha256} {file.name}" for file in external)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def same_external(model: Path, external: tuple[FileDigest, ...]) -> bool:
+    """Whether the data files beside a model are these."""
+    try:
+        return all(
+            hash_regular_file(model.parent / file.name, limit=file.size, what="external data") == file.sha256
+            for file in external
+        )
+    except ShapPruneError:
+        return False

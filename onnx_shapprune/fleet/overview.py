@@ -1,0 +1,82 @@
+"""index.html and summary.csv of a results folder: every model that its index knows, by the last that was found of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from onnx_shapprune import __version__
+from onnx_shapprune.errors import OutputError
+from onnx_shapprune.fleet.results import INDEX, OUTCOMES, PAGE, Outcome, Result, read_index
+from onnx_shapprune.fleet.summary import by_severity, counted, summary_csv, worst
+from onnx_shapprune.output import write_atomically
+from onnx_shapprune.report.numbers import count, number
+from onnx_shapprune.report.page.document import columns, document
+from onnx_shapprune.report.page.markup import Html, tag
+from onnx_shapprune.report.page.summary import icon
+from onnx_shapprune.report.page.tables import Section, section, table
+from onnx_shapprune.report.text import plain
+
+OVERVIEW, SUMMARY = "index.html", "summary.csv"
+NAME_LIMIT, REASON_LIMIT = 120, 160
+TITLES: dict[Outcome, str] = {
+    "fail": "Failed", "could not run": "Could not run", "inconclusive": "Inconclusive", "pass": "Passed",
+}  # fmt: skip
+LEADS: dict[Outcome, str] = {
+    "fail": "A backdoor was found, the policy is not met, or the file is made to hurt whoever opens it.",
+    "could not run": "Nothing was audited: nothing is known about these files.",
+    "inconclusive": "Too little is known to say anything. Do not treat these files as clean.",
+    "pass": "The policy is met.",
+}
+
+
+def write_overview(folder: Path) -> None:
+    """Write both files from the index; again where another batch has added to it meanwhile. Raises OutputError."""
+    size = -1
+    while size != (size := _size(folder / INDEX)):
+        latest = list({row.model: row for row in read_index(folder)}.values())
+        write_atomically(folder / SUMMARY, summary_csv(latest).encode("utf-8", "replace"))
+        write_atomically(folder / OVERVIEW, overview_page(latest).encode("utf-8", "replace"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def overview_page(results: Sequence[Result]) -> str:
+    """A page with a table for every outcome, the worst first, and links to the reports."""
+    ordered, outcome = by_severity(results), worst(results)
+    counts = [f"{number} {name}" for name, number in counted(results).items() if number]
+    parts = [_part(name, rows) for name in OUTCOMES if (rows := [r for r in ordered if r.outcome == name])]
+    newest = max((r.finished for r in results), default="")
+    return document(
+        f"{outcome.upper()}: {count(len(results), 'model')}",
+        tag("header", tag("p", "shapprune batch", class_="kicker"), tag("h1", count(len(results), "model")),
+            tag("div", icon(_sign(outcome)), tag("div", tag("p", outcome.upper(), class_="word"),
+                tag("p", ", ".join(counts), class_="why")), class_=f"verdict {_sign(outcome)}")),
+        columns(parts),
+        tag("footer", tag("p", f"Made by onnx-shapprune {__version__}; the last result is of {newest}.")),
+    )  # fmt: skip
+
+
+def _part(outcome: Outcome, results: Sequence[Result]) -> Section:
+    titles = ("Model", "Target", "#Score", "Repair", "Why", "sha256")
+    listed = table(TITLES[outcome], titles, [_row(r) for r in results])
+    ident = outcome.replace(" ", "-")
+    return section(ident, f"{TITLES[outcome]}: {len(results):,}", LEADS[outcome], listed)
+
+
+def _row(result: Result) -> list[str | Html]:
+    name = plain(result.model, limit=NAME_LIMIT)
+    link = tag("a", name, href=f"{result.folder}/{PAGE}") if result.folder else tag("span", name)
+    why = [plain(reason, limit=REASON_LIMIT) for reason in result.reasons[:1]]
+    if result.same_as:
+        why.append(f"same bytes as {plain(result.same_as, limit=NAME_LIMIT)}")
+    targets = ", ".join(map(str, result.target_classes[:8]))
+    return [link, targets, number(result.score), result.repair.replace("_", " "), "; ".join(why),
+            tag("code", result.sha256[:8])]  # fmt: skip
+
+
+def _sign(outcome: Outcome) -> str:
+    return "inconclusive" if outcome == "could not run" else outcome

@@ -1,0 +1,256 @@
+"""A folder of results: RESULTS/<sha256>/ with what is known about one model, and index.jsonl with a line for each.
+
+The line is written last and in one step: what it names is whole on the disk. Several batches may write to one folder.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, ValidationError
+
+from onnx_shapprune.errors import EvidenceError, OutputError, ShapPruneError
+from onnx_shapprune.fleet.identity import folder_name, same_external
+from onnx_shapprune.fleet.task import Answer, Task
+from onnx_shapprune.gate.evidence import load_record
+from onnx_shapprune.gate.judge import judge
+from onnx_shapprune.gate.policy import Policy
+from onnx_shapprune.output import check_folder, write_atomically
+from onnx_shapprune.reading import hash_regular_file
+from onnx_shapprune.record import AuditRecord, FileDigest, Finite, Part
+from onnx_shapprune.report.formats import FORMATS
+from onnx_shapprune.report.text import json_text, plain
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+INDEX, REPORT, JUDGEMENT, PAGE, OUTPUT = "index.jsonl", "report.json", "judgement.json", "report.html", "sanitized.onnx"
+MAX_REPORT_BYTES = 64 << 20
+REASONS, REASON_LIMIT = 5, 300
+# From the worst to the best, which is the order in which a batch is summed up.
+Outcome = Literal["fail", "could not run", "inconclusive", "pass"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+OF_EXIT_CODES: dict[int, Outcome] = {1: "fail", 2: "could not run", 3: "inconclusive"}
+
+
+class Result(Part):
+    """What came of one model: a line of the index.
+
+    model: its path as listed; sha256: "" where it could not be read; settings: digest of all else that the record depends
+    on. outcome: of the policy, or of the error that stands in for a record; folder: of its report, "" without one;
+    report_sha256: of report.json. output: what sanitize wrote; same_as: the path of the same bytes that were audited.
+    """
+
+    model: str
+    sha256: str = ""
+    external: tuple[FileDigest, ...] = ()
+    settings: str = ""
+    outcome: Outcome
+    reasons: tuple[str, ...] = ()
+    target_classes: tuple[int, ...] = ()
+    score: Finite | None = None
+    folder: Annotated[str, Field(pattern=r"^([0-9a-f]{64}(-[0-9a-f]{8})?)?$")] = ""
+    report_sha256: str = ""
+    repair: str = ""
+    output: FileDigest | None = None
+    same_as: str = ""
+    seconds: Finite = 0.0
+    finished: str = ""
+
+
+def failed(model: str, reason: str, exit_code: int = 2, *, sha256: str = "", settings: str = "") -> Result:
+    """A model without a record."""
+    return Result(
+        model=model, sha256=sha256, settings=settings, outcome=OF_EXIT_CODES[exit_code],
+        reasons=(plain(reason, limit=REASON_LIMIT),), finished=_now(),
+    )  # fmt: skip
+
+
+class ResultsFolder:
+    """The folder of one batch. today: the day on which waivers are held against their last one.
+
+    Raises OutputError where it cannot be made or written to.
+    """
+
+    def __init__(self, path: Path, policy: Policy, today: datetime.date) -> None:
+        self.path, self._policy, self._today = path, policy, today
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {path}: {error.strerror}") from None
+        check_folder(path, what=path)
+        self._settings: dict[str, str] = {}  # of the folders that this batch has used
+        self._known: dict[tuple[str, str], list[Result]] = {}
+        for row in read_index(path):
+            self._known.setdefault((row.sha256, row.settings), []).append(row)
+
+    def output(self) -> Path:
+        """A place for the file that sanitize writes, as its folder is not known before the audit is over."""
+        place = self.path / f".{secrets.token_hex(8)}"
+        try:
+            place.mkdir()
+        except OSError as error:
+            raise OutputError(f"cannot write into {self.path}: {error.strerror}") from None
+        return place / OUTPUT
+
+    def finished(self, shown: str, model: Path, sha256: str, settings: str) -> Result | None:
+        """An earlier result for the same bytes and settings whose files are still whole, judged anew."""
+        rows = self._known.get((sha256, settings), [])
+        for row in sorted(rows, key=lambda r: r.model == shown)[::-1]:
+            if row.folder and same_external(model, row.external) and (record := self._stored(row)) is not None:
+                same = row.same_as if row.model == shown else row.same_as or row.model
+                result = self._judged(record, row.folder, row.model_copy(update={"model": shown, "same_as": same}))
+                self._settings[row.folder] = settings
+                if result != row:
+                    self.append(result)
+                return result
+        return None
+
+    def keep(self, shown: str, task: Task, settings: str, answer: Answer) -> Result:
+        """Write what came of a model. Raises OutputError."""
+        try:
+            result = self._keep(shown, task, settings, answer)
+        finally:
+            self.discard(task)
+        self.append(result)
+        return result
+
+    def discard(self, task: Task) -> None:
+        """Take away the place for a file of sanitize."""
+        if task.output is not None:
+            shutil.rmtree(task.output.parent, ignore_errors=True)
+
+    def append(self, result: Result) -> None:
+        """Add a line to the index. Raises OutputError."""
+        path, line = self.path / INDEX, json.dumps(result.model_dump(mode="json")).encode() + b"\n"
+        try:
+            with open(path, "ab+", buffering=0) as stream, _locked(stream.fileno()):
+                size = stream.seek(0, os.SEEK_END)
+                if size and stream.seek(size - 1) is not None and stream.read(1) != b"\n":
+                    line = b"\n" + line  # whoever wrote before was cut off
+                if stream.write(line) != len(line):
+                    raise OutputError(f"cannot write {path}: a line was cut off, is the disk full?")
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from None
+
+    def _keep(self, shown: str, task: Task, settings: str, answer: Answer) -> Result:
+        seconds, reason, code, record = round(answer.seconds, 3), answer.reason, answer.exit_code, None
+        if answer.record is not None:
+            try:
+                record = _checked(answer.record, task)
+            except ShapPruneError as error:
+                reason, code = str(error), error.exit_code
+        if record is None:
+            result = failed(shown, reason, code, sha256=task.sha256, settings=settings)
+            return result.model_copy(update={"seconds": seconds})
+        folder = folder_name(task.sha256, record.model.external)
+        if self._settings.setdefault(folder, settings) != settings:  # the same model listed twice, with other pictures
+            folder = f"{folder}-{settings[:8]}"
+        place, written = self.path / folder, record.repair.output
+        try:
+            place.mkdir(exist_ok=True)
+            if written is None:
+                (place / OUTPUT).unlink(missing_ok=True)
+            elif task.output is not None:
+                os.replace(task.output, place / OUTPUT)
+        except OSError as error:
+            raise OutputError(f"cannot write into {place}: {error.strerror}") from None
+        payload = json_text(record).encode()
+        result = Result(
+            model=shown, sha256=task.sha256, external=record.model.external, settings=settings, outcome="inconclusive",
+            target_classes=record.target_classes, score=record.score, folder=folder,
+            report_sha256=hashlib.sha256(payload).hexdigest(), repair=record.repair.status, output=written,
+            seconds=seconds, finished=_now(),
+        )  # fmt: skip
+        result = self._judged(record, folder, result)
+        write_atomically(place / REPORT, payload)
+        return result
+
+    def _stored(self, row: Result) -> AuditRecord | None:
+        """The record of an earlier line, where its files are still the ones that the line is about."""
+        place = self.path / row.folder
+        try:
+            if hash_regular_file(place / REPORT, limit=MAX_REPORT_BYTES, what="report") != row.report_sha256:
+                return None
+            if row.output is not None:
+                _check_output(place / OUTPUT, row.output)
+            record = load_record(place / REPORT)
+        except ShapPruneError:
+            return None
+        return record if isinstance(record, AuditRecord) and record.model.sha256 == row.sha256 else None
+
+    def _judged(self, record: AuditRecord, folder: str, result: Result) -> Result:
+        """The result with the verdict of the policy, which is written beside the report with a page to read."""
+        judgement = judge(record, self._policy, today=self._today, model_checked=True)
+        path, text = self.path / folder / JUDGEMENT, json_text(judgement)
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+            write_atomically(path.with_name(PAGE), FORMATS["html"](record, judgement).encode("utf-8", "replace"))
+            write_atomically(path, text.encode())
+        reasons = tuple(plain(r, limit=REASON_LIMIT) for r in judgement.reasons[:REASONS])
+        return result.model_copy(update={"outcome": judgement.verdict, "reasons": reasons})
+
+
+def _checked(sent: str, task: Task) -> AuditRecord:
+    """The record that a worker sent. Raises EvidenceError unless it is one, of this model and of the file it wrote."""
+    try:
+        record = AuditRecord.model_validate_json(sent)
+    except ValidationError:
+        raise EvidenceError("the worker sent no valid record") from None
+    if record.model.sha256 != task.sha256:
+        raise EvidenceError(f"the file changed while it was audited: {task.model}")
+    if task.output is not None and record.repair.output is not None:
+        _check_output(task.output, record.repair.output)
+    return record
+
+
+def _check_output(path: Path, expected: FileDigest) -> None:
+    """Raise EvidenceError unless a file that sanitize wrote is there and is this one."""
+    found = hash_regular_file(path, limit=expected.size, what="sanitized model", error=EvidenceError)
+    if found != expected.sha256:
+        raise EvidenceError(f"the sanitized model is not the one of its record: {path}")
+
+
+def read_index(folder: Path) -> list[Result]:
+    """All whole lines of an index, in order; a line that was cut off when its writer was killed is none. Raises
+    EvidenceError where the index cannot be read.
+    """
+    try:
+        lines = (folder / INDEX).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise EvidenceError(f"cannot read {folder / INDEX}: {error.strerror}") from None
+    rows = []
+    for line in lines:
+        try:
+            rows.append(Result.model_validate_json(line))
+        except ValidationError:
+            continue
+    return rows
+
+
+@contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Let no other batch append meanwhile: appending is not one step on network file systems."""
+    if fcntl is None:
+        yield
+        return
+    fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

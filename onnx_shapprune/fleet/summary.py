@@ -1,0 +1,92 @@
+"""What came of a batch, in counts, as text and as a table for a spreadsheet. The worst comes first everywhere."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from onnx_shapprune.fleet.results import OUTCOMES, REPORT, Outcome, Result
+from onnx_shapprune.report.layout import Column, Page
+from onnx_shapprune.report.numbers import count
+from onnx_shapprune.report.terminal import VERDICT_STYLES, WIDTH
+from onnx_shapprune.report.text import plain
+
+SHOWN, NAME_CELLS = 50, 32
+STYLES = {**VERDICT_STYLES, "could not run": "yellow"}
+COLUMNS = ("outcome", "model", "reasons", "target classes", "score", "repair", "seconds", "sha256", "report", "same as",
+           "finished")  # fmt: skip
+FORMULAS = ("=", "+", "-", "@")  # what a spreadsheet would take for one
+
+
+def by_severity(results: Sequence[Result]) -> list[Result]:
+    """The worst first, then the highest score, then by name."""
+    return sorted(results, key=lambda r: (OUTCOMES.index(r.outcome), -(r.score or 0), r.model))
+
+
+def worst(results: Sequence[Result]) -> Outcome:
+    """What a whole batch comes to. A batch of nothing could not run."""
+    return min((r.outcome for r in results), key=OUTCOMES.index, default="could not run")
+
+
+def counted(results: Sequence[Result]) -> dict[Outcome, int]:
+    """Models by outcome, the worst outcome first."""
+    counts = Counter(r.outcome for r in results)
+    return {outcome: counts[outcome] for outcome in OUTCOMES}
+
+
+def summary_line(results: Sequence[Result], *, colour: bool = False) -> str:
+    page = Page(WIDTH, colour=colour)
+    _headline(page, results)
+    return page.text()
+
+
+def summary_text(results: Sequence[Result], *, width: int = WIDTH, colour: bool = False) -> str:
+    """Counts, and a line for each model that has not passed; of very many, only the worst."""
+    page = Page(width, colour=colour)
+    _headline(page, results)
+    bad = [r for r in by_severity(results) if r.outcome != "pass"]
+    if bad:
+        page.title("Not passed")
+        columns = [Column(title="", right=False), Column(title="model", right=False),
+                   Column(title="reason", right=False, elastic=True)]  # fmt: skip
+        rows = [[r.outcome, _end(plain(r.model, limit=1000)), "; ".join(r.reasons)] for r in bad[:SHOWN]]
+        page.table(columns, rows, style=lambda row: STYLES[bad[row].outcome])
+    if len(bad) > SHOWN:
+        page.say(f"and {len(bad) - SHOWN} more, see summary.csv")
+    if twins := sum(bool(r.same_as) for r in results):
+        page.say(f"{count(twins, 'model')} listed twice or more: the same bytes were audited once")
+    return page.text()
+
+
+def summary_json(results: Sequence[Result]) -> str:
+    content = {"models": len(results), "outcomes": counted(results),
+               "results": [r.model_dump(mode="json") for r in by_severity(results)]}  # fmt: skip
+    return json.dumps(content, indent=2) + "\n"
+
+
+def summary_csv(results: Sequence[Result]) -> str:
+    """One row per model. Cells that a spreadsheet would run as a formula begin with a quote."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for r in by_severity(results):
+        cells = (
+            r.outcome, r.model, "; ".join(r.reasons), " ".join(map(str, r.target_classes)),
+            "" if r.score is None else f"{r.score:.2f}", r.repair, f"{r.seconds:.1f}", r.sha256,
+            f"{r.folder}/{REPORT}" if r.folder else "", r.same_as, r.finished,
+        )  # fmt: skip
+        clean = [plain(cell, limit=1000) for cell in cells]
+        writer.writerow(f"'{cell}" if cell.startswith(FORMULAS) else cell for cell in clean)
+    return text.getvalue()
+
+
+def _end(name: str) -> str:
+    """The end of a path, where models differ."""
+    return name if len(name) <= NAME_CELLS else "…" + name[1 - NAME_CELLS :]
+
+
+def _headline(page: Page, results: Sequence[Result]) -> None:
+    outcome = worst(results)
+    counts = ", ".join(f"{number} {name}" for name, number in counted(results).items() if number)
+    page.headline(outcome.upper(), STYLES[outcome], f"{count(len(results), 'model')}: {counts}")

@@ -1,0 +1,78 @@
+"""One model of a batch as data, and the function that audits it, wherever an executor calls it.
+
+Sessions are never shipped: a task holds paths, digests and settings. What it leads to is an answer, whatever the model
+does; an exception out of `work` is therefore never the model's fault, but that of the engine which ran it.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from onnx_shapprune import __version__
+from onnx_shapprune.errors import DataError, EngineError, ModelError, ShapPruneError
+from onnx_shapprune.fleet.identity import model_digest, pictures_digest
+from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.run import Request, run_limited
+from onnx_shapprune.isolation.supervisor import Progress
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is to be done with one model. sha256, pictures: digests of the model and of `data`, None for no pictures; output:
+    where sanitize writes; invocation: for the record.
+    """
+
+    command: Literal["audit", "sanitize"]
+    model: Path
+    sha256: str
+    data: Path | None
+    pictures: str
+    output: Path | None
+    inputs: InputOptions
+    run: RunOptions
+    limits: ProcessLimits
+    invocation: tuple[str, ...]
+    version: str = __version__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A record as JSON, or why there is none, with the exit code that this has. missing: limits that did not hold."""
+
+    record: str | None = None
+    reason: str = ""
+    exit_code: int = 0
+    seconds: float = 0.0
+    missing: tuple[str, ...] = ()
+
+
+def work(task: Task, progress: Progress | None = None, stop: threading.Event | None = None) -> Answer:
+    """Check that the files are those that were listed, and audit the model in a child process of its own."""
+    began = time.monotonic()
+    try:
+        _check(task)
+    except ShapPruneError as error:
+        return Answer(reason=str(error), exit_code=error.exit_code)
+    settings: dict[str, object] = {"inputs": task.inputs, "run": task.run, "command": task.invocation}
+    if task.command == "sanitize":
+        settings["output"] = task.output
+    outcome = run_limited(Request(task.command, (task.model, task.data), settings), task.limits, progress, stop=stop)
+    seconds = time.monotonic() - began
+    if outcome.record is None:
+        assert outcome.error is not None
+        return Answer(reason=str(outcome.error), exit_code=outcome.error.exit_code, seconds=seconds)
+    return Answer(record=outcome.record.model_dump_json(), seconds=seconds, missing=outcome.missing)
+
+
+def _check(task: Task) -> None:
+    """Raise where this machine has another version of the tool, another model or other pictures than the one that asks."""
+    if task.version != __version__:
+        raise EngineError(f"the worker has version {__version__} of onnx-shapprune, the batch {task.version}")
+    found, _ = model_digest(task.model, task.inputs)
+    if found != task.sha256:
+        raise ModelError(f"{task.model} is not the file that was listed: its sha256 is {found}, not {task.sha256}")
+    if pictures_digest(task.data) != task.pictures:
+        raise DataError(f"{task.data} does not hold the pictures that the batch was started with")

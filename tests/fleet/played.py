@@ -1,0 +1,58 @@
+"""A child process that plays an audit: its "model" is a text whose first word says how the audit ends.
+
+Run as a script it is that child. As a preload of a Dask worker it puts the script in the place of the real child.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+RECORDS = "PLAYED_RECORDS"  # a folder with pass.json, fail.json and inconclusive.json; runs.log lists the audits begun
+
+
+def main() -> None:
+    folder = Path(os.environ[RECORDS])
+    request = json.loads(sys.stdin.buffer.readline())
+    model = Path(request["arguments"][0])
+    payload = model.read_bytes()
+    word, *rest = payload.decode().split()
+    with open(folder / "runs.log", "a") as log:
+        log.write(f"{model.name}\n")
+    if word == "segv":
+        ctypes.string_at(0)
+    if word == "hang":
+        time.sleep(60)
+    if word == "slow":
+        time.sleep(float(rest[0]))
+    if word == "error":
+        send({"answer": {"missing": [], "error": "ModelError", "text": "no \x1b[31m<b>classifier"}})
+        return
+    send({"progress": ["search", 1, 2, "class 1/2"]})
+    record = json.loads((folder / f"{word if word in ('fail', 'inconclusive') else 'pass'}.json").read_text())
+    record["model"].update(sha256=hashlib.sha256(payload).hexdigest(), name=model.name)
+    record["settings"]["threads"] = request["settings"]["run"]["threads"]
+    if word == "location":
+        data = (model.parent / rest[0]).read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        record["model"]["external"] = [{"name": rest[0], "size": len(data), "sha256": sha256}]
+    if (output := request["settings"].get("output")) and word == "fail":
+        Path(output).write_bytes(b"repaired")
+        written = {"name": "sanitized.onnx", "size": 8, "sha256": hashlib.sha256(b"repaired").hexdigest()}
+        record["repair"].update(status="repaired", output=written, masked_vs_baked=0.0)
+    send({"answer": {"missing": [], "record": record}})
+
+
+def send(frame: dict[str, object]) -> None:
+    print(json.dumps(frame), flush=True)
+
+
+if __name__ == "__main__":
+    main()
+elif os.environ.get(RECORDS):
+    from onnx_shapprune.isolation import run
+
+    run.CHILD = (sys.executable, "-S", "-E", __file__)
