@@ -161,6 +161,26 @@ def repair(
         bank = replace(bank, bank=tuple(known))
     ever = [*known, *bank.bank]
     reason = "no trigger was left to learn from"
+
+    def examine(
+        current: Subject, off: Off, round_: Round, chosen: Sequence[Player], turn: int
+    ) -> tuple[Step, tuple[Trigger, ...], bool]:
+        """Attack a plan. The step; those of the known triggers that still pull most; whether none does anything any more."""
+        hunted = _hunt_all(current, *attacked, goals, bank.bank, settings, rng, turn)
+        acc = float((current.logits(pictures).argmax(1) == labels).mean())
+        cost = LOSS_PER_DISTORTION * distortion(current.logits(clean.pictures), clean.logits, clean.weights)
+        rated = rate(current, *tried, ever)
+        pull = pulls(current.logits(tried[0]), tried[1], ever, rated)
+        telling = [i for i, t in enumerate(ever) if settings.natural[t.goal].tells(t)]
+        alive = any(rated.asr[i] > settings.natural[ever[i].goal].chance(ever[i]) for i in telling)
+        scaled = max((pull[i] / settings.natural[ever[i].goal].area(ever[i]) for i in telling), default=0.0)
+        works = max((float(rated.asr[i]) for i in telling), default=0.0)
+        step = Step(off, round_, tuple(chosen), hunted, cost, works, stands_out(hunted, alive, scaled), acc)
+        if progress:
+            progress("pruning", step.count, settings.max_units, _words(step))
+        strongest = tuple(ever[i] for i in np.argsort(-pull, kind="stable")[:LAST])
+        return step, strongest, works == 0 or max(pull[telling], default=0.0) <= PULL_LEFT
+
     held: Off | None = None  # the last step that holds, with none after it that does not
     holding = 0
     while bank.bank:
@@ -186,15 +206,13 @@ def repair(
         while played and len(banned) < MAX_BANNED:
             round_ = played[0]
             chosen = choose(*played, width, limit=settings.max_units - count, distortion=affordable, banned=banned)
-            trial = {name: list(channels) for name, channels in off.items()}
-            for player in chosen:
-                trial.setdefault(layers[player.layer].name, []).append(player.channel)
+            trial = with_units(off, layers, chosen)
             pruned = baked_subject(original, interface, layers, trial, subject)
             _, surely = clean_cost(right, pruned.logits(views).argmax(1) == truth, len(pictures))
             if not chosen or surely <= budget:
                 break
             # The dearest unit of the group is not tried again: its rivals do the same work for less, or nobody does.
-            banned.add(round_.dearest(chosen))
+            banned.add(round_.by_cost(chosen)[0])
             chosen = []
         played = None  # with its sessions and cached activations
         if not chosen:
@@ -204,30 +222,37 @@ def repair(
             )
             break
         off, current = trial, pruned
-        bank = _hunt_all(current, *attacked, goals, bank.bank, settings, rng, len(steps) + 1)
-        acc = float((current.logits(pictures).argmax(1) == labels).mean())
-        cost = LOSS_PER_DISTORTION * distortion(current.logits(clean.pictures), clean.logits, clean.weights)
-        rated = rate(current, *tried, ever)
-        pull = pulls(current.logits(tried[0]), tried[1], ever, rated)
-        telling = [i for i, t in enumerate(ever) if settings.natural[t.goal].tells(t)]
-        alive = any(rated.asr[i] > settings.natural[ever[i].goal].chance(ever[i]) for i in telling)
-        scaled = max((pull[i] / settings.natural[ever[i].goal].area(ever[i]) for i in telling), default=0.0)
-        works = max((float(rated.asr[i]) for i in telling), default=0.0)
-        found = stands_out(bank, alive, scaled)
-        steps.append(Step(off, round_, tuple(chosen), bank, cost, works, found, acc))
-        last = tuple(ever[i] for i in np.argsort(-pull, kind="stable")[:LAST])
-        ever = [*ever, *bank.bank][-EVER:]
-        if not bank.bank:  # nothing reaches half of the pictures any more: learn from what still reaches most
-            bank = replace(bank, bank=last)
-        if progress:
-            progress("pruning", steps[-1].count, settings.max_units, _words(steps[-1]))
-        held, holding = (None, 0) if found else (off, holding + 1)
+        step, strongest, quiet = examine(current, off, round_, chosen, len(steps) + 1)
+        steps.append(step)
+        ever = [*ever, *step.hunt.bank][-EVER:]
+        # Where nothing reaches half of the pictures any more, learn from what still reaches most.
+        bank = step.hunt if step.hunt.bank else replace(step.hunt, bank=strongest)
+        held, holding = (None, 0) if step.found else (off, holding + 1)
         # Enough is enough when no trigger that was ever recovered reaches a single view, or drags it any way worth the name.
-        if held and (works == 0 or max(pull[telling], default=0.0) <= PULL_LEFT or holding > MARGIN_ROUNDS):
+        if held and (quiet or holding > MARGIN_ROUNDS):
             break
+    # The last group may have done more than was needed: units are put back, the dearest first, where the plan holds without.
+    for player in steps[-1].round.by_cost(steps[-1].chosen) if held else ():
+        last = steps[-1]
+        if len(last.chosen) == 1 or last.clean_cost <= MARGIN_BUDGET * settings.clean_budget:
+            break
+        fewer = [p for p in last.chosen if p != player]
+        off = with_units(steps[-2].off if len(steps) > 1 else {}, layers, fewer)
+        pruned = baked_subject(original, interface, layers, off, subject)
+        step, _, _ = examine(pruned, off, last.round, fewer, len(steps))
+        if not step.found:
+            steps[-1], held = step, off
     if held:
         reason = "no search finds a trigger for the target that stands out any more"
     return Repair(held is not None, reason, held or off, tuple(steps))
+
+
+def with_units(off: Off, layers: Sequence[Layer], players: Sequence[Player]) -> Off:
+    """A plan with more units off."""
+    more = {name: list(channels) for name, channels in off.items()}
+    for player in players:
+        more.setdefault(layers[player.layer].name, []).append(player.channel)
+    return more
 
 
 def pulls(logits: Floats, labels: Labels, triggers: Sequence[Trigger], rated: Scores) -> NDArray[np.float64]:

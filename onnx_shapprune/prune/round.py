@@ -78,9 +78,9 @@ class Round:
     estimate: Estimate
     alone: NDArray[np.float64]
 
-    def dearest(self, chosen: Sequence[Player]) -> Player:
-        """The one of `chosen` that costs most of the clean part when it goes alone."""
-        return max(chosen, key=lambda p: float(self.alone[self.players.index(p), 1]))
+    def by_cost(self, chosen: Sequence[Player]) -> list[Player]:
+        """`chosen`, those first that cost most of the clean part when they go alone."""
+        return sorted(chosen, key=lambda p: -float(self.alone[self.players.index(p), 1]))
 
 
 def play(

@@ -13,6 +13,7 @@ from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.goal import Goal, shift_map
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune import repair as pruning
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
 from onnx_shapprune.prune.repair import (
     RepairSettings,
@@ -77,6 +78,18 @@ def test_the_planted_channel_is_switched_off_and_nothing_stands_out_any_more():
     assert last.count == sum(map(len, last.off.values()))
     # What the repair does not need may be switched on again: the plan is the last step's, or part of it.
     assert all(set(channels) <= set(last.off[name]) for name, channels in found.off.items())
+
+
+def test_units_of_the_last_group_that_a_dear_plan_does_not_need_are_put_back(monkeypatch):
+    layer = "Conv_0"
+    monkeypatch.setattr(pruning, "choose", lambda *args, **kwargs: [Player(0, 1), Player(0, 0)])
+    affordable, _, _ = mended()
+    assert affordable.off == {layer: [1, 0]}
+    dear, _, _ = mended(clean_budget=0.0015)
+    assert dear.repaired
+    assert dear.off == dear.steps[-1].off == {layer: [0]}, "without the planted channel off it does not hold"
+    assert dear.steps[-1].chosen == (Player(0, 0),)
+    assert dear.steps[-1].clean_cost < affordable.steps[-1].clean_cost
 
 
 def test_a_limit_of_no_units_repairs_nothing():
