@@ -426,17 +426,18 @@ def test_model_that_answers_nan_cannot_be_audited(folder):
 def test_what_counts_against_a_repaired_model():
     by = {name: Claim(Goal(target), name, 1.0, 0.0) for target, name in ((5, "wide"), (1, "compact"), (2, PEAK))}
 
-    def standing(*claims: tuple[str, float], targets: tuple[int, ...] = (5,)) -> Goal | None:
+    def standing(*claims: tuple[str, float], targets: tuple[int, ...] = (5,), synthesised: bool = False) -> Goal | None:
         rated = tuple((by[name], p) for name, p in claims)
         named = {c.goal: ("a reason",) for c, p in rated if p <= ALPHA}
         found = SimpleNamespace(claims=rated, named=named)
-        return _standing(found, targets)
+        return _standing(found, targets, synthesised=synthesised)
 
     assert standing(("wide", 0.5), ("compact", 0.02)) is None
     assert standing(("wide", 0.005)) == Goal(5)
     assert standing(("compact", 0.005), (PEAK, 0.005)) is None, "other classes were there before, and not named"
     assert standing(("compact", 0.005), (PEAK, 1e-5)) == Goal(2)
-    assert standing((PEAK, 0.005), targets=(2,)) == Goal(2)
+    assert standing((PEAK, 0.005), targets=(2,)) is None, "MM-BD alone has no trigger to show"
+    assert standing((PEAK, 0.005), targets=(2,), synthesised=True) == Goal(2)
     assert standing((PEAK, 1e-5)) == Goal(2)
 
 
