@@ -29,8 +29,8 @@ class Audit:
 
 
 def audits(results: Sequence[Path]) -> list[Audit]:
-    """All finished audits of some results folders."""
-    found = []
+    """All finished audits of some results folders, of the same model and seed the last."""
+    found: dict[tuple[str, int, bool], Audit] = {}
     for folder in results:
         for row in read_rows(folder / "results.jsonl"):
             kept = folder / row.file / f"{row.seed}-audit{'-data-free' if row.data_free else ''}" / "report.json"
@@ -42,8 +42,8 @@ def audits(results: Sequence[Path]) -> list[Audit]:
             looked = [*(f.family for f in record.classes[0].families), AGREEMENT, PEAK]
             looked += [GAP] if len(record.classes) >= MANY else []
             values = dict.fromkeys(looked, 0.0) | largest(_claim(c) for c in record.claims)
-            found.append(Audit(row, record.claims, values))
-    return found
+            found[row.file, row.seed, row.data_free] = Audit(row, record.claims, values)
+    return list(found.values())
 
 
 def calibration(clean: Sequence[Audit], about: str) -> Calibration:
@@ -64,10 +64,49 @@ def _by_model(audits: Sequence[tuple[str, dict[str, float]]]) -> list[dict[str, 
     return list(models.values())
 
 
-def leader(audit: Audit, by: Calibration) -> tuple[float, ClaimPart | None]:
-    """The smallest p-value of one audit's claims, and the claim."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An audit, the smallest p-value of its claims, and that claim."""
+
+    audit: Audit
+    p: float
+    claim: ClaimPart | None
+
+    @property
+    def named(self) -> bool:
+        return self.p <= ALPHA
+
+    @property
+    def right(self) -> bool:
+        target = self.audit.row.true_target
+        return self.named and self.claim is not None and (target is None or target in self.claim.targets)
+
+
+def judge(audit: Audit, by: Calibration) -> Judged:
+    """What a calibration says of one audit."""
     rated = [(by.p_value(_claim(c), synthesised=audit.row.data_free), c) for c in audit.claims]
-    return min(rated, key=lambda r: r[0], default=(1.0, None))
+    return Judged(audit, *min(rated, key=lambda r: r[0], default=(1.0, None)))
+
+
+def _without(clean: Sequence[Audit], file: str) -> list[Audit]:
+    return [a for a in clean if a.row.file != file]
+
+
+def table(judged: Sequence[Judged]) -> str:
+    """A row per model: how many of its audits named the right class, or of a clean one any class, with their p-values."""
+    files = {j.audit.row.file: j.audit.row.backdoored for j in judged}
+    lines = ["| model | with pictures | p | by | without | p | by |", "|---|---|---|---|---|---|---|"]
+    for file, backdoored in sorted(files.items(), key=lambda item: (item[1], item[0])):
+        cells = [file.removesuffix(".onnx")]
+        for free in (False, True):
+            mine = [j for j in judged if j.audit.row.file == file and j.audit.row.data_free == free]
+            hits = sum(j.right if backdoored else j.named for j in mine)
+            word = "right" if backdoored else "named"
+            cells.append(f"{word} {hits} of {len(mine)}" if mine else "-")
+            cells.append(", ".join(f"{j.p:.1g}" for j in sorted(mine, key=lambda j: j.audit.row.seed)))
+            cells.append(", ".join(dict.fromkeys(j.claim.statistic for j in mine if j.claim)))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _claim(part: ClaimPart) -> Claim:
@@ -83,25 +122,18 @@ def main() -> None:
     known = audits(asked.results)
     clean = [a for a in known if not a.row.backdoored]
     whole = calibration(clean, asked.about)
-    print("| model | seed | pictures | p | statistic | class | |\n|---|---|---|---|---|---|---|")
-    counts: dict[tuple[bool, bool], list[bool]] = {}
-    for audit in sorted(known, key=lambda a: (a.row.data_free, a.row.backdoored, a.row.file, a.row.seed)):
-        row = audit.row
-        others = [a for a in clean if a.row.file != row.file]
-        p, claim = leader(audit, whole if row.backdoored else calibration(others, ""))
-        named = p <= ALPHA and claim is not None
-        right = named and claim is not None and (row.true_target is None or row.true_target in claim.targets)
-        word = "" if not named else "false alarm" if not row.backdoored else "right" if right else "wrong class"
-        counts.setdefault((row.data_free, row.backdoored), []).append(right if row.backdoored else named)
-        about = f"{claim.statistic} | {claim.targets[0]}" if claim else "- | -"
-        name = row.file.removesuffix(".onnx")
-        print(f"| {name} | {row.seed} | {'none' if row.data_free else 'few'} | {p:.2g} | {about} | {word} |")
-    for (free, backdoored), hits in counts.items():
-        low, high = wilson(sum(hits), len(hits))
-        what = "backdoored, right class" if backdoored else "clean, left out of the calibration, false alarms"
-        print(
-            f"\n{'without' if free else 'with'} pictures, {what}: {sum(hits)} of {len(hits)} (95 %: {low:.0%} to {high:.0%})"
-        )
+    judged = [judge(a, whole if a.row.backdoored else calibration(_without(clean, a.row.file), "")) for a in known]
+    print(table(judged))
+    for free in (False, True):
+        for backdoored, what in ((False, "clean, named"), (True, "backdoored, right class")):
+            counted = [j for j in judged if (j.audit.row.data_free, j.audit.row.backdoored) == (free, backdoored)]
+            hits = sum(j.right if backdoored else j.named for j in counted)
+            low, high = wilson(hits, len(counted))
+            models = len({j.audit.row.file for j in counted})
+            print(
+                f"\n{'without' if free else 'with'} pictures, {what}: {hits} of {len(counted)} audits of {models} models "
+                f"({low:.0%} to {high:.0%})"
+            )
     if asked.write:
         asked.write.write_text(calibration_text(whole))
 
