@@ -39,9 +39,8 @@ def channel_values(
     run = run or RunOptions()
     settings = walk_settings(round_settings(run))
     game, players = _known_game(Path(model), data, known_trigger, layers, inputs or InputOptions(), run)
-    estimator = walker(
-        game, len(players), settings=settings, rng=np.random.default_rng(run.seed), gauge=game.strength
-    )  # fmt: skip
+    rng = np.random.default_rng(run.seed)
+    estimator = walker(game, len(players), settings=settings, rng=rng, gauge=game.strength)
     estimate = estimator.run(
         evaluations=run.max_evaluations, seconds=run.max_seconds,
         progress=(lambda done, of: progress("walks", done, of, "")) if progress else None,

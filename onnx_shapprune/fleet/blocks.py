@@ -23,20 +23,22 @@ from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.prune.round import walk_settings
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.shapley.blocks import merge, split, walks_of
+from onnx_shapprune.shapley.running import Progress
 from onnx_shapprune.valuing import ChannelValues
 
 
 def channel_values(
     model: Path | str, data: Path | str | None, *, known_trigger: Sequence[Path | str], executor: Executor, blocks: int,
     sha256: str | None = None, layers: Sequence[str] = (), inputs: InputOptions | None = None,
-    run: RunOptions | None = None, limits: ProcessLimits | None = None,
+    run: RunOptions | None = None, limits: ProcessLimits | None = None, progress: Progress | None = None,
 ) -> ChannelValues:  # fmt: skip
     """What `valuing.channel_values` gives for the same settings, bit for bit where the workers have the same processors,
     onnxruntime and `run.threads`; they are checked to agree wherever blocks share a coalition.
 
     blocks: how many the walks are divided into, at most one a walk. sha256: of the model, None = as it is now; workers
     check it, the pictures and the trigger. run: its walks must not depend on each other (epsilon None, or "antithetic")
-    nor on time (max_seconds None). limits: of each child. Raises ShapPruneError, and no part of an estimate is given.
+    nor on time (max_seconds None). limits: of each child, which sends 40 bytes for every step of a walk. `progress` gets
+    (blocks, of). Raises ShapPruneError, and no part of an estimate is given.
     """
     run, inputs = run or RunOptions(), absolute_inputs(inputs or InputOptions())
     if blocks < 1:
@@ -44,6 +46,7 @@ def channel_values(
     if run.max_seconds is not None:
         raise DataError("an estimate in blocks cannot end by the clock: set max_seconds to None, or max_evaluations")
     settings = walk_settings(round_settings(run))
+    parts = split(walks_of(settings), blocks)
     model, data = Path(model).absolute(), absolute(None if data is None else Path(data))
     trigger = [Path(path).absolute() for path in known_trigger]
     block = Block(known_trigger=tuple((p, trigger_digest(p)) for p in trigger), layers=tuple(layers), first=0, last=0)
@@ -51,9 +54,8 @@ def channel_values(
         command="walks", model=model, sha256=sha256 or model_digest(model, inputs)[0], data=data,
         pictures=pictures_digest(data), output=None, inputs=inputs, run=run, limits=limits or ProcessLimits(),
     )  # fmt: skip
-    parts = split(walks_of(settings), blocks)
     tasks = [replace(task, block=replace(block, first=part.start, last=part.stop)) for part in parts]
-    records = _played(tasks, executor)
+    records = _played(tasks, executor, progress or (lambda done, of: None))
     players = records[0].players
     if any(r.players != players for r in records):
         raise EngineError("blocks differ in who plays")
@@ -63,16 +65,23 @@ def channel_values(
     )
 
 
-def _played(tasks: Sequence[Task], executor: Executor) -> list[WalksRecord]:
+def _played(tasks: Sequence[Task], executor: Executor, progress: Progress) -> list[WalksRecord]:
     """What the blocks came to, in their order."""
     stop = threading.Event()
     heard = (None, stop) if isinstance(executor, ThreadPoolExecutor) else ()  # elsewhere limits of time end them
     jobs: dict[Future[Answer], int] = {}
     lost = [0] * len(tasks)
     found: dict[int, WalksRecord] = {}
+
+    def submit(number: int) -> None:
+        try:
+            jobs[executor.submit(work, tasks[number], *heard)] = number
+        except Exception as fault:  # it is broken, or was shut down
+            raise EngineError(f"the engine takes no block: {str(fault) or type(fault).__name__}") from None
+
     try:
-        for number, task in enumerate(tasks):
-            jobs[executor.submit(work, task, *heard)] = number
+        for number in range(len(tasks)):
+            submit(number)
         while jobs:
             for future in wait(jobs, return_when=FIRST_COMPLETED).done:
                 number = jobs.pop(future)
@@ -81,11 +90,12 @@ def _played(tasks: Sequence[Task], executor: Executor) -> list[WalksRecord]:
                 except Exception as fault:
                     lost[number] += 1
                     if lost[number] > RETRIES:
-                        why = str(fault) or type(fault).__name__
-                        raise EngineError(f"the engine lost block {number + 1} {lost[number]} times: {why}") from None
-                    jobs[executor.submit(work, tasks[number], *heard)] = number
+                        why = f"{lost[number]} times: {str(fault) or type(fault).__name__}"
+                        raise EngineError(f"the engine lost block {number + 1} {why}") from None
+                    submit(number)
                 else:
                     found[number] = _record(answer, f"block {number + 1} of {len(tasks)}")
+                    progress(len(found), len(tasks))
     finally:
         stop.set()
         wait([future for future in jobs if not future.cancel()], timeout=STOP_SECONDS)

@@ -108,14 +108,23 @@ def lose(times: int) -> Callable[[int], None]:
 
 
 def test_a_block_whose_worker_was_lost_is_played_by_another(files, no_children):
+    steps = []
     with Troubled(lose(RETRIES)) as executor:
-        found = channel_values(**files, executor=executor, blocks=1)
-        assert executor.submitted == RETRIES + 1
+        found = channel_values(**files, executor=executor, blocks=2, progress=lambda *step: steps.append(step))
+        assert executor.submitted == RETRIES + 2
+    assert steps == [(1, 2), (2, 2)]
     assert bits(found) == bits(in_one_process(**files))
 
 
 def test_a_block_that_is_lost_again_and_again_is_an_error(files):
     with Troubled(lose(99)) as executor, pytest.raises(EngineError, match="lost block 1 3 times: the worker was lost"):
+        channel_values(**files, executor=executor, blocks=1)
+
+
+def test_an_executor_that_takes_nothing_is_an_error(files):
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(EngineError, match="takes no block: cannot schedule"):
         channel_values(**files, executor=executor, blocks=1)
 
 
