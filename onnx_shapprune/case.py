@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +14,12 @@ from onnx_shapprune.graph.file import ModelFile, load_model
 from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Units, find_units
+from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.synthesis import SynthesisSettings, synthesise
+from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
+from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device, resolve_device
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -124,6 +127,17 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
     if few.y is None:
         raise DataError("the pictures have no labels")
     return Case(opened, few, pictures, few.y, names, device)
+
+
+def known_trigger_of(case: Case, paths: Sequence[Path]) -> Trigger:
+    """The user's trigger; its target is the class that most triggered pictures of other classes go to."""
+    height, width, channels = case.pictures.shape[1:]
+    mask, paint = load_trigger(*paths, size=(height, width), channels=channels)
+    trigger = Trigger(mask, paint, Goal(0), "known")
+    answers = case.model.subject.logits(trigger.apply(case.pictures)).argmax(1)
+    moved = answers[answers != case.labels]
+    target = int(np.bincount(moved if len(moved) else answers).argmax())
+    return replace(trigger, goal=Goal(target))
 
 
 def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:

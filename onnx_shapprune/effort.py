@@ -40,11 +40,7 @@ class Effort:
 
 def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     """The widths for one prepared model, with the user's settings filled in."""
-    asked = RoundSettings(
-        clean_weight=run.clean_weight, estimator=run.estimator, permutations=run.permutations, epsilon=run.epsilon,
-        discard_threshold=run.discard_threshold, value=run.value, max_evaluations=run.max_evaluations,
-        max_seconds=run.max_seconds,
-    )  # fmt: skip
+    asked = round_settings(run)
     work = multiply_adds(prepared.model, prepared.infos)
     if work <= THRIFTY_ABOVE:
         return Effort(
@@ -70,4 +66,13 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
             whole=ScanSettings(rounds=((8, 9, 1),)), warm_steps=4, batch=5, mask_steps=40,
         ),
         rounds=4, views=20, trials=False,
+    )  # fmt: skip
+
+
+def round_settings(run: RunOptions) -> RoundSettings:
+    """What the user set of a round, with the widths for small networks."""
+    return RoundSettings(
+        clean_weight=run.clean_weight, estimator=run.estimator, permutations=run.permutations, epsilon=run.epsilon,
+        discard_threshold=run.discard_threshold, value=run.value, max_evaluations=run.max_evaluations,
+        max_seconds=run.max_seconds,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_shapprune import assemble
-from onnx_shapprune.case import Case, Clock, Opened, Progress, open_case, open_model
+from onnx_shapprune.case import Case, Clock, Opened, Progress, known_trigger_of, open_case, open_model
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
@@ -26,9 +26,7 @@ from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import explained
 from onnx_shapprune.graph.external import split
 from onnx_shapprune.invert.goal import Goal
-from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.output import check_writable, same_file, write_atomically
-from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.prune.bank import hunt
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.repair import Repair, RepairSettings, clean_rows, repair
@@ -147,7 +145,7 @@ def _examine(
         draft.verdict, draft.reasons = "inconclusive", (reason,)
         return draft
     if known_trigger:
-        draft.attribute(_known(case, known_trigger))
+        draft.attribute(known_trigger_of(case, known_trigger))
         return draft
     obstacle = case.model.subject.obstacle
     if obstacle and not _effort(case.model, run).trials:
@@ -168,17 +166,6 @@ def _search(
         np.random.default_rng(seed), synthesised=case.few.label_source == "synthesised", seconds=seconds,
         progress=progress,
     )  # fmt: skip
-
-
-def _known(case: Case, paths: Sequence[Path]) -> Trigger:
-    """The user's trigger; its target is the class that most triggered pictures of other classes go to."""
-    height, width, channels = case.pictures.shape[1:]
-    mask, paint = load_trigger(*paths, size=(height, width), channels=channels)
-    trigger = Trigger(mask, paint, Goal(0), "known")
-    answers = case.model.subject.logits(trigger.apply(case.pictures)).argmax(1)
-    moved = answers[answers != case.labels]
-    target = int(np.bincount(moved if len(moved) else answers).argmax())
-    return replace(trigger, goal=Goal(target))
 
 
 def _effort(opened: Opened, run: RunOptions) -> Effort:

@@ -78,6 +78,16 @@ def windows(seed: int = 0) -> onnx.ModelProto:
     return n.model(n.head(n.op("Relu", n.conv(x, d, 5)), 5), batch=1)
 
 
+def asked_shape(seed: int = 0) -> onnx.ModelProto:
+    """A reshape behind the second layer takes its shape from what lies behind the first, as exports of PyTorch do."""
+    n = models.Net(seed)
+    seen = n.op("Sigmoid", n.op("Relu", n.conv("x", 3, 5)))
+    rows = n.op("Gather", n.op("Shape", seen), n.const(np.array([0])), axis=0)
+    flat = n.op("Reshape", n.op("Relu", n.conv(seen, 5, 6)), n.op("Concat", rows, n.const(np.array([6, -1])), axis=0))
+    mean = n.op("ReduceMean", flat, axes=[2], keepdims=0)
+    return n.model(n.op("Gemm", mean, n.normal(6, 4), n.normal(4)))
+
+
 def prepared_with_layers(model: onnx.ModelProto) -> tuple[Prepared, tuple[Layer, ...]]:
     """The working copy and the layers with units."""
     interface = find_interface(model)

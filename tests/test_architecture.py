@@ -10,8 +10,8 @@ PACKAGE = "onnx_shapprune"
 ROOT = Path(__file__).parents[1] / PACKAGE
 ORDER = [
     "errors", "output", "reading", "runtime", "graph", "autodiff", "pictures", "settings", "invert", "case", "detect",
-    "game", "shapley", "prune", "effort", "record", "graph_record", "gate", "installation", "report", "inspection",
-    "findings", "gallery", "assemble", "masking", "calibrating",
+    "game", "shapley", "prune", "effort", "record", "graph_record", "game_record", "gate", "installation", "report",
+    "inspection", "findings", "gallery", "assemble", "masking", "calibrating", "valuing",
 ]  # fmt: skip
 SEES_ALL = {"pipeline", "isolation", "fleet", "sample", "cli", "__init__", "__main__"}
 OWNERS = {"onnx": {"runtime", "graph", "autodiff"}, "onnxruntime": {"runtime"}, "click": {"cli"}}

@@ -1,5 +1,6 @@
 """What README.md lists is what the code has; what it tells a reader to type is understood."""
 
+import inspect
 import re
 import shlex
 import subprocess
@@ -8,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import readme
 from record_samples import audit_record
@@ -15,9 +17,12 @@ from record_samples import audit_record
 import onnx_shapprune
 from onnx_shapprune import pipeline
 from onnx_shapprune.cli import demo, exits, shapprune
+from onnx_shapprune.fleet import blocks
 from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.record import AuditRecord
 from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.shapley.exact import exact_estimate
+from onnx_shapprune.valuing import ChannelValues
 
 TEXT = readme.README.read_text(encoding="utf-8")
 PACKAGE = Path(onnx_shapprune.__file__).parent
@@ -96,11 +101,27 @@ def test_the_python_example_runs(monkeypatch, capsys):
         return audit_record()
 
     monkeypatch.setattr(pipeline, "sanitize", sanitize)
-    (example,) = readme.blocks(TEXT, "python")
+    example, _ = readme.blocks(TEXT, "python")
     exec(compile(example, "README.md", "exec"), {})
     assert isinstance(taken["inputs"], InputOptions)
     assert isinstance(taken["run"], RunOptions)
     assert capsys.readouterr().out.startswith("fail (3,) repaired")
+
+
+def test_the_example_with_blocks_runs(monkeypatch, capsys):
+    real = inspect.signature(blocks.channel_values)
+
+    def channel_values(*arguments, **settings):
+        taken = real.bind(*arguments, **settings).arguments
+        assert all(path.exists() for path in (taken["model"], taken["data"], *taken["known_trigger"]))
+        assert taken["run"].epsilon is None
+        players = (("a", 0), ("a", 1), ("b", 0))
+        return ChannelValues(players, exact_estimate(lambda on: on @ np.array([1.0, 3.0, 2.0]), 3))
+
+    monkeypatch.setattr(blocks, "channel_values", channel_values)
+    _, example = readme.blocks(TEXT, "python")
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "a 1 3.000 ± 0.000\nb 0 2.000 ± 0.000\na 0 1.000 ± 0.000\n"
 
 
 def test_command_and_exit_code_tables_are_complete():

@@ -15,7 +15,7 @@ from onnx_shapprune.errors import OutputError, ShapPruneError
 from onnx_shapprune.fleet.identity import model_digest, pictures_digest, settings_digest
 from onnx_shapprune.fleet.listing import Entry
 from onnx_shapprune.fleet.results import Result, ResultsFolder, failed
-from onnx_shapprune.fleet.task import Answer, Task, work
+from onnx_shapprune.fleet.task import Answer, Task, absolute, absolute_inputs, work
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.settings import RunOptions
 
@@ -165,14 +165,12 @@ class _Batch:
 
     def _task(self, entry: Entry, sha256: str) -> Task:
         """Paths are made absolute: it may run elsewhere."""
-        options, inputs = self._options, entry.inputs
+        options = self._options
         return Task(
             command="sanitize" if options.sanitize else "audit", model=entry.path.absolute(), sha256=sha256,
-            data=_absolute(entry.data), pictures=self._pictures[entry.data], output=None, limits=options.limits,
-            inputs=replace(
-                inputs, class_names=_absolute(inputs.class_names), allow_root=_absolute(inputs.allow_root)
-            ),
-            run=replace(options.run, calibration=_absolute(options.run.calibration)), invocation=options.invocation,
+            data=absolute(entry.data), pictures=self._pictures[entry.data], output=None, limits=options.limits,
+            inputs=absolute_inputs(entry.inputs), run=replace(options.run, calibration=absolute(options.run.calibration)),
+            invocation=options.invocation,
         )  # fmt: skip
 
     def _submit(self, job: Job) -> None:
@@ -220,7 +218,3 @@ class _Batch:
     def _report(self, number: int, state: str, *, over: bool = False) -> None:
         total = len(self._entries) - self._spared
         self._progress(Step(self._done, total, self._entries[number].shown, state, over))
-
-
-def _absolute(path: Path | None) -> Path | None:
-    return None if path is None else path.absolute()

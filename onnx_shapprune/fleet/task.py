@@ -6,26 +6,39 @@ does; an exception out of `work` is therefore never the model's fault, but that 
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from onnx_shapprune import __version__
 from onnx_shapprune.errors import DataError, EngineError, ModelError, ShapPruneError
-from onnx_shapprune.fleet.identity import model_digest, pictures_digest
+from onnx_shapprune.fleet.identity import MAX_DATA_BYTES, model_digest, pictures_digest
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import Request, run_limited
 from onnx_shapprune.isolation.supervisor import Progress
+from onnx_shapprune.reading import hash_regular_file
 from onnx_shapprune.settings import InputOptions, RunOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Walks `first` to `last` - 1 of an estimate. known_trigger: its files, with their sha256; layers: whose channels play,
+    () for all.
+    """
+
+    known_trigger: tuple[tuple[Path, str], ...]
+    layers: tuple[str, ...]
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What is to be done with one model. sha256, pictures: digests of the model and of `data`, None for no pictures; output:
-    where sanitize writes; invocation: for the record.
+    where sanitize writes; invocation: for the record; block: of "walks".
     """
 
-    command: Literal["audit", "sanitize"]
+    command: Literal["audit", "sanitize", "walks"]
     model: Path
     sha256: str
     data: Path | None
@@ -34,7 +47,8 @@ class Task:
     inputs: InputOptions
     run: RunOptions
     limits: ProcessLimits
-    invocation: tuple[str, ...]
+    invocation: tuple[str, ...] = ()
+    block: Block | None = None
     version: str = __version__
 
 
@@ -50,13 +64,18 @@ class Answer:
 
 
 def work(task: Task, progress: Progress | None = None, stop: threading.Event | None = None) -> Answer:
-    """Check that the files are those that were listed, and audit the model in a child process of its own."""
+    """Check that the files are those that were listed, and do the task in a child process of its own."""
     began = time.monotonic()
     try:
         _check(task)
     except ShapPruneError as error:
         return Answer(reason=str(error), exit_code=error.exit_code)
-    settings: dict[str, object] = {"inputs": task.inputs, "run": task.run, "command": task.invocation}
+    settings: dict[str, object] = {"inputs": task.inputs, "run": task.run}
+    if block := task.block:
+        files = [path for path, _ in block.known_trigger]
+        settings |= {"known_trigger": files, "layers": block.layers, "first": block.first, "last": block.last}
+    else:
+        settings["command"] = task.invocation
     if task.command == "sanitize":
         settings["output"] = task.output
     outcome = run_limited(Request(task.command, (task.model, task.data), settings), task.limits, progress, stop=stop)
@@ -76,3 +95,21 @@ def _check(task: Task) -> None:
         raise ModelError(f"{task.model} is not the file that was listed: its sha256 is {found}, not {task.sha256}")
     if pictures_digest(task.data) != task.pictures:
         raise DataError(f"{task.data} does not hold the pictures that the batch was started with")
+    for path, sha256 in task.block.known_trigger if task.block else ():
+        if trigger_digest(path) != sha256:
+            raise DataError(f"{path} is not the trigger that the estimate was started with")
+
+
+def trigger_digest(path: Path) -> str:
+    """sha256 of a file of a known trigger. Raises DataError."""
+    return hash_regular_file(path, limit=MAX_DATA_BYTES, what="trigger", error=DataError)
+
+
+def absolute(path: Path | None) -> Path | None:
+    """A path that holds wherever a task runs."""
+    return None if path is None else path.absolute()
+
+
+def absolute_inputs(inputs: InputOptions) -> InputOptions:
+    """The same for the paths among them."""
+    return replace(inputs, class_names=absolute(inputs.class_names), allow_root=absolute(inputs.allow_root))

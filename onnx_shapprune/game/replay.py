@@ -125,13 +125,15 @@ class Replay:
 
     def _joined(self, segment: Segment) -> bool:
         """Whether several choices of masks may go through the segment as one batch: not where a tensor without the batch
-        in front, or a shape, depends on a mask.
+        in front, or a shape, depends on a mask, or is made behind one.
         """
         infos = self._infos
-        return all(
-            (infos[n].shape[:1] == (None,) and infos[n].dtype.kind == "f") or (source <= 0 and infos[n].dtype.kind == "f")
+        reads = all(
+            infos[n].dtype.kind == "f" and (infos[n].shape[:1] == (None,) or source <= 0)
             for n, source in zip(segment.reads, segment.made_by, strict=True)
-        ) or not self._prepared.batch_free  # fmt: skip
+        )
+        makes = not segment.depends or all(infos[n].shape[:1] == (None,) for n in segment.makes)
+        return (reads and makes) or not self._prepared.batch_free
 
     def _side_by_side(self, s: int) -> int:
         """How many choices of masks go through segment s in one run."""

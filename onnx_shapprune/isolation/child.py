@@ -30,10 +30,10 @@ def command(name: str) -> Call:
         from onnx_shapprune.masking import mask
 
         return mask
-    from onnx_shapprune import pipeline
+    from onnx_shapprune import pipeline, valuing
 
     functions: Mapping[str, Call] = {
-        "audit": pipeline.audit, "sanitize": pipeline.sanitize, "verify": pipeline.verify,
+        "audit": pipeline.audit, "sanitize": pipeline.sanitize, "verify": pipeline.verify, "walks": valuing.walks,
     }  # fmt: skip
     return functions[name]
 

@@ -20,15 +20,17 @@ from pydantic import ValidationError
 
 from onnx_shapprune import errors
 from onnx_shapprune.errors import CrashError, HostileFileError, LimitError, ShapPruneError
+from onnx_shapprune.game_record import WalksRecord
 from onnx_shapprune.graph_record import InspectRecord, MaskRecord
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.supervisor import Ended, Progress, supervise
 from onnx_shapprune.record import AuditRecord, VerifyRecord
 
-Command = Literal["inspect", "audit", "sanitize", "verify", "mask"]
-Record = AuditRecord | InspectRecord | MaskRecord | VerifyRecord
+Command = Literal["inspect", "audit", "sanitize", "verify", "mask", "walks"]
+Record = AuditRecord | InspectRecord | MaskRecord | VerifyRecord | WalksRecord
 RECORDS: dict[Command, type[Record]] = {
     "inspect": InspectRecord, "audit": AuditRecord, "sanitize": AuditRecord, "verify": VerifyRecord, "mask": MaskRecord,
+    "walks": WalksRecord,
 }  # fmt: skip
 PACKAGES = str(Path(__file__).parents[2])
 # -P and append: a file called numpy.py in the folder of a model must not be what the child imports.

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.resident import replay_for
 from onnx_shapprune.game.sensitivity import Sensitivity
@@ -17,11 +19,12 @@ from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margi
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.settings import EstimatorName, ValueName
-from onnx_shapprune.shapley.antithetic import AntitheticSettings, antithetic
+from onnx_shapprune.shapley.antithetic import AntitheticSettings
+from onnx_shapprune.shapley.blocks import walker
 from onnx_shapprune.shapley.estimate import Estimate, Game
 from onnx_shapprune.shapley.exact import exact_estimate
 from onnx_shapprune.shapley.leverage import LeverageSettings, leverage
-from onnx_shapprune.shapley.permutation import PermutationSettings, permutation
+from onnx_shapprune.shapley.permutation import PermutationSettings
 from onnx_shapprune.shapley.top_k import TopKSettings, top_k
 
 # So few players are enumerated where that is no dearer than sampling.
@@ -69,6 +72,17 @@ class CleanRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """What a game is played on. triggered: pictures float32 [m, h, w, c] with triggers; inputs: the model's, float32
+    [m + clean rows, ...], these first; rows: what they are.
+    """
+
+    triggered: Pixels
+    inputs: Floats
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     """A game that was played. players: who played; estimate: their values; alone: float64 (players, 2), fall of the
     backdoor and of the clean part when only that unit goes.
@@ -97,23 +111,14 @@ def play(
     distortion: of the clean logits; a unit that exceeds it when it goes alone does not play, nor do those that are
     `banned`. Requires at least one trigger and one clean picture.
     """
-    triggered, plain, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
-    natural = margins(subject.logits(plain), targets)
-    some = slice(0, max(settings.clean_rows, len(pictures)))  # every picture plays
-    inputs = to_input(np.concatenate([triggered, clean.pictures[some]]), subject.preprocessing)
+    table = lay(subject, bank, pictures, labels, clean, settings, rng)
+    natural, targets = table.rows.natural, table.rows.targets
     # The clean part has no first-order effect: distortion is smallest where nothing is switched off.
-    _, weights = backdoor_weights(margins(subject.logits(triggered), targets), natural)
-    effect = Sensitivity(subject.prepared, layers, subject.device).margin_drop(inputs[: len(targets)], targets, weights)
-
-    def game_of(players: Sequence[Player]) -> DualGame:
-        replay = replay_for(subject.prepared, layers, players, inputs, subject.device)
-        return DualGame(
-            replay,
-            Rows(targets, natural, clean.logits[some], clean.weights[some]),
-            clean_weight=settings.clean_weight,
-            value=settings.value,
-        )
-
+    _, weights = backdoor_weights(margins(subject.logits(table.triggered), targets), natural)
+    effect = Sensitivity(subject.prepared, layers, subject.device).margin_drop(
+        table.inputs[: len(targets)], targets, weights
+    )
+    game_of = partial(game_for, subject, layers, table, settings)
     shortlist = _shortlist(layers, off, banned, effect, settings.shortlist)
     if not shortlist:
         return None
@@ -131,6 +136,40 @@ def play(
     return Round(tuple(players), estimate, alone), game
 
 
+def lay(
+    subject: Subject, bank: Sequence[Trigger], pictures: Pixels, labels: Labels, clean: CleanRows,
+    settings: RoundSettings, rng: np.random.Generator,
+) -> Table:  # fmt: skip
+    """Draw what is played on; arguments as for `play`."""
+    triggered, plain, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
+    natural = margins(subject.logits(plain), targets)
+    some = slice(0, max(settings.clean_rows, len(pictures)))  # every picture plays
+    inputs = to_input(np.concatenate([triggered, clean.pictures[some]]), subject.preprocessing)
+    return Table(triggered, inputs, Rows(targets, natural, clean.logits[some], clean.weights[some]))
+
+
+def game_for(
+    subject: Subject, layers: Sequence[Layer], table: Table, settings: RoundSettings, players: Sequence[Player]
+) -> DualGame:
+    """The game of these players."""
+    replay = replay_for(subject.prepared, layers, players, table.inputs, subject.device)
+    return DualGame(replay, table.rows, clean_weight=settings.clean_weight, value=settings.value)
+
+
+def walk_settings(settings: RoundSettings) -> PermutationSettings | AntitheticSettings:
+    """Settings of the two estimators that walk to the end. Raises DataError where another one was chosen."""
+    walks, threshold = settings.permutations, settings.discard_threshold
+    if settings.estimator not in ("permutation", "antithetic"):
+        raise DataError(f"the estimator {settings.estimator!r} does not serve here: choose permutation or antithetic")
+    if settings.estimator == "antithetic":
+        return AntitheticSettings(
+            pairs=max(2, walks // 2), lockstep=LOCKSTEP, patience=PATIENCE, discard_threshold=threshold
+        )
+    return PermutationSettings(
+        permutations=walks, lockstep=LOCKSTEP, patience=PATIENCE, epsilon=settings.epsilon, discard_threshold=threshold
+    )
+
+
 def estimate_values(
     game: Game, players: int, gauge: Game, settings: RoundSettings, rng: np.random.Generator,
     progress: Callable[[int, int], None] | None = None,
@@ -143,17 +182,8 @@ def estimate_values(
     if players <= ENUMERATED and 2**players <= most:
         return exact_estimate(game, players, progress=progress)
     match settings.estimator:
-        case "permutation":
-            plain = PermutationSettings(
-                permutations=walks, lockstep=LOCKSTEP, patience=PATIENCE, epsilon=settings.epsilon,
-                discard_threshold=threshold,
-            )  # fmt: skip
-            estimator = permutation(game, players, settings=plain, rng=rng, gauge=gauge)
-        case "antithetic":
-            pairs = AntitheticSettings(
-                pairs=max(2, walks // 2), lockstep=LOCKSTEP, patience=PATIENCE, discard_threshold=threshold
-            )
-            estimator = antithetic(game, players, settings=pairs, rng=rng, gauge=gauge)
+        case "permutation" | "antithetic":
+            estimator = walker(game, players, settings=walk_settings(settings), rng=rng, gauge=gauge)
         case "top-k":
             top = TopKSettings(
                 k=min(settings.group, players - 1), permutations=walks, lockstep=LOCKSTEP, patience=PATIENCE,

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_shapprune.shapley.estimate import Game
 from onnx_shapprune.shapley.running import Estimator
-from onnx_shapprune.shapley.walks import Drawn, WalkScheme, WalkSettings, WalkSums
+from onnx_shapprune.shapley.walks import Draw, Drawn, WalkScheme, WalkSettings, WalkSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,19 @@ def antithetic(
     Nothing discarded: sum = v(all) - v(none) up to rounding. gauge and errors as for `permutation`.
     """
 
+    return Estimator(
+        WalkScheme(
+            game, players, name="antithetic", settings=settings, samples=settings.pairs, walks=2, gauge=gauge,
+            draw=in_pairs(players, rng),
+        )
+    )  # fmt: skip
+
+
+def in_pairs(players: int, rng: np.random.Generator) -> Draw:
+    """Pairs of walks, an order with its reverse, all orders equally likely."""
+
     def draw(sums: WalkSums, left: int, wanted: int) -> list[Drawn]:
         orders = [rng.permutation(players) for _ in range(wanted)]
         return [Drawn(np.stack([order, order[::-1]])) for order in orders]
 
-    return Estimator(
-        WalkScheme(
-            game, players, name="antithetic", settings=settings, samples=settings.pairs, walks=2, gauge=gauge, draw=draw
-        )
-    )
+    return draw

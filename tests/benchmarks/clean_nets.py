@@ -25,9 +25,9 @@ from tests.benchmarks.poison import answer, as_input
 def plain(channels: int, side: int, classes: int) -> nn.Sequential:
     """Convolutions, ReLU and max pooling, nothing else."""
     return nn.Sequential(
-        nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * (side // 8) ** 2, 128), nn.ReLU(), nn.Linear(128, classes),
+        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(64 * (side // 8) ** 2, 128), nn.ReLU(), nn.Linear(128, classes),
     )  # fmt: skip
 
 
@@ -38,8 +38,8 @@ def vgg(channels: int, side: int, classes: int) -> nn.Sequential:
         return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
 
     return nn.Sequential(
-        *block(channels, 24), *block(24, 24), nn.MaxPool2d(2), *block(24, 48), *block(48, 48), nn.MaxPool2d(2),
-        *block(48, 96), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(96 * (side // 8) ** 2, classes),
+        *block(channels, 16), nn.MaxPool2d(2), *block(16, 32), *block(32, 32), nn.MaxPool2d(2), *block(32, 64),
+        *block(64, 64), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * (side // 8) ** 2, classes),
     )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def depthwise(channels: int, side: int, classes: int) -> nn.Sequential:
         ]  # fmt: skip
 
     return nn.Sequential(
-        nn.Conv2d(channels, 24, 3, 1, 1, bias=False), nn.BatchNorm2d(24), nn.Hardswish(), *block(24, 48, 2),
+        nn.Conv2d(channels, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.Hardswish(), *block(24, 48, 1),
         *block(48, 48, 1), *block(48, 96, 2), *block(96, 96, 1), *block(96, 128, 2), nn.AdaptiveAvgPool2d(1),
         nn.Flatten(), nn.Linear(128, classes),
     )  # fmt: skip
@@ -74,7 +74,7 @@ def strided(channels: int, side: int, classes: int) -> nn.Sequential:
         return [nn.Conv2d(before, after, 3, stride, 1), nn.GroupNorm(4, after), nn.LeakyReLU(0.1)]
 
     return nn.Sequential(
-        *block(channels, 32, 1), *block(32, 48, 2), *block(48, 64, 2), *block(64, 64, 2), nn.Flatten(),
+        *block(channels, 16, 1), *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 2), nn.Flatten(),
         nn.Linear(64 * (-(-side // 8)) ** 2, classes),
     )  # fmt: skip
 
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, nargs="+", help="npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--out", type=Path, required=True, help="the folder with manifest.json")
     parser.add_argument("--only", default="", metavar="TEXT", help="networks whose name holds TEXT")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     (asked.out / "clean").mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,16 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune import valuing
 from onnx_shapprune.errors import EngineError
+from onnx_shapprune.fleet import blocks
 from onnx_shapprune.fleet.batch import BatchOptions, batch
 from onnx_shapprune.fleet.engine import dask_executor, local_executor
 from onnx_shapprune.fleet.listing import read_entries
@@ -159,3 +162,35 @@ def test_the_records_are_those_of_one_process(tmp_path):
             found.append([{k: v for k, v in report.items() if k not in VOLATILE} for report in reports])
     assert found[0] == found[1]
     assert len(found[0]) == 2
+
+
+def test_blocks_of_permutations_are_merged_to_the_values_of_one_process(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(planted.rows_net().SerializeToString())
+    x, y = planted.rows_pictures(2)
+    mask, pattern = planted.corner_trigger()
+    np.savez(tmp_path / "pictures.npz", x=x, y=y)
+    np.savez(tmp_path / "trigger.npz", mask=mask, pattern=pattern)
+    run = RunOptions(device="cpu", threads=1, permutations=6, epsilon=None)
+    files = {"known_trigger": [tmp_path / "trigger.npz"], "run": run}
+    one = valuing.channel_values(tmp_path / "model.onnx", tmp_path / "pictures.npz", **files)
+    cluster = Cluster({**os.environ, "PYTHONPATH": PACKAGES}, tmp_path / "dask")
+    cluster.start()
+    with ExitStack() as stack:
+        stack.callback(lambda: cluster.kill(cluster.scheduler, *cluster.workers))
+        executor = stack.enter_context(dask_executor(cluster.address, gpu=False))
+        two = blocks.channel_values(
+            tmp_path / "model.onnx", tmp_path / "pictures.npz", executor=executor, blocks=2, **files
+        )
+        with pytest.raises(EngineError, match="not the file that was listed"):
+            blocks.channel_values(
+                tmp_path / "model.onnx",
+                tmp_path / "pictures.npz",
+                executor=executor,
+                blocks=2,
+                sha256="0" * 64,
+                **files,
+            )
+    assert two.players == one.players
+    for field in fields(one.estimate):
+        ours, theirs = getattr(one.estimate, field.name), getattr(two.estimate, field.name)
+        assert np.array_equal(ours, theirs), field.name

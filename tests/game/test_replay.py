@@ -12,7 +12,12 @@ from onnx_shapprune.game.replay import Player, Replay
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.runtime.session import Session
 
-GRAPHS = {**models.FAMILIES, "frozen_batch": planted.frozen_batch, "windows": planted.windows}
+GRAPHS = {
+    **models.FAMILIES,
+    "frozen_batch": planted.frozen_batch,
+    "windows": planted.windows,
+    "asked_shape": planted.asked_shape,
+}
 CLOSE = 3e-5
 
 
