@@ -1,0 +1,202 @@
+"""Attention heads as units: which features a head is made of, in every way that exporters write it, and when it is none."""
+
+import models
+import numpy as np
+import onnx
+import pytest
+from equations import DEVICE, logits, masked_logits, random_units, unplanned
+from models import Net
+
+from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.compare import compare
+from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.prepare import prepare
+from onnx_shapprune.graph.units import Units, find_units
+from onnx_shapprune.runtime.probe import largest_difference
+
+WIDTH, HEADS, TOKENS = 6, 3, 16
+EACH = WIDTH // HEADS
+
+
+def ints(n: Net, *values: int) -> str:
+    return n.const(np.array(values, np.int64))
+
+
+def size(n: Net, x: str, axis: int) -> str:
+    return n.op("Unsqueeze", n.op("Gather", n.op("Shape", x), n.const(np.array(axis)), axis=0), ints(n, 0))
+
+
+def linear(n: Net, x: str, after: int) -> str:
+    return n.op("Add", n.normal(after, scale=0.5), n.op("MatMul", x, n.normal(WIDTH, after)))
+
+
+def tokens(n: Net) -> str:
+    patches = n.op("Conv", "x", n.normal(WIDTH, 3, 2, 2), n.normal(WIDTH), kernel_shape=[2, 2], strides=[2, 2])
+    return n.op("Transpose", n.op("Reshape", patches, ints(n, 0, WIDTH, TOKENS)), perm=[0, 2, 1])
+
+
+def separate(n: Net, x: str) -> tuple[str, str, str]:
+    """A layer each; the batch and the number of tokens are read off at run time."""
+
+    def split(y: str) -> str:
+        shape = n.op("Concat", size(n, y, 0), ints(n, -1), ints(n, HEADS), ints(n, EACH), axis=0)
+        return n.op("Transpose", n.op("Reshape", y, shape), perm=[0, 2, 1, 3])
+
+    q, k, v = (split(linear(n, x, WIDTH)) for _ in range(3))
+    return q, k, v
+
+
+def gathered(n: Net, x: str) -> tuple[str, str, str]:
+    """One layer for all three, the last size of the Reshape computed from the input's."""
+    shape = [size(n, x, 0), size(n, x, 1), ints(n, 3), ints(n, HEADS), n.op("Div", size(n, x, 2), ints(n, HEADS))]
+    y = n.op("Reshape", linear(n, x, 3 * WIDTH), n.op("Concat", *shape, axis=0))
+    y = n.op("Transpose", y, perm=[2, 0, 3, 1, 4])
+    q, k, v = (n.op("Gather", y, n.const(np.array(i)), axis=0) for i in range(3))
+    return q, k, v
+
+
+def sliced(n: Net, x: str) -> tuple[str, str, str]:
+    """One layer, Slice and Squeeze behind a Reshape that is stored."""
+    y = n.op("Reshape", linear(n, x, 3 * WIDTH), ints(n, -1, TOKENS, 3, HEADS, EACH))
+    y = n.op("Transpose", y, perm=[2, 0, 3, 1, 4])
+    parts = (n.op("Slice", y, ints(n, i), ints(n, i + 1), ints(n, 0)) for i in range(3))
+    q, k, v = (n.op("Squeeze", part, ints(n, 0)) for part in parts)
+    return q, k, v
+
+
+def split_first(n: Net, x: str) -> tuple[str, str, str]:
+    """One layer that a Split takes apart before the heads."""
+    names = [f"part{i}" for i in range(3)]
+    n.nodes.append(onnx.helper.make_node("Split", [linear(n, x, 3 * WIDTH)], names, axis=-1))
+    shape = ints(n, 0, 0, HEADS, EACH)
+    q, k, v = (n.op("Transpose", n.op("Reshape", y, shape), perm=[0, 2, 1, 3]) for y in names)
+    return q, k, v
+
+
+WAYS = {f.__name__: f for f in (separate, gathered, sliced, split_first)}
+FIRST = {"separate": 0, "gathered": 2 * WIDTH, "sliced": 2 * WIDTH, "split_first": 2 * WIDTH}  # column of the values
+
+
+def weighted(n: Net, q: str, k: str, v: str) -> str:
+    scores = n.op("MatMul", q, n.op("Transpose", k, perm=[0, 1, 3, 2]))
+    return n.op("MatMul", n.op("Softmax", n.op("Mul", scores, n.const(np.float32(1.5)[None])), axis=-1), v)
+
+
+def finished(n: Net, context: str) -> onnx.ModelProto:
+    y = n.op("Reshape", n.op("Transpose", context, perm=[0, 2, 1, 3]), ints(n, 0, TOKENS, WIDTH))
+    y = n.op("ReduceMean", n.op("Relu", linear(n, y, WIDTH)), axes=[1], keepdims=0)
+    return n.model(n.dense(y, WIDTH, models.CLASSES))
+
+
+def network(way: str) -> onnx.ModelProto:
+    n = Net(3)
+    return finished(n, weighted(n, *WAYS[way](n, tokens(n))))
+
+
+def units_of(model: onnx.ModelProto) -> Units:
+    onnx.checker.check_model(model)
+    return find_units(model, model.graph.output[0].name)
+
+
+def reasons(model: onnx.ModelProto) -> list[str]:
+    assert not any(layer.heads for layer in units_of(model).layers)
+    return [r.reason for r in units_of(model).refused if r.op == "Attention"]
+
+
+def check(model: onnx.ModelProto, off: dict[str, list[int]]) -> None:
+    """masked == baked for `off`, which must matter, and no other bytes change."""
+    units, interface = units_of(model), find_interface(model)
+    off = {layer.name: off.get(layer.name, []) for layer in units.layers}
+    p = prepare(model, interface, models.SHAPE, DEVICE)
+    x = models.pictures(model, 2)
+    baked = bake(model, units.layers, off)
+    assert unplanned(model, baked, units, off) == []
+    want = logits(prepare(baked, interface, models.SHAPE, DEVICE), x)
+    assert largest_difference(want, masked_logits(p, units, off, x)) < 2e-6
+    assert np.abs(want - logits(p, x)).max() > 1e-4, "vacuous"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_head_is_a_unit_of_the_values_that_belong_to_it(way):
+    model = network(way)
+    (heads,) = [layer for layer in units_of(model).layers if layer.heads]
+    first = FIRST[way]
+    assert heads.heads == tuple(tuple(range(first + EACH * h, first + EACH * (h + 1))) for h in range(HEADS))
+    assert (heads.op, heads.channels, heads.axis) == ("Attention", HEADS, -3)
+    for head in range(HEADS):
+        check(model, {heads.name: [head]})
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("seed", range(3))
+def test_heads_and_features_of_the_same_layer_are_baked_together(way, seed):
+    model = network(way)
+    check(model, random_units(units_of(model), np.random.default_rng(seed), share=0.3))
+
+
+def test_a_head_of_a_layer_whose_weights_others_share():
+    n = Net(3)
+    x = tokens(n)
+    q, k, v = separate(n, x)
+    weight = next(t.name for t in n.weights if list(t.dims) == [WIDTH, WIDTH])
+    for node in n.nodes:
+        if node.op_type == "MatMul":
+            node.input[1] = weight
+    model = finished(n, weighted(n, q, k, v))
+    (heads,) = [layer for layer in units_of(model).layers if layer.heads]
+    projection = next(layer for layer in units_of(model).layers if layer.nodes == heads.nodes and not layer.heads)
+    off = {heads.name: [0], projection.name: [1, 5]}
+    check(model, off)
+    layers = units_of(model).layers
+    found = compare(model, bake(model, layers, off), layers)
+    assert (set(found.zeroed), found.other) == ({(heads.name, 0), (projection.name, 5)}, ())
+
+
+def test_what_a_second_file_has_off_is_a_head_or_its_features():
+    model = network("gathered")
+    layers = units_of(model).layers
+    (heads,) = [layer for layer in layers if layer.heads]
+    projection = next(layer for layer in layers if layer.nodes == heads.nodes and not layer.heads)
+    one = compare(model, bake(model, layers, {heads.name: [1]}), layers)
+    assert (one.zeroed, one.other) == (((heads.name, 1),), ())
+    half = compare(model, bake(model, layers, {projection.name: [heads.heads[2][0]]}), layers)
+    assert half.zeroed == ((projection.name, heads.heads[2][0]),)
+
+
+def test_values_that_something_else_reads_make_no_heads():
+    n = Net(3)
+    x = tokens(n)
+    q, k, v = separate(n, x)
+    assert reasons(finished(n, n.op("Add", weighted(n, q, k, v), v))) == ["its values are read elsewhere too"]
+
+
+@pytest.mark.parametrize("between", ["Relu", "Neg"])
+def test_values_that_are_computed_on_make_no_heads(between):
+    n = Net(3)
+    q, k, v = separate(n, tokens(n))
+    model = finished(n, weighted(n, q, k, n.op(between, v)))
+    assert reasons(model) == ["its values are not features of one layer, moved only"]
+
+
+def test_a_split_that_cannot_be_told_makes_no_heads():
+    """The number of heads is itself computed from the picture."""
+    n = Net(3)
+    x = tokens(n)
+    count = n.op("Cast", n.op("ReduceMax", n.op("Clip", x, n.const(np.float32(3)), n.const(np.float32(3)))), to=7)
+    count = n.op("Reshape", count, ints(n, 1))
+
+    def split(y: str) -> str:
+        shape = n.op("Concat", size(n, y, 0), ints(n, TOKENS), count, ints(n, -1), axis=0)
+        return n.op("Transpose", n.op("Reshape", y, shape), perm=[0, 2, 1, 3])
+
+    q, k, v = (split(linear(n, x, WIDTH)) for _ in range(3))
+    expected = ["how its values are split into heads cannot be told from the graph"]
+    assert reasons(finished(n, weighted(n, q, k, v))) == expected
+
+
+def test_one_head_without_an_axis_is_refused_and_other_products_are_passed_over():
+    assert reasons(models.attention()) == ["its heads have no axis of their own"]
+    n = Net(3)
+    q, k, v = separate(n, tokens(n))
+    model = finished(n, n.op("MatMul", n.op("MatMul", q, n.op("Transpose", k, perm=[0, 1, 3, 2])), v))
+    assert reasons(model) == []
