@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 from onnx import inliner, numpy_helper
 
@@ -27,7 +28,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         return copy_of(model)
     try:
         return inliner.inline_local_functions(model)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, EncodeError) as error:
         raise ModelError(f"local functions cannot be inlined: {first_line(error)}") from None
 
 

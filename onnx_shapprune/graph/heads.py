@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.runtime.weights import elsewhere, shell
 
 UNCHANGED = ("Identity", "Dropout", "Cast")
 MOVING = (*UNCHANGED, "Reshape", "Transpose", "Split", "Slice", "Gather", "Squeeze")
@@ -53,18 +54,10 @@ class Shapes:
         return None
 
 
-def inferred_shapes(model: onnx.ModelProto, graph: onnx.GraphProto) -> dict[str, tuple[Size, ...]]:
-    """Shapes of the tensors of `graph`, that of `model` with functions written out, as far as they can be had."""
-    light = onnx.ModelProto(ir_version=max(4, model.ir_version), opset_import=model.opset_import)
-    light.graph.name = "shapes"
-    light.graph.node.extend(graph.node)
-    stored = {t.name for t in graph.initializer}
-    light.graph.input.extend(i for i in graph.input if i.name not in stored)
-    for tensor in graph.initializer:
-        if math.prod(tensor.dims) <= SMALL:
-            light.graph.initializer.append(tensor)
-        else:
-            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[Size, ...]]:
+    """Shapes of the tensors of a model, as far as they can be had. What the file claims of them does not count."""
+    light = shell(model, elsewhere)
+    del light.graph.value_info[:]
     try:
         found = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):

@@ -100,7 +100,8 @@ class Units:
 
 def find_units(model: onnx.ModelProto, output: str) -> Units:
     """Units of a model (read only). `output` is the graph output that holds the class scores."""
-    graph = edit.inlined(model).graph if model.functions else model.graph
+    whole = edit.inlined(model) if model.functions else model
+    graph = whole.graph
     opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAIN), default=0)
     context = _context(graph, output, opset)
     classifier = _classifier(output, context)
@@ -123,7 +124,7 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
                 continue  # any other product of two activations has no weights
         try:
             if attention:
-                shapes = shapes or Shapes(context.constants, context.made, inferred_shapes(model, graph))
+                shapes = shapes or Shapes(context.constants, context.made, inferred_shapes(whole))
                 layer = _heads(node, name, layers, shapes, context)
             else:
                 layer = _absorb_followers(_layer(node, name, classifier, context), context, taken)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.errors import DeviceError, LimitError, ModelError, ShapPruneError
 from onnx_shapprune.runtime.cuda import DRIVER, loads, preload
+from onnx_shapprune.runtime.weights import MESSAGE, elsewhere, shell, weight_bytes
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -146,12 +147,14 @@ class Session:
     def __init__(
         self, model: onnx.ModelProto | bytes, device: Device, *, optimize: bool = True, arena: bool = True
     ) -> None:
-        payload = model if isinstance(model, bytes) else model.SerializeToString()
+        options = session_options(device, optimize=optimize, arena=arena)
+        self._weights: list[ort.OrtValue] = []  # onnxruntime reads them where they are
+        if not isinstance(model, bytes):
+            model = self._payload(model, options)
         try:
             # With its fallback on, onnxruntime prints to stdout and retries on the CPU.
             self._session = ort.InferenceSession(
-                payload, session_options(device, optimize=optimize, arena=arena), providers=provider_list(device),
-                enable_fallback=0,
+                model, options, providers=provider_list(device), enable_fallback=0
             )  # fmt: skip
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind classes
             raise _refusal(error, "open") from error
@@ -161,6 +164,17 @@ class Session:
             raise DeviceError(f"the graph was to run on {device.provider} but onnxruntime chose {self.providers[0]}")
         self.inputs = {i.name: i for i in self._session.get_inputs()}
         self.outputs = [o.name for o in self._session.get_outputs()]
+
+    def _payload(self, model: onnx.ModelProto, options: ort.SessionOptions) -> bytes:
+        """The model as bytes; weights that do not fit into one message are handed over beside it."""
+        if weight_bytes(model) <= MESSAGE:
+            return bytes(model.SerializeToString())
+        light = shell(model, elsewhere)
+        apart = {t.name for t in light.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
+        tensors = [t for t in model.graph.initializer if t.name in apart]
+        self._weights = [ort.OrtValue.ortvalue_from_numpy(onnx.numpy_helper.to_array(t)) for t in tensors]
+        options.add_external_initializers([t.name for t in tensors], self._weights)
+        return bytes(light.SerializeToString())
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """Run once; arrays in `outputs` order (default: all graph outputs). Raises ModelError when the graph fails."""
