@@ -91,7 +91,7 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
         interface = find_interface(file.proto, layout=layout, output=output, size=size)
     except ModelError as error:
         reason = str(error)
-    units = None if interface is None else find_units(file.proto, interface.output)
+    units = None if interface is None else find_units(file.loaded, interface.output)
     classes = None if interface is None else facts.class_count(file.proto, interface.output, units)
     if interface is not None and classes is not None and classes < 2:
         reason = f"not an image classifier: output {interface.output!r} has {classes} value(s) per picture"

@@ -14,7 +14,7 @@ from onnx_shapprune.graph_record import MaskPart, MaskRecord
 from onnx_shapprune.output import check_writable, same_file, write_atomically
 from onnx_shapprune.runtime.probe import largest_difference
 from onnx_shapprune.runtime.session import Session, resolve_device
-from onnx_shapprune.runtime.weights import MESSAGE, weight_bytes
+from onnx_shapprune.runtime.weights import MESSAGE, heavy, weight_bytes
 from onnx_shapprune.settings import InputOptions
 
 METADATA = "onnx_shapprune.masks"  # key of the model's metadata; the value is the record as JSON
@@ -58,7 +58,7 @@ def mask(
     if not largest_difference(plain, ones) <= TOLERANCE:
         raise VerifyError("the graph with all masks on differs from the file: nothing was written")
     if weight_bytes(masked) > MESSAGE:  # data before the model that points at them
-        data = moved_out(masked, data_name(output.name), stay=[m.input for m in record.masks])
+        data = moved_out(masked, data_name(output.name), heavy(masked))
         write_atomically(output.with_name(data_name(output.name)), data)
     write_atomically(output, masked.SerializeToString())
     return record

@@ -134,6 +134,8 @@ def tensor_of(array: Array, name: str) -> onnx.TensorProto:
 
 def array_of(tensor: onnx.TensorProto) -> Array:
     """The values of a tensor whose bytes are in the message. Raises ModelError when they do not fit its shape."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:  # onnx would open whatever it names
+        raise ModelError(f"tensor {tensor.name!r} is kept outside the file and was not read in")
     try:
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError) as error:

@@ -13,14 +13,16 @@ def split(baked: onnx.ModelProto, original: onnx.ModelProto, location: str) -> b
     baked: with all its bytes inside. The data are empty where the original has none outside.
     """
     inside = {t.name for t in original.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL}
-    return b"" if len(inside) == len(original.graph.initializer) else moved_out(baked, location, stay=inside)
+    if len(inside) == len(original.graph.initializer):
+        return b""
+    return moved_out(baked, location, {t.name for t in baked.graph.initializer} - inside)
 
 
-def moved_out(model: onnx.ModelProto, location: str, stay: Container[str]) -> bytes:
-    """Data of all initializers but those that `stay`. The model is changed in place: there may be no room for two."""
+def moved_out(model: onnx.ModelProto, location: str, names: Container[str]) -> bytes:
+    """Data of the initializers `names`. The model is changed in place: there may be no room for two."""
     data = bytearray()
     for tensor in model.graph.initializer:
-        if tensor.name in stay or not tensor.raw_data:
+        if tensor.name not in names or not tensor.raw_data:
             continue
         data.extend(bytes(-len(data) % ALIGNMENT))
         place = {"location": location, "offset": len(data), "length": len(tensor.raw_data)}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.errors import DeviceError, LimitError, ModelError, ShapPruneError
 from onnx_shapprune.runtime.cuda import DRIVER, loads, preload
-from onnx_shapprune.runtime.weights import MESSAGE, elsewhere, shell, weight_bytes
+from onnx_shapprune.runtime.weights import MESSAGE, elsewhere, heavy, shell, weight_bytes
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -169,9 +169,8 @@ class Session:
         """The model as bytes; weights that do not fit into one message are handed over beside it."""
         if weight_bytes(model) <= MESSAGE:
             return bytes(model.SerializeToString())
-        light = shell(model, elsewhere)
-        apart = {t.name for t in light.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL}
-        tensors = [t for t in model.graph.initializer if t.name in apart]
+        light, names = shell(model, elsewhere), heavy(model)
+        tensors = [t for t in model.graph.initializer if t.name in names]
         self._weights = [ort.OrtValue.ortvalue_from_numpy(onnx.numpy_helper.to_array(t)) for t in tensors]
         options.add_external_initializers([t.name for t in tensors], self._weights)
         return bytes(light.SerializeToString())

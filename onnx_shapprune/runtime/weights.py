@@ -23,11 +23,17 @@ def _size(tensor: onnx.TensorProto) -> int:
     return width * int(math.prod(tensor.dims))
 
 
+def heavy(model: onnx.ModelProto) -> set[str]:
+    """Names of the initializers that take most of the room."""
+    return {t.name for t in model.graph.initializer if _size(t) >= HEAVY}
+
+
 def shell(model: onnx.ModelProto, stand_in: Callable[[onnx.TensorProto], onnx.TensorProto]) -> onnx.ModelProto:
     """A copy in which `stand_in` takes the place of every heavy initializer; the weights themselves are not copied."""
     light: onnx.ModelProto = _without(model, "graph")
     light.graph.CopyFrom(_without(model.graph, "initializer"))
-    light.graph.initializer.extend(stand_in(t) if _size(t) >= HEAVY else t for t in model.graph.initializer)
+    names = heavy(model)
+    light.graph.initializer.extend(stand_in(t) if t.name in names else t for t in model.graph.initializer)
     return light
 
 

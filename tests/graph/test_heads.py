@@ -7,6 +7,7 @@ import pytest
 from equations import DEVICE, logits, masked_logits, random_units, unplanned
 from models import Net
 
+from onnx_shapprune import inspect
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import compare
 from onnx_shapprune.graph.interface import find_interface
@@ -200,3 +201,13 @@ def test_one_head_without_an_axis_is_refused_and_other_products_are_passed_over(
     q, k, v = separate(n, tokens(n))
     model = finished(n, n.op("MatMul", n.op("MatMul", q, n.op("Transpose", k, perm=[0, 1, 3, 2])), v))
     assert reasons(model) == []
+
+
+def test_inspect_reads_sizes_that_are_kept_outside_and_says_why_there_are_no_heads(tmp_path):
+    outside = network("sliced")
+    onnx.save_model(outside, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0, location="weights")
+    record = inspect(tmp_path / "m.onnx")
+    assert [(la.op, la.channels) for la in record.layers if la.op == "Attention"] == [("Attention", HEADS)]
+    onnx.save_model(models.attention(), tmp_path / "n.onnx")
+    record = inspect(tmp_path / "n.onnx")
+    assert [r.reason for r in record.refused if r.op == "Attention"] == ["its heads have no axis of their own"]
