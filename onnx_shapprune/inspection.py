@@ -22,6 +22,7 @@ from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.graph_record import InspectRecord, LayerPart, RefusedPart, TensorPart
 from onnx_shapprune.record import FileDigest, FindingPart
 from onnx_shapprune.report.text import plain
+from onnx_shapprune.runtime.weights import elsewhere, shell
 
 LEVELS: dict[Severity, Literal["note", "warning", "high", "critical"]] = {
     "critical": "critical", "high": "high", "medium": "warning", "low": "note", "info": "note",
@@ -119,7 +120,7 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
 
 def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, ...]]:
     """Operator -> nodes without a rule, looked up where the audit looks: on a copy of a newer opset."""
-    copy = edit.inlined(file.loaded)
+    copy = edit.inlined(shell(file.loaded, elsewhere))
     write_as_pairs(copy.graph)
     upgrade(copy)
     found: dict[str, list[str]] = {}

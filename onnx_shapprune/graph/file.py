@@ -18,7 +18,7 @@ from onnx_shapprune.graph.payload import stored_bytes
 from onnx_shapprune.graph.preflight import Hazard, preflight, refuse
 from onnx_shapprune.graph.staging import Stage, StrayError
 from onnx_shapprune.runtime.session import first_line
-from onnx_shapprune.runtime.weights import MESSAGE, empty, shell, weight_bytes
+from onnx_shapprune.runtime.weights import empty, shell
 
 MESSAGE_MIB = 2047  # protobuf cannot hold more in one message
 DEFAULT_LIMITS = FileLimits()
@@ -88,7 +88,7 @@ def complete(file: ModelFile, stage: Stage, limits: FileLimits) -> ModelFile:
         hazards = preflight(loaded, limits)  # shapes and counts may have been kept outside
         refuse(hazards)
     try:
-        onnx.checker.check_model(loaded if weight_bytes(loaded) <= MESSAGE else shell(loaded, empty))
+        onnx.checker.check_model(shell(loaded, empty))  # the preflight has looked at the weights
     except (onnx.checker.ValidationError, EncodeError, ValueError, RuntimeError) as error:
         raise ModelError(f"the onnx checker refuses {file.path}: {first_line(error)[:200]}") from None
     return replace(file, loaded=loaded, external=external, hazards=hazards)

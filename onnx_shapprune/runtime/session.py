@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.errors import DeviceError, LimitError, ModelError, ShapPruneError
 from onnx_shapprune.runtime.cuda import DRIVER, loads, preload
-from onnx_shapprune.runtime.weights import MESSAGE, elsewhere, heavy, shell, weight_bytes
+from onnx_shapprune.runtime.weights import elsewhere, heavy, shell, weight_bytes
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -26,6 +26,7 @@ FOLD_LIMIT_BYTES = 64 << 20
 FUNCTION_LIMITS = {"session.function_expansion_node_limit": 50_000, "session.function_expansion_byte_limit": 256 << 20}
 NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
 MEMORY = 2 << 30
+TOGETHER = 128 << 20  # bytes of weights up to which a model is serialised whole, which makes two copies of them
 
 Array = NDArray[np.generic]
 
@@ -166,8 +167,8 @@ class Session:
         self.outputs = [o.name for o in self._session.get_outputs()]
 
     def _payload(self, model: onnx.ModelProto, options: ort.SessionOptions) -> bytes:
-        """The model as bytes; weights that do not fit into one message are handed over beside it."""
-        if weight_bytes(model) <= MESSAGE:
+        """The model as bytes; weights, where there are many, are handed over beside it."""
+        if weight_bytes(model) <= TOGETHER:
             return bytes(model.SerializeToString())
         light, names = shell(model, elsewhere), heavy(model)
         tensors = [t for t in model.graph.initializer if t.name in names]
