@@ -248,6 +248,7 @@ def _bake_and_reaudit(
     data = split(baked, opened.file.proto, data_name(name))
     files = ({data_name(name): data} if data else {}) | {name: baked.SerializeToString()}
     del baked
+    opened.subject.rest()
     reread = reopen(files, inputs, draft.case)
     pictures = draft.case.pictures
     difference = prove_baked(
