@@ -123,10 +123,13 @@ def _behind(view: View, node: onnx.NodeProto, shapes: Shapes) -> list[View] | No
 
 def _taken(view: View, node: onnx.NodeProto, shapes: Shapes) -> list[View] | None:
     """What a Split, Slice, Gather or Squeeze along one axis of features makes of a view."""
-    axes = _given(node, "axes", 3 if node.op_type == "Slice" else 1, shapes)
-    axis = edit.attributes(node).get("axis", 0) if node.op_type in ("Split", "Gather") else axes and axes[0]
+    if node.op_type in ("Split", "Gather"):
+        axis = edit.attributes(node).get("axis", 0)
+    else:
+        axes = _given(node, "axes", 3 if node.op_type == "Slice" else 1, shapes) or []
+        axis = axes[0] if len(axes) == 1 else None
     rank = view.rank or len(shapes.inferred.get(view.tensor, ())) or None
-    if not isinstance(axis, int) or (axis >= 0 and rank is None) or (axes and len(axes) > 1):
+    if not isinstance(axis, int) or (axis >= 0 and rank is None):
         return None
     place = axis - (rank or 0) if axis >= 0 else axis
     if place not in view.places:

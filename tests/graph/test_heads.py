@@ -74,8 +74,24 @@ def split_first(n: Net, x: str) -> tuple[str, str, str]:
     return q, k, v
 
 
-WAYS = {f.__name__: f for f in (separate, gathered, sliced, split_first)}
-FIRST = {"separate": 0, "gathered": 2 * WIDTH, "sliced": 2 * WIDTH, "split_first": 2 * WIDTH}  # column of the values
+def unbound(n: Net, x: str) -> tuple[str, str, str]:
+    """One layer, Split with its sizes and Squeeze behind the Reshape, as PyTorch writes unbind."""
+    y = n.op("Reshape", linear(n, x, 3 * WIDTH), ints(n, -1, TOKENS, 3, HEADS, EACH))
+    y = n.op("Transpose", y, perm=[2, 0, 3, 1, 4])
+    names = [f"part{i}" for i in range(3)]
+    n.nodes.append(onnx.helper.make_node("Split", [y, ints(n, 1, 1, 1)], names))
+    q, k, v = (n.op("Squeeze", part, ints(n, 0)) for part in names)
+    return q, k, v
+
+
+WAYS = {f.__name__: f for f in (separate, gathered, sliced, split_first, unbound)}
+FIRST = {
+    "separate": 0,
+    "gathered": 2 * WIDTH,
+    "sliced": 2 * WIDTH,
+    "split_first": 2 * WIDTH,
+    "unbound": 2 * WIDTH,
+}  # column of the values
 
 
 def weighted(n: Net, q: str, k: str, v: str) -> str:
