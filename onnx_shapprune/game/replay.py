@@ -125,12 +125,13 @@ class Replay:
 
     def _joined(self, segment: Segment) -> bool:
         """Whether several choices of masks may go through the segment as one batch: not where a tensor without the batch
-        in front, or a shape, depends on a mask.
+        in front, or a shape, depends on a mask, or is made.
         """
         infos = self._infos
-        return all(
-            (infos[n].shape[:1] == (None,) and infos[n].dtype.kind == "f") or (source <= 0 and infos[n].dtype.kind == "f")
-            for n, source in zip(segment.reads, segment.made_by, strict=True)
+        apart = [*segment.makes, *(n for n, s in zip(segment.reads, segment.made_by, strict=True) if s > 0)]
+        return (
+            all(infos[n].shape[:1] == (None,) for n in apart)
+            and all(infos[n].dtype.kind == "f" for n in (*segment.reads, *segment.makes))
         ) or not self._prepared.batch_free  # fmt: skip
 
     def _side_by_side(self, s: int) -> int:

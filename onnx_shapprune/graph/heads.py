@@ -18,6 +18,7 @@ from onnx_shapprune.runtime.weights import elsewhere, shell
 
 UNCHANGED = ("Identity", "Dropout", "Cast")
 MOVING = (*UNCHANGED, "Reshape", "Transpose", "Split", "Slice", "Gather", "Squeeze")
+INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 SMALL = 1024  # elements; larger constants are no sizes
 Size = int | str | None  # known, a symbol of shape inference, or neither
 Nodes = Mapping[str, onnx.NodeProto]
@@ -48,10 +49,10 @@ class Shapes:
 
     def values(self, name: str) -> list[int] | None:
         """Integers that the file stores."""
-        found = self.stored(name)
-        if found is not None and math.prod(self.constants[found].dims) <= SMALL:
-            return [int(v) for v in edit.array_of(self.constants[found]).reshape(-1)]
-        return None
+        found = self.constants.get(self.stored(name) or "")
+        if found is None or found.data_type not in INTEGERS or math.prod(found.dims) > SMALL:
+            return None
+        return [int(v) for v in edit.array_of(found).reshape(-1)]
 
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[Size, ...]]:
@@ -107,7 +108,7 @@ def _behind(view: View, node: onnx.NodeProto, shapes: Shapes) -> list[View] | No
         return [whole]
     if node.op_type == "Transpose":
         perm = given.get("perm")
-        if not isinstance(perm, list):
+        if not isinstance(perm, list) or sorted(perm) != list(range(len(perm))) or len(perm) + min(view.places) < 0:
             return None
         rank = len(perm)
         return [replace(whole, places=tuple(perm.index(p + rank) - rank for p in view.places), rank=rank)]
@@ -115,9 +116,8 @@ def _behind(view: View, node: onnx.NodeProto, shapes: Shapes) -> list[View] | No
         sizes = _factors(view, node, shapes)
         if sizes is None:
             return None
-        factors, rank = sizes
-        places = tuple(range(-len(factors), 0))
-        return [replace(whole, columns=view.columns.reshape(factors), places=places, rank=rank)]
+        places = tuple(range(-len(sizes), 0))
+        return [View(whole.tensor, view.columns.reshape(sizes), places)]
     return _taken(view, node, shapes)
 
 
@@ -168,8 +168,8 @@ def _given(node: onnx.NodeProto, name: str, place: int, shapes: Shapes) -> list[
     return shapes.values(node.input[place]) if len(node.input) > place and node.input[place] else None
 
 
-def _factors(view: View, node: onnx.NodeProto, shapes: Shapes) -> tuple[list[int], int] | None:
-    """(sizes that a Reshape splits the features into, rank of what it makes) while they are one last axis."""
+def _factors(view: View, node: onnx.NodeProto, shapes: Shapes) -> list[int] | None:
+    """Sizes that a Reshape splits the features into, while they are one last axis."""
     if view.places != (-1,) or len(node.input) < 2:
         return None
     width = view.columns.size
@@ -180,7 +180,7 @@ def _factors(view: View, node: onnx.NodeProto, shapes: Shapes) -> tuple[list[int
             break
         product *= size
         if product == width:
-            return [int(s) for s in target[-count:] if isinstance(s, int)], len(target)
+            return [int(s) for s in target[-count:] if isinstance(s, int)]
     before = shapes.inferred.get(view.tensor)
     if not before or None in before[:-1] or target[: len(before) - 1] != before[:-1]:
         return None
@@ -188,11 +188,11 @@ def _factors(view: View, node: onnx.NodeProto, shapes: Shapes) -> tuple[list[int
     known = math.prod(s for s in last if isinstance(s, int) and s > 0)
     if sum(not isinstance(s, int) or s < 1 for s in last) != 1 or width % known:
         return None
-    return [s if isinstance(s, int) and s > 0 else width // known for s in last], len(target)
+    return [s if isinstance(s, int) and s > 0 else width // known for s in last]
 
 
 def _target(node: onnx.NodeProto, shapes: Shapes) -> tuple[Size, ...]:
-    """What a Reshape makes, from the end as far as it is known; sizes below 1 are -1 and 0 of the operator."""
+    """What a Reshape makes: the last sizes, before the first that is not known; those below 1 are the operator's -1, 0."""
     if found := shapes.inferred.get(node.output[0]):
         return found
     if stored := shapes.values(node.input[1]):

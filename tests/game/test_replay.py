@@ -1,7 +1,9 @@
 """Replaying from a cached start gives the numbers of full masked runs, whatever the graph looks like."""
 
 from dataclasses import replace
+from functools import partial
 
+import attention
 import models
 import numpy as np
 import onnx
@@ -12,7 +14,10 @@ from onnx_shapprune.game.replay import Player, Replay
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.runtime.session import Session
 
-GRAPHS = {**models.FAMILIES, "frozen_batch": planted.frozen_batch, "windows": planted.windows}
+GRAPHS = {
+    **models.FAMILIES, "frozen_batch": planted.frozen_batch, "windows": planted.windows,
+    **{way: partial(attention.network, way) for way in attention.WAYS},
+}  # fmt: skip
 CLOSE = 3e-5
 
 
