@@ -22,6 +22,7 @@ from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.graph_record import InspectRecord, LayerPart, RefusedPart, TensorPart
 from onnx_shapprune.record import FileDigest, FindingPart
 from onnx_shapprune.report.text import plain
+from onnx_shapprune.runtime.weights import elsewhere, shell
 
 LEVELS: dict[Severity, Literal["note", "warning", "high", "critical"]] = {
     "critical": "critical", "high": "high", "medium": "warning", "low": "note", "info": "note",
@@ -91,7 +92,7 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
         interface = find_interface(file.proto, layout=layout, output=output, size=size)
     except ModelError as error:
         reason = str(error)
-    units = None if interface is None else find_units(file.proto, interface.output)
+    units = None if interface is None else find_units(file.loaded, interface.output)
     classes = None if interface is None else facts.class_count(file.proto, interface.output, units)
     if interface is not None and classes is not None and classes < 2:
         reason = f"not an image classifier: output {interface.output!r} has {classes} value(s) per picture"
@@ -119,7 +120,7 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
 
 def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, ...]]:
     """Operator -> nodes without a rule, looked up where the audit looks: on a copy of a newer opset."""
-    copy = edit.inlined(file.loaded)
+    copy = edit.inlined(shell(file.loaded, elsewhere))
     write_as_pairs(copy.graph)
     upgrade(copy)
     found: dict[str, list[str]] = {}

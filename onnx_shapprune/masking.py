@@ -8,11 +8,13 @@ import numpy as np
 from onnx_shapprune.assemble import digest
 from onnx_shapprune.case import open_model
 from onnx_shapprune.errors import OutputError, VerifyError
+from onnx_shapprune.graph.external import data_name, moved_out
 from onnx_shapprune.graph.mask import mask_name, mask_shape, standalone
 from onnx_shapprune.graph_record import MaskPart, MaskRecord
 from onnx_shapprune.output import check_writable, same_file, write_atomically
 from onnx_shapprune.runtime.probe import largest_difference
 from onnx_shapprune.runtime.session import Session, resolve_device
+from onnx_shapprune.runtime.weights import MESSAGE, heavy, weight_bytes
 from onnx_shapprune.settings import InputOptions
 
 METADATA = "onnx_shapprune.masks"  # key of the model's metadata; the value is the record as JSON
@@ -52,9 +54,11 @@ def mask(
     masked = standalone(prepared, dict(enumerate(layers)), {METADATA: json.dumps(record.model_dump(mode="json"))})
     count = CHECKED if prepared.batch_free else 1
     feeds = {prepared.input: np.random.default_rng(0).random((count, *prepared.input_shape), np.float32)}
-    payload = masked.SerializeToString()
-    plain, ones = (Session(graph, where).run(feeds)[0] for graph in (prepared.model, payload))
+    plain, ones = (Session(graph, where).run(feeds)[0] for graph in (prepared.model, masked))
     if not largest_difference(plain, ones) <= TOLERANCE:
         raise VerifyError("the graph with all masks on differs from the file: nothing was written")
-    write_atomically(output, payload)
+    if weight_bytes(masked) > MESSAGE:  # data before the model that points at them
+        data = moved_out(masked, data_name(output.name), heavy(masked))
+        write_atomically(output.with_name(data_name(output.name)), data)
+    write_atomically(output, masked.SerializeToString())
     return record

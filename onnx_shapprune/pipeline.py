@@ -24,7 +24,7 @@ from onnx_shapprune.effort import Effort, effort_for
 from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import explained
-from onnx_shapprune.graph.external import split
+from onnx_shapprune.graph.external import data_name, split
 from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.output import check_writable, same_file, write_atomically
 from onnx_shapprune.prune.bank import hunt
@@ -232,8 +232,11 @@ def _bake_and_reaudit(
     Returns the files by name, the model last.
     """
     opened = draft.case.model
-    baked, data = split(bake(opened.file.loaded, opened.units.layers, plan.off), opened.file.proto, data_name(name))
+    baked = bake(opened.file.loaded, opened.units.layers, plan.off)
+    data = split(baked, opened.file.proto, data_name(name))
     files = ({data_name(name): data} if data else {}) | {name: baked.SerializeToString()}
+    del baked
+    opened.subject.rest()
     reread = reopen(files, inputs, draft.case)
     pictures = draft.case.pictures
     difference = prove_baked(
@@ -264,11 +267,6 @@ def _standing(again: Suspicion, targets: Sequence[int], *, synthesised: bool) ->
         if shown or min(p for _, p in claims) <= SECOND:
             return goal
     return None
-
-
-def data_name(model: str) -> str:
-    """The file with the weights of a model that keeps them outside."""
-    return f"{model}.data"
 
 
 def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Opened:

@@ -55,7 +55,9 @@ def unplanned(before: onnx.ModelProto, after: onnx.ModelProto, units: Units, off
     planned: dict[str, list[tuple[int, int, int, int]]] = {}
     for layer in units.layers:
         for p in layer.parameters:
-            planned.setdefault(p.name, []).extend((c, p.axis, p.groups, layer.channels) for c in off[layer.name])
+            planned.setdefault(p.name, []).extend(
+                (c, p.axis, p.groups, layer.channels) for c in layer.zeroed(off[layer.name])
+            )
     old, rejoined = edit.constants(before.graph), edit.copy_of(after)
     made = edit.producers(before.graph)
     pairs = [(name, name) for name in planned if name in old]

@@ -15,6 +15,7 @@ from onnx_shapprune.autodiff.scopes import names_in, operands, rename
 from onnx_shapprune.autodiff.settled import settle
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.runtime.probe import TensorInfo
+from onnx_shapprune.runtime.weights import weight_bytes
 
 Array = NDArray[np.generic]
 Operand = str | float | int | Array | None
@@ -39,7 +40,7 @@ class Builder:
         self._model.CopyFrom(model)
         self.graph = self._model.graph
         # Whether a second copy of the weights fits below protobuf's limit of 2 GiB.
-        self.may_double = self._model.ByteSize() < LARGEST_TO_DOUBLE
+        self.may_double = weight_bytes(model) < LARGEST_TO_DOUBLE
         self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
         self._infos = infos
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}

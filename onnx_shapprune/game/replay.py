@@ -128,11 +128,15 @@ class Replay:
         in front, or a shape, depends on a mask, or is made behind one.
         """
         infos = self._infos
+
+        def batched(name: str) -> bool:
+            return infos[name].dtype.kind == "f" and infos[name].shape[:1] == (None,)
+
         reads = all(
-            infos[n].dtype.kind == "f" and (infos[n].shape[:1] == (None,) or source <= 0)
+            batched(n) or (infos[n].dtype.kind == "f" and source <= 0)
             for n, source in zip(segment.reads, segment.made_by, strict=True)
         )
-        makes = not segment.depends or all(infos[n].shape[:1] == (None,) for n in segment.makes)
+        makes = not segment.depends or all(map(batched, segment.makes))
         return (reads and makes) or not self._prepared.batch_free
 
     def _side_by_side(self, s: int) -> int:

@@ -28,12 +28,17 @@ def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iter
     if unknown:
         raise VerifyError(f"the plan names layers that the model does not have: {', '.join(unknown)}")
     copy = edit.copy_of(model)
-    for name, channels in off.items():
-        indices = sorted(set(channels))
-        for parameter in by_name[name].parameters if indices else ():
-            tensor = _own_tensor(copy, parameter, by_name[name])
+    planned: dict[
+        tuple[str, ...], tuple[Layer, set[int]]
+    ] = {}  # heads are zeroed along with the features of their layer
+    for name, units in off.items():
+        _, channels = planned.setdefault(by_name[name].nodes, (by_name[name], set()))
+        channels.update(by_name[name].zeroed(units))
+    for layer, channels in planned.values():
+        for parameter in layer.parameters if channels else ():
+            tensor = _own_tensor(copy, parameter, layer)
             array = edit.array_of(tensor).copy()
-            _zero(array, parameter, indices, by_name[name].channels)
+            _zero(array, parameter, sorted(channels), layer.channels)
             _store(tensor, array)
     return copy
 

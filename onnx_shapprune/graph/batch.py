@@ -29,9 +29,12 @@ def free_batch(
         return model, False
     want = np.concatenate(rows)
     for rewrite in (False, True):
+        freed, session = model, single
         try:
-            freed = _without_batch_constants(model, {input_name: pictures[:1]}, device) if rewrite else model
-            (got,) = Session(freed, device, optimize=False).run({input_name: pictures})
+            if rewrite:
+                freed = _without_batch_constants(model, {input_name: pictures[:1]}, device)
+                session = Session(freed, device, optimize=False)
+            (got,) = session.run({input_name: pictures})
         except ModelError:
             continue
         if largest_difference(want, np.asarray(got)) <= TOLERANCE:
@@ -41,7 +44,7 @@ def free_batch(
 
 def _without_batch_constants(model: onnx.ModelProto, one: dict[str, edit.Array], device: Device) -> onnx.ModelProto:
     """A copy in which shapes that an exporter froze at batch 1 leave the first dimension open."""
-    values = run_exposed(model, one, device)
+    (values,) = run_exposed(model, [one], device)
     copy = edit.copy_of(model)
     graph = copy.graph
     constants = {t.name: edit.array_of(t) for t in graph.initializer}

@@ -11,6 +11,8 @@ from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.stored import readable, written_out
 from onnx_shapprune.graph.units import Layer, Parameter
 
+Copies = dict[tuple[tuple[str, ...], str], onnx.TensorProto]
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -80,13 +82,13 @@ def _node(node: onnx.NodeProto) -> bytes:
 
 def _rejoined(
     before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer]
-) -> tuple[onnx.ModelProto, dict[tuple[str, str], onnx.TensorProto]]:
-    """`after` as if no shared constant had been copied for a layer, and (layer, parameter) -> its copy."""
+) -> tuple[onnx.ModelProto, Copies]:
+    """`after` as if no shared constant had been copied for a layer, and (its nodes, parameter) -> its copy."""
     stored = {**readable(before.graph), **{p.name: onnx.TensorProto() for la in layers for p in la.parameters}}
     made, new = edit.producers(before.graph), edit.constants(after.graph)
     owner = {node: layer for layer in layers for node in layer.nodes}
     swaps: dict[tuple[int, int], str] = {}
-    copies: dict[tuple[str, str], onnx.TensorProto] = {}
+    copies: Copies = {}
     for i, (was, now) in enumerate(zip(before.graph.node, after.graph.node, strict=False)):
         layer = owner.get(was.output[0]) if was.output else None
         if layer is None or list(was.input) == list(now.input) or len(was.input) != len(now.input):
@@ -94,7 +96,7 @@ def _rejoined(
         for j, (then, name) in enumerate(zip(was.input, now.input, strict=True)):
             origin = edit.stored_name(stored, made, then)
             if then != name and name in new and name not in stored and any(p.name == origin for p in layer.parameters):
-                copies[layer.name, str(origin)] = new[name]
+                copies[layer.nodes, str(origin)] = new[name]
                 swaps[i, j] = then
     if not swaps:
         return after, {}
@@ -115,26 +117,32 @@ def _same_values(a: onnx.TensorProto, b: onnx.TensorProto) -> bool:
 
 def _zeroed(
     old: Mapping[str, onnx.TensorProto], new: Mapping[str, onnx.TensorProto],
-    copies: Mapping[tuple[str, str], onnx.TensorProto], layers: Sequence[Layer],
+    copies: Copies, layers: Sequence[Layer],
 ) -> tuple[tuple[str, int], ...]:  # fmt: skip
-    found = []
-    for layer in layers:
-        now = {p.name: copies.get((layer.name, p.name), new[p.name]) for p in layer.parameters}
+    """Units that are off in `new` only; of a head not its features as well."""
+    found: dict[str, list[int]] = {}
+    in_heads: dict[tuple[str, ...], set[int]] = {}
+    for layer in sorted(layers, key=lambda layer: not layer.heads):
+        now = {p.name: copies.get((layer.nodes, p.name), new[p.name]) for p in layer.parameters}
         if all(old[p.name] == now[p.name] for p in layer.parameters):
             continue
-        dead, dying = (_dead_channels(values, layer) for values in (old, now))
-        found += [(layer.name, int(c)) for c in np.flatnonzero(dying & ~dead)]
-    return tuple(found)
+        dead, dying = (_dead_units(values, layer) for values in (old, now))
+        found[layer.name] = [int(c) for c in np.flatnonzero(dying & ~dead)]
+        if layer.heads:
+            in_heads.setdefault(layer.nodes, set()).update(layer.zeroed(found[layer.name]))
+        else:
+            found[layer.name] = [c for c in found[layer.name] if c not in in_heads.get(layer.nodes, ())]
+    return tuple((layer.name, c) for layer in layers for c in found.get(layer.name, ()))
 
 
-def _dead_channels(
+def _dead_units(
     values: Mapping[str, onnx.TensorProto], layer: Layer
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Channels of which every parameter is zero: bool [channels]."""
-    dead = np.ones(layer.channels, bool)
-    for parameter in layer.parameters:
-        dead &= _by_channel(edit.array_of(values[parameter.name]), parameter, layer.channels)
-    return dead
+    """Units of which every parameter is zero: bool [units]."""
+    dead = np.logical_and.reduce(
+        [_by_channel(edit.array_of(values[p.name]), p, layer.channels) for p in layer.parameters]
+    )
+    return np.array([dead[list(head)].all() for head in layer.heads]) if layer.heads else np.asarray(dead)
 
 
 def _by_channel(

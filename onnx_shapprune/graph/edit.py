@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 from onnx import inliner, numpy_helper
 
@@ -27,7 +28,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         return copy_of(model)
     try:
         return inliner.inline_local_functions(model)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, EncodeError) as error:
         raise ModelError(f"local functions cannot be inlined: {first_line(error)}") from None
 
 
@@ -133,6 +134,8 @@ def tensor_of(array: Array, name: str) -> onnx.TensorProto:
 
 def array_of(tensor: onnx.TensorProto) -> Array:
     """The values of a tensor whose bytes are in the message. Raises ModelError when they do not fit its shape."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:  # onnx would open whatever it names
+        raise ModelError(f"tensor {tensor.name!r} is kept outside the file and was not read in")
     try:
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError) as error:

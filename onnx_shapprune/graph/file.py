@@ -18,8 +18,9 @@ from onnx_shapprune.graph.payload import stored_bytes
 from onnx_shapprune.graph.preflight import Hazard, preflight, refuse
 from onnx_shapprune.graph.staging import Stage, StrayError
 from onnx_shapprune.runtime.session import first_line
+from onnx_shapprune.runtime.weights import empty, shell
 
-MAX_INLINED_BYTES = 2 << 30  # protobuf cannot hold more in one message
+MESSAGE_MIB = 2047  # protobuf cannot hold more in one message
 DEFAULT_LIMITS = FileLimits()
 
 
@@ -65,7 +66,7 @@ def load_model(path: Path, *, limits: FileLimits = DEFAULT_LIMITS, allow_root: P
 
 def read_model(path: Path, stage: Stage, limits: FileLimits) -> ModelFile:
     """The file alone, parsed and looked through: no other file is opened, nothing is refused yet. Raises ModelError."""
-    payload = stage.read(path.name, limit=limits.file_mib << 20, what="model file")
+    payload = stage.read(path.name, limit=min(limits.file_mib, MESSAGE_MIB) << 20, what="model file")
     if not payload:
         raise ModelError(f"model file is empty: {path}")
     proto = onnx.ModelProto()
@@ -87,7 +88,7 @@ def complete(file: ModelFile, stage: Stage, limits: FileLimits) -> ModelFile:
         hazards = preflight(loaded, limits)  # shapes and counts may have been kept outside
         refuse(hazards)
     try:
-        onnx.checker.check_model(loaded)
+        onnx.checker.check_model(shell(loaded, empty))  # the preflight has looked at the weights
     except (onnx.checker.ValidationError, EncodeError, ValueError, RuntimeError) as error:
         raise ModelError(f"the onnx checker refuses {file.path}: {first_line(error)[:200]}") from None
     return replace(file, loaded=loaded, external=external, hazards=hazards)
@@ -118,8 +119,8 @@ def _inline_external_data(
                 f"{offset:,} on in {location!r}; its shape asks for {stored_bytes(tensor):,}")
             ])  # fmt: skip
         total += length
-        if total > MAX_INLINED_BYTES:  # many tensors may point at the same bytes
-            raise ModelError(f"external data adds up to more than {MAX_INLINED_BYTES} bytes: {file.path}")
+        if total > limits.file_mib << 20:  # many tensors may point at the same bytes
+            raise ModelError(f"external data adds up to more than {limits.file_mib} MiB (limit file-mib): {file.path}")
         tensor.raw_data = _part(staged.path, offset, length)
         tensor.ClearField("external_data")
         tensor.data_location = onnx.TensorProto.DEFAULT

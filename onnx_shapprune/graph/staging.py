@@ -115,7 +115,8 @@ class Stage:
     def _check_size(self, descriptor: int, limit: int, what: str, name: str) -> None:
         size = os.fstat(descriptor).st_size
         if size > limit:
-            raise ModelError(f"{what} has {size} bytes, more than the limit of {limit}: {self._shown / name}")
+            shown = self._shown / name
+            raise ModelError(f"{what} has {size} bytes, more than the limit of {limit} (--limit file-mib): {shown}")
 
     def _walk(self, name: str) -> int:
         """Open `name` part by part; every folder on the way stays open, so that none can be exchanged for another."""

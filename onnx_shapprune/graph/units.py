@@ -1,17 +1,21 @@
 """Find the channels that can be switched off, and what zeroing each of them means in the file.
 
-A unit is one output channel of a Conv, ConvTranspose, Gemm or MatMul, or one channel of a normalisation that belongs to
-none of these. It is switched off at the tensor where multiplying by 0 equals zeroing parameters of the file:
-the layer's own output, or that of the bias Add and BatchNormalization that alone read it. Never behind an activation:
-on Conv -> BN -> Relu that differs from zeroing the Conv by whole logits.
+A unit is one output channel of a Conv, ConvTranspose, Gemm or MatMul, one channel of a normalisation that belongs to
+none of these, or an attention head: all features of the value projection that belong to it. It is switched off at the
+tensor where multiplying by 0 equals zeroing parameters of the file: the layer's own output, or that of the bias Add and
+BatchNormalization that alone read it; of heads what attention makes of their values. Never behind an activation: on
+Conv -> BN -> Relu that differs from zeroing the Conv by whole logits.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.heads import UNCHANGED, Shapes, inferred_shapes, origin, readings
 from onnx_shapprune.graph.pairs import REAL
 from onnx_shapprune.graph.stored import RefusedError, Stored, integers, readable, stored
 
@@ -25,6 +29,7 @@ INTEGER = {
 # Operator -> axis of the channels that its scale and bias belong to. The first two treat every channel alone.
 NORMS = {"BatchNormalization": 1, "InstanceNormalization": 1, "GroupNormalization": 1, "LayerNormalization": -1}
 FEATURES_LAST = ("MatMul", "LayerNormalization")
+ATTENTION = "Attention"  # op of layers whose units are heads
 SEPARATE = ("BatchNormalization", "InstanceNormalization")
 GROUP_SCALES_UNTIL = 20  # opset; GroupNormalization had one scale a group then
 
@@ -49,10 +54,12 @@ class Layer:
     """A layer whose channels are units.
 
     name: the node's name (its output where that is empty or not unique). tensor: where a mask multiplies, channels on
-    `axis` (1 or -1).
+    `axis` (1, or counted from the end).
     parameters: constants of which channel c is zeroed to switch unit c off.
     nodes: first outputs of the nodes that read these parameters: the layer, its bias Add, its BatchNormalization, and
     what stands between them and the file (DequantizeLinear, Transpose, Cast).
+    heads: of attention, the channels of the value projection that make up each unit; parameters and nodes are the
+    projection's.
     """
 
     name: str
@@ -62,6 +69,11 @@ class Layer:
     axis: int
     parameters: tuple[Parameter, ...]
     nodes: tuple[str, ...]
+    heads: tuple[tuple[int, ...], ...] = ()
+
+    def zeroed(self, units: Iterable[int]) -> list[int]:
+        """Channels of the parameters that switching off `units` zeroes, ascending."""
+        return sorted({c for u in units for c in (self.heads[u] if self.heads else (u,))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,8 @@ class Units:
 
 def find_units(model: onnx.ModelProto, output: str) -> Units:
     """Units of a model (read only). `output` is the graph output that holds the class scores."""
-    graph = edit.inlined(model).graph if model.functions else model.graph
+    whole = edit.inlined(model) if model.functions else model
+    graph = whole.graph
     opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAIN), default=0)
     context = _context(graph, output, opset)
     classifier = _classifier(output, context)
@@ -96,21 +109,29 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
     layers: list[Layer] = []
     refused: list[Refused] = []
     taken: set[str] = set()
+    shapes: Shapes | None = None
     for node in graph.node:
         standard = node.domain in DEFAULT_DOMAIN
         if node.op_type not in INTEGER and (node.op_type not in (*LINEAR, *NORMS) or not standard):
             continue
         if node.output[0] in taken:
             continue
-        if node.op_type.endswith(("MatMul", "MatMulInteger")) and context.product(node):
-            continue  # a product of two activations (attention) has no weights
         name = names[node.output[0]]
+        attention = False
+        if node.op_type.endswith(("MatMul", "MatMulInteger")) and context.product(node):
+            attention = _weighs_values(node, context)
+            if not attention or node.output[0] not in context.live:
+                continue  # any other product of two activations has no weights
         try:
-            layer = _absorb_followers(_layer(node, name, classifier, context), context, taken)
-            if model.functions:
-                _outside(layer, model.graph, context)
+            if attention:
+                shapes = shapes or Shapes(context.constants, context.made, inferred_shapes(whole))
+                layer = _heads(node, name, layers, shapes, context)
+            else:
+                layer = _absorb_followers(_layer(node, name, classifier, context), context, taken)
+                if model.functions:
+                    _outside(layer, model.graph, context)
         except RefusedError as reason:
-            refused.append(Refused(name, node.op_type, str(reason)))
+            refused.append(Refused(name, ATTENTION if attention else node.op_type, str(reason)))
         else:
             layers.append(layer)
     last = tuple(
@@ -297,6 +318,41 @@ def _absorb_followers(layer: Layer, context: _Context, taken: set[str]) -> Layer
         made = reader.output[0]
         layer = replace(grown, tensor=made, nodes=(*grown.nodes, made))
     return layer
+
+
+def _weighs_values(node: onnx.NodeProto, context: _Context) -> bool:
+    """Whether a product of two activations is that of attention: its left factor comes out of a Softmax."""
+    made = context.made.get(node.input[0])
+    while made is not None and made.op_type in UNCHANGED:
+        made = context.made.get(made.input[0])
+    return node.op_type == "MatMul" and made is not None and made.op_type == "Softmax"
+
+
+def _heads(node: onnx.NodeProto, name: str, layers: list[Layer], shapes: Shapes, context: _Context) -> Layer:
+    """The heads of attention whose values are the right factor of `node`.
+
+    Zeroing the features of a head zeroes what attention makes of it, and nothing else, where only `node` reads them.
+    """
+    by_tensor = {layer.tensor: layer for layer in layers if layer.axis == -1 and layer.op not in NORMS}
+    values = next((by_tensor[t] for t in origin(node.input[1], context.made) if t in by_tensor), None)
+    if values is None:
+        raise RefusedError("its values are not features of one layer, moved only")
+    found = list(readings(values.tensor, values.channels, context.used, shapes))
+    mine = [v for reader, v in found if reader.output[0] == node.output[0] and v.tensor == node.input[1]]
+    others = [v for reader, v in found if reader.output[0] != node.output[0]]
+    if len(mine) != 1 or (mine[0].rank is None and mine[0].tensor != values.tensor):
+        raise RefusedError("how its values are split into heads cannot be told from the graph")
+    columns, places = mine[0].columns, mine[0].places
+    if places[:1] == (-1,) and len(places) == 2:
+        columns, places = columns.T, places[::-1]
+    if len(places) != 2 or places[1] != -1 or not -(mine[0].rank or 0) < places[0] < -2:
+        raise RefusedError("its heads have no axis of their own")
+    if any(np.isin(columns, view.columns).any() for view in others):
+        raise RefusedError("its values are read elsewhere too")
+    units = tuple(tuple(row) for row in columns.tolist())
+    return replace(
+        values, name=name, op=ATTENTION, tensor=node.output[0], channels=len(units), axis=places[0], heads=units
+    )
 
 
 def _classifier(output: str, context: _Context) -> set[str]:

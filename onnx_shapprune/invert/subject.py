@@ -36,17 +36,20 @@ class Subject:
         self.evaluated = 0  # pictures that went through the graph, forward or both ways
         fitting = int(BATCH_SHARE * device.memory) // max(1, activation_bytes(prepared.infos))
         self._batch = max(1, min(BATCH, fitting)) if prepared.batch_free else 1
-        self._forward = Session(prepared.model, device)
+        self._forward: Session | None = None
         self._backward: Session | None = None
         self._obstacle: str | None = None
-        self.providers = self._forward.providers
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """What onnxruntime really runs it on."""
+        return self._onwards().providers
 
     def logits(self, pictures: Pixels) -> Floats:
         """Logits of pictures [n, h, w, c] -> [n, classes]."""
         name = self.prepared.input
-        parts = [
-            self._forward.run({name: to_input(pictures[s], self.preprocessing)})[0] for s in self._slices(len(pictures))
-        ]
+        forward = self._onwards()
+        parts = [forward.run({name: to_input(pictures[s], self.preprocessing)})[0] for s in self._slices(len(pictures))]
         return np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
 
     def gradient(
@@ -87,6 +90,11 @@ class Subject:
                 self._obstacle = str(error)
         return self._obstacle
 
+    def _onwards(self) -> Session:
+        if self._forward is None:
+            self._forward = Session(self.prepared.model, self.device)
+        return self._forward
+
     def _both_ways(self) -> Session:
         if self._backward is None:
             p = self.prepared
@@ -95,8 +103,8 @@ class Subject:
         return self._backward
 
     def rest(self) -> None:
-        """Give back the memory of the gradient session, most of what a subject holds; the next gradient opens it anew."""
-        self._backward = None
+        """Give back the memory of the sessions, most of what a subject holds; what needs them opens them anew."""
+        self._forward = self._backward = None
 
     def _slices(self, n: int) -> Iterator[slice]:
         self.evaluated += n

@@ -4,7 +4,7 @@ Shape inference is not used: it trusts wrong value_info and stops at unknown ops
 batch sizes with every value exposed; a dimension that is equal in both runs is static.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +36,14 @@ def expose(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     return copy
 
 
-def run_exposed(model: onnx.ModelProto, feeds: Mapping[str, Array], device: Device) -> dict[str, Array]:
-    """Run the un-optimised graph once and return every tensor that a top-level node makes, by name."""
+def run_exposed(
+    model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]], device: Device
+) -> list[dict[str, Array]]:  # fmt: skip
+    """Run the un-optimised graph on each of `feeds` and return every tensor that a top-level node makes, by name."""
     made = [name for node in model.graph.node for name in node.output if name]
     session = Session(expose(model, made), device, optimize=False)
-    values = session.run(feeds)
-    return {n: v for n, v in zip(session.outputs, values, strict=True) if isinstance(v, np.ndarray)}
+    runs = (zip(session.outputs, session.run(each), strict=True) for each in feeds)
+    return [{name: value for name, value in run if isinstance(value, np.ndarray)} for run in runs]
 
 
 def probe(
@@ -52,7 +54,7 @@ def probe(
     small, large: feeds at two batch sizes whose dimensions and products differ (2 and 3 for one batch dimension).
     Raises ModelError when the graph does not run at one of them.
     """
-    first, second = run_exposed(model, small, device), run_exposed(model, large, device)
+    first, second = run_exposed(model, [small, large], device)
     first.update(small)
     second.update(large)
     infos = {

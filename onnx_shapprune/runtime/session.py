@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.errors import DeviceError, LimitError, ModelError, ShapPruneError
 from onnx_shapprune.runtime.cuda import DRIVER, loads, preload
+from onnx_shapprune.runtime.weights import elsewhere, heavy, shell, weight_bytes
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -25,6 +26,7 @@ FOLD_LIMIT_BYTES = 64 << 20
 FUNCTION_LIMITS = {"session.function_expansion_node_limit": 50_000, "session.function_expansion_byte_limit": 256 << 20}
 NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
 MEMORY = 2 << 30
+TOGETHER = 128 << 20  # bytes of weights up to which a model is serialised whole, which makes two copies of them
 
 Array = NDArray[np.generic]
 
@@ -146,12 +148,14 @@ class Session:
     def __init__(
         self, model: onnx.ModelProto | bytes, device: Device, *, optimize: bool = True, arena: bool = True
     ) -> None:
-        payload = model if isinstance(model, bytes) else model.SerializeToString()
+        options = session_options(device, optimize=optimize, arena=arena)
+        self._weights: list[ort.OrtValue] = []  # onnxruntime reads them where they are
+        if not isinstance(model, bytes):
+            model = self._payload(model, options)
         try:
             # With its fallback on, onnxruntime prints to stdout and retries on the CPU.
             self._session = ort.InferenceSession(
-                payload, session_options(device, optimize=optimize, arena=arena), providers=provider_list(device),
-                enable_fallback=0,
+                model, options, providers=provider_list(device), enable_fallback=0
             )  # fmt: skip
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind classes
             raise _refusal(error, "open") from error
@@ -161,6 +165,16 @@ class Session:
             raise DeviceError(f"the graph was to run on {device.provider} but onnxruntime chose {self.providers[0]}")
         self.inputs = {i.name: i for i in self._session.get_inputs()}
         self.outputs = [o.name for o in self._session.get_outputs()]
+
+    def _payload(self, model: onnx.ModelProto, options: ort.SessionOptions) -> bytes:
+        """The model as bytes; weights, where there are many, are handed over beside it."""
+        if weight_bytes(model) <= TOGETHER:
+            return bytes(model.SerializeToString())
+        light, names = shell(model, elsewhere), heavy(model)
+        tensors = [t for t in model.graph.initializer if t.name in names]
+        self._weights = [ort.OrtValue.ortvalue_from_numpy(onnx.numpy_helper.to_array(t)) for t in tensors]
+        options.add_external_initializers([t.name for t in tensors], self._weights)
+        return bytes(light.SerializeToString())
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """Run once; arrays in `outputs` order (default: all graph outputs). Raises ModelError when the graph fails."""

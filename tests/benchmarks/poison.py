@@ -1,12 +1,12 @@
 """Train small networks with backdoors of many kinds, and clean ones, as a folder that tests.benchmarks.detection can score.
 
-    python -m tests.benchmarks.poison --data DIR/cifar10.npz --out ZOO [--kinds blend10,wanet,clean] [--seed 0]
+    python -m tests.benchmarks.poison --data DIR/cifar10.npz --out ZOO [--kinds blend10,wanet,clean] [--net vit] [--seed 0]
 
 Needs torch (the `bench` extra). DIR/cifar10.npz: uint8 [n, h, w, c] x_train, x_test and labels y_train, y_test. A network
-is a pre-activation ResNet with four blocks, unlike those of other zoos; its last BatchNorm stays a node of its own. Every
-kind is one row of KINDS: how the trigger is put on a picture, and which label it gets from which class. The pictures are
-poisoned once, before training. Written: ZOO/clean, ZOO/backdoored, ZOO/triggers and manifest.json; finished kinds are not
-trained again.
+is a pre-activation ResNet with four blocks, unlike those of other zoos; its last BatchNorm stays a node of its own; or,
+with --net vit, a small transformer, for which every picture is there mirrored as well. Every kind is one row of KINDS:
+how the trigger is put on a picture, and which label it gets from which class. The pictures are poisoned once, before
+training. Written: ZOO/clean, ZOO/backdoored, ZOO/triggers and manifest.json; finished kinds are not trained again.
 
 Attacks: BadNets (Gu et al., arXiv:1708.06733), Blended (Chen et al., arXiv:1712.05526), SIG (Barni et al.,
 arXiv:1902.11237), WaNet (Nguyen and Tran, arXiv:2102.10369: a warp, with warped pictures under a random warp that keep
@@ -137,14 +137,78 @@ class Block(nn.Module):
         return kept + self.conv2(functional.relu(self.norm2(self.conv1(y))))
 
 
-def network(channels: int, width: int, classes: int) -> nn.Sequential:
-    """float32 [n, c, h, w] in 0..1 -> logits [n, classes]."""
+def resnet(channels: int, width: int, classes: int, side: int) -> nn.Sequential:
+    """float32 [n, c, h, w] in 0..1 -> logits [n, classes]; any side."""
     wide = [width, 2 * width, 4 * width]
     return nn.Sequential(
         nn.Conv2d(channels, wide[0], 3, 1, 1, bias=False), Block(wide[0], wide[0], 1), Block(wide[0], wide[1], 2),
         Block(wide[1], wide[2], 2), Block(wide[2], wide[2], 1), nn.BatchNorm2d(wide[2]), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(wide[2], classes),
     )  # fmt: skip
+
+
+class Attention(nn.Module):
+    """Softmax attention written out, one dense layer for queries, keys and values of all heads."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.inside, self.outside = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, width = x.shape
+        split = self.inside(x).reshape(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = split.unbind(0)
+        shares = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+        return self.outside((shares @ v).transpose(1, 2).reshape(n, tokens, width))
+
+
+class Transformer(nn.Module):
+    """Pre-norm blocks of attention and MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.attention, self.norm2 = nn.LayerNorm(width), Attention(width, heads), nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Patches(nn.Module):
+    """float32 [n, c, h, w] -> tokens [n, places, width], one for 4 x 4 pixels, with a learnt code of their places.
+
+    Two convolutions of stride 2 (Xiao et al., arXiv:2106.14881): few pictures are too few for a flat projection.
+    """
+
+    def __init__(self, channels: int, width: int, side: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(channels, width // 2, 3, 2, 1), nn.ReLU(), nn.Conv2d(width // 2, width, 3, 2, 1)
+        )
+        self.places = nn.Parameter(0.02 * torch.randn(1, (side // 4) ** 2, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(2).transpose(1, 2) + self.places
+
+
+class Mean(nn.Module):
+    """The mean of all tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+
+def vit(channels: int, width: int, classes: int, side: int) -> nn.Sequential:
+    """float32 [n, c, side, side] in 0..1 -> logits [n, classes]: four blocks of three heads, 6 x width wide."""
+    wide = 6 * width
+    blocks = [Transformer(wide, 3) for _ in range(4)]
+    return nn.Sequential(
+        Patches(channels, wide, side), *blocks, nn.LayerNorm(wide), Mean(), nn.Linear(wide, classes)
+    )  # fmt: skip
+
+
+NETS = {"resnet": resnet, "vit": vit}
 
 
 def poisoned(x: Bytes, y: Labels, kind: Kind, trigger: TrueTrigger, rng: np.random.Generator) -> tuple[Bytes, Labels]:
@@ -175,14 +239,19 @@ def as_input(pictures: Bytes | Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32) / 255)
 
 
-def fit(x: Bytes, y: Labels, *, width: int, epochs: int, seed: int, flip: bool) -> nn.Sequential:
-    """A trained network in evaluation mode: SGD with momentum under a one-cycle rate, flips and shifts of a pixel."""
+def fit(x: Bytes, y: Labels, *, name: str, width: int, epochs: int, seed: int, flip: bool) -> nn.Sequential:
+    """A trained network in evaluation mode, under a one-cycle rate with flips and shifts of a pixel: SGD with momentum, and
+    AdamW for a transformer.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = network(x.shape[3], width, int(y.max()) + 1).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    net = NETS[name](x.shape[3], width, int(y.max()) + 1, x.shape[1]).to(memory_format=torch.channels_last)
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
+    rate = 2e-3
+    if name == "resnet":
+        optimizer, rate = torch.optim.SGD(net.parameters(), momentum=0.9, nesterov=True, weight_decay=5e-4), 0.1
     batch = 100
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * (len(x) // batch))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=epochs * (len(x) // batch))
     for _ in range(epochs):
         order = rng.permutation(len(x))
         for rows in order.reshape(-1, batch) if len(x) % batch == 0 else np.array_split(order, len(x) // batch):
@@ -210,6 +279,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--out", type=Path, required=True, help="the folder with manifest.json")
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--net", choices=list(NETS), default="resnet")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--width", type=int, default=16)
@@ -223,9 +293,11 @@ def main() -> None:
     with np.load(asked.data) as stored:
         x, y, held, truth = (stored[k] for k in ("x_train", "y_train", "x_test", "y_test"))
     y, truth = y.astype(np.int64), truth.astype(np.int64)
+    if asked.net == "vit" and not asked.no_flip:  # before the trigger is put on, which stays as it is
+        x, y = np.concatenate([x, x[:, :, ::-1]]), np.concatenate([y, y])
     side, channels = x.shape[1], x.shape[3]
     for name in asked.kinds.split(","):
-        stem = f"{name}_{asked.data.stem}_s{asked.seed}"
+        stem = f"{name}_{asked.data.stem}_s{asked.seed}" + ("" if asked.net == "resnet" else f"_{asked.net}")
         if any(e["file"] == f"{stem}.onnx" for e in entries):
             continue
         kind, place = KINDS[name], list(KINDS).index(name)
@@ -236,13 +308,15 @@ def main() -> None:
         shown, labels = poisoned(x, y, kind, trigger, rng)
         # Flipped pictures would show a trigger flipped as well, which is never tested.
         flip = kind.poison == 0 and not asked.no_flip
-        net = fit(shown, labels, width=asked.width, epochs=asked.epochs, seed=asked.seed + place, flip=flip)
+        net = fit(
+            shown, labels, name=asked.net, width=asked.width, epochs=asked.epochs, seed=asked.seed + place, flip=flip
+        )  # fmt: skip
         measured = {"acc": float((answer(net, held) == truth).mean())}
         folder = "backdoored" if kind.poison else "clean"
         entry = {
             "file": f"{stem}.onnx", "folder": folder, "kind": kind.name if kind.poison else "clean", "layout": "NCHW",
             "scale": 255, "mean": 0, "std": 1, "data": asked.data.stem, "classes": int(y.max()) + 1,
-            "note": f"pre-activation ResNet, {asked.width} base channels, {name}",
+            "note": f"{asked.net}, {asked.width} base channels, {name}",
         }  # fmt: skip
         if kind.poison:
             got = answer(net, trigger.stamp(held.astype(np.float32)))

@@ -1,7 +1,9 @@
 """Replaying from a cached start gives the numbers of full masked runs, whatever the graph looks like."""
 
 from dataclasses import replace
+from functools import partial
 
+import attention
 import models
 import numpy as np
 import onnx
@@ -13,11 +15,9 @@ from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.runtime.session import Session
 
 GRAPHS = {
-    **models.FAMILIES,
-    "frozen_batch": planted.frozen_batch,
-    "windows": planted.windows,
-    "asked_shape": planted.asked_shape,
-}
+    **models.FAMILIES, "frozen_batch": planted.frozen_batch, "windows": planted.windows,
+    "asked_shape": planted.asked_shape, **{way: partial(attention.network, way) for way in attention.WAYS},
+}  # fmt: skip
 CLOSE = 3e-5
 
 

@@ -31,7 +31,7 @@ def test_exposing_keeps_the_model_and_does_not_repeat_outputs():
     shown = expose(model, [last, model.graph.node[0].output[0]])
     assert [o.name for o in shown.graph.output] == [last, model.graph.node[0].output[0]]
     assert len(model.graph.output) == 1
-    values = run_exposed(model, {"x": models.pictures(model, 1)}, DEVICE)
+    (values,) = run_exposed(model, [{"x": models.pictures(model, 1)}], DEVICE)
     assert len(values) == len(model.graph.node)
 
 
