@@ -221,7 +221,7 @@ def run_options(command: Command) -> Command:
     @click.option("--clean-budget", type=Number(0, 1), default=0.02, show_default=True,
                   help="Clean accuracy (share of 1) that a repair may cost on the pictures given.")  # fmt: skip
     @click.option("--max-units", type=Number(0, 1), default=0.01, show_default=True,
-                  help="Share of all units (0 to 1) that may be switched off; never fewer than 12 units.")  # fmt: skip
+                  help="Share of all units (0 to 1) that may be switched off; never fewer than 24 units.")  # fmt: skip
     @click.option("--clean-weight", type=Number(0), default=6.0, show_default=True,
                   help="Lambda: a unit's value is its backdoor part minus lambda times its clean part.")  # fmt: skip
     @click.option("--value", type=click.Choice(VALUES), default="dual", show_default=True,
