@@ -14,6 +14,7 @@ import numpy as np
 from onnx_shapprune import __version__
 from onnx_shapprune.case import Case, Clock, Opened
 from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.detect.suspicion import ALPHA, DOUBT
 from onnx_shapprune.findings import attack_parts, claim_parts, class_parts, not_searched
 from onnx_shapprune.gallery import trigger_parts
 from onnx_shapprune.graph.compare import Difference
@@ -76,6 +77,14 @@ class Draft:
             self.verdict = "fail"
             self.reasons = tuple(r for reasons in named.values() for r in reasons)
             self.triggers = tuple(t for spoke in found.suspicion.triggers.values() for t in spoke)
+        elif doubt := found.suspicion.doubt:
+            claim, p = doubt
+            self.verdict = "inconclusive"
+            self.reasons = (
+                f"{claim.goal.words} stands out ({claim.statistic}, p-value {p:.1g}) more than clean models mostly do "
+                f"({DOUBT:g}), but not enough to be named ({ALPHA:g}): look at its trigger, give more pictures, or "
+                "calibrate on clean models of your own",
+            )
         elif found.obstacle:
             self.verdict = "inconclusive"
             self.reasons = (

@@ -18,14 +18,13 @@ from onnx_shapprune.case import Case, Clock, Opened, Progress, known_trigger_of,
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.statistics import PEAK
-from onnx_shapprune.detect.suspicion import ALPHA, SECOND, Suspicion
+from onnx_shapprune.detect.statistics import PEAK, Claim
+from onnx_shapprune.detect.suspicion import DOUBT, SECOND, Suspicion
 from onnx_shapprune.effort import Effort, effort_for
 from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.compare import explained
 from onnx_shapprune.graph.external import data_name, split
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.output import check_writable, same_file, write_atomically
 from onnx_shapprune.prune.bank import hunt
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
@@ -248,24 +247,25 @@ def _bake_and_reaudit(
     again = _search(reread, draft.case, run, run.seed + 1, _prefixed(progress, "re-audit: ")).suspicion
     synthesised = draft.case.few.label_source == "synthesised"
     if standing := _standing(again, draft.targets, synthesised=synthesised):
-        reason = f"a full audit of the baked file still names {standing.words}: {again.named[standing][0]}"
+        claim, p = standing
+        reason = (
+            f"in a full audit of the baked file, {claim.goal.words} stands out ({claim.statistic}, p-value {p:.1g})"
+        )
         return files, assemble.not_repaired(reason, plan, difference)
     return files, assemble.repaired(plan, difference)
 
 
-def _standing(again: Suspicion, targets: Sequence[int], *, synthesised: bool) -> Goal | None:
-    """The first goal that a full audit of a repaired model still names.
+def _standing(again: Suspicion, targets: Sequence[int], *, synthesised: bool) -> tuple[Claim, float] | None:
+    """The first claim, with its p-value, of a full audit of a repaired model that is held against it.
 
-    Of the audit's `targets` with a trigger, or with anything at all where pictures are `synthesised`. A claim as rare as a
-    second goal's is needed for another class, which was there before and not named, and where only MM-BD speaks, which
-    has no trigger to show: a pruned network is no more like the clean ones than a backdoored one is.
+    One too unusual to pass about the audit's `targets`; but one as rare as a second goal's about another class, which was
+    there before and not named, and where only MM-BD speaks, which has no trigger to show, unless pictures are
+    `synthesised`: a pruned network is no more like the clean ones than a backdoored one is.
     """
-    for goal in again.named:
-        claims = [(c.statistic, p) for c, p in again.claims if c.goal == goal]
-        weak = set() if synthesised else {PEAK}
-        shown = set(goal.targets) & set(targets) and any(p <= ALPHA for s, p in claims if s not in weak)
-        if shown or min(p for _, p in claims) <= SECOND:
-            return goal
+    for claim, p in again.claims:
+        weak = not set(claim.goal.targets) & set(targets) or (claim.statistic == PEAK and not synthesised)
+        if p <= (SECOND if weak else DOUBT):
+            return claim, p
     return None
 
 

@@ -77,3 +77,20 @@ def map_found(mapping: Sequence[int], margin: float, asr: float = 1.0) -> Found:
 def relations(pairs: Sequence[Found] = (), maps: Sequence[Found] = (), away: float = AWAY) -> Relations:
     """Largest margin first, as the search returns them."""
     return Relations(*(tuple(sorted(r, key=lambda f: -f.margin)) for r in (pairs, maps)), away)
+
+
+def with_family(
+    found: list[Evidence], name: str, target: int, margin: float, transfer: float = 1.0, *, others: float = -0.5
+) -> list[Evidence]:
+    """The same with a family of which only one class gets anything, unless `others` do."""
+    return [
+        replace(
+            e,
+            found={
+                **e.found,
+                name: Found(trigger(16, e.goal, name), margin if e.goal.target == target else others, 1.0),
+            },
+            transfer={**e.transfer, **({name: transfer} if e.goal.target == target else {})},
+        )
+        for e in found
+    ]

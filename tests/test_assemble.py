@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hand_made import CALIBRATION, FAMILIES, clean, map_found, pair_found, planted_in, relations
+from hand_made import CALIBRATION, FAMILIES, clean, map_found, pair_found, planted_in, relations, with_family
 
 from onnx_shapprune.assemble import SOURCE_VIEWS, Draft, _estimate
 from onnx_shapprune.detect.examination import Examination
@@ -104,6 +104,14 @@ def test_posed_views_are_attacked_where_a_goal_is_about_one_class():
     assert pictures.shape == (SOURCE_VIEWS * 10, 10, 10, 3)
     assert labels.tolist() == list(range(10)) * SOURCE_VIEWS
     np.testing.assert_array_equal(pictures, pair.attacked[0])
+
+
+def test_what_stands_out_too_little_to_be_named_is_no_pass():
+    doubt = drafted(with_family(clean(), "linf", 3, 8.0))
+    assert (doubt.verdict, doubt.goals) == ("inconclusive", ())
+    assert "class 3 stands out (linf, p-value 0.008)" in doubt.reasons[0]
+    assert drafted(with_family(clean(), "linf", 3, 6.0)).verdict == "pass"
+    assert drafted(with_family(clean(), "linf", 3, 30.0)).verdict == "fail"
 
 
 def test_searches_that_were_skipped_leave_a_doubt_but_no_excuse():

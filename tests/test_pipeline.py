@@ -14,7 +14,6 @@ import pytest
 from onnx_shapprune.case import open_case
 from onnx_shapprune.cli.demo import true_rates
 from onnx_shapprune.detect.statistics import PEAK, Claim
-from onnx_shapprune.detect.suspicion import ALPHA
 from onnx_shapprune.errors import DataError, EvidenceError, ModelError, OutputError
 from onnx_shapprune.gate.evidence import check_model, load_record
 from onnx_shapprune.gate.judge import judge
@@ -427,10 +426,9 @@ def test_what_counts_against_a_repaired_model():
     by = {name: Claim(Goal(target), name, 1.0, 0.0) for target, name in ((5, "wide"), (1, "compact"), (2, PEAK))}
 
     def standing(*claims: tuple[str, float], targets: tuple[int, ...] = (5,), synthesised: bool = False) -> Goal | None:
-        rated = tuple((by[name], p) for name, p in claims)
-        named = {c.goal: ("a reason",) for c, p in rated if p <= ALPHA}
-        found = SimpleNamespace(claims=rated, named=named)
-        return _standing(found, targets, synthesised=synthesised)
+        found = SimpleNamespace(claims=tuple((by[name], p) for name, p in claims))
+        standing = _standing(found, targets, synthesised=synthesised)
+        return standing and standing[0].goal
 
     assert standing(("wide", 0.5), ("compact", 0.02)) is None
     assert standing(("wide", 0.005)) == Goal(5)

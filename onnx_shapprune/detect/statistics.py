@@ -92,7 +92,7 @@ def relation_claims(relations: Relations) -> list[Claim]:
     """One claim for the best pair of classes and one for the best map.
 
     source: share of unseen views that the patch moves, times the base-2 logarithm of its margin over that of the best pair
-    with another target. map: share of the pictures that it moves, times overshoot, its margin over the usual distance.
+    with another target. map: share of the pictures that it moves, times the share of their usual way that it carries them.
     """
     claims = []
     if relations.pairs:
@@ -105,7 +105,7 @@ def relation_claims(relations: Relations) -> list[Claim]:
     if relations.maps:
         best = relations.maps[0]
         rival = max((m.margin for m in relations.maps if m.trigger.goal != best.trigger.goal), default=0.0)
-        value = best.asr * max(0.0, best.margin) / max(relations.away, 1e-3)
+        value = best.asr * max(0.0, 1 + best.margin / max(relations.away, 1e-3))
         claims.append(Claim(best.trigger.goal, MAP, value, rival))
     return claims
 

@@ -27,9 +27,10 @@ from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 from onnx_shapprune.invert.trigger import Trigger
 
-# Of each statistic. Eleven or twelve are looked at, so a clean model is named in at most 12 % of the audits, if calibration
-# holds.
-ALPHA = 0.01
+# Of each statistic. Eleven or twelve are looked at, so about one clean model in a hundred is named, if calibration holds.
+ALPHA = 0.001
+# Too unusual to pass, and too usual to be named: of clean models left out of their calibration, one in ten got there.
+DOUBT = 0.01
 # For a second goal: a network that carries one backdoor is no longer like the clean ones that p-values come from.
 SECOND = 1e-4
 
@@ -48,6 +49,11 @@ class Suspicion:
     claims: tuple[tuple[Claim, float], ...]
     named: Mapping[Goal, tuple[str, ...]]
     triggers: Mapping[Goal, tuple[Trigger, ...]]
+
+    @property
+    def doubt(self) -> tuple[Claim, float] | None:
+        """The most unusual claim, where nothing is named and it is too unusual to pass."""
+        return None if self.named or not self.claims or self.claims[0][1] > DOUBT else self.claims[0]
 
     @property
     def p_value(self) -> float:

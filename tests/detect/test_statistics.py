@@ -164,9 +164,11 @@ def test_a_pair_that_moves_no_unseen_view_claims_nothing():
 def test_a_map_claim_by_hand():
     (claim,) = relation_claims(relations(maps=[map_found((1, 2, 0), 12.0, 0.8), map_found((2, 0, 1), 3.0)]))
     assert (claim.goal.mapping, claim.statistic, claim.rival) == ((1, 2, 0), MAP, 3.0)
-    assert claim.value == pytest.approx(0.8 * 12 / AWAY)
-    (lost,) = relation_claims(relations(maps=[map_found((1, 2, 0), -12.0, 0.8)]))
-    assert (lost.value, lost.rival) == (0, 0)
+    assert claim.value == pytest.approx(0.8 * (1 + 12 / AWAY))
+    (short,) = relation_claims(relations(maps=[map_found((1, 2, 0), -0.25 * AWAY, 0.8)]))
+    assert (short.value, short.rival) == (pytest.approx(0.8 * 0.75), 0)
+    (lost,) = relation_claims(relations(maps=[map_found((1, 2, 0), -1.5 * AWAY, 0.8)]))
+    assert lost.value == 0, "pictures that are driven away are not carried"
 
 
 def test_the_same_map_at_another_place_is_no_rival():

@@ -18,14 +18,13 @@ from hand_made import (
     pair_found,
     planted_in,
     relations,
-    trigger,
+    with_family,
 )
 
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.suspicion import Suspicion, judge
 from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.relations import Relations
-from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 
 
@@ -37,23 +36,6 @@ def judged(
 
 def named(found: list[Evidence], related: Relations | None = None) -> list[Goal]:
     return list(judged(found, related).named)
-
-
-def with_family(
-    found: list[Evidence], name: str, target: int, margin: float, transfer: float = 1.0, *, others: float = -0.5
-) -> list[Evidence]:
-    """The same with a family of which only one class gets anything, unless `others` do."""
-    return [
-        replace(
-            e,
-            found={
-                **e.found,
-                name: Found(trigger(16, e.goal, name), margin if e.goal.target == target else others, 1.0),
-            },
-            transfer={**e.transfer, **({name: transfer} if e.goal.target == target else {})},
-        )
-        for e in found
-    ]
 
 
 def test_a_model_without_a_leader_names_nobody():
@@ -295,7 +277,19 @@ def test_a_second_goal_needs_stronger_evidence():
             return {6: 1e-6, 3: float(self.about)}.get(claim.goal.target, 1.0)
 
     found = with_family(planted_in(clean(), 6), "linf", 3, 9.0)
-    goals = [list(judged(found, None, Rated(about=p, pictures={})).named) for p in ("0.005", "0.00001")]
+    goals = [list(judged(found, None, Rated(about=p, pictures={})).named) for p in ("0.0005", "0.00001")]
     assert goals == [[Goal(6)], [Goal(6), Goal(3)]]
     alone = with_family(clean(), "linf", 3, 9.0)
-    assert list(judged(alone, None, Rated(about="0.005", pictures={})).named) == [Goal(3)]
+    assert list(judged(alone, None, Rated(about="0.0005", pictures={})).named) == [Goal(3)]
+
+
+@pytest.mark.parametrize(("p", "doubted"), [("0.0005", False), ("0.005", True), ("0.02", False)])
+def test_between_named_and_usual_there_is_doubt(p, doubted):
+    class Rated(Calibration):
+        def p_value(self, claim, *, synthesised=False):
+            return {3: float(self.about)}.get(claim.goal.target, 1.0)
+
+    found = judged(with_family(clean(), "linf", 3, 9.0), None, Rated(about=p, pictures={}))
+    assert (found.doubt is not None) == doubted
+    if found.doubt:
+        assert (found.doubt[0].goal, found.doubt[1]) == (Goal(3), float(p))

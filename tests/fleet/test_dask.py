@@ -106,7 +106,8 @@ def test_a_worker_that_is_killed_loses_nothing(fleet, cluster):
     assert len(read_index(fleet.results)) == 8
     runs = Counter(fleet.runs())
     assert len(runs) == 8
-    assert runs.total() in (8, 9)  # at most the one under way on the worker was begun twice
+    # Begun twice: the one under way on the worker, and one that had ended there and whose answer was lost with it.
+    assert runs.total() <= 10
     assert runs["crash.onnx"] <= 2
 
 

@@ -1,5 +1,6 @@
 """What the searches found: classes, claims, and what they were compared with."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -61,7 +62,7 @@ def claims(record: Record) -> Section | None:
 def _scores(record: Record, shown: Sequence[ClassPart]) -> Html:
     top = min(HIGHEST_SCORE, max([4.0, *(c.score or 0.0 for c in shown)]))
     step = 2 if top <= 8 else 4
-    ticks = tuple((float(s), "p = 1" if s == 0 else f"1e-{s}") for s in range(0, int(top) + 1, step) if s != 2)
+    ticks = tuple((float(s), "p = 1" if s == 0 else f"1e-{s}") for s in range(0, int(top) + 1, step))
     rows = [
         Row(
             name=class_name(record, c.index_of_class), value=c.score, hot=c.suspicious,
@@ -72,7 +73,7 @@ def _scores(record: Record, shown: Sequence[ClassPart]) -> Html:
     targets = ", ".join(class_name(record, c.index_of_class) for c in shown if c.suspicious) or "none"
     return row_chart(
         "scores", "Evidence for each class as a target", f"Bars of minus log10 of the smallest p-value. Named: {targets}.",
-        rows, Axis(0.0, top, ticks), bars=True, marks=[(2.0, f"named at {NAMED:g}")],
+        rows, Axis(0.0, top, ticks), bars=True, marks=[(-math.log10(NAMED), f"named at {NAMED:g}")],
     )  # fmt: skip
 
 
