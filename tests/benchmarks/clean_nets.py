@@ -10,7 +10,6 @@ the data set's name starts with cifar. Finished networks are not trained again.
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,82 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.benchmarks.designs import DESIGNS
 from tests.benchmarks.measure import Bytes, Labels
 from tests.benchmarks.poison import answer, as_input
-
-
-def plain(channels: int, side: int, classes: int) -> nn.Sequential:
-    """Convolutions, ReLU and max pooling, nothing else."""
-    return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(64 * (side // 8) ** 2, 128), nn.ReLU(), nn.Linear(128, classes),
-    )  # fmt: skip
-
-
-def vgg(channels: int, side: int, classes: int) -> nn.Sequential:
-    """VGG's blocks with BatchNorm, which the exporter folds, and dropout."""
-
-    def block(before: int, after: int) -> list[nn.Module]:
-        return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-
-    return nn.Sequential(
-        *block(channels, 16), nn.MaxPool2d(2), *block(16, 32), *block(32, 32), nn.MaxPool2d(2), *block(32, 64),
-        *block(64, 64), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * (side // 8) ** 2, classes),
-    )  # fmt: skip
-
-
-def depthwise(channels: int, side: int, classes: int) -> nn.Sequential:
-    """Depthwise and pointwise convolutions with HardSwish, averaged over the picture."""
-
-    def block(before: int, after: int, stride: int) -> list[nn.Module]:
-        return [
-            nn.Conv2d(before, before, 3, stride, 1, groups=before, bias=False), nn.BatchNorm2d(before), nn.Hardswish(),
-            nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after), nn.Hardswish(),
-        ]  # fmt: skip
-
-    return nn.Sequential(
-        nn.Conv2d(channels, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.Hardswish(), *block(24, 48, 1),
-        *block(48, 48, 1), *block(48, 96, 2), *block(96, 96, 1), *block(96, 128, 2), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(128, classes),
-    )  # fmt: skip
-
-
-def lenet(channels: int, side: int, classes: int) -> nn.Sequential:
-    """LeNet-5's layout: 5 x 5 convolutions, tanh, average pooling."""
-    return nn.Sequential(
-        nn.Conv2d(channels, 8, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(8, 16, 5), nn.Tanh(), nn.AvgPool2d(2),
-        nn.Flatten(), nn.Linear(16 * ((side // 2 - 4) // 2) ** 2, 120), nn.Tanh(), nn.Linear(120, classes),
-    )  # fmt: skip
-
-
-def strided(channels: int, side: int, classes: int) -> nn.Sequential:
-    """Strided convolutions with leaky ReLU and GroupNorm, no pooling."""
-
-    def block(before: int, after: int, stride: int) -> list[nn.Module]:
-        return [nn.Conv2d(before, after, 3, stride, 1), nn.GroupNorm(4, after), nn.LeakyReLU(0.1)]
-
-    return nn.Sequential(
-        *block(channels, 16, 1), *block(16, 32, 2), *block(32, 64, 2), *block(64, 64, 2), nn.Flatten(),
-        nn.Linear(64 * (-(-side // 8)) ** 2, classes),
-    )  # fmt: skip
-
-
-def dense(channels: int, side: int, classes: int) -> nn.Sequential:
-    """Fully connected."""
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(channels * side**2, 256),
-        nn.ReLU(),
-        nn.Linear(256, 128),
-        nn.ReLU(),
-        nn.Linear(128, classes),
-    )
-
-
-DESIGNS: dict[str, Callable[[int, int, int], nn.Sequential]] = {
-    "plain": plain, "vgg": vgg, "depthwise": depthwise, "lenet": lenet, "strided": strided, "dense": dense,
-}  # fmt: skip
 
 
 def fit(net: nn.Module, x: Bytes, y: Labels, *, epochs: int, flip: bool, rng: np.random.Generator) -> None:

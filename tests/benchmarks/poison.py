@@ -3,10 +3,11 @@
     python -m tests.benchmarks.poison --data DIR/cifar10.npz --out ZOO [--kinds blend10,wanet,clean] [--net vit] [--seed 0]
 
 Needs torch (the `bench` extra). DIR/cifar10.npz: uint8 [n, h, w, c] x_train, x_test and labels y_train, y_test. A network
-is a pre-activation ResNet with four blocks, unlike those of other zoos; its last BatchNorm stays a node of its own; or,
-with --net vit, a small transformer, for which every picture is there mirrored as well. Every kind is one row of KINDS:
-how the trigger is put on a picture, and which label it gets from which class. The pictures are poisoned once, before
-training. Written: ZOO/clean, ZOO/backdoored, ZOO/triggers and manifest.json; finished kinds are not trained again.
+is a pre-activation ResNet with four blocks, unlike those of other zoos; its last BatchNorm stays a node of its own. With
+--net vit it is a small transformer, for which every picture is there mirrored as well, with another name one of
+tests.benchmarks.designs. Every kind is one row of KINDS: how the trigger is put on a picture, and which label it gets from
+which class. The pictures are poisoned once, before training. Written: ZOO/clean, ZOO/backdoored, ZOO/triggers and
+manifest.json; finished kinds are not trained again.
 
 Attacks: BadNets (Gu et al., arXiv:1708.06733), Blended (Chen et al., arXiv:1712.05526), SIG (Barni et al.,
 arXiv:1902.11237), WaNet (Nguyen and Tran, arXiv:2102.10369: a warp, with warped pictures under a random warp that keep
@@ -28,6 +29,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.benchmarks.designs import DESIGNS
 from tests.benchmarks.measure import Bytes, Labels, Pixels, TrueTrigger
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -137,7 +139,7 @@ class Block(nn.Module):
         return kept + self.conv2(functional.relu(self.norm2(self.conv1(y))))
 
 
-def resnet(channels: int, width: int, classes: int, side: int) -> nn.Sequential:
+def resnet(channels: int, side: int, classes: int, width: int) -> nn.Sequential:
     """float32 [n, c, h, w] in 0..1 -> logits [n, classes]; any side."""
     wide = [width, 2 * width, 4 * width]
     return nn.Sequential(
@@ -199,7 +201,7 @@ class Mean(nn.Module):
         return x.mean(1)
 
 
-def vit(channels: int, width: int, classes: int, side: int) -> nn.Sequential:
+def vit(channels: int, side: int, classes: int, width: int) -> nn.Sequential:
     """float32 [n, c, side, side] in 0..1 -> logits [n, classes]: four blocks of three heads, 6 x width wide."""
     wide = 6 * width
     blocks = [Transformer(wide, 3) for _ in range(4)]
@@ -208,7 +210,12 @@ def vit(channels: int, width: int, classes: int, side: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-NETS = {"resnet": resnet, "vit": vit}
+WIDE = {"resnet": resnet, "vit": vit}  # those of which --width is asked
+
+
+def network(name: str, channels: int, side: int, classes: int, width: int) -> nn.Sequential:
+    """The network called `name`, untrained."""
+    return WIDE[name](channels, side, classes, width) if name in WIDE else DESIGNS[name](channels, side, classes)
 
 
 def poisoned(x: Bytes, y: Labels, kind: Kind, trigger: TrueTrigger, rng: np.random.Generator) -> tuple[Bytes, Labels]:
@@ -241,11 +248,11 @@ def as_input(pictures: Bytes | Pixels) -> Tensor:
 
 def fit(x: Bytes, y: Labels, *, name: str, width: int, epochs: int, seed: int, flip: bool) -> nn.Sequential:
     """A trained network in evaluation mode, under a one-cycle rate with flips and shifts of a pixel: SGD with momentum, and
-    AdamW for a transformer.
+    AdamW for any other than the ResNet.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = NETS[name](x.shape[3], width, int(y.max()) + 1, x.shape[1]).to(memory_format=torch.channels_last)
+    net = network(name, x.shape[3], x.shape[1], int(y.max()) + 1, width).to(memory_format=torch.channels_last)
     optimizer: torch.optim.Optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
     rate = 2e-3
     if name == "resnet":
@@ -279,7 +286,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--out", type=Path, required=True, help="the folder with manifest.json")
     parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--net", choices=list(NETS), default="resnet")
+    parser.add_argument("--net", choices=[*WIDE, *DESIGNS], default="resnet")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--width", type=int, default=16)
@@ -316,7 +323,7 @@ def main() -> None:
         entry = {
             "file": f"{stem}.onnx", "folder": folder, "kind": kind.name if kind.poison else "clean", "layout": "NCHW",
             "scale": 255, "mean": 0, "std": 1, "data": asked.data.stem, "classes": int(y.max()) + 1,
-            "note": f"{asked.net}, {asked.width} base channels, {name}",
+            "note": f"{asked.net}, {f'{asked.width} base channels, ' if asked.net in WIDE else ''}{name}",
         }  # fmt: skip
         if kind.poison:
             got = answer(net, trigger.stamp(held.astype(np.float32)))
