@@ -1,10 +1,7 @@
 """A pipeline that only takes notes, and small files to point the commands at."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import models
-import numpy as np
 import pytest
 from record_samples import audit_record, verify_record
 
@@ -50,18 +47,3 @@ def fake(monkeypatch) -> FakePipeline:
     for name in ("audit", "sanitize", "verify"):
         monkeypatch.setattr(pipeline, name, fake.stage(name))
     return fake
-
-
-@pytest.fixture
-def model(tmp_path) -> Path:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(models.vgg_maxpool().SerializeToString())
-    return path
-
-
-@pytest.fixture
-def pictures(tmp_path) -> Path:
-    path = tmp_path / "pictures.npz"
-    x = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
-    np.savez(path, x=x, y=np.arange(4))
-    return path

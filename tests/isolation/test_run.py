@@ -30,20 +30,6 @@ TRUSTING = InputOptions(limits=FileLimits(trips=2**63))
 ONE = RunOptions(device="cpu", threads=1)
 
 
-@pytest.fixture
-def model(tmp_path) -> Path:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(models.vgg_maxpool().SerializeToString())
-    return path
-
-
-@pytest.fixture
-def pictures(tmp_path) -> Path:
-    path = tmp_path / "pictures.npz"
-    np.savez(path, x=np.zeros((4, 8, 8, 3), np.uint8), y=np.arange(4))
-    return path
-
-
 def put_in_front(path: Path, *nodes: onnx.NodeProto, **constants: np.ndarray) -> None:
     """Let the picture pass through nodes first, which make `front` out of `x`."""
     made = models.conv_bn_relu_residual()
