@@ -75,6 +75,14 @@ def test_the_tail_holds_for_the_next_exponential_value():
     assert 0.004 <= np.mean(hits) <= 0.016
 
 
+def test_a_few_large_values_among_zeros_have_a_long_tail():
+    # The mean of all twenty is 0.2, by which 3.6 would be one in a million; their largest asks for a scale of 0.56.
+    known = (0.0,) * 16 + (0.2, 0.6, 1.2, 2.0)
+    scale = 2.0 / sum(1 / i for i in range(1, 21))
+    assert p_of(3.6, known) == pytest.approx(0.25 * (1 + 3.6 / (20 * scale)) ** -20)
+    assert p_of(3.6, known) > 5e-4
+
+
 def test_a_steep_tail_is_not_believed():
     n = len(KNOWN["equal"])
     for value in (0.5, 1.0):
