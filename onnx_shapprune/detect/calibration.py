@@ -48,9 +48,9 @@ class Calibration(BaseModel):
         reached = (1 + int((known >= claim.value).sum())) / (len(known) + 1)
         start = float(np.quantile(known, UPPER))
         upper = known[known >= start] - start
-        expected = float((1 / np.arange(1, len(upper) + 1)).sum())  # the largest of so many exponential values, in scales
+        largest_expected = float((1 / np.arange(1, len(upper) + 1)).sum())  # of so many exponential values, in scales
         least = PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE
-        scale = max(float(upper.mean()), float(upper[-1]) / expected, least)
+        scale = max(float(upper.mean()), float(upper[-1]) / largest_expected, least)
         tail = (1 - UPPER) * (1 + max(0.0, claim.value - start) / (len(upper) * scale)) ** -len(upper)
         return tail if claim.value > known[-1] else max(reached, min(1.0, tail))
 
