@@ -132,8 +132,8 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
 def known_trigger_of(case: Case, paths: Sequence[Path]) -> Trigger:
     """The user's trigger; its target is the class that most triggered pictures of other classes go to."""
     height, width, channels = case.pictures.shape[1:]
-    mask, paint = load_trigger(*paths, size=(height, width), channels=channels)
-    trigger = Trigger(mask, paint, Goal(0), "known")
+    mask, paint, flow = load_trigger(*paths, size=(height, width), channels=channels)
+    trigger = Trigger(mask, paint, Goal(0), "known", flow)
     answers = case.model.subject.logits(trigger.apply(case.pictures)).argmax(1)
     moved = answers[answers != case.labels]
     target = int(np.bincount(moved if len(moved) else answers).argmax())

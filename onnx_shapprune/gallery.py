@@ -68,7 +68,7 @@ def _part(subject: Subject, pictures: Pixels, labels: Labels, trigger: Trigger, 
     goal = trigger.goal
     return TriggerPart(
         kind=goal.kind, targets=goal.targets, source=goal.source, family=trigger.family, named=named,
-        added=trigger.added, norm=trigger.norm, reduced=_factor(trigger.mask),
+        added=trigger.added, warps=trigger.flow is not None, norm=trigger.norm, reduced=_factor(trigger.mask),
         mask=_png(trigger.mask * 255), pattern=_png(visible(trigger)), tried=tried,
     )  # fmt: skip
 

@@ -189,7 +189,8 @@ class TriggerPart(Part):
     backdoor that was named, else it is the best patch of a leading class. norm: its size in pixels.
 
     mask, pattern: PNG in base64, one pixel per pixel of the model's input, or per block of `reduced` x `reduced`. added: the
-    pattern is added to the picture (drawn around grey, stretched) and covers nothing of it.
+    pattern is added to the picture (drawn around grey, stretched) and covers nothing of it. warps: the picture is warped, as
+    the pattern, a grid, is.
     """
 
     kind: Literal["all-to-one", "source-specific", "all-to-all"]
@@ -198,6 +199,7 @@ class TriggerPart(Part):
     family: str
     named: bool
     added: bool
+    warps: bool = False
     norm: Finite
     reduced: int = 1
     mask: str

@@ -1,10 +1,14 @@
 """Fixtures of several folders. That the file stands here also puts this folder on the path: tests import `models`."""
 
+import signal
 from pathlib import Path
 
 import models
 import numpy as np
 import pytest
+
+# A shell's background job ignores interrupts, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

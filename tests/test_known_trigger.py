@@ -34,7 +34,7 @@ def test_trigger_from_two_pictures_and_from_npz_agree(tmp_path: Path, rng: np.ra
     grey, pattern = rng.integers(0, 256, SIZE, dtype=np.uint8), rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     grey[0, :2] = 0, 255
     paths = write(tmp_path / "mask.png", grey), write(tmp_path / "pattern.png", pattern)
-    mask, paint = load_trigger(*paths, size=SIZE, channels=3)
+    mask, paint, _ = load_trigger(*paths, size=SIZE, channels=3)
     assert mask.dtype == paint.dtype == np.float32
     assert mask.shape == (6, 5, 1)
     assert mask[0, :2, 0].tolist() == [0, 1]
@@ -60,7 +60,7 @@ def test_what_is_added_covers_nothing_and_may_be_negative(tmp_path: Path, rng: n
     added = rng.uniform(-255, 255, (*SIZE, 3)).astype(np.float32)
     for mask in (np.zeros(SIZE), np.ones((*SIZE, 1))):  # what an archive says of a mask is not looked at
         np.savez(tmp_path / "t.npz", mask=mask, pattern=added, mode="add")
-        found, paint = load_trigger(tmp_path / "t.npz", size=SIZE, channels=3)
+        found, paint, _ = load_trigger(tmp_path / "t.npz", size=SIZE, channels=3)
         assert found.shape == (6, 5, 1)
         assert not found.any()
         np.testing.assert_array_equal(paint, added)
@@ -70,9 +70,20 @@ def test_what_is_added_covers_nothing_and_may_be_negative(tmp_path: Path, rng: n
     )
 
 
+def test_a_warp_has_a_flow_and_covers_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
+    flow = rng.uniform(-2, 2, (*SIZE, 2)).astype(np.float32)
+    np.savez(tmp_path / "t.npz", mask=np.zeros(SIZE), pattern=flow, mode="warp")
+    mask, paint, found = load_trigger(tmp_path / "t.npz", size=SIZE, channels=3)
+    assert not mask.any()
+    assert paint.shape == (*SIZE, 3)
+    assert not paint.any()
+    assert found is not None
+    np.testing.assert_array_equal(found, flow)
+
+
 def test_a_black_patch_is_a_trigger(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", mask=np.ones(SIZE), pattern=np.zeros(SIZE))
-    mask, paint = load_trigger(tmp_path / "t.npz", size=SIZE, channels=1)
+    mask, paint, _ = load_trigger(tmp_path / "t.npz", size=SIZE, channels=1)
     assert mask.all()
     assert not paint.any()
 
@@ -92,7 +103,10 @@ def test_unusable_triggers_are_refused(tmp_path: Path) -> None:
         ({"mask": ones, "pattern": colours[..., :2]}, "pattern has shape"),
         ({"mask": np.array([["a"]]), "pattern": colours}, "save numbers"),
         ({"mask": np.array([Bait()], dtype=object), "pattern": colours}, "Python objects"),
-        ({"mask": ones, "pattern": colours, "mode": "warp"}, "mode 'warp'"),
+        ({"mask": ones, "pattern": colours, "mode": "twist"}, "mode 'twist'"),
+        ({"mask": ones, "pattern": colours, "mode": "warp"}, "4 x 4, with 2 numbers each"),
+        ({"mask": ones, "pattern": colours[..., :2], "mode": "warp"}, "pattern must hold numbers in -4"),
+        ({"mask": ones, "pattern": 0 * colours[..., :2], "mode": "warp"}, "0 everywhere"),
         ({"mask": ones, "pattern": colours - 300, "mode": "add"}, r"pattern must hold numbers in -255\.\.255"),
         ({"mask": ones, "pattern": colours * np.inf, "mode": "add"}, "pattern must hold"),
         ({"mask": ones, "pattern": colours * 0, "mode": "add"}, "0 everywhere"),

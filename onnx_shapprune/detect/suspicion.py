@@ -27,7 +27,7 @@ from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 from onnx_shapprune.invert.trigger import Trigger
 
-# Of each statistic. Eleven or twelve are looked at, so one clean model in fifty is named, if calibration holds.
+# Of each statistic. Twelve or thirteen are looked at, so one clean model in forty is named, if calibration holds.
 ALPHA = 0.002
 # Too unusual to pass, and too usual to be named: of clean models left out of their calibration, one in ten got there.
 DOUBT = 0.01

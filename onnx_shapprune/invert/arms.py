@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx_shapprune.invert.goal import UNMOVED, Goal
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.invert.warping import flow_gradient, warped
 
 PIECE = 256
 # Where there is no gradient: pairs of trials a step, and how far each goes, in bytes of a pixel that the trigger covers.
@@ -72,6 +73,18 @@ def stamp(pictures: Pixels, masks: Pixels, paints: Pixels, arm: Labels, picture:
     return np.asarray(np.clip(stamped, 0, 255, out=stamped), np.float32)
 
 
+def warp_slopes(subject: Subject, pictures: Pixels, flows: Pixels, pairs: Pairs) -> tuple[Floats, NDArray[np.float64]]:
+    """Logits [m, classes], and per arm the mean gradient of the lost margin in its flow [arms, h, w, 2]."""
+    slope, logits = np.zeros(flows.shape), []
+    for s in pairs.pieces():
+        arm, shown = pairs.arm[s], pictures[pairs.picture[s]]
+        z, g = subject.gradient(warped(shown, flows[arm]), pairs.target[s])
+        logits.append(z)
+        first = np.flatnonzero(np.diff(arm, prepend=-1))
+        slope[arm[first]] += np.add.reduceat(flow_gradient(shown, flows[arm], g), first, axis=0)
+    return np.concatenate(logits), slope / pairs.counts[:, None, None, None]
+
+
 def slopes(
     subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs, *, w_ce: float = 0.0,
     w_margin: float = 1.0, below: bool = False,
@@ -133,8 +146,18 @@ def scores_of(logits: Floats, pairs: Pairs) -> Scores:
     return Scores(pairs.mean(margin), pairs.mean((margin > 0).astype(np.float32)))
 
 
+def tried(subject: Subject, pictures: Pixels, triggers: Sequence[Trigger], pairs: Pairs) -> Scores:
+    """Every trigger, as an arm, on its pictures."""
+    logits = []
+    for s in pairs.pieces():
+        arm, shown = pairs.arm[s], pictures[pairs.picture[s]]
+        rows = [triggers[a].apply(shown[arm == a]) for a in np.unique(arm).tolist()]
+        logits.append(subject.logits(np.concatenate(rows)))
+    return scores_of(np.concatenate(logits), pairs)
+
+
 def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[Trigger]) -> Scores:
     """Margin and ASR of each trigger on the pictures that its goal is about."""
-    masks, paints = np.stack([t.mask for t in triggers]), np.stack([t.paint for t in triggers])
-    pairs = pair([t.goal for t in triggers], labels, limit=None, rng=np.random.default_rng(0))
-    return score(subject, pictures, masks, paints, pairs)
+    return tried(
+        subject, pictures, triggers, pair([t.goal for t in triggers], labels, limit=None, rng=np.random.default_rng(0))
+    )

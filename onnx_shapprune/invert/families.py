@@ -6,12 +6,15 @@ margin that a class reaches at this budget, against the model's other classes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
+from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.subject import Pixels
+from onnx_shapprune.invert.trigger import Trigger
 
 # (paints [arms, h, w, c], masks [arms, h, w, 1], gradient of the loss [arms, h, w, c], stride in 0..1) -> paints
 Move = Callable[[Pixels, Pixels, NDArray[np.float64], float], Pixels]
@@ -24,7 +27,8 @@ START = 0.25  # stride of the random step with which paint begins that is added 
 class Family:
     """name: as in records. words: the budget for reasons, "a 5 x 5 patch". masks: one per place, [places, h, w, 1], all 0
     for what is added to the picture. move: a step of signed or normalised gradient descent that stays within the budget.
-    fixed: where nothing is learnt, the paint of each place, [places, h, w, 1].
+    fixed: where nothing is learnt, the paint of each place, [places, h, w, 1]. warps: whether its paints are flows
+    [arms, h, w, 2] in pixels.
     """
 
     name: str
@@ -32,13 +36,20 @@ class Family:
     masks: Pixels
     move: Move
     fixed: Pixels | None = None
+    warps: bool = False
+
+    def trigger(self, place: int, paint: Pixels, goal: Goal) -> Trigger:
+        """What an arm found."""
+        if self.warps:
+            return Trigger.warping(paint, goal, self.name)
+        return Trigger(self.masks[place], paint, goal, self.name)
 
     def starts(self, places: NDArray[np.int64], channels: int, rng: np.random.Generator) -> Pixels:
         """Random paint within the budget for arms at these places: [arms, h, w, channels]."""
         masks = self.masks[places]
         if self.fixed is not None:
             return np.repeat(self.fixed[places], channels, axis=3)
-        shape = (*masks.shape[:3], channels)
+        shape = (*masks.shape[:3], 2 if self.warps else channels)
         if masks.any():
             return np.asarray(masks * rng.uniform(0, 255, shape), np.float32)
         return self.move(np.zeros(shape, np.float32), masks, rng.normal(size=shape), START)
@@ -121,6 +132,25 @@ def wave(height: int, width: int, amplitude: float, cycles: int) -> Family:
     return Family("wave", words, masks, lambda paints, *_: paints, np.asarray(fixed, np.float32))
 
 
+def warp(height: int, width: int, reach: float, points: int, starts: int) -> Family:
+    """A smooth warp (WaNet, Nguyen and Tran, arXiv:2102.10369): a flow between points x points that each move by at most
+    `reach` pixels down or up and right or left. It ends in one of many optima, so its places are `starts` random starts.
+    """
+    tall, broad = _hats(height, points), _hats(width, points)
+    back_tall, back_broad = np.linalg.pinv(tall), np.linalg.pinv(broad)
+
+    def between(rows: NDArray[Any], values: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(np.einsum("ih,jw,ahwc->aijc", rows, columns, values, optimize=True), np.float64)
+
+    def move(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
+        step = np.sign(between(tall.T, gradient, broad.T))
+        moved = np.clip(between(back_tall, paints, back_broad) - 2 * reach * stride * step, -reach, reach)
+        return np.asarray(between(tall, moved, broad), np.float32)
+
+    masks = np.repeat(_nothing(height, width), starts, axis=0)
+    return Family("warp", f"a smooth warp of at most {reach:g} pixels", masks, move, warps=True)
+
+
 def whole_picture(height: int, width: int) -> tuple[Family, ...]:
     """The families that change every pixel a little."""
     return (
@@ -129,6 +159,7 @@ def whole_picture(height: int, width: int) -> tuple[Family, ...]:
         blended(height, width, 0.1),
         smooth(height, width, 12.0, 4),
         wave(height, width, 20.0, 8),
+        warp(height, width, round(3 / 32 * min(height, width), 1), 5, 3),
     )
 
 
@@ -157,3 +188,9 @@ def _rms(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _nothing(height: int, width: int) -> Pixels:
     return np.zeros((1, height, width, 1), np.float32)
+
+
+def _hats(size: int, points: int) -> NDArray[np.float64]:
+    """Linear interpolation between equally spaced points, [size, points]."""
+    places = np.linspace(0, size - 1, points)
+    return np.stack([np.interp(np.arange(size), places, one) for one in np.eye(points)], axis=1)

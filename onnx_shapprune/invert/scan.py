@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.arms import Scores, pair, probed, score, scores_of, slopes
+from onnx_shapprune.invert.arms import Scores, pair, probed, scores_of, slopes, tried, warp_slopes
 from onnx_shapprune.invert.families import Family, Move
 from onnx_shapprune.invert.goal import UNMOVED, Goal
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
@@ -47,16 +47,22 @@ class Found:
 
 def ascend(
     subject: Subject, pictures: Pixels, labels: Labels, masks: Pixels, paints: Pixels, goals: Sequence[Goal], move: Move,
-    *, steps: int, batch: int, rng: np.random.Generator, stride: float = STRIDE,
+    *, steps: int, batch: int, rng: np.random.Generator, stride: float = STRIDE, warps: bool = False,
 ) -> tuple[Pixels, NDArray[np.float64]]:  # fmt: skip
-    """Climb the margin with the paints [arms, h, w, c]; returns them, and the mean margins before the last step."""
+    """Climb the margin with the paints [arms, h, w, c], or flows [arms, h, w, 2] where it warps; returns them, and the mean
+    margins before the last step.
+    """
     margin = np.zeros(len(goals))
     for step in range(steps):
         pairs = pair(goals, labels, limit=batch, rng=rng)
         if subject.obstacle:
             margin, slope = probed(subject, pictures, masks, paints, pairs, rng)
         else:
-            logits, slope, _ = slopes(subject, pictures, masks, paints, pairs)
+            logits, slope, *_ = (
+                warp_slopes(subject, pictures, paints, pairs)
+                if warps
+                else slopes(subject, pictures, masks, paints, pairs)
+            )
             margin = scores_of(logits, pairs).margin
         paints = move(paints, masks, slope, stride * (1 - 0.9 * step / max(1, steps - 1)))
     return paints, margin
@@ -77,25 +83,23 @@ def scan(
     for number, (steps, batch, keep) in enumerate(settings.rounds):
         last = number == len(settings.rounds) - 1
         wanted = [goals[a] for a in arm.tolist()]
-        masks = family.masks[place]
         paints, _ = ascend(
-            subject, pictures, labels, masks, paints, wanted, family.move, steps=steps, batch=batch, rng=rng
-        )
+            subject, pictures, labels, family.masks[place], paints, wanted, family.move, steps=steps, batch=batch, rng=rng,
+            warps=family.warps,
+        )  # fmt: skip
         everything = pair(wanted, labels, limit=None if last else 2 * batch, rng=rng)
-        scores = score(subject, pictures, masks, paints, everything)
+        triggers = [family.trigger(*arm) for arm in zip(place, paints, wanted, strict=True)]
+        scores = tried(subject, pictures, triggers, everything)
         leaders = settings.leaders if number == len(settings.rounds) - 2 else None
         kept = survivors(scores, arm, keep, leaders)
         left = np.setdiff1d(survivors(scores, arm, 0), survivors(scores, arm, 0, leaders))
-        done += [_found(family, place[i], paints[i], wanted[i], scores, i) for i in (kept if last else left)]
+        done += [
+            Found(triggers[i], float(scores.margin[i]), float(scores.asr[i])) for i in (kept if last else left).tolist()
+        ]
         arm, place, paints = arm[kept], place[kept], paints[kept]
         if progress:
             progress(number + 1, len(settings.rounds))
     return sorted(done, key=lambda f: -f.margin)
-
-
-def _found(family: Family, place: np.int64, paint: Pixels, goal: Goal, scores: Scores, i: int) -> Found:
-    trigger = Trigger(family.masks[place], paint, goal, family.name)
-    return Found(trigger, float(scores.margin[i]), float(scores.asr[i]))
 
 
 def best_of(results: Sequence[Found], goal: Goal) -> Found:
@@ -121,4 +125,4 @@ def rounds_for(family: Family, scan: ScanSettings, whole: ScanSettings) -> ScanS
     """Which rounds a family is searched in: `scan` where it has many places, `whole` where it changes the whole picture."""
     if family.fixed is not None:
         return FIXED
-    return whole if len(family.masks) == 1 else scan
+    return whole if len(family.masks) == 1 or family.warps else scan

@@ -27,17 +27,18 @@ RIVAL = 0.5
 # A class's free mask of so much less than the next one's norm is worth restarts.
 SMALLER = 0.75
 TRANSFER_STARTS, TRANSFER_STEPS = 4, 10
-# Above so many classes the lattice is one position coarser per axis, to hold the number of arms.
+# Above so many classes wide patches get a position less per axis, to hold the number of arms. Compact ones do not: a
+# trigger of three pixels between two of their places was missed on a network that is not the same at every place.
 MANY_CLASSES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """side: edge of the compact patch as a share of the shorter picture side; grid: its positions per axis, one less above
-    20 classes; most_classes: so many are searched, of more the most promising by forward passes over `screen` random
-    patches; scan, whole: rounds of compact patches and of changes of the whole picture; patch_classes: at most so many
-    classes get the free-mask search (the largest compact margins first); restarts: free-mask searches of a class that stands
-    out; second_look: how many classes get them; peak_starts: of the largest margin without any picture.
+    """side: edge of the compact patch as a share of the shorter picture side; grid: its positions per axis, of wide patches
+    one less, above 20 classes two; most_classes: so many are searched, of more the most promising by forward passes over
+    `screen` random patches; scan, whole: rounds of compact patches and of changes of the whole picture; patch_classes: at
+    most so many classes get the free-mask search (the largest compact margins first); restarts: free-mask searches of a
+    class that stands out; second_look: how many classes get them; peak_starts: of the largest margin without any picture.
     """
 
     side: float = 0.16
@@ -60,10 +61,9 @@ class SearchSettings:
     def families(self, pictures: Pixels, classes: int) -> dict[str, Family]:
         """The families at a fixed budget by name, for pictures of this size; compact patches first."""
         height, width = pictures.shape[1:3]
-        grid = self.grid - (classes > MANY_CLASSES)
         side = self.side_pixels(pictures)
-        larger = wide(height, width, min(2 * side, height, width), grid - 1)
-        made = (compact(height, width, side, grid), larger, *whole_picture(height, width))
+        larger = wide(height, width, min(2 * side, height, width), self.grid - 1 - (classes > MANY_CLASSES))
+        made = (compact(height, width, side, self.grid), larger, *whole_picture(height, width))
         return {f.name: f for f in made}
 
 
@@ -201,7 +201,8 @@ def transfer_rate(
     others = rng.permutation(np.flatnonzero(trigger.goal.of(labels) != UNMOVED))
     if len(others) < 4:
         return None
-    starts = TRANSFER_STARTS if trigger.mask.any() else 1  # what is added all over has one optimum, not one per start
+    # What is added all over has one optimum, not one per start.
+    starts = TRANSFER_STARTS if trigger.mask.any() or family.warps else 1
     here = family.masks == trigger.mask if family.fixed is None else family.fixed == trigger.paint[..., :1]
     place = int(np.flatnonzero(here.all((1, 2, 3)))[0])
     masks, goals = np.repeat(trigger.mask[None], starts, axis=0), [trigger.goal] * starts
@@ -210,11 +211,11 @@ def transfer_rate(
         paints, _ = ascend(
             subject, pictures[learn], labels[learn], masks,
             family.starts(np.full(starts, place), pictures.shape[3], rng), goals, family.move, steps=TRANSFER_STEPS,
-            batch=len(learn), rng=rng,
+            batch=len(learn), rng=rng, warps=family.warps,
         )  # fmt: skip
-        tried = [Trigger(trigger.mask, p, trigger.goal, family.name) for p in paints]
-        seen = rate(subject, pictures[learn], labels[learn], tried)
-        unseen = rate(subject, pictures[test], labels[test], [tried[int(np.argmax(seen.margin))]])
+        learnt = [family.trigger(place, p, trigger.goal) for p in paints]
+        seen = rate(subject, pictures[learn], labels[learn], learnt)
+        unseen = rate(subject, pictures[test], labels[test], [learnt[int(np.argmax(seen.margin))]])
         rates.append((unseen.asr[0], len(test)))
     return float(sum(r * n for r, n in rates) / sum(n for _, n in rates))
 

@@ -6,28 +6,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.invert.warping import warped
 
 Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """x' = clip((1 - mask) * x + paint, 0, 255), in bytes.
+    """x' = clip((1 - mask) * x + paint, 0, 255), in bytes; or, where there is a flow, x' = x under that warp.
 
     mask: float32 [h, w, 1] in 0..1, how much of the picture is covered; paint: float32 [h, w, c], what comes in its place
     (0..255 * mask) or, where the mask is 0, on top (-255..255). goal: which pictures it moves, and where to. family: which
-    search found it, or "known".
+    search found it, or "known". flow: float32 [h, w, 2] in pixels, see `warping`; mask and paint are 0 then.
     """
 
     mask: Pixels
     paint: Pixels
     goal: Goal
     family: str
+    flow: Pixels | None = None
 
     @classmethod
     def replacing(cls, mask: Pixels, pattern: Pixels, goal: Goal, family: str) -> "Trigger":
         """x' = (1 - mask) * x + mask * pattern; pattern: float32 [h, w, c] in 0..255."""
         return cls(mask, np.asarray(mask * pattern, np.float32), goal, family)
+
+    @classmethod
+    def warping(cls, flow: Pixels, goal: Goal, family: str) -> "Trigger":
+        """A warp; flow: float32 [h, w, 2]."""
+        nothing = np.zeros((*flow.shape[:2], 1), np.float32)
+        return cls(nothing, nothing, goal, family, flow)
 
     @property
     def pattern(self) -> Pixels:
@@ -40,20 +48,27 @@ class Trigger:
     @property
     def added(self) -> bool:
         """Whether it is added to the picture and covers nothing of it."""
-        return not self.mask.any()
+        return self.flow is None and not self.mask.any()
 
     @property
     def norm(self) -> float:
-        """Its size in pixels: what it covers, or for one that is added the sum over pixels of its largest change / 255."""
+        """Its size in pixels: what it covers, or for one that is added the sum over pixels of its largest change / 255, or
+        for a warp how far pixels come, in the quadratic mean.
+        """
+        if self.flow is not None:
+            return float(np.sqrt((self.flow**2).sum(axis=2).mean()))
         return float(np.abs(self.paint).max(axis=2).sum() / 255 if self.added else self.mask.sum())
 
     def apply(self, pictures: Pixels) -> Pixels:
         """Pictures float32 [n, h, w, c] in 0..255 with the trigger on."""
+        if self.flow is not None:
+            return warped(pictures, self.flow)
         return np.asarray(np.clip(pictures * (1 - self.mask) + self.paint, 0, 255), np.float32)
 
     def shifted(self, down: int, right: int) -> "Trigger":
         """The trigger moved by whole pixels; what leaves the picture is cut off."""
-        return replace(self, mask=_shift(self.mask, down, right), paint=_shift(self.paint, down, right))
+        flow = None if self.flow is None else _shift(self.flow, down, right)
+        return replace(self, mask=_shift(self.mask, down, right), paint=_shift(self.paint, down, right), flow=flow)
 
 
 def _shift(array: Pixels, down: int, right: int) -> Pixels:

@@ -130,7 +130,7 @@ def hunt(
         searches += [
             (f, rounds_for(f, settings.scan, settings.whole))
             for name, f in families.items()
-            if name in natural.margins and (len(f.masks) == 1 or name in seen)
+            if name in natural.margins and (len(f.masks) == 1 or f.warps or name in seen)
         ]
         for family, rounds in searches:
             results = scan(subject, pictures, labels, [goal], family, rounds, rng)
@@ -162,25 +162,28 @@ def _warm(
     """Known triggers learnt on, each within its family's budget.
 
     Wide patches stay as they are: learnt on, they would find what is natural for the pruned model. So does what a user's
-    trigger adds, which has no budget.
+    trigger adds or warps, which has no budget.
     """
-    narrow = [t for t in known if natural.size(t) <= ADAPTED and not (t.added and t.family not in families)]
+    narrow = [t for t in known if natural.size(t) <= ADAPTED and (t.mask.any() or t.family in families)]
     covering = [t for t in narrow if t.family in ("compact", "wide", "patch", "known")]
     starts = [
         t
         for t in (*narrow, *(t.shifted(*s) for t in covering[:SHIFTED] for s in SHIFTS))
-        if t.paint.any() or t.mask.any()
+        if t.paint.any() or t.mask.any() or t.flow is not None
     ]
     warm = []
     for family in dict.fromkeys(t.family for t in starts):
         mine = [t for t in starts if t.family == family]
         move = families[family].move if family in families else replaced
-        masks = np.stack([t.mask for t in mine])
         paints, _ = ascend(
-            subject, pictures, labels, masks, np.stack([t.paint for t in mine]), [goal] * len(mine), move,
-            steps=settings.warm_steps, batch=settings.batch, rng=rng, stride=WARM * STRIDE,
+            subject, pictures, labels, np.stack([t.mask for t in mine]),
+            np.stack([t.paint if t.flow is None else t.flow for t in mine]), [goal] * len(mine), move,
+            steps=settings.warm_steps, batch=settings.batch, rng=rng, stride=WARM * STRIDE, warps=mine[0].flow is not None,
         )  # fmt: skip
-        warm += [Trigger(t.mask, p, goal, family) for t, p in zip(mine, paints, strict=True)]
+        warm += [
+            Trigger(t.mask, p, goal, family) if t.flow is None else Trigger.warping(p, goal, family)
+            for t, p in zip(mine, paints, strict=True)
+        ]
     return warm
 
 

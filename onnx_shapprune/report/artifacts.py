@@ -6,17 +6,20 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.errors import OutputError
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.invert.warping import warped
 from onnx_shapprune.output import write_atomically
 from onnx_shapprune.pictures.files import png_bytes
 from onnx_shapprune.record import FileDigest
 
 SHOWN_PICTURES = 3
+GRID = 4  # pixels between the lines that a warp is drawn by
 
 
 def write_artifacts(
@@ -58,7 +61,14 @@ def _goal(trigger: Trigger) -> str:
 
 
 def visible(trigger: Trigger) -> NDArray[np.float32]:
-    """The pattern [h, w, c] in 0..255 where it shows; of what is added, the change around grey, stretched to full range."""
+    """The pattern [h, w, c] in 0..255 where it shows; of what is added, the change around grey, stretched to full range; of
+    a warp, what it makes of a grid.
+    """
+    if trigger.flow is not None:
+        rows, columns = np.indices(trigger.flow.shape[:2])
+        lines = np.where((rows % GRID) * (columns % GRID), np.float32(0), np.float32(255))
+        grid: NDArray[np.float32] = warped(lines[None, ..., None], trigger.flow)[0]
+        return grid
     if not trigger.added:
         return np.where(trigger.mask > 0, trigger.pattern, np.float32(0))
     return np.asarray(127.5 + trigger.paint * (127.5 / max(1.0, float(np.abs(trigger.paint).max()))), np.float32)
@@ -66,7 +76,11 @@ def visible(trigger: Trigger) -> NDArray[np.float32]:
 
 def _npz(trigger: Trigger) -> bytes:
     buffer = io.BytesIO()
-    shown = {"mode": np.array("add"), "pattern": trigger.paint} if trigger.added else {"pattern": trigger.pattern}
+    shown: dict[str, Any] = {"pattern": trigger.pattern}
+    if trigger.flow is not None:
+        shown = {"mode": np.array("warp"), "pattern": trigger.flow}
+    elif trigger.added:
+        shown = {"mode": np.array("add"), "pattern": trigger.paint}
     # A search may overshoot by one rounding step, and the reader refuses that.
     np.savez(buffer, mask=trigger.mask.clip(0, 1), target=np.int64(trigger.goal.target), **shown)
     return buffer.getvalue()

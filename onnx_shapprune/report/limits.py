@@ -4,8 +4,8 @@ from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.record import AuditRecord, VerifyRecord
 
 MISSED = (
-    "Known to be missed: warps (WaNet), weak all-to-all triggers, most source-specific triggers, and models trained to hide "
-    "from trigger inversion."
+    "Known to be missed: most source-specific triggers, weak all-to-all triggers, warps (WaNet) where no pictures are "
+    "given, and models trained to hide from trigger inversion."
 )
 NO_CERTIFICATE = "No verdict is a certificate: it says what the searches that ran have found, and nothing about others."
 

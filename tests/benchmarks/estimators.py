@@ -69,7 +69,7 @@ def main() -> None:
     run = RunOptions(threads=1, device="cpu")
     case = open_case(sample_path("backdoored.onnx"), sample_path("pictures"), InputOptions(), run)
     subject, height, width, channels = case.model.subject, *case.pictures.shape[1:]
-    mask, paint = load_trigger(sample_path("trigger.npz"), size=(height, width), channels=channels)
+    mask, paint, _ = load_trigger(sample_path("trigger.npz"), size=(height, width), channels=channels)
     with np.load(sample_path("trigger.npz")) as stored:
         trigger = Trigger(mask, paint, Goal(int(stored["target"])), "known")
     rng, effort = np.random.default_rng(0), effort_for(subject.prepared, run)

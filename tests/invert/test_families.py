@@ -14,6 +14,7 @@ from onnx_shapprune.invert.families import (
     replaced,
     smooth,
     square_masks,
+    warp,
     wave,
     whole_picture,
     wide,
@@ -24,13 +25,17 @@ SHAPE = (ARMS, HEIGHT, WIDTH, CHANNELS)
 LEARNT = [f for f in whole_picture(HEIGHT, WIDTH) if f.fixed is None]
 
 
+def shape(family: Family, arms: int = ARMS) -> tuple[int, ...]:
+    return (arms, HEIGHT, WIDTH, 2 if family.warps else CHANNELS)
+
+
 def wandered(family: Family, seed: int = 0, stride: float = 0.4) -> list[np.ndarray]:
     """The start of a search and where random gradients of every size drive it."""
     rng = np.random.default_rng(seed)
     place = np.arange(ARMS) % len(family.masks)
     path = [family.starts(place, CHANNELS, rng)]
     for size in (1e-9, 1.0, 1e6, 1.0, 1.0, 1.0, 1.0, 1.0):
-        path.append(family.move(path[-1], family.masks[place], size * rng.normal(size=SHAPE), stride))
+        path.append(family.move(path[-1], family.masks[place], size * rng.normal(size=shape(family)), stride))
     return path
 
 
@@ -127,7 +132,7 @@ def test_a_smooth_change_follows_slow_waves_and_ignores_fast_ones():
 
 @pytest.mark.parametrize("family", LEARNT, ids=lambda f: f.name)
 def test_a_step_goes_down_the_gradient(family):
-    gradient = np.random.default_rng(3).normal(size=SHAPE)
+    gradient = np.random.default_rng(3).normal(size=shape(family))
     masks = np.repeat(family.masks, ARMS, axis=0)
     start = family.starts(np.zeros(ARMS, np.int64), CHANNELS, np.random.default_rng(0))
     moved = family.move(start, masks, gradient, 0.05)
@@ -139,7 +144,7 @@ def test_a_step_goes_down_the_gradient(family):
 def test_starts_differ_by_arm_and_seed(family):
     place = np.zeros(2, np.int64)
     a, b, c = (family.starts(place, CHANNELS, np.random.default_rng(s)) for s in (0, 0, 1))
-    assert a.shape == (2, HEIGHT, WIDTH, CHANNELS)
+    assert a.shape == shape(family, 2)
     np.testing.assert_array_equal(a, b)
     assert (a != c).any()
     assert (a[0] != a[1]).any()
@@ -149,7 +154,7 @@ def test_starts_differ_by_arm_and_seed(family):
 def test_no_gradient_is_no_step_and_no_error(family):
     start = family.starts(np.zeros(1, np.int64), CHANNELS, np.random.default_rng(0))
     with np.errstate(all="raise"):
-        moved = family.move(start, family.masks, np.zeros((1, *SHAPE[1:])), 0.3)
+        moved = family.move(start, family.masks, np.zeros(shape(family, 1)), 0.3)
     np.testing.assert_allclose(moved, start, atol=1e-5)
 
 
@@ -159,6 +164,18 @@ def test_replaced_pixels_move_by_a_share_of_their_mask():
     for sign in (-1, 1):
         moved = replaced(paints, masks, np.full((1, 1, 3, 1), 7.0 * sign), 0.2)
         assert moved.ravel() == pytest.approx([0, 100 - sign * 25.5, 100 - sign * 51])
+
+
+def test_warps_are_linear_between_points_and_reach_no_further():
+    family = warp(HEIGHT, WIDTH, 2.0, 5, 1)
+    for flows in wandered(family):
+        assert flows.shape == shape(family)
+        assert np.abs(flows).max() <= 2.0 + 1e-5
+    knots = np.linspace(0, WIDTH - 1, 5)
+    for row in flows[0, :, :, 1]:
+        np.testing.assert_allclose(
+            row, np.interp(np.arange(WIDTH), knots, np.interp(knots, np.arange(WIDTH), row)), atol=0.3
+        )
 
 
 def test_waves_are_the_sinusoids_of_one_axis_and_are_not_learnt():
@@ -188,4 +205,4 @@ def test_whole_picture_families_have_names_of_their_own():
     assert len({f.name for f in families} | {"compact", "wide", "patch", "pixel", "known"}) == len(families) + 5
     for f in families:
         assert f.masks.shape[1:] == (8, 9, 1)
-        assert len(f.masks) == (1 if f.fixed is None else len(f.fixed))
+        assert len(f.masks) == (3 if f.warps else 1 if f.fixed is None else len(f.fixed))

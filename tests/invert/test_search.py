@@ -187,13 +187,14 @@ def test_patch_side_follows_the_shorter_edge(shape, side):
     assert SearchSettings(side=0.16).side_pixels(np.zeros(shape, np.float32)) == side
 
 
-def test_many_classes_get_a_coarser_lattice():
+def test_many_classes_get_fewer_wide_patches():
     settings, x = SearchSettings(grid=5), np.zeros((1, 32, 32, 3), np.float32)
     few, many = (settings.families(x, n) for n in (MANY_CLASSES, MANY_CLASSES + 1))
     assert list(few) == list(many)
     assert next(iter(few)) == "compact"
     assert all(name == family.name for name, family in few.items())
-    assert (len(few["compact"].masks), len(many["compact"].masks)) == (25, 16)
+    assert (len(few["compact"].masks), len(many["compact"].masks)) == (25, 25)
+    assert (len(few["wide"].masks), len(many["wide"].masks)) == (16, 9)
 
 
 def test_after_the_deadline_nothing_but_compact_patches_is_searched(net):

@@ -70,7 +70,7 @@ def test_npz_is_a_known_trigger(tmp_path):
     found = trigger(3)
     over = Trigger(found.mask * np.float32(1.0001), found.paint * np.float32(1.0001), THREE, "patch")
     write_artifacts(tmp_path, [over], np.zeros((1, *SIZE, 3), np.uint8))
-    mask, paint = load_trigger(tmp_path / "3_patch_trigger.npz", size=SIZE, channels=3)
+    mask, paint, _ = load_trigger(tmp_path / "3_patch_trigger.npz", size=SIZE, channels=3)
     assert np.array_equal(mask, found.mask)
     np.testing.assert_allclose(paint, found.paint, rtol=1e-6)
 
@@ -82,7 +82,8 @@ def test_a_known_trigger_does_what_the_written_one_did(tmp_path, share):
     mask[0, :3] = 0
     found = Trigger.replacing(mask, rng.uniform(0, 255, (*SIZE, 3)).astype(np.float32), THREE, "patch")
     write_artifacts(tmp_path, [found], np.zeros((1, *SIZE, 3), np.uint8))
-    again = Trigger(*load_trigger(tmp_path / "3_patch_trigger.npz", size=SIZE, channels=3), THREE, "known")
+    mask, paint, _ = load_trigger(tmp_path / "3_patch_trigger.npz", size=SIZE, channels=3)
+    again = Trigger(mask, paint, THREE, "known")
     x = rng.uniform(0, 255, (4, *SIZE, 3)).astype(np.float32)
     np.testing.assert_allclose(again.apply(x), found.apply(x), atol=1e-3)
     with np.load(tmp_path / "3_patch_trigger.npz") as stored:
@@ -92,7 +93,7 @@ def test_a_known_trigger_does_what_the_written_one_did(tmp_path, share):
 def test_npz_of_what_is_added_is_a_known_trigger_too(tmp_path):
     found = added()
     write_artifacts(tmp_path, [found], np.zeros((1, *SIZE, 3), np.uint8))
-    mask, paint = load_trigger(tmp_path / "3_linf_trigger.npz", size=SIZE, channels=3)
+    mask, paint, _ = load_trigger(tmp_path / "3_linf_trigger.npz", size=SIZE, channels=3)
     assert not mask.any()
     np.testing.assert_array_equal(paint, found.paint)
 
@@ -122,3 +123,16 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot make the folder"):
         write_artifacts(tmp_path / "file", [trigger(1)], np.zeros((1, *SIZE, 1), np.uint8))
+
+
+def test_a_warp_is_drawn_on_a_grid_and_read_back(tmp_path):
+    flow = np.zeros((*SIZE, 2), np.float32)
+    flow[..., 0] = 1
+    write_artifacts(tmp_path, [Trigger.warping(flow, THREE, "warp")], np.zeros((1, *SIZE, 3), np.uint8))
+    with Image.open(tmp_path / "3_warp_pattern.png") as image:
+        lines = np.asarray(image)[::32, ::32]
+    assert (lines[3] == 255).all(), "the line of row 4 is taken one row up"
+    assert lines[4].tolist() == [255, 0, 0, 0, 255, 0]
+    mask, _, again = load_trigger(tmp_path / "3_warp_trigger.npz", size=SIZE, channels=3)
+    assert not mask.any()
+    assert np.array_equal(again, flow)

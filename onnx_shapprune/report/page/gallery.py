@@ -39,8 +39,8 @@ def _card(record: AuditRecord, trigger: TriggerPart) -> Html:
     named = (
         tag("span", "names the backdoor", class_="tag hot") if trigger.named else tag("span", "not named", class_="tag")
     )
-    pattern = "change, around grey" if trigger.added else "pattern"
-    first = [] if trigger.added else [_picture(trigger.mask, "mask", f"Mask of the trigger, {goal}")]
+    pattern = "change, around grey" if trigger.added else "a grid, warped" if trigger.warps else "pattern"
+    first = [] if trigger.added or trigger.warps else [_picture(trigger.mask, "mask", f"Mask of the trigger, {goal}")]
     shown = [*first, _picture(trigger.pattern, pattern, f"Pattern of the trigger, {goal}")]
     pairs = [_pair(record, trigger, t) for t in trigger.tried]
     heading = tag("h3", goal[:1].upper() + goal[1:], " ", named)

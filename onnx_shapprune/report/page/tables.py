@@ -11,7 +11,7 @@ Cell = str | Html
 FAMILIES = {
     "compact": "square patch", "wide": "large square patch", "patch": "free mask", "blended": "picture blended in",
     "linf": "universal change, Linf", "l2": "universal change, L2", "smooth": "smooth universal change",
-    "wave": "sinusoid", "known": "known trigger",
+    "wave": "sinusoid", "warp": "warp", "known": "known trigger",
 }  # fmt: skip
 
 
