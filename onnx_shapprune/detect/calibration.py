@@ -4,8 +4,8 @@ p-values are conformal where clean models reach the value: the share of them tha
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
 the worst that a clean model can do: the tail is no steep one, and is that of the next value to come when the scale is only
 known from so many, (1 + excess / sum)^-n. With its scale taken for granted, two of ten clean models were flagged by a
-calibration of the other nine. Many statistics are zero on most models and large on a few, which no exponential is: their
-mean would promise a steep tail, so the scale is at least what the largest excess says.
+calibration of the other nine. Many statistics are zero on most models and large on a few, which no exponential is: the
+scale is at least what the largest excess says of it.
 """
 
 import json
@@ -47,11 +47,12 @@ class Calibration(BaseModel):
             return 1.0
         reached = (1 + int((known >= claim.value).sum())) / (len(known) + 1)
         start = float(np.quantile(known, UPPER))
-        upper = known[known >= start] - start
-        largest_expected = float((1 / np.arange(1, len(upper) + 1)).sum())  # of so many exponential values, in scales
+        count = math.ceil((1 - UPPER) * len(known))
+        upper = known[-count:] - start
+        largest_expected = float((1 / np.arange(1, count + 1)).sum())  # of so many exponential values, in scales
         least = PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE
         scale = max(float(upper.mean()), float(upper[-1]) / largest_expected, least)
-        tail = (1 - UPPER) * (1 + max(0.0, claim.value - start) / (len(upper) * scale)) ** -len(upper)
+        tail = (1 - UPPER) * (1 + max(0.0, claim.value - start) / (count * scale)) ** -count
         return tail if claim.value > known[-1] else max(reached, min(1.0, tail))
 
 

@@ -27,8 +27,8 @@ from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 from onnx_shapprune.invert.trigger import Trigger
 
-# Of each statistic. Twelve or thirteen are looked at, so one clean model in forty is named, if calibration holds.
-ALPHA = 0.002
+# Of each statistic. Twelve or thirteen are looked at, so one clean model in thirty is named, if calibration holds.
+ALPHA = 0.003
 # Too unusual to pass, and too usual to be named: of clean models left out of their calibration, one in ten got there.
 DOUBT = 0.01
 # For a second goal: a network that carries one backdoor is no longer like the clean ones that p-values come from.
