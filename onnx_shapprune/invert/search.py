@@ -38,7 +38,8 @@ class SearchSettings:
     one less, above 20 classes two; most_classes: so many are searched, of more the most promising by forward passes over
     `screen` random patches; scan, whole: rounds of compact patches and of changes of the whole picture; patch_classes: at
     most so many classes get the free-mask search (the largest compact margins first); restarts: free-mask searches of a
-    class that stands out; second_look: how many classes get them; peak_starts: of the largest margin without any picture.
+    class that stands out; second_look: how many classes get them; peak_starts: of the largest margin without any picture;
+    warps: whether they are searched.
     """
 
     side: float = 0.16
@@ -49,6 +50,7 @@ class SearchSettings:
     restarts: int = 3
     second_look: int = 2
     peak_starts: int = 5
+    warps: bool = True
     scan: ScanSettings = field(default_factory=ScanSettings)
     whole: ScanSettings = field(default_factory=lambda: ScanSettings(rounds=((4, 4, 5), (10, 9, 5))))
     patch: FreeSettings = field(default_factory=FreeSettings)
@@ -64,7 +66,7 @@ class SearchSettings:
         side = self.side_pixels(pictures)
         larger = wide(height, width, min(2 * side, height, width), self.grid - 1 - (classes > MANY_CLASSES))
         made = (compact(height, width, side, self.grid), larger, *whole_picture(height, width))
-        return {f.name: f for f in made}
+        return {f.name: f for f in made if self.warps or not f.warps}
 
 
 @dataclass(frozen=True, slots=True)

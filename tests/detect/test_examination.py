@@ -54,5 +54,8 @@ def test_searches_that_would_begin_too_late_are_listed():
     assert examined({0: 1}, RelationSettings(), seconds=600).skipped == ()
 
 
-def test_synthesised_pictures_are_judged_by_what_is_known_of_them():
-    assert examined({0: 1}, RelationSettings(), synthesised=True).suspicion.named == {}
+def test_synthesised_pictures_are_judged_by_what_is_known_of_them_and_not_warped():
+    drawn, given = (examined({0: 1}, RelationSettings(), synthesised=s) for s in (True, False))
+    assert drawn.suspicion.named == {}
+    assert set(given.evidence[0].found) - set(drawn.evidence[0].found) == {"warp"}
+    assert drawn.skipped == ()
