@@ -110,7 +110,7 @@ def test_what_stands_out_too_little_to_be_named_is_no_pass():
     doubt = drafted(with_family(clean(), "linf", 3, 8.0))
     assert (doubt.verdict, doubt.goals) == ("inconclusive", ())
     assert "class 3 stands out (linf, p-value 0.008)" in doubt.reasons[0]
-    assert drafted(with_family(clean(), "linf", 3, 6.0)).verdict == "pass"
+    assert drafted(with_family(clean(), "linf", 3, 3.0)).verdict == "pass"
     assert drafted(with_family(clean(), "linf", 3, 30.0)).verdict == "fail"
 
 

@@ -27,10 +27,11 @@ from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 from onnx_shapprune.invert.trigger import Trigger
 
-# Of each statistic. Twelve or thirteen are looked at, so one clean model in thirty is named, if calibration holds.
-ALPHA = 0.003
-# Too unusual to pass, and too usual to be named: of clean models left out of their calibration, one in ten got there.
-DOUBT = 0.01
+# Of each statistic. Twelve or thirteen are looked at; of 98 audits of clean models that were left out of their calibration,
+# three were named.
+ALPHA = 0.005
+# Too unusual to pass, and too usual to be named: of the same clean audits, eight got there.
+DOUBT = 0.02
 # For a second goal: a network that carries one backdoor is no longer like the clean ones that p-values come from.
 SECOND = 1e-4
 

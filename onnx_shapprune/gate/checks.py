@@ -21,7 +21,7 @@ Graded = tuple[Check, tuple[Finding, ...]]
 # A statement about few pictures is held against a floor only where chance explains it this rarely; the audit's own rule.
 CHANCE = 0.05
 # The p-value at which an audit names a class. Of the search on a repaired file no more is kept than that it named none.
-NAMED = 0.003
+NAMED = 0.005
 # Evidence that clean models show as rarely as this is beyond them by far.
 FAR = 1e-4
 

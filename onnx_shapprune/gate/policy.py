@@ -40,7 +40,7 @@ class Fail(Section):
     was found about the file itself counts from this severity on.
     """
 
-    p_value: Annotated[float, Field(gt=0, le=0.5)] = 0.003
+    p_value: Annotated[float, Field(gt=0, le=0.5)] = 0.005
     file_severity: Severity = "high"
 
 

@@ -283,7 +283,7 @@ def test_a_second_goal_needs_stronger_evidence():
     assert list(judged(alone, None, Rated(about="0.0005", pictures={})).named) == [Goal(3)]
 
 
-@pytest.mark.parametrize(("p", "doubted"), [("0.0005", False), ("0.005", True), ("0.02", False)])
+@pytest.mark.parametrize(("p", "doubted"), [("0.0005", False), ("0.01", True), ("0.03", False)])
 def test_between_named_and_usual_there_is_doubt(p, doubted):
     class Rated(Calibration):
         def p_value(self, claim, *, synthesised=False):
