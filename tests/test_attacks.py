@@ -55,7 +55,7 @@ def audited(folder: Path, name: str, **settings) -> AuditRecord:
 
 
 def true_trigger(folder: Path, goal: Goal) -> Trigger:
-    mask, paint = load_trigger(folder / "true.npz", size=(planted.SIDE, planted.SIDE), channels=3)
+    mask, paint, _ = load_trigger(folder / "true.npz", size=(planted.SIDE, planted.SIDE), channels=3)
     return Trigger(mask, paint, goal, "known")
 
 

@@ -24,6 +24,7 @@ from onnx_shapprune.errors import DataError
 UPPER = 0.75
 LEAST_SCALE = 0.1
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
+DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 FEWEST = 8  # audits of clean models under which a statistic decides nothing
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -42,18 +43,19 @@ class Calibration(BaseModel):
     def p_value(self, claim: Claim, *, synthesised: bool = False) -> float:
         """How often a clean model would reach the claim's value in this statistic, 0..1; 1 for one that is not known."""
         values = self.synthesised if synthesised and claim.statistic != PEAK else self.pictures  # peaks need no picture
-        known = np.sort(np.asarray(values.get(claim.statistic, ()), np.float64))
-        if len(known) < FEWEST or claim.value <= 0:
+        known = np.sort(np.asarray(values.get(claim.statistic, ()), np.float64)).round(DIGITS)
+        value = round(claim.value, DIGITS)
+        if len(known) < FEWEST or value <= 0:
             return 1.0
-        reached = (1 + int((known >= claim.value).sum())) / (len(known) + 1)
+        reached = (1 + int((known >= value).sum())) / (len(known) + 1)
         start = float(np.quantile(known, UPPER))
         count = math.ceil((1 - UPPER) * len(known))
         upper = known[-count:] - start
         largest_expected = float((1 / np.arange(1, count + 1)).sum())  # of so many exponential values, in scales
         least = PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE
         scale = max(float(upper.mean()), float(upper[-1]) / largest_expected, least)
-        tail = (1 - UPPER) * (1 + max(0.0, claim.value - start) / (count * scale)) ** -count
-        return tail if claim.value > known[-1] else max(reached, min(1.0, tail))
+        tail = (1 - UPPER) * (1 + max(0.0, value - start) / (count * scale)) ** -count
+        return tail if value > known[-1] else max(reached, min(1.0, tail))
 
 
 def load_calibration(path: Path | None) -> Calibration:
@@ -83,7 +85,7 @@ def largest(claims: Iterable[Claim]) -> dict[str, float]:
 def columns(audits: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
     """Audits of clean models by statistic, as a calibration holds them. An audit counts for the statistics it has."""
     names = sorted({name for row in audits for name in row})
-    return {n: tuple(round(r[n], 4) for r in audits if n in r) for n in names}
+    return {n: tuple(round(r[n], DIGITS) for r in audits if n in r) for n in names}
 
 
 def calibration_text(calibration: Calibration) -> str:
