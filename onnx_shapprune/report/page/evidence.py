@@ -17,6 +17,7 @@ HIGHEST_SCORE = 16.0
 MAD_TO_SIGMA = 1.4826
 STATISTICS = FAMILIES | {
     "agreement": "a small free mask and a strong patch agree",
+    "gap": "lead in spreads of the other classes",
     "peak": "largest margin that any input reaches (MM-BD)",
     "source": "patch from one class to another",
     "map": "patch from every class to another",
