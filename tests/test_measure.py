@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
-from benchmarks.measure import TrueTrigger, warped
+from benchmarks.measure import TrueTrigger
 from scipy.ndimage import map_coordinates
+
+from onnx_shapprune.invert.warping import warped
 
 HEIGHT, WIDTH = 7, 9
 

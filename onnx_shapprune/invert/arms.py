@@ -73,38 +73,27 @@ def stamp(pictures: Pixels, masks: Pixels, paints: Pixels, arm: Labels, picture:
     return np.asarray(np.clip(stamped, 0, 255, out=stamped), np.float32)
 
 
-def warp_slopes(subject: Subject, pictures: Pixels, flows: Pixels, pairs: Pairs) -> tuple[Floats, NDArray[np.float64]]:
-    """Logits [m, classes], and per arm the mean gradient of the lost margin in its flow [arms, h, w, 2]."""
-    slope, logits = np.zeros(flows.shape), []
-    for s in pairs.pieces():
-        arm, shown = pairs.arm[s], pictures[pairs.picture[s]]
-        z, g = subject.gradient(warped(shown, flows[arm]), pairs.target[s])
-        logits.append(z)
-        first = np.flatnonzero(np.diff(arm, prepend=-1))
-        slope[arm[first]] += np.add.reduceat(flow_gradient(shown, flows[arm], g), first, axis=0)
-    return np.concatenate(logits), slope / pairs.counts[:, None, None, None]
-
-
 def slopes(
     subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs, *, w_ce: float = 0.0,
-    w_margin: float = 1.0, below: bool = False,
+    w_margin: float = 1.0, below: bool = False, warps: bool = False,
 ) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
     """Logits [m, classes], and per arm the mean gradient of the loss in the triggered picture [arms, h, w, c] and of that
-    times the picture underneath, which is what a mask's gradient needs; without `below` that has no arms.
+    times the picture underneath, which is what a mask's gradient needs; without `below` that has no arms. Where it warps,
+    paints are flows [arms, h, w, 2], and so is the gradient.
     """
-    arms, shape = len(pairs.counts), pictures.shape[1:]
-    slope, under = np.zeros((arms, *shape)), np.zeros((arms if below else 0, *shape))
+    slope, under = np.zeros(paints.shape), np.zeros((len(paints) if below else 0, *pictures.shape[1:]))
     logits = []
     for s in pairs.pieces():
         arm, picture = pairs.arm[s], pairs.picture[s]
-        z, g = subject.gradient(
-            stamp(pictures, masks, paints, arm, picture), pairs.target[s], w_ce=w_ce, w_margin=w_margin
-        )
+        shown = pictures[picture]
+        on = warped(shown, paints[arm]) if warps else stamp(pictures, masks, paints, arm, picture)
+        z, g = subject.gradient(on, pairs.target[s], w_ce=w_ce, w_margin=w_margin)
         logits.append(z)
         first = np.flatnonzero(np.diff(arm, prepend=-1))
-        slope[arm[first]] += np.add.reduceat(g, first, axis=0)
+        learnt = flow_gradient(shown, paints[arm], g) if warps else g
+        slope[arm[first]] += np.add.reduceat(learnt, first, axis=0)
         if below:
-            under[arm[first]] += np.add.reduceat(g * pictures[picture], first, axis=0)
+            under[arm[first]] += np.add.reduceat(g * shown, first, axis=0)
     share = 1 / pairs.counts[:, None, None, None]
     return np.concatenate(logits), slope * share, under * share[: len(under)]
 
@@ -158,6 +147,5 @@ def tried(subject: Subject, pictures: Pixels, triggers: Sequence[Trigger], pairs
 
 def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[Trigger]) -> Scores:
     """Margin and ASR of each trigger on the pictures that its goal is about."""
-    return tried(
-        subject, pictures, triggers, pair([t.goal for t in triggers], labels, limit=None, rng=np.random.default_rng(0))
-    )
+    pairs = pair([t.goal for t in triggers], labels, limit=None, rng=np.random.default_rng(0))
+    return tried(subject, pictures, triggers, pairs)

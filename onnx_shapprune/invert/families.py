@@ -28,7 +28,7 @@ class Family:
     """name: as in records. words: the budget for reasons, "a 5 x 5 patch". masks: one per place, [places, h, w, 1], all 0
     for what is added to the picture. move: a step of signed or normalised gradient descent that stays within the budget.
     fixed: where nothing is learnt, the paint of each place, [places, h, w, 1]. warps: whether its paints are flows
-    [arms, h, w, 2] in pixels.
+    [arms, h, w, 2] in pixels. tries: random starts at each place, where a search may end in one of many optima.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Family:
     move: Move
     fixed: Pixels | None = None
     warps: bool = False
+    tries: int = 1
 
     def trigger(self, place: int, paint: Pixels, goal: Goal) -> Trigger:
         """What an arm found."""
@@ -132,9 +133,9 @@ def wave(height: int, width: int, amplitude: float, cycles: int) -> Family:
     return Family("wave", words, masks, lambda paints, *_: paints, np.asarray(fixed, np.float32))
 
 
-def warp(height: int, width: int, reach: float, points: int, starts: int) -> Family:
+def warp(height: int, width: int, reach: float, points: int) -> Family:
     """A smooth warp (WaNet, Nguyen and Tran, arXiv:2102.10369): a flow between points x points that each move by at most
-    `reach` pixels down or up and right or left. It ends in one of many optima, so its places are `starts` random starts.
+    `reach` pixels down or up and right or left.
     """
     tall, broad = _hats(height, points), _hats(width, points)
     back_tall, back_broad = np.linalg.pinv(tall), np.linalg.pinv(broad)
@@ -147,8 +148,8 @@ def warp(height: int, width: int, reach: float, points: int, starts: int) -> Fam
         moved = np.clip(between(back_tall, paints, back_broad) - 2 * reach * stride * step, -reach, reach)
         return np.asarray(between(tall, moved, broad), np.float32)
 
-    masks = np.repeat(_nothing(height, width), starts, axis=0)
-    return Family("warp", f"a smooth warp of at most {reach:g} pixels", masks, move, warps=True)
+    words = f"a smooth warp of at most {reach:g} pixels"
+    return Family("warp", words, _nothing(height, width), move, warps=True, tries=3)
 
 
 def whole_picture(height: int, width: int) -> tuple[Family, ...]:
@@ -159,7 +160,7 @@ def whole_picture(height: int, width: int) -> tuple[Family, ...]:
         blended(height, width, 0.1),
         smooth(height, width, 12.0, 4),
         wave(height, width, 20.0, 8),
-        warp(height, width, round(3 / 32 * min(height, width), 1), 5, 3),
+        warp(height, width, round(3 / 32 * min(height, width), 1), 5),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.arms import Scores, pair, probed, scores_of, slopes, tried, warp_slopes
+from onnx_shapprune.invert.arms import Scores, pair, probed, scores_of, slopes, tried
 from onnx_shapprune.invert.families import Family, Move
 from onnx_shapprune.invert.goal import UNMOVED, Goal
 from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
@@ -58,11 +58,7 @@ def ascend(
         if subject.obstacle:
             margin, slope = probed(subject, pictures, masks, paints, pairs, rng)
         else:
-            logits, slope, *_ = (
-                warp_slopes(subject, pictures, paints, pairs)
-                if warps
-                else slopes(subject, pictures, masks, paints, pairs)
-            )
+            logits, slope, _ = slopes(subject, pictures, masks, paints, pairs, warps=warps)
             margin = scores_of(logits, pairs).margin
         paints = move(paints, masks, slope, stride * (1 - 0.9 * step / max(1, steps - 1)))
     return paints, margin
@@ -75,9 +71,9 @@ def scan(
     """The best arms, largest margin first; every goal has at least one. Goals that are not among the `leaders` before the
     last round stay as they were then, measured on fewer pictures.
     """
-    places = len(family.masks)
-    arm = np.repeat(np.arange(len(goals)), places)
-    place = np.tile(np.arange(places), len(goals))
+    places = np.repeat(np.arange(len(family.masks)), family.tries)
+    arm = np.repeat(np.arange(len(goals)), len(places))
+    place = np.tile(places, len(goals))
     paints = family.starts(place, pictures.shape[3], rng)
     done: list[Found] = []
     for number, (steps, batch, keep) in enumerate(settings.rounds):
@@ -125,4 +121,4 @@ def rounds_for(family: Family, scan: ScanSettings, whole: ScanSettings) -> ScanS
     """Which rounds a family is searched in: `scan` where it has many places, `whole` where it changes the whole picture."""
     if family.fixed is not None:
         return FIXED
-    return whole if len(family.masks) == 1 or family.warps else scan
+    return whole if len(family.masks) == 1 else scan

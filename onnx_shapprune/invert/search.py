@@ -203,8 +203,8 @@ def transfer_rate(
     others = rng.permutation(np.flatnonzero(trigger.goal.of(labels) != UNMOVED))
     if len(others) < 4:
         return None
-    # What is added all over has one optimum, not one per start.
-    starts = TRANSFER_STARTS if trigger.mask.any() or family.warps else 1
+    # What is added all over has one optimum as a rule, not one per start.
+    starts = TRANSFER_STARTS if trigger.mask.any() or family.tries > 1 else 1
     here = family.masks == trigger.mask if family.fixed is None else family.fixed == trigger.paint[..., :1]
     place = int(np.flatnonzero(here.all((1, 2, 3)))[0])
     masks, goals = np.repeat(trigger.mask[None], starts, axis=0), [trigger.goal] * starts

@@ -38,6 +38,15 @@ class Trigger:
         return cls(nothing, nothing, goal, family, flow)
 
     @property
+    def learnt(self) -> Pixels:
+        """What a search changes: its paint, or its flow."""
+        return self.paint if self.flow is None else self.flow
+
+    def relearnt(self, values: Pixels) -> "Trigger":
+        """The trigger with other paint, or another flow."""
+        return replace(self, paint=values) if self.flow is None else replace(self, flow=values)
+
+    @property
     def pattern(self) -> Pixels:
         """What shows through the mask, float32 [h, w, c] in 0..255; grey where the mask covers nothing."""
         covered = self.mask > 1e-6

@@ -13,8 +13,8 @@ Pixels = NDArray[np.float32]
 def warped(pictures: Pixels, flows: Pixels) -> Pixels:
     """Pictures float32 [n, h, w, c] under one flow [h, w, 2], or each under its own [n, h, w, 2]."""
     (a, b, c, d), down, right, _ = _corners(pictures, flows)
-    upper, lower = a + (b - a) * right, c + (d - c) * right
-    return np.asarray(upper + (lower - upper) * down, np.float32)
+    upper, lower = a * (1 - right) + b * right, c * (1 - right) + d * right
+    return np.asarray(upper * (1 - down) + lower * down, np.float32)
 
 
 def flow_gradient(pictures: Pixels, flows: Pixels, gradient: Pixels) -> Pixels:

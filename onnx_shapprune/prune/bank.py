@@ -130,7 +130,7 @@ def hunt(
         searches += [
             (f, rounds_for(f, settings.scan, settings.whole))
             for name, f in families.items()
-            if name in natural.margins and (len(f.masks) == 1 or f.warps or name in seen)
+            if name in natural.margins and (len(f.masks) == 1 or name in seen)
         ]
         for family, rounds in searches:
             results = scan(subject, pictures, labels, [goal], family, rounds, rng)
@@ -169,7 +169,7 @@ def _warm(
     starts = [
         t
         for t in (*narrow, *(t.shifted(*s) for t in covering[:SHIFTED] for s in SHIFTS))
-        if t.paint.any() or t.mask.any() or t.flow is not None
+        if t.learnt.any() or t.mask.any()
     ]
     warm = []
     for family in dict.fromkeys(t.family for t in starts):
@@ -177,13 +177,10 @@ def _warm(
         move = families[family].move if family in families else replaced
         paints, _ = ascend(
             subject, pictures, labels, np.stack([t.mask for t in mine]),
-            np.stack([t.paint if t.flow is None else t.flow for t in mine]), [goal] * len(mine), move,
-            steps=settings.warm_steps, batch=settings.batch, rng=rng, stride=WARM * STRIDE, warps=mine[0].flow is not None,
+            np.stack([t.learnt for t in mine]), [goal] * len(mine), move, steps=settings.warm_steps,
+            batch=settings.batch, rng=rng, stride=WARM * STRIDE, warps=mine[0].flow is not None,
         )  # fmt: skip
-        warm += [
-            Trigger(t.mask, p, goal, family) if t.flow is None else Trigger.warping(p, goal, family)
-            for t, p in zip(mine, paints, strict=True)
-        ]
+        warm += [t.relearnt(p) for t, p in zip(mine, paints, strict=True)]
     return warm
 
 

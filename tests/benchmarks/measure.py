@@ -12,6 +12,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from onnx_shapprune.invert.warping import warped
+
 Pixels = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -82,18 +84,6 @@ class TrueTrigger:
         added = self.pattern * self.mask if self.mode == "replace" else self.pattern
         stamped: Pixels = np.clip(kept + added, 0, 255).astype(np.float32)
         return stamped
-
-
-def warped(pictures: Pixels, flow: Pixels) -> Pixels:
-    """Pictures [n, h, w, c] whose pixel (i, j) comes from (i, j) + flow[i, j], between pixels and clamped at the border."""
-    height, width = pictures.shape[1:3]
-    rows, cols = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    down, right = np.clip(rows + flow[..., 0], 0, height - 1), np.clip(cols + flow[..., 1], 0, width - 1)
-    top, left = np.minimum(down.astype(int), height - 2), np.minimum(right.astype(int), width - 2)
-    v, u = (down - top)[..., None], (right - left)[..., None]
-    upper = pictures[:, top, left] * (1 - u) + pictures[:, top, left + 1] * u
-    lower = pictures[:, top + 1, left] * (1 - u) + pictures[:, top + 1, left + 1] * u
-    return np.asarray(upper * (1 - v) + lower * v, np.float32)
 
 
 class Scorer:

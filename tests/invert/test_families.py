@@ -167,7 +167,7 @@ def test_replaced_pixels_move_by_a_share_of_their_mask():
 
 
 def test_warps_are_linear_between_points_and_reach_no_further():
-    family = warp(HEIGHT, WIDTH, 2.0, 5, 1)
+    family = warp(HEIGHT, WIDTH, 2.0, 5)
     for flows in wandered(family):
         assert flows.shape == shape(family)
         assert np.abs(flows).max() <= 2.0 + 1e-5
@@ -205,4 +205,4 @@ def test_whole_picture_families_have_names_of_their_own():
     assert len({f.name for f in families} | {"compact", "wide", "patch", "pixel", "known"}) == len(families) + 5
     for f in families:
         assert f.masks.shape[1:] == (8, 9, 1)
-        assert len(f.masks) == (3 if f.warps else 1 if f.fixed is None else len(f.fixed))
+        assert len(f.masks) == (1 if f.fixed is None else len(f.fixed))
