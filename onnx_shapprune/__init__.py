@@ -2,30 +2,27 @@
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from onnx_shapprune.version import __version__
+
 __all__ = ["InputOptions", "RunOptions", "__version__", "audit", "inspect", "mask", "sanitize", "verify"]
 
 if TYPE_CHECKING:
-    from onnx_shapprune.inspection import inspect
-    from onnx_shapprune.masking import mask
-    from onnx_shapprune.pipeline import InputOptions, RunOptions, audit, sanitize, verify
+    from onnx_shapprune.commands.audit import audit
+    from onnx_shapprune.commands.inspect import inspect
+    from onnx_shapprune.commands.mask import mask
+    from onnx_shapprune.commands.repair import sanitize
+    from onnx_shapprune.commands.verify import verify
+    from onnx_shapprune.settings import InputOptions, RunOptions
 
 
 def __getattr__(name: str) -> object:
-    """Load the pipeline on first use: onnx and onnxruntime take seconds that `--help` and `--version` need not wait."""
-    if name == "inspect":
-        from onnx_shapprune.inspection import inspect
+    """Load a command on first use: onnx and onnxruntime take seconds that `--help` and `--version` need not wait."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from onnx_shapprune import settings
+    from onnx_shapprune.commands.table import COMMANDS
 
-        return inspect
-    if name == "mask":
-        from onnx_shapprune.masking import mask
-
-        return mask
-    if name in __all__:
-        from onnx_shapprune import pipeline
-
-        return getattr(pipeline, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return COMMANDS[name].load() if name in COMMANDS else getattr(settings, name)
 
 
 def __dir__() -> list[str]:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.invert.families import compact, whole_picture
 from onnx_shapprune.invert.free import FreeResult
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence

@@ -8,10 +8,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.units import Layer, find_units
-from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device
 

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 
 from onnx_shapprune.pictures.files import png_bytes
-from onnx_shapprune.record import (
+from onnx_shapprune.record.audit import (
     AttackPart,
     AuditRecord,
     ClaimPart,

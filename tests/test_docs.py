@@ -15,14 +15,14 @@ import readme
 from record_samples import audit_record
 
 import onnx_shapprune
-from onnx_shapprune import pipeline
 from onnx_shapprune.cli import demo, exits, shapprune
+from onnx_shapprune.commands import repair
+from onnx_shapprune.commands.values import ChannelValues
 from onnx_shapprune.fleet import blocks
 from onnx_shapprune.gate.policy import load_policy
-from onnx_shapprune.record import AuditRecord
+from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.shapley.exact import exact_estimate
-from onnx_shapprune.valuing import ChannelValues
 
 TEXT = readme.README.read_text(encoding="utf-8")
 PACKAGE = Path(onnx_shapprune.__file__).parent
@@ -100,7 +100,7 @@ def test_the_python_example_runs(monkeypatch, capsys):
         taken.update(inputs=inputs, run=run)
         return audit_record()
 
-    monkeypatch.setattr(pipeline, "sanitize", sanitize)
+    monkeypatch.setattr(repair, "sanitize", sanitize)
     example, _ = readme.blocks(TEXT, "python")
     exec(compile(example, "README.md", "exec"), {})
     assert isinstance(taken["inputs"], InputOptions)

@@ -37,7 +37,7 @@ def test_a_traceback_would_be_noticed(tmp_path, monkeypatch):
     def fail(*arguments, **settings):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("onnx_shapprune.case.open_model", fail)
+    monkeypatch.setattr("onnx_shapprune.case.open.open_model", fail)
     path = tmp_path / "m.onnx"
     path.write_bytes(models.vgg_maxpool().SerializeToString())
     end, detail = handle(path)

@@ -71,13 +71,45 @@ RULES: dict[tuple[str, str], list[Rule]] = {}
 # some other way leads from the asked-for tensor to the loss.
 NO_GRADIENT = frozenset(
     {
-        "And", "ArgMax", "ArgMin", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Bernoulli", "BlackmanWindow",
-        "Ceil", "ConstantOfShape", "DynamicQuantizeLinear", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual",
-        "HammingWindow", "HannWindow", "IsInf", "IsNaN", "Less", "LessOrEqual", "Multinomial", "NonMaxSuppression",
-        "NonZero", "Not", "OneHot", "Or", "RandomNormalLike", "RandomUniformLike", "Range", "Round", "Shape", "Sign", "Size",
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Bernoulli",
+        "BlackmanWindow",
+        "Ceil",
+        "ConstantOfShape",
+        "DynamicQuantizeLinear",
+        "Equal",
+        "EyeLike",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "HammingWindow",
+        "HannWindow",
+        "IsInf",
+        "IsNaN",
+        "Less",
+        "LessOrEqual",
+        "Multinomial",
+        "NonMaxSuppression",
+        "NonZero",
+        "Not",
+        "OneHot",
+        "Or",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "Range",
+        "Round",
+        "Shape",
+        "Sign",
+        "Size",
         "Xor",
     }
-)  # fmt: skip
+)
 
 
 def vjp(

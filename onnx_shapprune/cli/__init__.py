@@ -5,7 +5,6 @@ stdout carries the result only; everything else goes to stderr.
 
 import click
 
-from onnx_shapprune import __version__
 from onnx_shapprune.cli.audit import audit_command
 from onnx_shapprune.cli.batch import batch_command
 from onnx_shapprune.cli.calibrate import calibrate_command
@@ -20,6 +19,7 @@ from onnx_shapprune.cli.rules import rules_command
 from onnx_shapprune.cli.sanitize import sanitize_command
 from onnx_shapprune.cli.schema import schema_command
 from onnx_shapprune.cli.verify import verify_command
+from onnx_shapprune.version import __version__
 
 
 @click.group(

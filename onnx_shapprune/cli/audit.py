@@ -22,6 +22,7 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_record, write_reports
 from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.commands.table import AUDIT
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -40,10 +41,19 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @process_options
 @click.pass_obj
 def audit_command(
-    invocation: Invocation, *, model: Path, data: Path | None, output: Path | None, reports: Reports,
-    known_trigger: tuple[Path, ...], artifacts: Path | None, display: Display, inputs: InputOptions, run: RunOptions,
+    invocation: Invocation,
+    *,
+    model: Path,
+    data: Path | None,
+    output: Path | None,
+    reports: Reports,
+    known_trigger: tuple[Path, ...],
+    artifacts: Path | None,
+    display: Display,
+    inputs: InputOptions,
+    run: RunOptions,
     process: ProcessLimits | None,
-) -> int:  # fmt: skip
+) -> int:
     """Look for a backdoor: search a trigger for every class, compare the classes, rank the units that carry it.
 
     Exits with 0 when no backdoor was found, 1 when one was found, 2 when it could not run, 3 when nothing can be told.
@@ -58,10 +68,15 @@ def audit_command(
         artifacts=artifacts,
     )
     with progress_on_stderr(display) as progress:
-        record = isolated("audit", process, progress)(
-            model, data, inputs=inputs, run=run, known_trigger=known_trigger, artifacts=artifacts,
+        record = isolated(AUDIT, process, progress)(
+            model,
+            data,
+            inputs=inputs,
+            run=run,
+            known_trigger=known_trigger,
+            artifacts=artifacts,
             command=invocation.command,
-        )  # fmt: skip
+        )
     write_record(record, output)
     write_reports(record, reports)
     show_record(record, display)

@@ -25,8 +25,8 @@ from onnx_shapprune.cli.results import today
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.errors import OutputError
+from onnx_shapprune.files.writing import same_file
 from onnx_shapprune.isolation.limits import ProcessLimits
-from onnx_shapprune.output import same_file
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -36,32 +36,68 @@ if TYPE_CHECKING:
 
 @click.command("batch", cls=ConfiguredCommand)
 @click.argument("models", type=FILE, metavar="LIST|FOLDER|PATTERN")
-@click.option("-o", "--output", type=FILE, required=True, metavar="RESULTS/",
-              help="Folder for the results: a folder per model, index.jsonl, index.html, summary.csv.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    required=True,
+    metavar="RESULTS/",
+    help="Folder for the results: a folder per model, index.jsonl, index.html, summary.csv.",
+)
 @optional_data_option
 @click.option("--sanitize", is_flag=True, help="Repair the models too, into RESULTS/<sha256>/sanitized.onnx.")
-@click.option("--policy", type=FILE, metavar="POLICY.toml",
-              help="What decides on each report.  [default: see shapprune schema policy]")  # fmt: skip
-@click.option("--resume", is_flag=True,
-              help="Take over what RESULTS/ holds for the same bytes and settings; the policy decides anew.")  # fmt: skip
-@click.option("--shard", metavar="I/N|auto",
-              help="Only every N-th model, from the I-th on; auto: as an array of Slurm or an indexed job of Kubernetes "
-              "says.")  # fmt: skip
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
-              help="Models at a time on this machine, which share its cores.")  # fmt: skip
-@click.option("--scheduler", metavar="URL",
-              help="Scheduler of a Dask cluster that runs the audits instead, tcp://host:8786; with --device cuda, on "
-              "workers with the resource GPU.")  # fmt: skip
+@click.option(
+    "--policy",
+    type=FILE,
+    metavar="POLICY.toml",
+    help="What decides on each report.  [default: see shapprune schema policy]",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Take over what RESULTS/ holds for the same bytes and settings; the policy decides anew.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N|auto",
+    help="Only every N-th model, from the I-th on; auto: as an array of Slurm or an indexed job of Kubernetes says.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Models at a time on this machine, which share its cores.",
+)
+@click.option(
+    "--scheduler",
+    metavar="URL",
+    help="Scheduler of a Dask cluster that runs the audits instead, tcp://host:8786; with --device cuda, on "
+    "workers with the resource GPU.",
+)
 @display_options
 @input_options
 @run_options
 @limit_options
 @click.pass_obj
 def batch_command(
-    invocation: Invocation, *, models: Path, output: Path, data: Path | None, sanitize: bool, policy: Path | None,
-    resume: bool, shard: str | None, jobs: int, scheduler: str | None, display: Display, inputs: InputOptions,
-    run: RunOptions, process: ProcessLimits,
-) -> int:  # fmt: skip
+    invocation: Invocation,
+    *,
+    models: Path,
+    output: Path,
+    data: Path | None,
+    sanitize: bool,
+    policy: Path | None,
+    resume: bool,
+    shard: str | None,
+    jobs: int,
+    scheduler: str | None,
+    display: Display,
+    inputs: InputOptions,
+    run: RunOptions,
+    process: ProcessLimits,
+) -> int:
     """Audit many models, each in a process of its own: all .onnx files of a folder, or those of a list.
 
     A list has one path per line, or is .csv or .jsonl with a column model and, where models differ, data, mean, std and
@@ -91,9 +127,12 @@ def batch_command(
         raise OutputError(f"{output} holds models that are to be audited: choose another folder for the results")
     results = ResultsFolder(output, load_policy(policy), today())
     options = BatchOptions(
-        sanitize=sanitize, resume=resume, limits=process, invocation=invocation.command,
+        sanitize=sanitize,
+        resume=resume,
+        limits=process,
+        invocation=invocation.command,
         run=replace(run, threads=run.threads or (1 if scheduler else max(1, cores() // jobs))),
-    )  # fmt: skip
+    )
     executors = dask_executor(scheduler, gpu=run.device.startswith("cuda")) if scheduler else local_executor(jobs)
     with executors as executor, progress_on_stderr(display) as report:
         done = batch(entries, results, executor, options, progress=BatchProgress(report, verbose=display.verbose))

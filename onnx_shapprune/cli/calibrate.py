@@ -11,23 +11,42 @@ from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE, PairCommand
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.output import write_atomically
+from onnx_shapprune.files.writing import write_atomically
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
 @click.command("calibrate", cls=PairCommand)
 @click.argument("models", type=FILE, metavar="CLEAN_MODELS/")
 @data_option
-@click.option("-o", "--output", type=FILE, required=True, metavar="CALIBRATION.json",
-              help="Where the calibration goes; audits take it with --calibration.")  # fmt: skip
-@click.option("--seeds", type=click.IntRange(min=1), default=2, show_default=True, metavar="N",
-              help="Audits of every model, with as many seeds.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    required=True,
+    metavar="CALIBRATION.json",
+    help="Where the calibration goes; audits take it with --calibration.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Audits of every model, with as many seeds.",
+)
 @display_options
 @input_options
 @run_options
 def calibrate_command(
-    *, models: Path, data: Path | None, output: Path, seeds: int, display: Display, inputs: InputOptions, run: RunOptions
-) -> int:  # fmt: skip
+    *,
+    models: Path,
+    data: Path | None,
+    output: Path,
+    seeds: int,
+    display: Display,
+    inputs: InputOptions,
+    run: RunOptions,
+) -> int:
     """Learn from models that are known to be clean what the searches find without any backdoor.
 
     All .onnx files of the folder are audited with the same pictures and preprocessing; at least 8 audits are needed.
@@ -36,7 +55,7 @@ def calibrate_command(
     Example:
       shapprune calibrate clean_models/ --data pictures/ -o calibration.json
     """
-    from onnx_shapprune.calibrating import calibrate
+    from onnx_shapprune.commands.calibrate import calibrate
     from onnx_shapprune.detect.calibration import calibration_text
 
     files = sorted(models.glob("*.onnx")) if models.is_dir() else []

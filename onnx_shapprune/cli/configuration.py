@@ -13,17 +13,27 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.errors import ConfigError
+from onnx_shapprune.files.reading import read_regular_file
 from onnx_shapprune.gate.spelling import meant
-from onnx_shapprune.reading import read_regular_file
 from onnx_shapprune.report.text import plain
 
 CONFIG, PYPROJECT = "shapprune.toml", "pyproject.toml"
 MAX_CONFIG_BYTES = 1 << 20
 PREFIX = "SHAPPRUNE"
 NOT_IN_FILES = {
-    "config", "isolated", "help", "policy", "exit-zero", "model", "output", "report", "artifacts", "known-trigger",
-    "dry-run", "keep-partial",
-}  # fmt: skip
+    "config",
+    "isolated",
+    "help",
+    "policy",
+    "exit-zero",
+    "model",
+    "output",
+    "report",
+    "artifacts",
+    "known-trigger",
+    "dry-run",
+    "keep-partial",
+}
 
 
 class ConfiguredCommand(click.Command):
@@ -32,11 +42,15 @@ class ConfiguredCommand(click.Command):
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)  # type: ignore[arg-type]
         self.params += [
-            click.Option(["--config"], type=click.Path(path_type=Path), metavar="FILE", expose_value=False,
-                         help="Settings.  [default: shapprune.toml or [tool.shapprune] in pyproject.toml, here or "
-                         "above]"),
+            click.Option(
+                ["--config"],
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                expose_value=False,
+                help="Settings.  [default: shapprune.toml or [tool.shapprune] in pyproject.toml, here or above]",
+            ),
             click.Option(["--isolated"], is_flag=True, expose_value=False, help="Read no file with settings."),
-        ]  # fmt: skip
+        ]
         for name, option in options(self).items():
             option.envvar = f"{PREFIX}_{name.upper().replace('-', '_')}"
 
@@ -75,8 +89,9 @@ def options(command: click.Command) -> dict[str, click.Option]:
     """Options of a command by their long names, without dashes in front."""
     return {
         max(param.opts, key=len).removeprefix("--"): param
-        for param in command.params if isinstance(param, click.Option)
-    }  # fmt: skip
+        for param in command.params
+        if isinstance(param, click.Option)
+    }
 
 
 def inside(folder: Path, model: Path) -> bool:

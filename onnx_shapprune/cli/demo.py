@@ -17,8 +17,9 @@ from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import write_record, write_reports
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE
+from onnx_shapprune.commands.table import SANITIZE, VERIFY
 from onnx_shapprune.errors import OutputError
-from onnx_shapprune.record import AuditRecord, Rates, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, Rates, VerifyRecord
 from onnx_shapprune.report.terminal import audit_text, rates_text, verify_text
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
@@ -42,12 +43,23 @@ class DemoRecord(BaseModel):
 
 
 @click.command("demo", cls=ConfiguredCommand)
-@click.option("-o", "--output", type=FILE, metavar="DIR",
-              help="Folder for what the demo makes.  [default: a temporary one, removed at the end]")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="DIR",
+    help="Folder for what the demo makes.  [default: a temporary one, removed at the end]",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Random seed.")
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
-@click.option("--threads", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
-              help="CPU threads; 0 takes all cores.")  # fmt: skip
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="CPU threads; 0 takes all cores.",
+)
 @display_options
 @click.pass_obj
 def demo_command(
@@ -68,8 +80,6 @@ def demo_command(
 
 
 def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, command: tuple[str, ...]) -> int:
-    from onnx_shapprune import pipeline
-
     model, data, clean = sample_path("backdoored.onnx"), sample_path("pictures"), folder / "sanitized.onnx"
     tell = not (display.quiet or display.as_json)
 
@@ -80,7 +90,7 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
     with progress_on_stderr(display) as progress:
         say("$ shapprune sanitize backdoored.onnx --data pictures/ -o sanitized.onnx --report report.json\n\n")
         # sanitize begins with a whole audit: to run `audit` before it would search the same triggers twice.
-        repaired = pipeline.sanitize(
+        repaired = SANITIZE.load()(
             model, data, output=clean, run=run, artifacts=folder / "artifacts", command=command, progress=progress
         )
         write_reports(repaired, (("json", folder / "report.json"), ("html", folder / "report.html")))
@@ -90,7 +100,7 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
             return _finish(display, repaired, None, ())
 
         say("\n$ shapprune verify backdoored.onnx sanitized.onnx --data pictures/\n\n")
-        verified = pipeline.verify(model, clean, data, run=run, command=command, progress=progress)
+        verified = VERIFY.load()(model, clean, data, run=run, command=command, progress=progress)
         write_record(verified, folder / "verify.json")
         progress.close()
         say(verify_text(verified, width=display.width, colour=display.colour))
@@ -170,9 +180,7 @@ def _failure(repaired: AuditRecord, verified: VerifyRecord | None, truth: tuple[
     return ""
 
 
-def _finish(
-    display: Display, repaired: AuditRecord, verified: VerifyRecord | None, truth: tuple[Rates, ...]
-) -> int:  # fmt: skip
+def _finish(display: Display, repaired: AuditRecord, verified: VerifyRecord | None, truth: tuple[Rates, ...]) -> int:
     failure = _failure(repaired, verified, truth)
     if display.as_json:
         record = DemoRecord(well=not failure, failure=failure, sanitize=repaired, verify=verified, truth=truth)

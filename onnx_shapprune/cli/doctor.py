@@ -22,7 +22,7 @@ def doctor_command(format_: str, color: str) -> int:
     Example:
       shapprune doctor
     """
-    from onnx_shapprune.installation import examine_installation
+    from onnx_shapprune.commands.doctor import examine_installation
     from onnx_shapprune.report.terminal import installation_text
     from onnx_shapprune.report.text import json_text
 

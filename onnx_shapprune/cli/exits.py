@@ -1,6 +1,6 @@
 """Exit codes: a verdict is never an error, and an error is never a verdict."""
 
-from onnx_shapprune.record import AuditRecord, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 
 PASS, FAIL, COULD_NOT_RUN, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
 VERDICTS = {"pass": PASS, "fail": FAIL, "inconclusive": INCONCLUSIVE}

@@ -21,28 +21,52 @@ from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import today, write_record, write_reports
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.commands.table import AUDIT
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
-from onnx_shapprune.record import AuditRecord, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 # What can be said about a report; everything else says how a model is to be audited.
 ABOUT_REPORTS = {
-    "evidence", "policy", "model", "reports", "exit_zero", "format_", "quiet", "verbose", "color", "progress", "config",
+    "evidence",
+    "policy",
+    "model",
+    "reports",
+    "exit_zero",
+    "format_",
+    "quiet",
+    "verbose",
+    "color",
+    "progress",
+    "config",
     "isolated",
-}  # fmt: skip
+}
 
 
 @click.command("gate", cls=PairCommand)
 @click.argument("evidence", type=FILE, metavar="REPORT.json|MODEL.onnx")
-@click.option("--policy", type=FILE, metavar="POLICY.toml",
-              help="What the report must show.  [default: see shapprune schema policy]")  # fmt: skip
-@click.option("--model", type=FILE, metavar="MODEL.onnx",
-              help="The file to be deployed: hashed, and refused where the report is about other bytes.")  # fmt: skip
+@click.option(
+    "--policy",
+    type=FILE,
+    metavar="POLICY.toml",
+    help="What the report must show.  [default: see shapprune schema policy]",
+)
+@click.option(
+    "--model",
+    type=FILE,
+    metavar="MODEL.onnx",
+    help="The file to be deployed: hashed, and refused where the report is about other bytes.",
+)
 @optional_data_option
-@click.option("-o", "--output", type=FILE, metavar="REPORT.json",
-              help="Write the record here as JSON; only where a model is audited.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="REPORT.json",
+    help="Write the record here as JSON; only where a model is audited.",
+)
 @report_option
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 instead of 1; 2 and 3 stay what they are.")
 @display_options
@@ -51,10 +75,20 @@ ABOUT_REPORTS = {
 @process_options
 @click.pass_obj
 def gate_command(
-    invocation: Invocation, *, evidence: Path, policy: Path | None, model: Path | None, data: Path | None,
-    output: Path | None, reports: Reports, exit_zero: bool, display: Display, inputs: InputOptions, run: RunOptions,
+    invocation: Invocation,
+    *,
+    evidence: Path,
+    policy: Path | None,
+    model: Path | None,
+    data: Path | None,
+    output: Path | None,
+    reports: Reports,
+    exit_zero: bool,
+    display: Display,
+    inputs: InputOptions,
+    run: RunOptions,
     process: ProcessLimits | None,
-) -> int:  # fmt: skip
+) -> int:
     """Hold a report against a policy; runs no model. Given a model and pictures instead, audit first.
 
     The report of sanitize is judged as the file that was written, that of verify as the second file. Exits with 0 when
@@ -79,7 +113,7 @@ def gate_command(
             raise click.UsageError(f"{evidence} is a model: give its report, or --data to audit it now", context)
         check_outputs([output, *paths(reports)], inputs=(evidence, data, policy, inputs.class_names, run.calibration))
         with progress_on_stderr(display) as progress:
-            record = isolated("audit", process, progress)(
+            record = isolated(AUDIT, process, progress)(
                 evidence, data, inputs=inputs, run=run, command=invocation.command
             )
         write_record(record, output)

@@ -19,6 +19,7 @@ from onnx_shapprune.cli.options import (
 )
 from onnx_shapprune.cli.streams import show, wants_colour
 from onnx_shapprune.cli.values import FILE
+from onnx_shapprune.commands.table import INSPECT
 from onnx_shapprune.errors import ShapPruneError
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.isolation.limits import ProcessLimits
@@ -37,9 +38,16 @@ from onnx_shapprune.report.text import json_text, plain
 @colour_option
 @process_options
 def inspect_command(
-    models: tuple[Path, ...], layout: str, input_size: tuple[int, int] | None, output_name: str | None,
-    limits: FileLimits, allow_root: Path | None, format_: str, color: str, process: ProcessLimits | None,
-) -> int:  # fmt: skip
+    models: tuple[Path, ...],
+    layout: str,
+    input_size: tuple[int, int] | None,
+    output_name: str | None,
+    limits: FileLimits,
+    allow_root: Path | None,
+    format_: str,
+    color: str,
+    process: ProcessLimits | None,
+) -> int:
     """Say what files are, without running them.
 
     Prints inputs, layout, classes, units per layer, operators without a gradient rule, and findings. Exits with 0 when
@@ -54,7 +62,7 @@ def inspect_command(
     for model in models:
         where = f"{model}: " if len(models) > 1 else ""
         try:
-            record = isolated("inspect", process)(
+            record = isolated(INSPECT, process)(
                 model, layout=layout, output=output_name, size=input_size, limits=limits, allow_root=allow_root
             )
         except ShapPruneError as error:

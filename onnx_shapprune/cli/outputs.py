@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnx_shapprune.errors import OutputError
-from onnx_shapprune.output import check_folder, check_writable, same_file
+from onnx_shapprune.files.writing import check_folder, check_writable, same_file
 
 
 def check_outputs(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from onnx_shapprune.cli.options import Display
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import Reports
-from onnx_shapprune.output import write_atomically
-from onnx_shapprune.record import AuditRecord, VerifyRecord
+from onnx_shapprune.files.writing import write_atomically
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.report.terminal import audit_text, verdict_text, verify_text
 from onnx_shapprune.report.text import json_text
 

@@ -47,9 +47,11 @@ def config_text(context: click.Context, commands: click.Group) -> str:
     for name, command in commands.commands.items():
         for option in options(command):
             users.setdefault(option, []).append(name)
-    lines = ["# Settings of shapprune; in pyproject.toml, under [tool.shapprune]. Keys are options without their dashes.",
-             "# Here they hold for every command that has such an option; a table like [audit] holds for that command only.",
-             ""]  # fmt: skip
+    lines = [
+        "# Settings of shapprune; in pyproject.toml, under [tool.shapprune]. Keys are options without their dashes.",
+        "# Here they hold for every command that has such an option; a table like [audit] holds for that command only.",
+        "",
+    ]
     for option, names in users.items():
         if option in NOT_IN_FILES:
             continue
@@ -69,7 +71,7 @@ def _json_schema(what: str) -> dict[str, object]:
     from pydantic import TypeAdapter
 
     from onnx_shapprune.gate.judgement import Judgement
-    from onnx_shapprune.record import SCHEMA_VERSION, AuditRecord, VerifyRecord
+    from onnx_shapprune.record.audit import SCHEMA_VERSION, AuditRecord, VerifyRecord
 
     about: TypeAdapter[object] = TypeAdapter(AuditRecord | VerifyRecord if what == "report" else Judgement)
     head = {"$schema": DRAFT, "$id": f"urn:onnx-shapprune:{what}:{SCHEMA_VERSION}", "title": f"onnx-shapprune {what}"}

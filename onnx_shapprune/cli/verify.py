@@ -20,6 +20,7 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_reports
 from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.commands.table import VERIFY
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -37,9 +38,18 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 @process_options
 @click.pass_obj
 def verify_command(
-    invocation: Invocation, *, before: Path, after: Path, data: Path | None, reports: Reports,
-    known_trigger: tuple[Path, ...], display: Display, inputs: InputOptions, run: RunOptions, process: ProcessLimits | None,
-) -> int:  # fmt: skip
+    invocation: Invocation,
+    *,
+    before: Path,
+    after: Path,
+    data: Path | None,
+    reports: Reports,
+    known_trigger: tuple[Path, ...],
+    display: Display,
+    inputs: InputOptions,
+    run: RunOptions,
+    process: ProcessLimits | None,
+) -> int:
     """Compare a model with its repaired copy: what changed in the file, and whether a trigger is still found.
 
     Exits with 0 when nothing but units changed and no backdoor is found in the second file, 1 otherwise, 2 when it
@@ -51,9 +61,15 @@ def verify_command(
     """
     check_outputs(paths(reports), inputs=(before, after, data, inputs.class_names, run.calibration, *known_trigger))
     with progress_on_stderr(display) as progress:
-        record = isolated("verify", process, progress)(
-            before, after, data, inputs=inputs, run=run, known_trigger=known_trigger, command=invocation.command,
-        )  # fmt: skip
+        record = isolated(VERIFY, process, progress)(
+            before,
+            after,
+            data,
+            inputs=inputs,
+            run=run,
+            known_trigger=known_trigger,
+            command=invocation.command,
+        )
     write_reports(record, reports)
     show_record(record, display)
     return verdict_code(record)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import beta
 
-from onnx_shapprune.case import Case
+from onnx_shapprune.case.open import Case
 
 FLOOR = 0.5
 CONFIDENCE = 0.95

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import PEAK
 from onnx_shapprune.detect.suspicion import ALPHA, Suspicion, judge
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
 from onnx_shapprune.invert.search import Evidence, SearchSettings, StageProgress, search_classes
-from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,18 @@ class Examination:
 
 
 def examine(
-    subject: Subject, pictures: Pixels, labels: Labels, search: SearchSettings, relation: RelationSettings | None,
-    calibration: Calibration, rng: np.random.Generator, *, synthesised: bool = False, seconds: float | None = None,
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    search: SearchSettings,
+    relation: RelationSettings | None,
+    calibration: Calibration,
+    rng: np.random.Generator,
+    *,
+    synthesised: bool = False,
+    seconds: float | None = None,
     progress: StageProgress | None = None,
-) -> Examination:  # fmt: skip
+) -> Examination:
     """Search every class, then pairs and maps of classes unless `relation` is None or a class is named already.
 
     synthesised: the pictures come out of the model; seconds: searches that would begin later are left out.

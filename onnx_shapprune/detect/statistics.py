@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import gamma, median_abs_deviation
 
-from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 

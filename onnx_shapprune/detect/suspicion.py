@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.anomaly import MarginAnomaly, NormAnomaly, anomaly_indices, margin_outliers
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import (
@@ -21,7 +22,6 @@ from onnx_shapprune.detect.statistics import (
     relation_claims,
 )
 from onnx_shapprune.invert.families import PLACED, Family
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
@@ -86,9 +86,13 @@ class Suspicion:
 
 
 def judge(
-    evidence: Sequence[Evidence], relations: Relations | None, calibration: Calibration, families: Mapping[str, Family],
-    *, synthesised: bool = False,
-) -> Suspicion:  # fmt: skip
+    evidence: Sequence[Evidence],
+    relations: Relations | None,
+    calibration: Calibration,
+    families: Mapping[str, Family],
+    *,
+    synthesised: bool = False,
+) -> Suspicion:
     """Name what was planted. evidence: of the classes that were searched, in class order; families: for their words;
     synthesised: the pictures come out of the model.
     """
@@ -128,10 +132,14 @@ def judge(
         named.setdefault(goal, []).extend(r for r in reasons if r not in named.get(goal, ()))
         triggers.setdefault(goal, []).extend(t for t in spoke if not any(t is o for o in triggers.get(goal, ())))
     return Suspicion(
-        tuple(e.goal.target for e in evidence), tuple(e.goal.target for e in searched), norms, margin_outliers(margins),
+        tuple(e.goal.target for e in evidence),
+        tuple(e.goal.target for e in searched),
+        norms,
+        margin_outliers(margins),
         tuple(rated),
-        {g: tuple(r) for g, r in named.items()}, {g: _telling(t, evidence, named) for g, t in triggers.items()},
-    )  # fmt: skip
+        {g: tuple(r) for g, r in named.items()},
+        {g: _telling(t, evidence, named) for g, t in triggers.items()},
+    )
 
 
 def _telling(triggers: Sequence[Trigger], evidence: Sequence[Evidence], named: Collection[Goal]) -> tuple[Trigger, ...]:

@@ -61,9 +61,13 @@ class Job:
 
 
 def batch(
-    entries: Sequence[Entry], folder: ResultsFolder, executor: Executor, options: BatchOptions, *,
+    entries: Sequence[Entry],
+    folder: ResultsFolder,
+    executor: Executor,
+    options: BatchOptions,
+    *,
     progress: Callable[[Step], None] | None = None,
-) -> tuple[Result, ...]:  # fmt: skip
+) -> tuple[Result, ...]:
     """Audit every entry, each in a child process of its own wherever the executor runs `work`; results in their order.
 
     The same bytes under the same settings are audited once. When the results cannot be written any more, what is under way
@@ -88,9 +92,13 @@ class _Batch:
     """Everything happens in the caller's thread; executors only put what has happened into a queue."""
 
     def __init__(
-        self, entries: Sequence[Entry], folder: ResultsFolder, executor: Executor, options: BatchOptions,
+        self,
+        entries: Sequence[Entry],
+        folder: ResultsFolder,
+        executor: Executor,
+        options: BatchOptions,
         progress: Callable[[Step], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.results: dict[int, Result] = {}
         self.jobs: dict[Future[Answer], Job] = {}
         self._entries, self._folder, self._executor, self._options = entries, folder, executor, options
@@ -167,11 +175,17 @@ class _Batch:
         """Paths are made absolute: it may run elsewhere."""
         options = self._options
         return Task(
-            command="sanitize" if options.sanitize else "audit", model=entry.path.absolute(), sha256=sha256,
-            data=absolute(entry.data), pictures=self._pictures[entry.data], output=None, limits=options.limits,
-            inputs=absolute_inputs(entry.inputs), run=replace(options.run, calibration=absolute(options.run.calibration)),
+            command="sanitize" if options.sanitize else "audit",
+            model=entry.path.absolute(),
+            sha256=sha256,
+            data=absolute(entry.data),
+            pictures=self._pictures[entry.data],
+            output=None,
+            limits=options.limits,
+            inputs=absolute_inputs(entry.inputs),
+            run=replace(options.run, calibration=absolute(options.run.calibration)),
             invocation=options.invocation,
-        )  # fmt: skip
+        )
 
     def _submit(self, job: Job) -> None:
         # Threads of this process can be heard and stopped; elsewhere, limits of time end what nobody waits for.

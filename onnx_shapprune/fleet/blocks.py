@@ -13,25 +13,34 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from onnx_shapprune.effort import round_settings
+from onnx_shapprune.commands.effort import round_settings
+from onnx_shapprune.commands.values import ChannelValues
 from onnx_shapprune.errors import CrashError, DataError, EngineError
 from onnx_shapprune.fleet.batch import RETRIES, STOP_SECONDS
 from onnx_shapprune.fleet.identity import model_digest, pictures_digest
 from onnx_shapprune.fleet.task import Answer, Block, Task, absolute, absolute_inputs, trigger_digest, work
-from onnx_shapprune.game_record import WalksRecord
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.prune.round import walk_settings
+from onnx_shapprune.record.walks import WalksRecord
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.shapley.blocks import merge, split, walks_of
 from onnx_shapprune.shapley.running import Progress
-from onnx_shapprune.valuing import ChannelValues
 
 
 def channel_values(
-    model: Path | str, data: Path | str | None, *, known_trigger: Sequence[Path | str], executor: Executor, blocks: int,
-    sha256: str | None = None, layers: Sequence[str] = (), inputs: InputOptions | None = None,
-    run: RunOptions | None = None, limits: ProcessLimits | None = None, progress: Progress | None = None,
-) -> ChannelValues:  # fmt: skip
+    model: Path | str,
+    data: Path | str | None,
+    *,
+    known_trigger: Sequence[Path | str],
+    executor: Executor,
+    blocks: int,
+    sha256: str | None = None,
+    layers: Sequence[str] = (),
+    inputs: InputOptions | None = None,
+    run: RunOptions | None = None,
+    limits: ProcessLimits | None = None,
+    progress: Progress | None = None,
+) -> ChannelValues:
     """What `valuing.channel_values` gives for the same settings, bit for bit where the workers have the same processors,
     onnxruntime and `run.threads`; they are checked to agree wherever blocks share a coalition.
 
@@ -51,9 +60,16 @@ def channel_values(
     trigger = [Path(path).absolute() for path in known_trigger]
     block = Block(known_trigger=tuple((p, trigger_digest(p)) for p in trigger), layers=tuple(layers), first=0, last=0)
     task = Task(
-        command="walks", model=model, sha256=sha256 or model_digest(model, inputs)[0], data=data,
-        pictures=pictures_digest(data), output=None, inputs=inputs, run=run, limits=limits or ProcessLimits(),
-    )  # fmt: skip
+        command="walks",
+        model=model,
+        sha256=sha256 or model_digest(model, inputs)[0],
+        data=data,
+        pictures=pictures_digest(data),
+        output=None,
+        inputs=inputs,
+        run=run,
+        limits=limits or ProcessLimits(),
+    )
     tasks = [replace(task, block=replace(block, first=part.start, last=part.stop)) for part in parts]
     records = _played(tasks, executor, progress or (lambda done, of: None))
     players = records[0].players

@@ -6,12 +6,12 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from onnx_shapprune import __version__
 from onnx_shapprune.errors import DataError, ModelError, ShapPruneError
+from onnx_shapprune.files.reading import hash_regular_file, open_regular_file
 from onnx_shapprune.pictures.files import SUFFIXES
-from onnx_shapprune.reading import hash_regular_file, open_regular_file
-from onnx_shapprune.record import FileDigest
+from onnx_shapprune.record.audit import FileDigest
 from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.version import __version__
 
 MAX_DATA_BYTES = 4 << 30
 CHUNK = 1 << 20
@@ -39,9 +39,11 @@ def pictures_digest(data: Path | None) -> str:
     if not data.is_dir():
         return hash_regular_file(data, limit=MAX_DATA_BYTES, what="pictures", error=DataError)
     files = sorted(
-        Path(place, name).relative_to(data) for place, _, names in os.walk(data) for name in names
+        Path(place, name).relative_to(data)
+        for place, _, names in os.walk(data)
+        for name in names
         if Path(name).suffix.lower() in SUFFIXES
-    )  # fmt: skip
+    )
     digest = hashlib.sha256()
     for file in files:
         found = hash_regular_file(data / file, limit=MAX_DATA_BYTES, what="picture", error=DataError)
@@ -56,10 +58,16 @@ def settings_digest(command: str, pictures: str, inputs: InputOptions, run: RunO
     """
     files = {"class_names": inputs.class_names, "calibration": run.calibration}
     content = {
-        "version": __version__, "command": command, "pictures": pictures, **asdict(inputs), **asdict(run),
-        **{name: path and hash_regular_file(path, limit=MAX_DATA_BYTES, what="file", error=DataError)
-           for name, path in files.items()},
-    }  # fmt: skip
+        "version": __version__,
+        "command": command,
+        "pictures": pictures,
+        **asdict(inputs),
+        **asdict(run),
+        **{
+            name: path and hash_regular_file(path, limit=MAX_DATA_BYTES, what="file", error=DataError)
+            for name, path in files.items()
+        },
+    }
     del content["threads"]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Never
 
 from onnx_shapprune.errors import ListError, ShapPruneError
+from onnx_shapprune.files.reading import read_regular_file
 from onnx_shapprune.gate.spelling import meant
 from onnx_shapprune.pictures.files import RESIZES
 from onnx_shapprune.pictures.preprocess import parse_numbers
-from onnx_shapprune.reading import read_regular_file
 from onnx_shapprune.settings import InputOptions
 
 MAX_LIST_BYTES = 256 << 20
@@ -202,8 +202,13 @@ def _positive(text: str) -> int:
 
 # Columns by the options' names: the field of InputOptions, and how a cell is read; of a Path, relative to the list.
 COLUMNS: dict[str, tuple[str, Callable[[str], object]]] = {
-    "input-range": ("input_range", _range), "mean": ("mean", _numbers), "std": ("std", _numbers),
-    "layout": ("layout", _one_of("auto", "NCHW", "NHWC")), "channel-order": ("channel_order", _one_of("RGB", "BGR")),
-    "resize": ("resize", _one_of(*RESIZES)), "classes": ("class_names", Path), "per-class": ("per_class", _positive),
+    "input-range": ("input_range", _range),
+    "mean": ("mean", _numbers),
+    "std": ("std", _numbers),
+    "layout": ("layout", _one_of("auto", "NCHW", "NHWC")),
+    "channel-order": ("channel_order", _one_of("RGB", "BGR")),
+    "resize": ("resize", _one_of(*RESIZES)),
+    "classes": ("class_names", Path),
+    "per-class": ("per_class", _positive),
     "output-name": ("output", str),
-}  # fmt: skip
+}

@@ -3,23 +3,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from onnx_shapprune import __version__
 from onnx_shapprune.errors import OutputError
+from onnx_shapprune.files.writing import write_atomically
 from onnx_shapprune.fleet.results import INDEX, OUTCOMES, PAGE, Outcome, Result, read_index
 from onnx_shapprune.fleet.summary import by_severity, counted, summary_csv, worst
-from onnx_shapprune.output import write_atomically
 from onnx_shapprune.report.numbers import count, number
 from onnx_shapprune.report.page.document import columns, document
 from onnx_shapprune.report.page.markup import Html, tag
 from onnx_shapprune.report.page.summary import icon
 from onnx_shapprune.report.page.tables import Section, section, table
 from onnx_shapprune.report.text import plain
+from onnx_shapprune.version import __version__
 
 OVERVIEW, SUMMARY = "index.html", "summary.csv"
 NAME_LIMIT, REASON_LIMIT = 120, 160
 TITLES: dict[Outcome, str] = {
-    "fail": "Failed", "could not run": "Could not run", "inconclusive": "Inconclusive", "pass": "Passed",
-}  # fmt: skip
+    "fail": "Failed",
+    "could not run": "Could not run",
+    "inconclusive": "Inconclusive",
+    "pass": "Passed",
+}
 LEADS: dict[Outcome, str] = {
     "fail": "A backdoor was found, the policy is not met, or the file is made to hurt whoever opens it.",
     "could not run": "Nothing was audited: nothing is known about these files.",
@@ -52,12 +55,20 @@ def overview_page(results: Sequence[Result]) -> str:
     newest = max((r.finished for r in results), default="")
     return document(
         f"{outcome.upper()}: {count(len(results), 'model')}",
-        tag("header", tag("p", "shapprune batch", class_="kicker"), tag("h1", count(len(results), "model")),
-            tag("div", icon(_sign(outcome)), tag("div", tag("p", outcome.upper(), class_="word"),
-                tag("p", ", ".join(counts), class_="why")), class_=f"verdict {_sign(outcome)}")),
+        tag(
+            "header",
+            tag("p", "shapprune batch", class_="kicker"),
+            tag("h1", count(len(results), "model")),
+            tag(
+                "div",
+                icon(_sign(outcome)),
+                tag("div", tag("p", outcome.upper(), class_="word"), tag("p", ", ".join(counts), class_="why")),
+                class_=f"verdict {_sign(outcome)}",
+            ),
+        ),
         columns(parts),
         tag("footer", tag("p", f"Made by onnx-shapprune {__version__}; the last result is of {newest}.")),
-    )  # fmt: skip
+    )
 
 
 def _part(outcome: Outcome, results: Sequence[Result]) -> Section:
@@ -74,8 +85,14 @@ def _row(result: Result) -> list[str | Html]:
     if result.same_as:
         why.append(f"same bytes as {plain(result.same_as, limit=NAME_LIMIT)}")
     targets = ", ".join(map(str, result.target_classes[:8]))
-    return [link, targets, number(result.score), result.repair.replace("_", " "), "; ".join(why),
-            tag("code", result.sha256[:8])]  # fmt: skip
+    return [
+        link,
+        targets,
+        number(result.score),
+        result.repair.replace("_", " "),
+        "; ".join(why),
+        tag("code", result.sha256[:8]),
+    ]
 
 
 def _sign(outcome: Outcome) -> str:

@@ -17,14 +17,14 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, ValidationError
 
 from onnx_shapprune.errors import EvidenceError, OutputError, ShapPruneError
+from onnx_shapprune.files.reading import hash_regular_file
+from onnx_shapprune.files.writing import check_folder, write_atomically
 from onnx_shapprune.fleet.identity import folder_name, same_external
 from onnx_shapprune.fleet.task import Answer, Task
 from onnx_shapprune.gate.evidence import load_record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.policy import Policy
-from onnx_shapprune.output import check_folder, write_atomically
-from onnx_shapprune.reading import hash_regular_file
-from onnx_shapprune.record import AuditRecord, FileDigest, Finite, Part
+from onnx_shapprune.record.audit import AuditRecord, FileDigest, Finite, Part
 from onnx_shapprune.report.formats import FORMATS
 from onnx_shapprune.report.text import json_text, plain
 
@@ -70,9 +70,13 @@ class Result(Part):
 def failed(model: str, reason: str, exit_code: int = 2, *, sha256: str = "", settings: str = "") -> Result:
     """A model without a record."""
     return Result(
-        model=model, sha256=sha256, settings=settings, outcome=OF_EXIT_CODES[exit_code],
-        reasons=(plain(reason, limit=REASON_LIMIT),), finished=_now(),
-    )  # fmt: skip
+        model=model,
+        sha256=sha256,
+        settings=settings,
+        outcome=OF_EXIT_CODES[exit_code],
+        reasons=(plain(reason, limit=REASON_LIMIT),),
+        finished=_now(),
+    )
 
 
 class ResultsFolder:
@@ -167,11 +171,20 @@ class ResultsFolder:
             raise OutputError(f"cannot write into {place}: {error.strerror}") from None
         payload = json_text(record).encode()
         result = Result(
-            model=shown, sha256=task.sha256, external=record.model.external, settings=settings, outcome="inconclusive",
-            target_classes=record.target_classes, score=record.score, folder=folder,
-            report_sha256=hashlib.sha256(payload).hexdigest(), repair=record.repair.status, output=written,
-            seconds=seconds, finished=_now(),
-        )  # fmt: skip
+            model=shown,
+            sha256=task.sha256,
+            external=record.model.external,
+            settings=settings,
+            outcome="inconclusive",
+            target_classes=record.target_classes,
+            score=record.score,
+            folder=folder,
+            report_sha256=hashlib.sha256(payload).hexdigest(),
+            repair=record.repair.status,
+            output=written,
+            seconds=seconds,
+            finished=_now(),
+        )
         result = self._judged(record, folder, result)
         write_atomically(place / REPORT, payload)
         return result

@@ -14,8 +14,19 @@ from onnx_shapprune.report.text import plain
 
 SHOWN, NAME_CELLS = 50, 32
 STYLES = {**VERDICT_STYLES, "could not run": "yellow"}
-COLUMNS = ("outcome", "model", "reasons", "target classes", "score", "repair", "seconds", "sha256", "report", "same as",
-           "finished")  # fmt: skip
+COLUMNS = (
+    "outcome",
+    "model",
+    "reasons",
+    "target classes",
+    "score",
+    "repair",
+    "seconds",
+    "sha256",
+    "report",
+    "same as",
+    "finished",
+)
 FORMULAS = ("=", "+", "-", "@")  # what a spreadsheet would take for one
 
 
@@ -48,8 +59,11 @@ def summary_text(results: Sequence[Result], *, width: int = WIDTH, colour: bool 
     bad = [r for r in by_severity(results) if r.outcome != "pass"]
     if bad:
         page.title("Not passed")
-        columns = [Column(title="", right=False), Column(title="model", right=False),
-                   Column(title="reason", right=False, elastic=True)]  # fmt: skip
+        columns = [
+            Column(title="", right=False),
+            Column(title="model", right=False),
+            Column(title="reason", right=False, elastic=True),
+        ]
         rows = [[r.outcome, _end(plain(r.model, limit=1000)), "; ".join(r.reasons)] for r in bad[:SHOWN]]
         page.table(columns, rows, style=lambda row: STYLES[bad[row].outcome])
     if len(bad) > SHOWN:
@@ -60,8 +74,11 @@ def summary_text(results: Sequence[Result], *, width: int = WIDTH, colour: bool 
 
 
 def summary_json(results: Sequence[Result]) -> str:
-    content = {"models": len(results), "outcomes": counted(results),
-               "results": [r.model_dump(mode="json") for r in by_severity(results)]}  # fmt: skip
+    content = {
+        "models": len(results),
+        "outcomes": counted(results),
+        "results": [r.model_dump(mode="json") for r in by_severity(results)],
+    }
     return json.dumps(content, indent=2) + "\n"
 
 
@@ -72,10 +89,18 @@ def summary_csv(results: Sequence[Result]) -> str:
     writer.writerow(COLUMNS)
     for r in by_severity(results):
         cells = (
-            r.outcome, r.model, "; ".join(r.reasons), " ".join(map(str, r.target_classes)),
-            "" if r.score is None else f"{r.score:.2f}", r.repair, f"{r.seconds:.1f}", r.sha256,
-            f"{r.folder}/{REPORT}" if r.folder else "", r.same_as, r.finished,
-        )  # fmt: skip
+            r.outcome,
+            r.model,
+            "; ".join(r.reasons),
+            " ".join(map(str, r.target_classes)),
+            "" if r.score is None else f"{r.score:.2f}",
+            r.repair,
+            f"{r.seconds:.1f}",
+            r.sha256,
+            f"{r.folder}/{REPORT}" if r.folder else "",
+            r.same_as,
+            r.finished,
+        )
         clean = [plain(cell, limit=1000) for cell in cells]
         writer.writerow(f"'{cell}" if cell.startswith(FORMULAS) else cell for cell in clean)
     return text.getvalue()

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from onnx_shapprune import __version__
+from onnx_shapprune.commands.table import COMMANDS
 from onnx_shapprune.errors import DataError, EngineError, ModelError, ShapPruneError
+from onnx_shapprune.files.reading import hash_regular_file
 from onnx_shapprune.fleet.identity import MAX_DATA_BYTES, model_digest, pictures_digest
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import Request, run_limited
 from onnx_shapprune.isolation.supervisor import Progress
-from onnx_shapprune.reading import hash_regular_file
 from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,9 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
         settings["command"] = task.invocation
     if task.command == "sanitize":
         settings["output"] = task.output
-    outcome = run_limited(Request(task.command, (task.model, task.data), settings), task.limits, progress, stop=stop)
+    outcome = run_limited(
+        Request(COMMANDS[task.command], (task.model, task.data), settings), task.limits, progress, stop=stop
+    )
     seconds = time.monotonic() - began
     if outcome.record is None:
         assert outcome.error is not None

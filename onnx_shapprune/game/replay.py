@@ -158,9 +158,14 @@ class Replay:
         return activation_bytes({n: i for n, i in self._infos.items() if n in made}) * len(self._parts[0])
 
     def _compute(
-        self, part: int, s: int, rows: Sequence[int], off: Coalitions, keys: Sequence[Sequence[bytes]],
+        self,
+        part: int,
+        s: int,
+        rows: Sequence[int],
+        off: Coalitions,
+        keys: Sequence[Sequence[bytes]],
         values: dict[tuple[int, bytes], Values],
-    ) -> list[Values]:  # fmt: skip
+    ) -> list[Values]:
         """What segment s makes of one part of the pictures for the masks of each row."""
         segment, inputs = self._segments[s], self._parts[part]
         feeds: dict[str, Array] = {}

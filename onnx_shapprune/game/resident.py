@@ -35,9 +35,14 @@ class ResidentReplay(Replay):
         return False  # on a GPU one large run beats many small ones
 
     def _compute(
-        self, part: int, s: int, rows: Sequence[int], off: Coalitions, keys: Sequence[Sequence[bytes]],
+        self,
+        part: int,
+        s: int,
+        rows: Sequence[int],
+        off: Coalitions,
+        keys: Sequence[Sequence[bytes]],
         values: dict[tuple[int, bytes], Values],
-    ) -> list[Values]:  # fmt: skip
+    ) -> list[Values]:
         if not (self._prepared.batch_free and all(self._joins)):
             return super()._compute(part, s, rows, off, keys, values)
         segment, count = self._segments[s], next(n for n in SIZES if n >= len(rows))

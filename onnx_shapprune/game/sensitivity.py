@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.loss import attack_gradient
+from onnx_shapprune.case.subject import BATCH, Floats, Labels
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.units import Layer
-from onnx_shapprune.invert.subject import BATCH, Floats, Labels
 from onnx_shapprune.runtime.probe import probe
 from onnx_shapprune.runtime.session import Array, Device, Session
 

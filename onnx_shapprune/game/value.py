@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from onnx_shapprune.case.subject import Floats, Labels, margins
 from onnx_shapprune.game.replay import Coalitions, Replay
-from onnx_shapprune.invert.subject import Floats, Labels, margins
 from onnx_shapprune.settings import ValueName
 
 # A triggered picture is let go when the trigger moves it over less than this share of its way to the target: a margin of

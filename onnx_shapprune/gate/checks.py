@@ -12,7 +12,7 @@ from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.gate.judgement import Check, Finding
 from onnx_shapprune.gate.policy import Policy, RepairLimits, Require
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
-from onnx_shapprune.record import SCHEMA_VERSION, AttackPart, AuditRecord, ClaimPart, VerifyRecord
+from onnx_shapprune.record.audit import SCHEMA_VERSION, AttackPart, AuditRecord, ClaimPart, VerifyRecord
 
 Confidence = Literal["high", "medium", "low"]
 Outcome = Literal["met", "failed", "not graded"]
@@ -135,9 +135,12 @@ def _suspects(record: Record, p_value: float) -> list[Finding]:
         else:
             reason, confidence = f"{part.statistic} is {part.value:.3g}", "low"
         finding = _finding(
-            rule, f"{reason} (p-value {part.p_value:.2g})", confidence=confidence, source_class=part.source,
+            rule,
+            f"{reason} (p-value {part.p_value:.2g})",
+            confidence=confidence,
+            source_class=part.source,
             target_class=None if part.kind == "all-to-all" else part.targets[0],
-        )  # fmt: skip
+        )
         if not any(
             (f.rule, f.target_class, f.source_class) == (rule, finding.target_class, part.source) for f in found
         ):
@@ -145,8 +148,9 @@ def _suspects(record: Record, p_value: float) -> list[Finding]:
     rated = {t for attack in record.attacks for t in attack.targets}
     return found + [
         _finding("OSP101", "; ".join(record.reasons) or f"class {t} stands out", target_class=t)
-        for t in record.target_classes if t not in rated
-    ]  # fmt: skip
+        for t in record.target_classes
+        if t not in rated
+    ]
 
 
 def _reaudit(record: AuditRecord, p_value: float) -> Graded:
@@ -175,9 +179,13 @@ def _repair(record: AuditRecord, limits: RepairLimits) -> Iterator[Graded]:
     yield _cost(cost, limits, more=seen)
     difference = record.repair.masked_vs_baked
     yield _at_most(
-        "answers of the written file", difference, limits.max_difference, "OSP203", "the written file's logits differ",
+        "answers of the written file",
+        difference,
+        limits.max_difference,
+        "OSP203",
+        "the written file's logits differ",
         number="{:.1e}".format,
-    )  # fmt: skip
+    )
 
 
 def _second_file(record: VerifyRecord, limits: RepairLimits) -> Iterator[Graded]:
@@ -212,9 +220,15 @@ def _cost(cost: float | None, limits: RepairLimits, *, more: str = "") -> Graded
 
 
 def _at_most(
-    name: str, value: float | None, limit: float, rule: str, words: str, *, more: str = "",
+    name: str,
+    value: float | None,
+    limit: float,
+    rule: str,
+    words: str,
+    *,
+    more: str = "",
     number: Callable[[float], str] = "{:.1%}".format,
-) -> Graded:  # fmt: skip
+) -> Graded:
     allowed = f"at most {number(limit)}"
     if value is None:
         why = f"{name}: not measured"
@@ -236,13 +250,21 @@ def _about(finding: Finding) -> str:
 
 
 def _finding(
-    rule: str, message: str, *, confidence: Confidence = "medium", target_class: int | None = None,
+    rule: str,
+    message: str,
+    *,
+    confidence: Confidence = "medium",
+    target_class: int | None = None,
     source_class: int | None = None,
-) -> Finding:  # fmt: skip
+) -> Finding:
     return Finding(
-        rule=rule, severity=RULES[rule].severity, confidence=confidence, message=message, target_class=target_class,
+        rule=rule,
+        severity=RULES[rule].severity,
+        confidence=confidence,
+        message=message,
+        target_class=target_class,
         source_class=source_class,
-    )  # fmt: skip
+    )
 
 
 def _graded(name: str, value: str, limit: str, rule: str, found: Sequence[Finding] = ()) -> Graded:

@@ -10,8 +10,8 @@ from typing import Never
 from pydantic import ValidationError
 
 from onnx_shapprune.errors import EvidenceError
-from onnx_shapprune.reading import read_regular_file
-from onnx_shapprune.record import SCHEMA_VERSION, AuditRecord, FileDigest, VerifyRecord
+from onnx_shapprune.files.reading import read_regular_file
+from onnx_shapprune.record.audit import SCHEMA_VERSION, AuditRecord, FileDigest, VerifyRecord
 
 MAX_RECORD_BYTES = 64 << 20
 MAX_MODEL_BYTES = 2 << 30

@@ -8,7 +8,7 @@ from onnx_shapprune.gate.evidence import Record, is_rewritten, judged_files
 from onnx_shapprune.gate.judgement import Check, Finding, Judgement, Suppressed, Waiver
 from onnx_shapprune.gate.policy import Policy
 from onnx_shapprune.gate.rules import RULES
-from onnx_shapprune.record import AuditRecord, UnitRef, Verdict
+from onnx_shapprune.record.audit import AuditRecord, UnitRef, Verdict
 
 # Channels that are few: so many, or 1 % of all; what sanitize switches off at most.
 FEW, FEW_SHARE = 12, 0.01
@@ -32,10 +32,17 @@ def judge(record: Record, policy: Policy, *, today: datetime.date, model_checked
     verdict: Verdict = "fail" if "failed" in outcomes else "inconclusive" if "not graded" in outcomes else "pass"
     open_ = tuple(f for f in findings if f not in covered)
     return Judgement(
-        verdict=verdict, reasons=_reasons(verdict, record, lines, open_), policy=policy.name, policy_sha256=policy.sha256,
-        judged=files, model_checked=model_checked, checks=lines, findings=open_, suppressed=suppressed,
+        verdict=verdict,
+        reasons=_reasons(verdict, record, lines, open_),
+        policy=policy.name,
+        policy_sha256=policy.sha256,
+        judged=files,
+        model_checked=model_checked,
+        checks=lines,
+        findings=open_,
+        suppressed=suppressed,
         unused_waivers=tuple(_unused(w, expired=w not in valid) for w in mine if w not in used),
-    )  # fmt: skip
+    )
 
 
 def _covers(waiver: Waiver, finding: Finding) -> bool:
@@ -63,8 +70,9 @@ def _reasons(verdict: Verdict, record: Record, lines: Sequence[Check], open_: Se
     unmeasured = verdict == "inconclusive"
     return tuple(
         f"{f.rule} {RULES[f.rule].title}: {f.message}"
-        for f in open_ if f.severity != "info" and f.rule.startswith("OSP9") is unmeasured
-    )  # fmt: skip
+        for f in open_
+        if f.severity != "info" and f.rule.startswith("OSP9") is unmeasured
+    )
 
 
 def _carriers(record: Record) -> list[Finding]:

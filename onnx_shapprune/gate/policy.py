@@ -11,10 +11,10 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.errors import PolicyError
+from onnx_shapprune.files.reading import read_regular_file
 from onnx_shapprune.gate.judgement import Waiver
 from onnx_shapprune.gate.rules import RULES, Severity
 from onnx_shapprune.gate.spelling import meant
-from onnx_shapprune.reading import read_regular_file
 
 MAX_POLICY_BYTES = 1 << 20
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -107,9 +107,13 @@ def load_policy(path: Path | None) -> Policy:
     except ValidationError as error:
         raise PolicyError(f"{path}: {_explained(error)}") from None
     return Policy(
-        name=name, sha256=hashlib.sha256(payload).hexdigest(), require=read.require, fail=read.fail, repair=read.repair,
+        name=name,
+        sha256=hashlib.sha256(payload).hexdigest(),
+        require=read.require,
+        fail=read.fail,
+        repair=read.repair,
         waivers=_waivers(path, read.waiver),
-    )  # fmt: skip
+    )
 
 
 def _waivers(path: Path | None, entries: Sequence[WaiverEntry]) -> tuple[Waiver, ...]:

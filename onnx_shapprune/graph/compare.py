@@ -116,9 +116,11 @@ def _same_values(a: onnx.TensorProto, b: onnx.TensorProto) -> bool:
 
 
 def _zeroed(
-    old: Mapping[str, onnx.TensorProto], new: Mapping[str, onnx.TensorProto],
-    copies: Copies, layers: Sequence[Layer],
-) -> tuple[tuple[str, int], ...]:  # fmt: skip
+    old: Mapping[str, onnx.TensorProto],
+    new: Mapping[str, onnx.TensorProto],
+    copies: Copies,
+    layers: Sequence[Layer],
+) -> tuple[tuple[str, int], ...]:
     """Units that are off in `new` only; of a head not its features as well."""
     found: dict[str, list[int]] = {}
     in_heads: dict[tuple[str, ...], set[int]] = {}

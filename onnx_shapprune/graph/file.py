@@ -114,10 +114,15 @@ def _inline_external_data(
         offset = int(entry.get("offset", 0))
         length = int(entry.get("length", staged.size - offset))
         if offset + length > staged.size or length != stored_bytes(tensor):
-            raise HostileFileError([
-                Hazard("OSP003", f"external data of tensor {tensor.name!r} is {length:,} of {staged.size:,} bytes from "
-                f"{offset:,} on in {location!r}; its shape asks for {stored_bytes(tensor):,}")
-            ])  # fmt: skip
+            raise HostileFileError(
+                [
+                    Hazard(
+                        "OSP003",
+                        f"external data of tensor {tensor.name!r} is {length:,} of {staged.size:,} bytes from "
+                        f"{offset:,} on in {location!r}; its shape asks for {stored_bytes(tensor):,}",
+                    )
+                ]
+            )
         total += length
         if total > limits.file_mib << 20:  # many tensors may point at the same bytes
             raise ModelError(f"external data adds up to more than {limits.file_mib} MiB (limit file-mib): {file.path}")

@@ -33,9 +33,12 @@ def fold_constants(model: onnx.ModelProto, device: Device) -> None:
     if wanted:
         used = {n for node in folded for n in node.input}
         part = helper.make_graph(
-            folded, "constants", [], [helper.make_empty_tensor_value_info(n) for n in wanted],
+            folded,
+            "constants",
+            [],
+            [helper.make_empty_tensor_value_info(n) for n in wanted],
             initializer=[t for t in graph.initializer if t.name in used],
-        )  # fmt: skip
+        )
         runnable = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
         values = Session(runnable, device, optimize=False).run({})
         if not all(isinstance(v, np.ndarray) for v in values):

@@ -177,9 +177,10 @@ class _Look:
         if self._generated > limit:
             self._generated = 0  # the next one that is too large is named as well
             self._say(
-                "OSP004", f"{node.op_type} {_name(node)} makes {_bytes(size)} out of constants, and all such operators "
+                "OSP004",
+                f"{node.op_type} {_name(node)} makes {_bytes(size)} out of constants, and all such operators "
                 f"may make {limit >> 20:,} MiB (limit generated-mib)",
-            )  # fmt: skip
+            )
 
     def _tensor(self, tensor: onnx.TensorProto) -> bool:
         """Whether what a tensor says of itself holds together."""
@@ -243,9 +244,10 @@ class _Look:
             self._say("OSP007", f"local functions call each other deeper than {self._limits.depth} (limit depth)")
         elif (count := _written_out(main, sizes)) > self._limits.nodes:
             self._say(
-                "OSP007", f"local functions written out make {number(count)} nodes, more than {self._limits.nodes:,} "
+                "OSP007",
+                f"local functions written out make {number(count)} nodes, more than {self._limits.nodes:,} "
                 "(limit nodes)",
-            )  # fmt: skip
+            )
 
 
 def _key(function: onnx.FunctionProto) -> Key:

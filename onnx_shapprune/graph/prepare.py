@@ -200,9 +200,14 @@ def _two_dimensional(
 
 
 def _check(
-    original: onnx.ModelProto, copy: onnx.ModelProto, interface: Interface, stripped: tuple[str, ...],
-    pictures: edit.Array, tolerance: float, device: Device,
-) -> float:  # fmt: skip
+    original: onnx.ModelProto,
+    copy: onnx.ModelProto,
+    interface: Interface,
+    stripped: tuple[str, ...],
+    pictures: edit.Array,
+    tolerance: float,
+    device: Device,
+) -> float:
     """Largest difference between the file's own output and the copy's logits pushed through the stripped end."""
     session = Session(original, device)
     batch = interface.batch or 1  # a file with a fixed batch is given copies of the picture

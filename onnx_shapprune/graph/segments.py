@@ -234,9 +234,12 @@ def _light(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _model(
-    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], reads: Sequence[str], makes: Sequence[str],
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    reads: Sequence[str],
+    makes: Sequence[str],
     infos: Mapping[str, TensorInfo],
-) -> onnx.ModelProto:  # fmt: skip
+) -> onnx.ModelProto:
     part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     part.graph.name = model.graph.name
     part.graph.node.extend(nodes)

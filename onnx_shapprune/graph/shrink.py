@@ -107,9 +107,12 @@ def _weights(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> _W
 
 
 def _classes(
-    graph: onnx.GraphProto, infos: Mapping[str, TensorInfo], linear: Mapping[str, _Weights],
-    stored: Mapping[str, onnx.TensorProto], fixed: set[str],
-) -> dict[str, str]:  # fmt: skip
+    graph: onnx.GraphProto,
+    infos: Mapping[str, TensorInfo],
+    linear: Mapping[str, _Weights],
+    stored: Mapping[str, onnx.TensorProto],
+    fixed: set[str],
+) -> dict[str, str]:
     """Tensors whose channels, axis 1, go together -> a name of their class; tensors that must stay whole are not in it."""
     parent: dict[str, str] = {}
 
@@ -159,9 +162,15 @@ def _same_channels(
 
 
 def _slice(
-    graph: onnx.GraphProto, node: onnx.NodeProto, suffix: str, weights: _Weights, stored: Mapping[str, onnx.TensorProto],
-    gone: Channels | None, rows: Channels | None, columns: Channels | None,
-) -> None:  # fmt: skip
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    suffix: str,
+    weights: _Weights,
+    stored: Mapping[str, onnx.TensorProto],
+    gone: Channels | None,
+    rows: Channels | None,
+    columns: Channels | None,
+) -> None:
     """Give a node its own weights: 0 for outputs that are `gone`, only `rows` of its outputs, `columns` of its inputs."""
     for place, name in enumerate(node.input):
         if place == 0 or not name:

@@ -23,9 +23,12 @@ DEFAULT_DOMAIN = ("", "ai.onnx")
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Operator -> which inputs are its weight, the weight's zero point, its bias. Masks stand at the float twin's output.
 INTEGER = {
-    "QLinearConv": (3, 5, 8), "QLinearMatMul": (3, 5, None), "QGemm": (3, 5, 6), "ConvInteger": (1, 3, None),
+    "QLinearConv": (3, 5, 8),
+    "QLinearMatMul": (3, 5, None),
+    "QGemm": (3, 5, 6),
+    "ConvInteger": (1, 3, None),
     "MatMulInteger": (1, 3, None),
-}  # fmt: skip
+}
 # Operator -> axis of the channels that its scale and bias belong to. The first two treat every channel alone.
 NORMS = {"BatchNormalization": 1, "InstanceNormalization": 1, "GroupNormalization": 1, "LayerNormalization": -1}
 FEATURES_LAST = ("MatMul", "LayerNormalization")

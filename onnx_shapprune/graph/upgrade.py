@@ -18,9 +18,16 @@ TARGET_OPSET = 18
 
 AXES_TO_INPUT_13 = {"Squeeze", "Unsqueeze", "ReduceSum"}
 AXES_TO_INPUT_18 = {
-    "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
     "ReduceSumSquare",
-}  # fmt: skip
+}
 OLDEST_OPSET = 7
 
 
@@ -201,9 +208,14 @@ def _resize_node(work: _Edit, node: onnx.NodeProto, scales: str, mode: object) -
     known = edit.constants(work.graph)
     shrinks = scales in known and bool((np.asarray(edit.array_of(known[scales]), np.float32) <= 1).all())
     return helper.make_node(
-        "Resize", [node.input[0], "", scales], [node.output[0]], name=node.name, mode=mode,
-        coordinate_transformation_mode="asymmetric", nearest_mode="ceil" if shrinks else "floor",
-    )  # fmt: skip
+        "Resize",
+        [node.input[0], "", scales],
+        [node.output[0]],
+        name=node.name,
+        mode=mode,
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="ceil" if shrinks else "floor",
+    )
 
 
 def _scatter(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:

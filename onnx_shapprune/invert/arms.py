@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.goal import UNMOVED, Goal
-from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
+from onnx_shapprune.case.goal import UNMOVED, Goal
+from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.warping import flow_gradient, warped
 
@@ -53,9 +53,11 @@ def pair(goals: Sequence[Goal], labels: Labels, *, limit: int | None, rng: np.ra
     for goal in goals:
         if goal not in known:
             to = goal.of(labels)
-            known[goal] = (np.flatnonzero(to != UNMOVED), to) if (to != UNMOVED).any() else (
-                np.arange(len(labels)), np.full(len(labels), goal.target, np.int64)
-            )  # fmt: skip
+            known[goal] = (
+                (np.flatnonzero(to != UNMOVED), to)
+                if (to != UNMOVED).any()
+                else (np.arange(len(labels)), np.full(len(labels), goal.target, np.int64))
+            )
         allowed, to = known[goal]
         if limit is not None and len(allowed) > limit:
             allowed = np.sort(rng.choice(allowed, limit, replace=False))
@@ -74,9 +76,17 @@ def stamp(pictures: Pixels, masks: Pixels, paints: Pixels, arm: Labels, picture:
 
 
 def slopes(
-    subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs, *, w_ce: float = 0.0,
-    w_margin: float = 1.0, below: bool = False, warps: bool = False,
-) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    subject: Subject,
+    pictures: Pixels,
+    masks: Pixels,
+    paints: Pixels,
+    pairs: Pairs,
+    *,
+    w_ce: float = 0.0,
+    w_margin: float = 1.0,
+    below: bool = False,
+    warps: bool = False,
+) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
     """Logits [m, classes], and per arm the mean gradient of the loss in the triggered picture [arms, h, w, c] and of that
     times the picture underneath, which is what a mask's gradient needs; without `below` that has no arms. Where it warps,
     paints are flows [arms, h, w, 2], and so is the gradient.
@@ -123,9 +133,7 @@ class Scores:
 
 def score(subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs) -> Scores:
     """Forward-only evaluation of every arm on its pictures."""
-    parts = [
-        subject.logits(stamp(pictures, masks, paints, pairs.arm[s], pairs.picture[s])) for s in pairs.pieces()
-    ]  # fmt: skip
+    parts = [subject.logits(stamp(pictures, masks, paints, pairs.arm[s], pairs.picture[s])) for s in pairs.pieces()]
     return scores_of(np.concatenate(parts), pairs)
 
 

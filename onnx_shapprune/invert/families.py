@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
-from onnx_shapprune.invert.goal import Goal
-from onnx_shapprune.invert.subject import Pixels
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.invert.trigger import Trigger
 
 # (paints [arms, h, w, c], masks [arms, h, w, 1], gradient of the loss [arms, h, w, c], stride in 0..1) -> paints

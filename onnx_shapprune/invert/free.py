@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.adam import adam
+from onnx_shapprune.case.adam import adam
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.arms import pair, rate, scores_of, slopes
-from onnx_shapprune.invert.goal import Goal
-from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 Progress = Callable[[int, int], None]
@@ -98,16 +98,26 @@ PATCH = Form(
     "patch", lambda t: (_inverse(t.mask), _inverse(t.pattern / np.float32(255))), _render_patch, _back_patch, True
 )
 PIXEL = Form(
-    "pixel", lambda t: (_inverse(t.paint.clip(0) / np.float32(255)), _inverse(-t.paint.clip(None, 0) / np.float32(255))),
-    _render_pixel, _back_pixel, False,
-)  # fmt: skip
+    "pixel",
+    lambda t: (_inverse(t.paint.clip(0) / np.float32(255)), _inverse(-t.paint.clip(None, 0) / np.float32(255))),
+    _render_pixel,
+    _back_pixel,
+    False,
+)
 
 
 def search_free(
-    subject: Subject, pictures: Pixels, labels: Labels, goals: Sequence[Goal], settings: FreeSettings,
-    rng: np.random.Generator, *, form: Form = PATCH, start: Sequence[Trigger | None] | None = None,
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    goals: Sequence[Goal],
+    settings: FreeSettings,
+    rng: np.random.Generator,
+    *,
+    form: Form = PATCH,
+    start: Sequence[Trigger | None] | None = None,
     progress: Progress | None = None,
-) -> list[FreeResult]:  # fmt: skip
+) -> list[FreeResult]:
     """One search per entry of `goals` (a goal may stand there several times: restarts), all in lock-step.
 
     pictures: float32 [n, h, w, c] in 0..255; labels: int64 [n]. start: warm starts by arm, None for a random one.

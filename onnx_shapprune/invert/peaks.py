@@ -10,13 +10,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.subject import Subject, margins
+from onnx_shapprune.case.subject import Subject, margins
 
 
 def peaks(
-    subject: Subject, size: tuple[int, int, int], classes: Sequence[int], rng: np.random.Generator, *, starts: int = 5,
+    subject: Subject,
+    size: tuple[int, int, int],
+    classes: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    starts: int = 5,
     steps: int = 30,
-) -> NDArray[np.float64]:  # fmt: skip
+) -> NDArray[np.float64]:
     """Largest margin of each of `classes`, the median over random starts, float64 [classes]. size: (h, w, c) of a picture.
 
     The paper takes the largest of 30 starts; of few, one lucky start of a clean class would decide, while a backdoor is

@@ -7,7 +7,7 @@ it by more than any patch lifts other logits. One forward pass says so about all
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.subject import Pixels, Subject
+from onnx_shapprune.case.subject import Pixels, Subject
 
 
 def lifts(

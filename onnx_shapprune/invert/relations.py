@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.arms import pair, rate, score
 from onnx_shapprune.invert.families import compact
-from onnx_shapprune.invert.goal import Goal, shift_map
 from onnx_shapprune.invert.scan import Found, ScanSettings, ascend, distance, scan, survivors
-from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import posed
 

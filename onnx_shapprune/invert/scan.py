@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.case.goal import UNMOVED, Goal
+from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.arms import Scores, pair, probed, scores_of, slopes, tried
 from onnx_shapprune.invert.families import Family, Move
-from onnx_shapprune.invert.goal import UNMOVED, Goal
-from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 
 Progress = Callable[[int, int], None]
@@ -46,9 +46,20 @@ class Found:
 
 
 def ascend(
-    subject: Subject, pictures: Pixels, labels: Labels, masks: Pixels, paints: Pixels, goals: Sequence[Goal], move: Move,
-    *, steps: int, batch: int, rng: np.random.Generator, stride: float = STRIDE, warps: bool = False,
-) -> tuple[Pixels, NDArray[np.float64]]:  # fmt: skip
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    masks: Pixels,
+    paints: Pixels,
+    goals: Sequence[Goal],
+    move: Move,
+    *,
+    steps: int,
+    batch: int,
+    rng: np.random.Generator,
+    stride: float = STRIDE,
+    warps: bool = False,
+) -> tuple[Pixels, NDArray[np.float64]]:
     """Climb the margin with the paints [arms, h, w, c], or flows [arms, h, w, 2] where it warps; returns them, and the mean
     margins before the last step.
     """
@@ -65,9 +76,16 @@ def ascend(
 
 
 def scan(
-    subject: Subject, pictures: Pixels, labels: Labels, goals: Sequence[Goal], family: Family, settings: ScanSettings,
-    rng: np.random.Generator, *, progress: Progress | None = None,
-) -> list[Found]:  # fmt: skip
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    goals: Sequence[Goal],
+    family: Family,
+    settings: ScanSettings,
+    rng: np.random.Generator,
+    *,
+    progress: Progress | None = None,
+) -> list[Found]:
     """The best arms, largest margin first; every goal has at least one. Goals that are not among the `leaders` before the
     last round stay as they were then, measured on fewer pictures.
     """
@@ -80,9 +98,18 @@ def scan(
         last = number == len(settings.rounds) - 1
         wanted = [goals[a] for a in arm.tolist()]
         paints, _ = ascend(
-            subject, pictures, labels, family.masks[place], paints, wanted, family.move, steps=steps, batch=batch, rng=rng,
+            subject,
+            pictures,
+            labels,
+            family.masks[place],
+            paints,
+            wanted,
+            family.move,
+            steps=steps,
+            batch=batch,
+            rng=rng,
             warps=family.warps,
-        )  # fmt: skip
+        )
         everything = pair(wanted, labels, limit=None if last else 2 * batch, rng=rng)
         triggers = [family.trigger(*arm) for arm in zip(place, paints, wanted, strict=True)]
         scores = tried(subject, pictures, triggers, everything)

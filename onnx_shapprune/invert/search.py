@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from onnx_shapprune.case.goal import UNMOVED, Goal, all_to_one
+from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family, compact, whole_picture, wide
 from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
-from onnx_shapprune.invert.goal import UNMOVED, Goal, all_to_one
 from onnx_shapprune.invert.peaks import peaks
 from onnx_shapprune.invert.prescreen import lifts
 from onnx_shapprune.invert.scan import Found, ScanSettings, ascend, best_of, distance, rounds_for, scan
-from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 StageProgress = Callable[[str, int, int, str], None]
@@ -101,9 +101,15 @@ class Evidence:
 
 
 def search_classes(
-    subject: Subject, pictures: Pixels, labels: Labels, settings: SearchSettings, rng: np.random.Generator,
-    *, deadline: float = math.inf, progress: StageProgress | None = None,
-) -> tuple[Evidence, ...]:  # fmt: skip
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    settings: SearchSettings,
+    rng: np.random.Generator,
+    *,
+    deadline: float = math.inf,
+    progress: StageProgress | None = None,
+) -> tuple[Evidence, ...]:
     """Evidence for the classes that were searched, in class order. pictures: float32 [n, h, w, c]; labels: int64 [n].
 
     deadline: of time.monotonic(); families that would begin later are left out, compact patches never. Where no gradient
@@ -137,11 +143,15 @@ def search_classes(
     logits = subject.logits(pictures)
     return tuple(
         Evidence(
-            g, {name: results[k] for name, results in found.items()}, tuple(patches.get(k, ())), transfer[k],
-            distance(logits, labels, g), highest[k],
+            g,
+            {name: results[k] for name, results in found.items()},
+            tuple(patches.get(k, ())),
+            transfer[k],
+            distance(logits, labels, g),
+            highest[k],
         )
         for k, g in enumerate(goals)
-    )  # fmt: skip
+    )
 
 
 def _worth_searching(
@@ -155,17 +165,27 @@ def _worth_searching(
 
 
 def _free_masks(
-    subject: Subject, pictures: Pixels, labels: Labels, compact: Sequence[Found], settings: SearchSettings,
-    rng: np.random.Generator, progress: StageProgress | None,
-) -> tuple[dict[int, list[FreeResult]], list[int]]:  # fmt: skip
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    compact: Sequence[Found],
+    settings: SearchSettings,
+    rng: np.random.Generator,
+    progress: StageProgress | None,
+) -> tuple[dict[int, list[FreeResult]], list[int]]:
     """Free masks and the classes that got restarts, both by place in `compact`."""
     by_margin = sorted(range(len(compact)), key=lambda t: -compact[t].margin)
     chosen = sorted(by_margin[: settings.patch_classes])
     goals = [c.trigger.goal for c in compact]
     first = search_free(
-        subject, pictures, labels, [goals[k] for k in chosen], settings.patch, rng,
+        subject,
+        pictures,
+        labels,
+        [goals[k] for k in chosen],
+        settings.patch,
+        rng,
         progress=_stage(progress, "free masks"),
-    )  # fmt: skip
+    )
     for i, (t, r) in enumerate(zip(chosen, first, strict=True)):
         if progress:
             words = f"norm {r.trigger.norm:.1f}" if r.success else "no mask succeeds"
@@ -177,9 +197,14 @@ def _free_masks(
     if again:
         # All restarts are to end: they are there to show how much the norm depends on the start.
         results = search_free(
-            subject, pictures, labels, [goals[k] for k in again], replace(settings.patch, rivals=None), rng,
+            subject,
+            pictures,
+            labels,
+            [goals[k] for k in again],
+            replace(settings.patch, rivals=None),
+            rng,
             progress=_stage(progress, "restarts"),
-        )  # fmt: skip
+        )
         for t, r in zip(again, results, strict=True):
             patches[t].append(r)
     return patches, looked
@@ -211,10 +236,18 @@ def transfer_rate(
     rates = []
     for learn, test in ((others[::2], others[1::2]), (others[1::2], others[::2])):
         paints, _ = ascend(
-            subject, pictures[learn], labels[learn], masks,
-            family.starts(np.full(starts, place), pictures.shape[3], rng), goals, family.move, steps=TRANSFER_STEPS,
-            batch=len(learn), rng=rng, warps=family.warps,
-        )  # fmt: skip
+            subject,
+            pictures[learn],
+            labels[learn],
+            masks,
+            family.starts(np.full(starts, place), pictures.shape[3], rng),
+            goals,
+            family.move,
+            steps=TRANSFER_STEPS,
+            batch=len(learn),
+            rng=rng,
+            warps=family.warps,
+        )
         learnt = [family.trigger(place, p, trigger.goal) for p in paints]
         seen = rate(subject, pictures[learn], labels[learn], learnt)
         unseen = rate(subject, pictures[test], labels[test], [learnt[int(np.argmax(seen.margin))]])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.invert.warping import warped
 
 Pixels = NDArray[np.float32]

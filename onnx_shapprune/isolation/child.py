@@ -8,34 +8,16 @@ import signal
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import IO
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError, validate_call
+from pydantic import TypeAdapter, ValidationError, validate_call
 
+from onnx_shapprune.commands.table import COMMANDS, Command
 from onnx_shapprune.errors import CrashError, DataError, HostileFileError, LimitError, ShapPruneError
 from onnx_shapprune.isolation.limits import ProcessLimits, give_up, may_use_cuda
 
-Call = Callable[..., BaseModel]
 TRACEBACK = 1 << 14  # characters
-
-
-def command(name: str) -> Call:
-    """The function behind a command of the tool; loads onnxruntime."""
-    if name == "inspect":
-        from onnx_shapprune.inspection import inspect
-
-        return inspect
-    if name == "mask":
-        from onnx_shapprune.masking import mask
-
-        return mask
-    from onnx_shapprune import pipeline, valuing
-
-    functions: Mapping[str, Call] = {
-        "audit": pipeline.audit, "sanitize": pipeline.sanitize, "verify": pipeline.verify, "walks": valuing.walks,
-    }  # fmt: skip
-    return functions[name]
 
 
 def main() -> None:
@@ -47,23 +29,24 @@ def main() -> None:
     limits = TypeAdapter(ProcessLimits).validate_python(request["limits"])
     settings = request["settings"]
     device = (settings.get("run") or settings).get("device", "auto")
-    missing = give_up(limits, cuda=request["command"] != "inspect" and may_use_cuda(device))
+    command = COMMANDS[request["command"]]
+    missing = give_up(limits, cuda=command.runs_model and may_use_cuda(device))
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    answer = _answer(request["command"], request["arguments"], settings, pipe)
+    answer = _answer(command, request["arguments"], settings, pipe)
     _send(pipe, {"answer": {"missing": missing, **answer}})
     os._exit(0)  # the answer is out: what native libraries do on their way down can only spoil it
 
 
 def _answer(
-    name: str, arguments: Sequence[object], settings: Mapping[str, object], pipe: IO[bytes]
+    command: Command[Any], arguments: Sequence[object], settings: Mapping[str, object], pipe: IO[bytes]
 ) -> dict[str, object]:
     def progress(stage: str, done: int, total: int, note: str) -> None:
         _send(pipe, {"progress": [stage, done, total, note]})
 
-    extra = {} if name in ("inspect", "mask") else {"progress": progress}
+    extra = {"progress": progress} if command.runs_model else {}
     try:
-        record = validate_call(command(name))(*arguments, **settings, **extra)
+        record = validate_call(command.load())(*arguments, **settings, **extra)
         return {"record": record.model_dump(mode="json")}
     except HostileFileError as error:
         return {"error": type(error).__name__, "hazards": error.hazards}
@@ -75,9 +58,10 @@ def _answer(
         return {"error": DataError.__name__, "text": f"a setting cannot be handed over: {error.errors()[0]['msg']}"}
     except Exception as error:
         return {
-            "error": CrashError.__name__, "text": f"internal error: {type(error).__name__}",
+            "error": CrashError.__name__,
+            "text": f"internal error: {type(error).__name__}",
             "traceback": traceback.format_exc()[-TRACEBACK:],
-        }  # fmt: skip
+        }
 
 
 def _send(pipe: IO[bytes], frame: Mapping[str, object]) -> None:

@@ -14,66 +14,68 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic
 
 from pydantic import ValidationError
 
 from onnx_shapprune import errors
+from onnx_shapprune.commands.table import Command, Made
 from onnx_shapprune.errors import CrashError, HostileFileError, LimitError, ShapPruneError
-from onnx_shapprune.game_record import WalksRecord
-from onnx_shapprune.graph_record import InspectRecord, MaskRecord
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.supervisor import Ended, Progress, supervise
-from onnx_shapprune.record import AuditRecord, VerifyRecord
 
-Command = Literal["inspect", "audit", "sanitize", "verify", "mask", "walks"]
-Record = AuditRecord | InspectRecord | MaskRecord | VerifyRecord | WalksRecord
-RECORDS: dict[Command, type[Record]] = {
-    "inspect": InspectRecord, "audit": AuditRecord, "sanitize": AuditRecord, "verify": VerifyRecord, "mask": MaskRecord,
-    "walks": WalksRecord,
-}  # fmt: skip
 PACKAGES = str(Path(__file__).parents[2])
 # -P and append: a file called numpy.py in the folder of a model must not be what the child imports.
-CHILD = (sys.executable, "-P", "-c",
-         f"import sys; sys.path.append({PACKAGES!r}); from onnx_shapprune.isolation.child import main; main()")  # fmt: skip
+CHILD = (
+    sys.executable,
+    "-P",
+    "-c",
+    f"import sys; sys.path.append({PACKAGES!r}); from onnx_shapprune.isolation.child import main; main()",
+)
 OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Request(Generic[Made]):
     """A function of the tool and what it is called with: what JSON holds, paths, and the settings' dataclasses."""
 
-    command: Command
+    command: Command[Made]
     arguments: tuple[object, ...]
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Generic[Made]):
     """A record, or the error that stands in for it; its `exit_code` is never 0. missing: limits that were not applied
     because the platform lacks them; errors: the end of the child's stderr.
     """
 
-    record: Record | None
+    record: Made | None
     error: ShapPruneError | None
     missing: tuple[str, ...] = ()
     errors: str = ""
 
 
 def run_limited(
-    request: Request, limits: ProcessLimits, progress: Progress | None = None, *, stop: threading.Event | None = None
-) -> Outcome:
+    request: Request[Made],
+    limits: ProcessLimits,
+    progress: Progress | None = None,
+    *,
+    stop: threading.Event | None = None,
+) -> Outcome[Made]:
     """Run a request in a child process of its own. Raises nothing that the child does; safe to call from any thread.
 
     stop: set it to end the child; the outcome is then an error. The child's temporary files are gone afterwards.
     """
     payload = json.dumps(
         {
-            "command": request.command, "arguments": request.arguments, "settings": dict(request.settings),
+            "command": request.command.name,
+            "arguments": request.arguments,
+            "settings": dict(request.settings),
             "limits": limits,
         },
         default=_plain,
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory(prefix="shapprune-", ignore_cleanup_errors=True) as private:
         environment = {**os.environ, "TMPDIR": private, "TEMP": private, "TMP": private}
         try:
@@ -85,18 +87,18 @@ def run_limited(
     return _outcome(request.command, ended.answer, ended.errors)
 
 
-def isolated(command: Command, limits: ProcessLimits | None, progress: Progress | None = None) -> Callable[..., Any]:
+def isolated(
+    command: Command[Made], limits: ProcessLimits | None, progress: Progress | None = None
+) -> Callable[..., Made]:
     """A command of the tool as a function that runs in a child process, or in this one where `limits` is None.
 
     It raises what the command would raise, LimitError and CrashError.
     """
     if limits is None:
-        from onnx_shapprune.isolation import child
-
-        call = child.command(command)
+        call = command.load()
         return call if progress is None else partial(call, progress=progress)
 
-    def call_apart(*arguments: object, **settings: object) -> Record:
+    def call_apart(*arguments: object, **settings: object) -> Made:
         outcome = run_limited(Request(command, arguments, settings), limits, progress)
         if outcome.missing:
             sys.stderr.write(f"note: this system cannot limit {', '.join(outcome.missing)}\n")
@@ -108,12 +110,12 @@ def isolated(command: Command, limits: ProcessLimits | None, progress: Progress 
     return call_apart
 
 
-def _outcome(command: Command, answer: Mapping[str, Any], stderr: str) -> Outcome:
+def _outcome(command: Command[Made], answer: Mapping[str, Any], stderr: str) -> Outcome[Made]:
     """What a child sent is checked like any other input."""
     match answer:
         case {"missing": list() as missing, "record": dict() as sent}:
             try:
-                record = RECORDS[command].model_validate_json(json.dumps(sent))
+                record = command.record.model_validate_json(json.dumps(sent))
             except ValidationError:
                 return Outcome(
                     None, CrashError("the process that worked on the file sent no valid record"), errors=stderr

@@ -53,24 +53,31 @@ class _Child:
         self._tail = bytearray()
         self._done = threading.Event()
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(environment),
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment),
             start_new_session=True,
-        )  # fmt: skip
+        )
         stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
         assert stdin is not None
         self._stdin: IO[bytes] = stdin
         for work, *arguments in (
-            (self._send, request), (self._read_frames, stdout, answer_bytes), (self._read_errors, stderr),
-        ):  # fmt: skip
+            (self._send, request),
+            (self._read_frames, stdout, answer_bytes),
+            (self._read_errors, stderr),
+        ):
             threading.Thread(target=work, args=arguments, daemon=True).start()
 
     def exited(self) -> bool:
         """Whether it has ended; it is not reaped yet, so that its process group keeps its number."""
         if not hasattr(os, "waitid"):
             return self._process.poll() is not None
-        return self._process.returncode is not None or os.waitid(
-            os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-        ) is not None  # fmt: skip
+        return (
+            self._process.returncode is not None
+            or os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        )
 
     def end(self) -> int:
         """Ask it to end, then kill it and everything in its group; gives its exit status."""
@@ -139,9 +146,14 @@ class _Child:
 
 
 def supervise(
-    command: Sequence[str], request: bytes, limits: ProcessLimits, *, environment: Mapping[str, str],
-    progress: Progress | None = None, stop: threading.Event | None = None,
-) -> Ended:  # fmt: skip
+    command: Sequence[str],
+    request: bytes,
+    limits: ProcessLimits,
+    *,
+    environment: Mapping[str, str],
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Ended:
     """Run a command to its end, whatever that is; safe to call from any thread. Raises OSError when none can be started.
 
     stop: set it from another thread to end the child. KeyboardInterrupt, and what `progress` raises, end the child and go

@@ -68,9 +68,14 @@ def _from_npz(path: Path, size: tuple[int, int], channels: int) -> Loaded:
 
 
 def _numbers(
-    array: NDArray[np.generic], size: tuple[int, int], *, top: float, where: str, signed: bool = False,
+    array: NDArray[np.generic],
+    size: tuple[int, int],
+    *,
+    top: float,
+    where: str,
+    signed: bool = False,
     depths: tuple[int, ...] = (1, 3),
-) -> NDArray[np.float32]:  # fmt: skip
+) -> NDArray[np.float32]:
     if array.dtype.kind not in "iufb":
         raise DataError(f"{where} has dtype {array.dtype}; save numbers")
     if array.ndim == 2:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import PLACED, Family, compact, replaced
 from onnx_shapprune.invert.free import FreeSettings, search_free
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.scan import STRIDE, ScanSettings, ascend, rounds_for, scan
-from onnx_shapprune.invert.subject import Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 # Triggers that reach fewer of the pictures teach the game nothing about the backdoor.
@@ -106,10 +106,20 @@ class Hunt:
 
 
 def hunt(
-    subject: Subject, pictures: Pixels, labels: Labels, goal: Goal, known: Sequence[Trigger], *, sides: Sequence[int],
-    natural: Natural, families: Mapping[str, Family], settings: HuntSettings, rng: np.random.Generator,
-    free_masks: int = 1, exhaustive: bool = True,
-) -> Hunt:  # fmt: skip
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    goal: Goal,
+    known: Sequence[Trigger],
+    *,
+    sides: Sequence[int],
+    natural: Natural,
+    families: Mapping[str, Family],
+    settings: HuntSettings,
+    rng: np.random.Generator,
+    free_masks: int = 1,
+    exhaustive: bool = True,
+) -> Hunt:
     """Search one goal on one model with everything known: warm starts, a scan per side and family, free masks.
 
     sides: edges of the compact patches in pixels; the margin at the audit's side is what counts. families: those of the
@@ -156,9 +166,16 @@ def hunt(
 
 
 def _warm(
-    subject: Subject, pictures: Pixels, labels: Labels, goal: Goal, known: Sequence[Trigger], natural: Natural,
-    families: Mapping[str, Family], settings: HuntSettings, rng: np.random.Generator,
-) -> list[Trigger]:  # fmt: skip
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    goal: Goal,
+    known: Sequence[Trigger],
+    natural: Natural,
+    families: Mapping[str, Family],
+    settings: HuntSettings,
+    rng: np.random.Generator,
+) -> list[Trigger]:
     """Known triggers learnt on, each within its family's budget.
 
     Wide patches stay as they are: learnt on, they would find what is natural for the pruned model. So does what a user's
@@ -176,10 +193,19 @@ def _warm(
         mine = [t for t in starts if t.family == family]
         move = families[family].move if family in families else replaced
         paints, _ = ascend(
-            subject, pictures, labels, np.stack([t.mask for t in mine]),
-            np.stack([t.learnt for t in mine]), [goal] * len(mine), move, steps=settings.warm_steps,
-            batch=settings.batch, rng=rng, stride=WARM * STRIDE, warps=mine[0].flow is not None,
-        )  # fmt: skip
+            subject,
+            pictures,
+            labels,
+            np.stack([t.mask for t in mine]),
+            np.stack([t.learnt for t in mine]),
+            [goal] * len(mine),
+            move,
+            steps=settings.warm_steps,
+            batch=settings.batch,
+            rng=rng,
+            stride=WARM * STRIDE,
+            warps=mine[0].flow is not None,
+        )
         warm += [t.relearnt(p) for t, p in zip(mine, paints, strict=True)]
     return warm
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from onnx_shapprune.case.subject import Floats, Pixels, Subject
 from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.game.replay import Player, Replay
 from onnx_shapprune.graph.units import Layer
-from onnx_shapprune.invert.subject import Floats, Pixels, Subject
 from onnx_shapprune.pictures.preprocess import to_input
 
 TOLERANCE = 1e-4

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.value import PULL_LEFT, distortion
 from onnx_shapprune.graph.bake import bake
@@ -21,9 +23,7 @@ from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.invert.arms import Scores, rate
 from onnx_shapprune.invert.families import Family
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.scan import distance
-from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, hunt
@@ -127,9 +127,12 @@ def class_weights(labels: Labels, targets: Sequence[int]) -> NDArray[np.float64]
 
 
 def baked_subject(
-    original: "onnx.ModelProto", interface: Interface, layers: Sequence[Layer], off: Mapping[str, Sequence[int]],
+    original: "onnx.ModelProto",
+    interface: Interface,
+    layers: Sequence[Layer],
+    off: Mapping[str, Sequence[int]],
     subject: Subject,
-) -> Subject:  # fmt: skip
+) -> Subject:
     """The model with `off` baked into the original file, prepared like `subject`."""
     baked = bake(original, layers, off)
     prepared = prepare(baked, interface, subject.prepared.input_shape, subject.device)
@@ -137,10 +140,20 @@ def baked_subject(
 
 
 def repair(
-    original: "onnx.ModelProto", interface: Interface, layers: Sequence[Layer], subject: Subject, pictures: Pixels,
-    labels: Labels, goals: Sequence[Goal], known: Sequence[Trigger], settings: RepairSettings,
-    rng: np.random.Generator, *, attacked: tuple[Pixels, Labels] | None = None, progress: StageProgress | None = None,
-) -> Repair:  # fmt: skip
+    original: "onnx.ModelProto",
+    interface: Interface,
+    layers: Sequence[Layer],
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    goals: Sequence[Goal],
+    known: Sequence[Trigger],
+    settings: RepairSettings,
+    rng: np.random.Generator,
+    *,
+    attacked: tuple[Pixels, Labels] | None = None,
+    progress: StageProgress | None = None,
+) -> Repair:
     """Switch off units of `original` until none of `goals` is reached by a trigger that stands out.
 
     pictures: float32 [n, h, w, c]; labels: the answers to be kept, int64 [n]; known: triggers recovered so far. attacked:
@@ -199,9 +212,18 @@ def repair(
         budget = settings.clean_budget * (MARGIN_BUDGET if held else 1)
         affordable = budget / LOSS_PER_DISTORTION
         played = play(
-            current, layers, off, bank.bank, *attacked, clean, width, rng, distortion=affordable, banned=banned,
+            current,
+            layers,
+            off,
+            bank.bank,
+            *attacked,
+            clean,
+            width,
+            rng,
+            distortion=affordable,
+            banned=banned,
             progress=_stage(progress, f"game, {count} units off"),
-        )  # fmt: skip
+        )
         chosen: list[Player] = []
         while played and len(banned) < MAX_BANNED:
             round_ = played[0]
@@ -283,9 +305,15 @@ def stands_out(found: Hunt, alive: bool, pull: float) -> bool:
 
 
 def _hunt_all(
-    subject: Subject, pictures: Pixels, labels: Labels, goals: Sequence[Goal], known: Sequence[Trigger],
-    settings: RepairSettings, rng: np.random.Generator, turn: int,
-) -> Hunt:  # fmt: skip
+    subject: Subject,
+    pictures: Pixels,
+    labels: Labels,
+    goals: Sequence[Goal],
+    known: Sequence[Trigger],
+    settings: RepairSettings,
+    rng: np.random.Generator,
+    turn: int,
+) -> Hunt:
     """The adversary against every goal; the strongest of each statistic. Turn 0 is the unpruned model.
 
     Wide patches are only searched there: with enough pixels every class of every model can be reached, but what they find
@@ -295,11 +323,20 @@ def _hunt_all(
     sides = (side, wide) if turn == 0 else (side, larger) if turn % 2 else (side,)
     hunts = [
         hunt(
-            subject, pictures, labels, g, [k for k in known if k.goal == g], sides=sides, natural=settings.natural[g],
-            families=settings.families, settings=settings.hunt, rng=rng, exhaustive=turn == 0,
+            subject,
+            pictures,
+            labels,
+            g,
+            [k for k in known if k.goal == g],
+            sides=sides,
+            natural=settings.natural[g],
+            families=settings.families,
+            settings=settings.hunt,
+            rng=rng,
+            exhaustive=turn == 0,
         )
         for g in goals
-    ]  # fmt: skip
+    ]
     subject.rest()
     worst = max(hunts, key=lambda h: h.margin - h.bar)
     return replace(worst, bank=tuple(t for h in hunts for t in h.bank))

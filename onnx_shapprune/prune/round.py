@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.case.goal import UNMOVED
+from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.resident import replay_for
 from onnx_shapprune.game.sensitivity import Sensitivity
 from onnx_shapprune.game.value import DualGame, Rows, backdoor_weights
 from onnx_shapprune.graph.units import Layer
-from onnx_shapprune.invert.goal import UNMOVED
-from onnx_shapprune.invert.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.settings import EstimatorName, ValueName
@@ -98,11 +98,20 @@ class Round:
 
 
 def play(
-    subject: Subject, layers: Sequence[Layer], off: Mapping[str, Sequence[int]], bank: Sequence[Trigger],
-    pictures: Pixels, labels: Labels, clean: CleanRows, settings: RoundSettings, rng: np.random.Generator, *,
-    distortion: float = float("inf"), banned: Collection[Player] = (),
+    subject: Subject,
+    layers: Sequence[Layer],
+    off: Mapping[str, Sequence[int]],
+    bank: Sequence[Trigger],
+    pictures: Pixels,
+    labels: Labels,
+    clean: CleanRows,
+    settings: RoundSettings,
+    rng: np.random.Generator,
+    *,
+    distortion: float = float("inf"),
+    banned: Collection[Player] = (),
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Round, DualGame] | None:  # fmt: skip
+) -> tuple[Round, DualGame] | None:
     """Estimate Shapley values of the units that are still on; returns the round, and the game for `choose`.
 
     The game holds sessions and cached activations: drop it as soon as the choice is made. None where no unit can play.
@@ -137,9 +146,14 @@ def play(
 
 
 def lay(
-    subject: Subject, bank: Sequence[Trigger], pictures: Pixels, labels: Labels, clean: CleanRows,
-    settings: RoundSettings, rng: np.random.Generator,
-) -> Table:  # fmt: skip
+    subject: Subject,
+    bank: Sequence[Trigger],
+    pictures: Pixels,
+    labels: Labels,
+    clean: CleanRows,
+    settings: RoundSettings,
+    rng: np.random.Generator,
+) -> Table:
     """Draw what is played on; arguments as for `play`."""
     triggered, plain, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
     natural = margins(subject.logits(plain), targets)
@@ -171,9 +185,13 @@ def walk_settings(settings: RoundSettings) -> PermutationSettings | AntitheticSe
 
 
 def estimate_values(
-    game: Game, players: int, gauge: Game, settings: RoundSettings, rng: np.random.Generator,
+    game: Game,
+    players: int,
+    gauge: Game,
+    settings: RoundSettings,
+    rng: np.random.Generator,
     progress: Callable[[int, int], None] | None = None,
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """Values of the players by the estimator that `settings` names, or by enumeration where there are at most 12 and
     that asks for no more coalitions than whole walks would. gauge: what the discarding threshold looks at.
     """
@@ -186,9 +204,12 @@ def estimate_values(
             estimator = walker(game, players, settings=walk_settings(settings), rng=rng, gauge=gauge)
         case "top-k":
             top = TopKSettings(
-                k=min(settings.group, players - 1), permutations=walks, lockstep=LOCKSTEP, patience=PATIENCE,
+                k=min(settings.group, players - 1),
+                permutations=walks,
+                lockstep=LOCKSTEP,
+                patience=PATIENCE,
                 discard_threshold=threshold,
-            )  # fmt: skip
+            )
             estimator = top_k(game, players, settings=top, rng=rng, gauge=gauge)
         case "leverage":
             fit = LeverageSettings(pairs=walks * players // 2, lockstep=LOCKSTEP)
@@ -215,9 +236,12 @@ def _triggered_rows(
 
 
 def _shortlist(
-    layers: Sequence[Layer], off: Mapping[str, Sequence[int]], banned: Collection[Player], effect: NDArray[np.float64],
+    layers: Sequence[Layer],
+    off: Mapping[str, Sequence[int]],
+    banned: Collection[Player],
+    effect: NDArray[np.float64],
     count: int,
-) -> list[Player]:  # fmt: skip
+) -> list[Player]:
     """The units still on, and not banned, with the largest first-order effect."""
     units = [Player(i, c) for i, layer in enumerate(layers) for c in range(layer.channels)]
     gone = {(i, c) for i, layer in enumerate(layers) for c in off.get(layer.name, ())}
@@ -226,9 +250,14 @@ def _shortlist(
 
 
 def choose(
-    round_: Round, game: DualGame, settings: RoundSettings, *, limit: int, distortion: float,
+    round_: Round,
+    game: DualGame,
+    settings: RoundSettings,
+    *,
+    limit: int,
+    distortion: float,
     banned: Collection[Player] = (),
-) -> list[Player]:  # fmt: skip
+) -> list[Player]:
     """At most min(group, limit) units to switch off, one after the other: each lowers the dual value most.
 
     distortion: of the clean logits, the most that all units that are off may cause together.

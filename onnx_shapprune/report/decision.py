@@ -34,16 +34,19 @@ def judgement_text(judgement: Judgement, *, width: int = WIDTH, colour: bool = F
         page.say(f"{plain(file.name, limit=100)}  {file.size:,} bytes")
         page.say(f"sha256 {file.sha256}", style="dim")
     page.say(
-        "the file was hashed and is the one of the report" if judgement.model_checked
+        "the file was hashed and is the one of the report"
+        if judgement.model_checked
         else "the file itself was not looked at: give --model to compare its bytes with the report"
-    )  # fmt: skip
+    )
 
     page.title(f"Policy {plain(judgement.policy, limit=60)}")
     page.say(f"sha256 {judgement.policy_sha256}", style="dim")
     columns = [
-        Column(title="line", right=False), Column(title="found", right=False, elastic=True),
-        Column(title="limit", right=False, elastic=True), Column(title="", right=False),
-    ]  # fmt: skip
+        Column(title="line", right=False),
+        Column(title="found", right=False, elastic=True),
+        Column(title="limit", right=False, elastic=True),
+        Column(title="", right=False),
+    ]
     rows = [[c.name, c.value, c.limit, c.outcome] for c in judgement.checks]
     page.table(columns, rows, style=lambda row: OUTCOME_STYLES[judgement.checks[row].outcome])
 
@@ -69,8 +72,11 @@ def rules_text(rules: Sequence[Rule], *, width: int = WIDTH, colour: bool = Fals
         page.say(rule.title)
         page.say(rule.help)
         return page.text()
-    columns = [Column(title="id", right=False), Column(title="severity", right=False),
-               Column(title="", right=False, elastic=True)]  # fmt: skip
+    columns = [
+        Column(title="id", right=False),
+        Column(title="severity", right=False),
+        Column(title="", right=False, elastic=True),
+    ]
     page.table(columns, [[r.id, r.severity, r.title] for r in rules])
     return page.text()
 

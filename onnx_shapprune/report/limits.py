@@ -1,7 +1,7 @@
 """What a verdict does not cover: said in every report that people read, and in the inventory that machines keep."""
 
 from onnx_shapprune.gate.judgement import Judgement
-from onnx_shapprune.record import AuditRecord, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 
 MISSED = (
     "Known to be missed: most source-specific triggers, weak all-to-all triggers, warps (WaNet) where no pictures are "

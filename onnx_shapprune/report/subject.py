@@ -3,7 +3,7 @@
 import datetime
 
 from onnx_shapprune.gate.evidence import Record, is_rewritten
-from onnx_shapprune.record import FileDigest, VerifyRecord
+from onnx_shapprune.record.audit import FileDigest, VerifyRecord
 
 
 def original(record: Record) -> FileDigest | None:

@@ -5,9 +5,7 @@ Pure functions, record in and text out. Nothing is computed here that is not in 
 
 from collections.abc import Mapping, Sequence
 
-from onnx_shapprune.graph_record import InspectRecord, MaskRecord
-from onnx_shapprune.installation import InstallationRecord
-from onnx_shapprune.record import (
+from onnx_shapprune.record.audit import (
     AuditRecord,
     ClassPart,
     CompactPart,
@@ -17,6 +15,8 @@ from onnx_shapprune.record import (
     UnitsPart,
     VerifyRecord,
 )
+from onnx_shapprune.record.graph import InspectRecord, MaskRecord
+from onnx_shapprune.record.installation import InstallationRecord
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
 from onnx_shapprune.report.text import plain
@@ -51,14 +51,23 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
     page.title("Audited")
     page.pairs(
         [
-            ("model", f"{shape} {model.layout}, {model.classes} classes, opset {model.opset}, {model.parameters:,} "
-             f"parameters, {record.units.total:,} units in {record.units.layers} layers"),
-            ("pictures", f"{record.data.pictures} of {record.data.classes_covered} classes, labels: "
-             f"{_label_source(record.data.label_source)}"),
-            ("run", f"seed {record.seed}, {record.environment.device}, {_threads(record.environment.threads)}, "
-             f"{record.evaluations:,} evaluations"),
+            (
+                "model",
+                f"{shape} {model.layout}, {model.classes} classes, opset {model.opset}, {model.parameters:,} "
+                f"parameters, {record.units.total:,} units in {record.units.layers} layers",
+            ),
+            (
+                "pictures",
+                f"{record.data.pictures} of {record.data.classes_covered} classes, labels: "
+                f"{_label_source(record.data.label_source)}",
+            ),
+            (
+                "run",
+                f"seed {record.seed}, {record.environment.device}, {_threads(record.environment.threads)}, "
+                f"{record.evaluations:,} evaluations",
+            ),
         ]
-    )  # fmt: skip
+    )
     _classes(page, record.classes, said=record.reasons)
     _units(page, record.units)
     _repair(page, record.repair, record.units)
@@ -163,10 +172,12 @@ def mask_text(record: MaskRecord, *, width: int = WIDTH, colour: bool = False) -
     page = Page(width, colour=colour)
     page.headline("MASKED", "green", record.model.name)
     batch = "N" if record.batch_free else "1"
-    page.pairs([
-        ("input", f"{record.input}  float32 [{', '.join([batch, *map(str, record.input_shape)])}] {record.layout}"),
-        ("output", f"{record.output}  logits float32 [{batch}, {record.classes}]"),
-    ])  # fmt: skip
+    page.pairs(
+        [
+            ("input", f"{record.input}  float32 [{', '.join([batch, *map(str, record.input_shape)])}] {record.layout}"),
+            ("output", f"{record.output}  logits float32 [{batch}, {record.classes}]"),
+        ]
+    )
     page.title(f"Masks: {sum(m.channels for m in record.masks):,} units, all on unless fed")
     columns = [Column(title=t, right=False, elastic=t == "layer") for t in ("input", "shape", "op", "layer")]
     rows = [[m.input, str(["1 or N", *m.shape]).replace("'", ""), m.op, m.layer] for m in record.masks]
@@ -216,17 +227,27 @@ def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes"
         shown = sorted(shown, key=lambda c: (not c.suspicious, -(c.index or 0), -(c.margin_index or 0)))[:SHOWN_CLASSES]
         shown.sort(key=lambda c: c.index_of_class)
     columns = [
-        Column(title="class", right=False, elastic=True), Column(title="norm"), Column(title="ASR"),
-        Column(title="index"), Column(title="margin"), Column(title="m.index"), Column(title="", right=False),
-    ]  # fmt: skip
+        Column(title="class", right=False, elastic=True),
+        Column(title="norm"),
+        Column(title="ASR"),
+        Column(title="index"),
+        Column(title="margin"),
+        Column(title="m.index"),
+        Column(title="", right=False),
+    ]
     rows = []
     for part in shown:
         mark = "TARGET" if part.suspicious else "" if part.success else "no trigger"
         name = f"{part.index_of_class} {plain(part.name, limit=60)}".rstrip()
         if part.name == str(part.index_of_class):
             name = part.name
-        numbers = [number(part.norm), percent(part.asr), number(part.index), number(_margin(part.compact)),
-                   number(part.margin_index)]  # fmt: skip
+        numbers = [
+            number(part.norm),
+            percent(part.asr),
+            number(part.index),
+            number(_margin(part.compact)),
+            number(part.margin_index),
+        ]
         rows.append([name, *numbers, mark])
     page.table(columns, rows, style=lambda i: "red" if shown[i].suspicious else "")
     if len(shown) < len(classes):
@@ -253,14 +274,26 @@ def _units(page: Page, units: UnitsPart) -> None:
     off = {(u.layer, u.channel) for u in units.off}
     shown = units.ranked[:SHOWN_UNITS]
     columns = [
-        Column(title="layer", right=False, elastic=True), Column(title="ch"), Column(title="value"),
-        Column(title="95 % interval"), Column(title="backdoor"), Column(title="clean"), Column(title="", right=False),
-    ]  # fmt: skip
+        Column(title="layer", right=False, elastic=True),
+        Column(title="ch"),
+        Column(title="value"),
+        Column(title="95 % interval"),
+        Column(title="backdoor"),
+        Column(title="clean"),
+        Column(title="", right=False),
+    ]
     rows = [
-        [u.layer, str(u.channel), signed(u.value), f"{signed(u.interval[0])} .. {signed(u.interval[1])}",
-         signed(u.backdoor), signed(u.clean), "off" if (u.layer, u.channel) in off else ""]
+        [
+            u.layer,
+            str(u.channel),
+            signed(u.value),
+            f"{signed(u.interval[0])} .. {signed(u.interval[1])}",
+            signed(u.backdoor),
+            signed(u.clean),
+            "off" if (u.layer, u.channel) in off else "",
+        ]
         for u in shown
-    ]  # fmt: skip
+    ]
     page.table(columns, rows)
 
 
@@ -275,10 +308,18 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
     if repair.rounds:
         columns = [Column(title=t) for t in ("round", "off", "ACC", "cost", "known ASR", "new ASR", "margin")]
         rows = [
-            [str(n), str(r.off), percent(r.acc), percent(r.clean_cost), percent(r.known_asr), percent(r.asr),
-             number(r.margin), "still found" if r.still_found else "no trigger"]
+            [
+                str(n),
+                str(r.off),
+                percent(r.acc),
+                percent(r.clean_cost),
+                percent(r.known_asr),
+                percent(r.asr),
+                number(r.margin),
+                "still found" if r.still_found else "no trigger",
+            ]
             for n, r in enumerate(repair.rounds, 1)
-        ]  # fmt: skip
+        ]
         page.table([*columns, Column(title="search", right=False)], rows)
         for n, r in enumerate(repair.rounds, 1):
             if r.note:
@@ -302,8 +343,14 @@ def _rates(page: Page, before: Rates, after: Rates | None) -> None:
 
 def _rate_table(page: Page, before: Rates, after: Rates | None) -> None:
     rows = [("before", before), ("after", after)] if after is not None else [("now", before)]
-    columns = [Column(title="", right=False), Column(title="ACC"), Column(title="ASR"), Column(title="R-Acc"),
-               Column(title="pictures"), Column(title="triggered")]  # fmt: skip
+    columns = [
+        Column(title="", right=False),
+        Column(title="ACC"),
+        Column(title="ASR"),
+        Column(title="R-Acc"),
+        Column(title="pictures"),
+        Column(title="triggered"),
+    ]
     table = [
         [name, percent(r.acc), percent(r.asr), percent(r.racc), str(r.pictures), str(r.triggered)] for name, r in rows
     ]

@@ -36,9 +36,7 @@ def expose(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     return copy
 
 
-def run_exposed(
-    model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]], device: Device
-) -> list[dict[str, Array]]:  # fmt: skip
+def run_exposed(model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]], device: Device) -> list[dict[str, Array]]:
     """Run the un-optimised graph on each of `feeds` and return every tensor that a top-level node makes, by name."""
     made = [name for node in model.graph.node for name in node.output if name]
     session = Session(expose(model, made), device, optimize=False)

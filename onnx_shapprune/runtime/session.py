@@ -154,9 +154,7 @@ class Session:
             model = self._payload(model, options)
         try:
             # With its fallback on, onnxruntime prints to stdout and retries on the CPU.
-            self._session = ort.InferenceSession(
-                model, options, providers=provider_list(device), enable_fallback=0
-            )  # fmt: skip
+            self._session = ort.InferenceSession(model, options, providers=provider_list(device), enable_fallback=0)
         except Exception as error:  # onnxruntime raises a dozen unrelated pybind classes
             raise _refusal(error, "open") from error
         self._device = device

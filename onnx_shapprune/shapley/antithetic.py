@@ -44,10 +44,16 @@ def antithetic(
 
     return Estimator(
         WalkScheme(
-            game, players, name="antithetic", settings=settings, samples=settings.pairs, walks=2, gauge=gauge,
+            game,
+            players,
+            name="antithetic",
+            settings=settings,
+            samples=settings.pairs,
+            walks=2,
+            gauge=gauge,
             draw=in_pairs(players, rng),
         )
-    )  # fmt: skip
+    )
 
 
 def in_pairs(players: int, rng: np.random.Generator) -> Draw:

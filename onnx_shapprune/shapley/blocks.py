@@ -56,9 +56,15 @@ def split(walks: int, blocks: int) -> list[range]:
 
 
 def play_block(
-    game: Game, players: int, mine: range, *, settings: Settings, seed: int, gauge: Game | None = None,
+    game: Game,
+    players: int,
+    mine: range,
+    *,
+    settings: Settings,
+    seed: int,
+    gauge: Game | None = None,
     progress: Progress | None = None,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Walk those of the estimate's walks whose numbers are in `mine`. `progress` gets (walks, of)."""
     value = CoalitionCache(game)
     measure = value if gauge is None else CoalitionCache(gauge)

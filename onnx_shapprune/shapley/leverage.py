@@ -42,8 +42,10 @@ class LeverageSettings:
 
     def __post_init__(self) -> None:
         for name, value in (
-            ("pairs", self.pairs), ("lockstep", self.lockstep), ("budget", 1 if self.budget is None else self.budget),
-        ):  # fmt: skip
+            ("pairs", self.pairs),
+            ("lockstep", self.lockstep),
+            ("budget", 1 if self.budget is None else self.budget),
+        ):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 

@@ -64,16 +64,27 @@ def permutation(
     draw = uniform(players, rng) if settings.epsilon is None else _greedy(players, settings, settings.epsilon, rng)
     return Estimator(
         WalkScheme(
-            game, players, name="permutation", settings=settings, samples=settings.permutations, gauge=gauge,
-            epsilon=settings.epsilon, draw=draw,
+            game,
+            players,
+            name="permutation",
+            settings=settings,
+            samples=settings.permutations,
+            gauge=gauge,
+            epsilon=settings.epsilon,
+            draw=draw,
         )
-    )  # fmt: skip
+    )
 
 
 def permutation_values(
-    game: Game, players: int, *, settings: PermutationSettings, rng: np.random.Generator, gauge: Game | None = None,
+    game: Game,
+    players: int,
+    *,
+    settings: PermutationSettings,
+    rng: np.random.Generator,
+    gauge: Game | None = None,
     progress: Progress | None = None,
-) -> Estimate:  # fmt: skip
+) -> Estimate:
     """`permutation` in one go. `progress` gets (walks, of)."""
     return permutation(game, players, settings=settings, rng=rng, gauge=gauge).run(progress=progress)
 

@@ -63,9 +63,14 @@ def top_k(
     if players <= settings.k:
         raise ValueError(f"top {settings.k} of {players} players needs no estimate: k must be below the players")
     walks = WalkScheme(
-        game, players, name="top-k", settings=settings, samples=settings.permutations, gauge=gauge,
+        game,
+        players,
+        name="top-k",
+        settings=settings,
+        samples=settings.permutations,
+        gauge=gauge,
         draw=uniform(players, rng),
-    )  # fmt: skip
+    )
     return Estimator(_TopK(walks, settings))
 
 

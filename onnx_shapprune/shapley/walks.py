@@ -151,9 +151,18 @@ class WalkScheme:
     least = 2
 
     def __init__(
-        self, game: Game, players: int, *, name: str, settings: WalkSettings, samples: int, walks: int = 1,
-        gauge: Game | None, epsilon: float | None = None, draw: Draw,
-    ) -> None:  # fmt: skip
+        self,
+        game: Game,
+        players: int,
+        *,
+        name: str,
+        settings: WalkSettings,
+        samples: int,
+        walks: int = 1,
+        gauge: Game | None,
+        epsilon: float | None = None,
+        draw: Draw,
+    ) -> None:
         if players < 1:
             raise ValueError(f"players must be at least 1, got {players}")
         self.sums = WalkSums(players)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import Calibration, calibration_text, columns, largest
 from onnx_shapprune.detect.statistics import AGREEMENT, GAP, MANY, PEAK, Claim
 from onnx_shapprune.detect.suspicion import ALPHA
-from onnx_shapprune.invert.goal import Goal
-from onnx_shapprune.record import AuditRecord, ClaimPart
+from onnx_shapprune.record.audit import AuditRecord, ClaimPart
 from tests.benchmarks.summary import Row, read_rows, wilson
 
 

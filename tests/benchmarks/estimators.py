@@ -15,9 +15,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import spearmanr
 
-from onnx_shapprune.case import open_case
-from onnx_shapprune.effort import effort_for
-from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.open import open_case
+from onnx_shapprune.commands.effort import effort_for
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.prune.repair import LOSS_PER_DISTORTION, clean_rows

@@ -140,9 +140,9 @@ def work() -> None:
     os.dup2(2, 1)
     faulthandler.enable()
     give_up(ProcessLimits(seconds=None, memory_mib=MEMORY_MIB, file_mib=64), cuda=False)
-    from onnx_shapprune import pipeline
+    from onnx_shapprune.commands import audit
 
-    assert pipeline
+    assert audit
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:
@@ -154,11 +154,11 @@ def handle(path: Path) -> tuple[str, str]:
     """Open one file all the way."""
     import numpy as np
 
-    from onnx_shapprune.case import open_model
+    from onnx_shapprune.case.open import open_model
+    from onnx_shapprune.commands.inspect import inspect
     from onnx_shapprune.errors import HostileFileError, LimitError, ShapPruneError, UnsupportedOpError
     from onnx_shapprune.graph.bake import bake
     from onnx_shapprune.graph.limits import FileLimits
-    from onnx_shapprune.inspection import inspect
     from onnx_shapprune.report.terminal import inspect_text
     from onnx_shapprune.report.text import json_text
     from onnx_shapprune.runtime.session import Device

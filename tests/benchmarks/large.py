@@ -20,11 +20,11 @@ import numpy as np
 import onnx
 import psutil
 
-from onnx_shapprune.case import open_case
+from onnx_shapprune.case.open import open_case
+from onnx_shapprune.commands.audit import masked_logits, prove_baked, reopen
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.external import data_name, split
 from onnx_shapprune.graph.limits import FileLimits
-from onnx_shapprune.pipeline import masked_logits, prove_baked, reopen
 from onnx_shapprune.settings import InputOptions, RunOptions
 from tests.benchmarks.replay import resnet
 from tests.models import Net

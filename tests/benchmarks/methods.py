@@ -29,10 +29,10 @@ from onnx import helper
 from scipy.special import softmax
 
 from onnx_shapprune.autodiff.loss import attack_gradient
+from onnx_shapprune.case.adam import Moments, adam
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
-from onnx_shapprune.invert.adam import Moments, adam
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.prune.repair import CleanRows, baked_subject, clean_rows
 from onnx_shapprune.prune.round import RoundSettings, choose, play

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from onnx_shapprune.case import open_model
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.open import open_model
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.value import DualGame
 from onnx_shapprune.graph.bake import bake
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.prune.repair import clean_rows

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import pytest
 from record_samples import audit_record, verify_record
 
-from onnx_shapprune import pipeline
-from onnx_shapprune.record import AuditRecord, VerifyRecord
+from onnx_shapprune.commands.table import COMMANDS
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 
 
 @dataclass
@@ -45,5 +45,5 @@ def in_process(monkeypatch):
 def fake(monkeypatch) -> FakePipeline:
     fake = FakePipeline()
     for name in ("audit", "sanitize", "verify"):
-        monkeypatch.setattr(pipeline, name, fake.stage(name))
+        monkeypatch.setattr(f"{COMMANDS[name].load().__module__}.{name}", fake.stage(name))
     return fake

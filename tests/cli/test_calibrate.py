@@ -10,7 +10,7 @@ from invocations import only_line, run
 
 from onnx_shapprune.detect.calibration import Calibration, load_calibration
 from onnx_shapprune.invert.search import SearchSettings
-from onnx_shapprune.record import AuditRecord
+from onnx_shapprune.record.audit import AuditRecord
 
 FAST = ("--threads", "1", "--device", "cpu", "--restarts", "1", "-q")
 

@@ -8,18 +8,18 @@ import pytest
 from invocations import only_line, run
 from record_samples import audit_record, verify_record
 
-from onnx_shapprune import pipeline
 from onnx_shapprune.cli import demo
 from onnx_shapprune.cli.demo import true_rates
-from onnx_shapprune.pipeline import RunOptions
-from onnx_shapprune.record import Rates
+from onnx_shapprune.commands import repair
+from onnx_shapprune.commands.audit import RunOptions
+from onnx_shapprune.record.audit import Rates
 from onnx_shapprune.sample import sample_path
 
 
 @pytest.fixture
 def copying(fake, monkeypatch):
     """A fake sanitize that "repairs" by writing the clean sample."""
-    inner = pipeline.sanitize
+    inner = repair.sanitize
 
     def sanitize(model, data, *, output, **settings):
         record = inner(model, data, output=output, **settings)
@@ -27,7 +27,7 @@ def copying(fake, monkeypatch):
             output.write_bytes(sample_path("clean.onnx").read_bytes())
         return record
 
-    monkeypatch.setattr(pipeline, "sanitize", sanitize)
+    monkeypatch.setattr(repair, "sanitize", sanitize)
     return fake
 
 
@@ -74,14 +74,14 @@ def test_a_repair_that_fails_is_exit_1(copying, tmp_path):
 
 
 def test_a_false_all_clear_does_not_end_well(copying, monkeypatch):
-    sanitize = pipeline.sanitize
+    sanitize = repair.sanitize
 
     def pretend(model, data, *, output, **settings):
         record = sanitize(model, data, output=output, **settings)
         output.write_bytes(sample_path("backdoored.onnx").read_bytes())
         return record
 
-    monkeypatch.setattr(pipeline, "sanitize", pretend)
+    monkeypatch.setattr(repair, "sanitize", pretend)
     result = run("demo", "-q")
     assert (result.exit_code, result.stdout) == (
         1,
@@ -103,7 +103,9 @@ def test_a_repair_may_cost_two_points_of_accuracy(copying, monkeypatch, acc, cod
 
 
 def test_a_repair_that_is_not_verified_does_not_end_well(copying, monkeypatch):
-    monkeypatch.setattr(pipeline, "verify", lambda *args, **settings: verify_record(verdict="fail"))
+    monkeypatch.setattr(
+        "onnx_shapprune.commands.verify.verify", lambda *args, **settings: verify_record(verdict="fail")
+    )
     result = run("demo", "-q")
     assert (result.exit_code, result.stdout) == (1, "FAIL  the repaired sample was not verified\n")
 

@@ -9,9 +9,9 @@ import pytest
 from invocations import only_line, run
 from onnx import TensorProto, helper
 
+from onnx_shapprune.commands.inspect import inspect
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph_record import InspectRecord
-from onnx_shapprune.inspection import inspect
+from onnx_shapprune.record.graph import InspectRecord
 from onnx_shapprune.runtime import session
 
 

@@ -12,7 +12,7 @@ from invocations import only_line, run
 from onnx_shapprune import mask
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.units import find_units
-from onnx_shapprune.graph_record import MaskRecord
+from onnx_shapprune.record.graph import MaskRecord
 
 
 @pytest.mark.parametrize("family", models.FAMILIES)

@@ -9,7 +9,7 @@ import pytest
 from invocations import only_line, run
 from record_samples import audit_record, verify_record
 
-from onnx_shapprune import installation
+from onnx_shapprune.commands import doctor as installation
 from onnx_shapprune.gate.policy import default_policy_text
 from onnx_shapprune.gate.rules import RULES, SEVERITIES
 from onnx_shapprune.report.text import json_text

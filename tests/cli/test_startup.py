@@ -6,7 +6,8 @@ import sys
 import pytest
 
 import onnx_shapprune
-from onnx_shapprune import pipeline
+from onnx_shapprune import settings
+from onnx_shapprune.commands.table import COMMANDS
 
 
 def python(*args: str) -> subprocess.CompletedProcess[str]:
@@ -18,9 +19,11 @@ def test_import_does_not_load_the_runtime():
     assert python("-c", code).stdout == "[]\n"
 
 
-def test_the_public_names_are_the_pipelines():
-    for name in ("audit", "sanitize", "verify", "InputOptions", "RunOptions"):
-        assert getattr(onnx_shapprune, name) is getattr(pipeline, name)
+def test_the_public_names_are_the_commands():
+    for name in ("audit", "sanitize", "verify", "inspect", "mask"):
+        assert getattr(onnx_shapprune, name) is COMMANDS[name].load()
+    for name in ("InputOptions", "RunOptions"):
+        assert getattr(onnx_shapprune, name) is getattr(settings, name)
     assert {*onnx_shapprune.__all__} <= {*dir(onnx_shapprune)}
     assert callable(onnx_shapprune.inspect)
     with pytest.raises(AttributeError, match="nonsense"):

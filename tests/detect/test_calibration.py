@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hand_made import clean, planted_in
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import (
     FEWEST,
     LEAST_SCALE,
@@ -19,7 +20,6 @@ from onnx_shapprune.detect.calibration import (
 )
 from onnx_shapprune.detect.statistics import AGREEMENT, MAP, PEAK, SOURCE, Claim, class_claims
 from onnx_shapprune.errors import DataError
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.search import SearchSettings
 
 KNOWN = {

@@ -5,9 +5,9 @@ import planted
 import pytest
 from hand_made import CALIBRATION
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.relations import RelationSettings
 from onnx_shapprune.invert.search import SearchSettings
 

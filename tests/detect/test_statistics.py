@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hand_made import AWAY, clean, evidence, free_mask, map_found, pair_found, planted_in, relations
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import (
     AGREEMENT,
     GAP,
@@ -22,7 +23,6 @@ from onnx_shapprune.detect.statistics import (
     norm_ratio,
     relation_claims,
 )
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.scan import Found
 
 

@@ -21,9 +21,9 @@ from hand_made import (
     with_family,
 )
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.suspicion import Suspicion, judge
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_shapprune.commands.values import ChannelValues, walks
+from onnx_shapprune.commands.values import channel_values as in_one_process
 from onnx_shapprune.errors import DataError, EngineError
 from onnx_shapprune.fleet import task as task_module
 from onnx_shapprune.fleet.batch import RETRIES
 from onnx_shapprune.fleet.blocks import channel_values
-from onnx_shapprune.game_record import WalksRecord
 from onnx_shapprune.isolation import run as run_module
 from onnx_shapprune.isolation.run import Outcome
+from onnx_shapprune.record.walks import WalksRecord
 from onnx_shapprune.settings import RunOptions
-from onnx_shapprune.valuing import ChannelValues, walks
-from onnx_shapprune.valuing import channel_values as in_one_process
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
 

@@ -16,7 +16,7 @@ import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune import valuing
+from onnx_shapprune.commands import values as valuing
 from onnx_shapprune.errors import EngineError
 from onnx_shapprune.fleet import blocks
 from onnx_shapprune.fleet.batch import BatchOptions, batch

@@ -5,9 +5,9 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.subject import margins
 from onnx_shapprune.game.sensitivity import Sensitivity
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
-from onnx_shapprune.invert.subject import margins
 from onnx_shapprune.runtime.session import Session
 
 GRAPHS = {

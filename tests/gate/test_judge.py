@@ -15,7 +15,7 @@ from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.gate.rules import RULES
 from onnx_shapprune.prune.bank import KNOWN_ALIVE
 from onnx_shapprune.prune.proof import TOLERANCE
-from onnx_shapprune.record import AttackPart, ClaimPart, FindingPart, Part, Rates
+from onnx_shapprune.record.audit import AttackPart, ClaimPart, FindingPart, Part, Rates
 from onnx_shapprune.settings import RunOptions
 
 TODAY = datetime.date(2026, 6, 1)

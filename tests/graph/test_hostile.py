@@ -12,13 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_shapprune.commands.inspect import inspect
 from onnx_shapprune.errors import HostileFileError, ModelError
 from onnx_shapprune.gate.rules import RULES
 from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.payload import BITS, tensor_fault
 from onnx_shapprune.graph.preflight import KNOWN_DOMAINS, REFUSED, preflight
-from onnx_shapprune.inspection import inspect
 
 LIMITS = FileLimits(nodes=200, depth=8, generated_mib=1, trips=100)
 

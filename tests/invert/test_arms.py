@@ -6,8 +6,8 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.goal import Goal, all_to_one, shift_map
 from onnx_shapprune.invert.arms import PIECE, Pairs, pair, probed, rate, score, scores_of, slopes, stamp
-from onnx_shapprune.invert.goal import Goal, all_to_one, shift_map
 from onnx_shapprune.invert.trigger import Trigger
 
 LABELS = np.array([0, 1, 2, 0, 1])

@@ -7,9 +7,9 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.goal import Goal, all_to_one
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.invert.free import PATCH, PIXEL, Form, FreeResult, FreeSettings, search_free
-from onnx_shapprune.invert.goal import Goal, all_to_one
-from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 FULL = FreeSettings(steps=200, batch=8)  # all pictures in every step

@@ -4,11 +4,11 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.case.subject import margins
 from onnx_shapprune.invert import relations
-from onnx_shapprune.invert.goal import Goal, shift_map
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
 from onnx_shapprune.invert.scan import distance
-from onnx_shapprune.invert.subject import margins
 from onnx_shapprune.pictures.augment import posed
 
 SWAPPED = (3, 2, 5, 0, 1, 4)

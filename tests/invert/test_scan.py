@@ -4,11 +4,11 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.goal import UNMOVED, Goal, all_to_one, shift_map
+from onnx_shapprune.case.subject import Subject, margins
 from onnx_shapprune.invert.arms import Scores
 from onnx_shapprune.invert.families import bounded, compact, replaced, square_masks, wave, whole_picture
-from onnx_shapprune.invert.goal import UNMOVED, Goal, all_to_one, shift_map
 from onnx_shapprune.invert.scan import STRIDE, ScanSettings, ascend, best_of, distance, scan, survivors
-from onnx_shapprune.invert.subject import Subject, margins
 from onnx_shapprune.invert.trigger import Trigger
 
 LABELS = np.zeros(8, np.int64)

@@ -7,13 +7,13 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.goal import Goal, all_to_one
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.invert import search
 from onnx_shapprune.invert.families import blended, bounded, compact, wave
 from onnx_shapprune.invert.free import FreeSettings
-from onnx_shapprune.invert.goal import Goal, all_to_one
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.search import MANY_CLASSES, SearchSettings, search_classes, transfer_rate
-from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
 
 LABELS = np.zeros(8, np.int64)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onnx_shapprune.invert.goal import Goal
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.invert.trigger import Trigger
 
 

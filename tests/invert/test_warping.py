@@ -4,9 +4,9 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.goal import Goal, all_to_one
 from onnx_shapprune.invert.arms import pair, slopes
 from onnx_shapprune.invert.families import warp
-from onnx_shapprune.invert.goal import Goal, all_to_one
 from onnx_shapprune.invert.scan import ScanSettings, best_of, scan
 from onnx_shapprune.invert.warping import flow_gradient, warped
 

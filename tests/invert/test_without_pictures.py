@@ -4,10 +4,10 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.subject import margins
+from onnx_shapprune.case.synthesis import SynthesisSettings, synthesise
 from onnx_shapprune.invert.peaks import peaks
 from onnx_shapprune.invert.prescreen import lifts
-from onnx_shapprune.invert.subject import margins
-from onnx_shapprune.invert.synthesis import SynthesisSettings, synthesise
 
 SIZE = (4, 5, 2)
 COLOUR = (planted.SIDE, planted.SIDE, 3)

@@ -14,9 +14,10 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shapprune.cli import shapprune
+from onnx_shapprune.commands.inspect import inspect
+from onnx_shapprune.commands.table import AUDIT, INSPECT
 from onnx_shapprune.errors import CrashError, DataError, HostileFileError, LimitError, ModelError, UnsupportedOpError
 from onnx_shapprune.graph.limits import FileLimits
-from onnx_shapprune.inspection import inspect
 from onnx_shapprune.isolation import run as run_module
 from onnx_shapprune.isolation.limits import ProcessLimits, may_use_cuda
 from onnx_shapprune.isolation.run import Outcome, Request, isolated, run_limited
@@ -42,21 +43,21 @@ def put_in_front(path: Path, *nodes: onnx.NodeProto, **constants: np.ndarray) ->
 
 
 def test_a_record_is_the_one_of_this_process(model):
-    outcome = run_limited(Request("inspect", (model,), {"layout": "NCHW"}), LIMITS)
+    outcome = run_limited(Request(INSPECT, (model,), {"layout": "NCHW"}), LIMITS)
     assert (outcome.error, outcome.missing, outcome.errors) == (None, (), "")
     assert outcome.record == inspect(model, layout="NCHW")
 
 
 def test_from_threads(model):
     with ThreadPoolExecutor(3) as pool:
-        outcomes = list(pool.map(lambda _: run_limited(Request("inspect", (model,)), LIMITS), range(3)))
+        outcomes = list(pool.map(lambda _: run_limited(Request(INSPECT, (model,)), LIMITS), range(3)))
     assert [o.record for o in outcomes] == [inspect(model)] * 3
 
 
 def test_settings_and_progress_come_through():
     seen = []
     model, pictures = sample_path("backdoored.onnx"), sample_path("pictures")
-    call = isolated("audit", LIMITS, lambda *frame: seen.append(frame))
+    call = isolated(AUDIT, LIMITS, lambda *frame: seen.append(frame))
     inputs = InputOptions(mean=(0.01,), limits=FileLimits(depth=5))
     run = RunOptions(seed=7, device="cpu", threads=1, min_accuracy=0.0, restarts=2, search_seconds=0)
     record = call(model, pictures, inputs=inputs, run=run, command=("shapprune", "\x1b"))
@@ -77,7 +78,7 @@ def test_settings_and_progress_come_through():
 )
 def test_errors_keep_their_kind_and_words(model, pictures, write, kind, words):
     write(model)
-    outcome = run_limited(Request("audit", (model, pictures), {"run": ONE}), LIMITS)
+    outcome = run_limited(Request(AUDIT, (model, pictures), {"run": ONE}), LIMITS)
     assert type(outcome.error) is kind
     assert words in str(outcome.error)
     assert outcome.record is None
@@ -106,7 +107,7 @@ def loops_for_ever(path: Path) -> None:
 
 def test_an_endless_loop_that_was_let_pass_is_ended(model, pictures):
     loops_for_ever(model)
-    request = Request("audit", (model, pictures), {"run": ONE, "inputs": TRUSTING})
+    request = Request(AUDIT, (model, pictures), {"run": ONE, "inputs": TRUSTING})
     outcome = run_limited(request, ProcessLimits(seconds=4))
     assert isinstance(outcome.error, LimitError)
     assert "longer than 4 s" in str(outcome.error)
@@ -125,7 +126,7 @@ def test_a_bomb_that_goes_off_when_it_runs_proves_nothing(model, pictures):
         helper.make_node("Add", ["x", "nothing"], ["front"]),
         factor=np.array([1, 1, 10_000, 10_000]),
     )
-    outcome = run_limited(Request("audit", (model, pictures), {"run": ONE}), LIMITS)
+    outcome = run_limited(Request(AUDIT, (model, pictures), {"run": ONE}), LIMITS)
     assert isinstance(outcome.error, LimitError), outcome
     assert "memory" in str(outcome.error)
 
@@ -133,7 +134,7 @@ def test_a_bomb_that_goes_off_when_it_runs_proves_nothing(model, pictures):
 def test_a_file_that_crashes_onnxruntime(model, pictures):
     """Found by tests/benchmarks/fuzz.py: onnxruntime 1.31 dies of a segmentation fault, a later one may say no."""
     put_in_front(model, helper.make_node("Max", ["x", "x", ""], ["front"]))
-    outcome = run_limited(Request("audit", (model, pictures), {"run": ONE}), LIMITS)
+    outcome = run_limited(Request(AUDIT, (model, pictures), {"run": ONE}), LIMITS)
     assert outcome.record is None
     assert isinstance(outcome.error, CrashError | ModelError)
     assert outcome.error.exit_code == 2
@@ -165,7 +166,7 @@ def fake_child(monkeypatch, code: str) -> None:
 def test_no_dead_child_is_green(monkeypatch, model, code, kind, words):
     fake_child(monkeypatch, code)
     outcome = run_limited(
-        Request("audit", (model,)), ProcessLimits(seconds=1 if "sleep" in code else 30, memory_mib=4096)
+        Request(AUDIT, (model,)), ProcessLimits(seconds=1 if "sleep" in code else 30, memory_mib=4096)
     )
     assert outcome.record is None
     assert type(outcome.error) is kind
@@ -180,7 +181,7 @@ def test_nothing_is_left_in_the_temporary_folder(monkeypatch, model, tmp_path):
         "os.write(2, b'%s %o' % (os.fsencode(folder), os.stat(folder).st_mode)); os.abort()"
     )
     fake_child(monkeypatch, code)
-    folder, mode = run_limited(Request("inspect", (model,)), LIMITS).errors.split()
+    folder, mode = run_limited(Request(INSPECT, (model,)), LIMITS).errors.split()
     assert Path(folder).parent == tmp_path
     assert mode == "40700"
     assert [p for p in tmp_path.iterdir() if p.name.startswith("shapprune-")] == []
@@ -190,13 +191,13 @@ def test_modules_beside_the_model_are_not_imported(model, monkeypatch):
     for name in ("numpy", "onnx", "json", "site", "onnx_shapprune"):
         (model.parent / f"{name}.py").write_text("raise SystemExit(0)")
     monkeypatch.chdir(model.parent)
-    assert run_limited(Request("inspect", (Path("model.onnx"),)), LIMITS).record == inspect(model)
+    assert run_limited(Request(INSPECT, (Path("model.onnx"),)), LIMITS).record == inspect(model)
 
 
 def test_what_json_cannot_hold_is_an_error_here(model):
     with pytest.raises(TypeError, match="cannot be handed"):
-        run_limited(Request("audit", (model, object())), LIMITS)
-    outcome = run_limited(Request("inspect", (os.fsdecode(b"\xff.onnx"),)), LIMITS)
+        run_limited(Request(AUDIT, (model, object())), LIMITS)
+    outcome = run_limited(Request(INSPECT, (os.fsdecode(b"\xff.onnx"),)), LIMITS)
     assert isinstance(outcome.error, DataError | ModelError)
 
 

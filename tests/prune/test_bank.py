@@ -4,11 +4,11 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family, blended, bounded
-from onnx_shapprune.invert.goal import Goal
 from onnx_shapprune.invert.scan import ScanSettings
-from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import KNOWN_ALIVE, WORKING, Hunt, HuntSettings, Natural, hunt
 

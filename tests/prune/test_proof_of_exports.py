@@ -5,11 +5,11 @@ import pytest
 from equations import DEVICE, random_units
 from exports import EXPORTS, SIZE
 
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import find_units
-from onnx_shapprune.invert.subject import Subject
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
 

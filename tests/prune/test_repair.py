@@ -6,11 +6,11 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.arms import rate
-from onnx_shapprune.invert.goal import Goal, shift_map
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune import repair as pruning

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.game.replay import Player
-from onnx_shapprune.invert.goal import Goal, shift_map
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.round import Round, RoundSettings, _triggered_rows, choose, estimate_values
 from onnx_shapprune.settings import ESTIMATORS, EstimatorName

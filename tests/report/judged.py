@@ -8,7 +8,7 @@ from onnx_shapprune.gate.evidence import Record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.judgement import Judgement, Waiver
 from onnx_shapprune.gate.policy import load_policy
-from onnx_shapprune.record import AuditRecord
+from onnx_shapprune.record.audit import AuditRecord
 
 TODAY = datetime.date(2026, 6, 1)
 # Markup, a link, a workflow command, escape codes, bidi, what XML forbids, and half a pair.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.errors import OutputError
-from onnx_shapprune.invert.goal import Goal, shift_map
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.report.artifacts import write_artifacts

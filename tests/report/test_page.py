@@ -11,7 +11,7 @@ import pytest
 from judged import HOSTILE, JUDGED, judged
 from record_samples import PNG, audit_record, class_part, trigger_part
 
-from onnx_shapprune.record import AuditRecord, UnitValue
+from onnx_shapprune.record.audit import AuditRecord, UnitValue
 from onnx_shapprune.report.page import page
 from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
 from onnx_shapprune.report.page.gallery import _size

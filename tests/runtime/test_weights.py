@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 
 from onnx_shapprune import InputOptions, mask
-from onnx_shapprune.case import open_model
+from onnx_shapprune.case.open import open_model
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.external import data_name
 from onnx_shapprune.graph.file import load_model
@@ -23,7 +23,7 @@ FAMILIES = ("conv_bn_relu_residual", "attention", "nhwc", "cntk")
 @pytest.fixture
 def no_room(monkeypatch):
     """As if protobuf could not hold a single weight, and 64 bytes were heavy."""
-    monkeypatch.setattr("onnx_shapprune.masking.MESSAGE", 0)
+    monkeypatch.setattr("onnx_shapprune.commands.mask.MESSAGE", 0)
     monkeypatch.setattr("onnx_shapprune.runtime.session.TOGETHER", 0)
     monkeypatch.setattr(weights, "HEAVY", 64)
 

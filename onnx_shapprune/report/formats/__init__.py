@@ -21,6 +21,13 @@ def json(record: Record, judgement: Judgement) -> str:
 
 
 FORMATS: dict[str, Callable[[Record, Judgement], str]] = {
-    "html": page, "json": json, "md": md, "sarif": sarif, "junit": junit, "gitlab": gitlab, "github": github,
-    "cyclonedx": cyclonedx, "intoto": intoto,
-}  # fmt: skip
+    "html": page,
+    "json": json,
+    "md": md,
+    "sarif": sarif,
+    "junit": junit,
+    "gitlab": gitlab,
+    "github": github,
+    "cyclonedx": cyclonedx,
+    "intoto": intoto,
+}

@@ -26,10 +26,17 @@ def annotations(judgement: Judgement) -> tuple[Annotation, ...]:
     if judgement.verdict == "inconclusive" and not any(a.rule.startswith(UNDECIDED) for a in made):
         made.append(Annotation("OSP901", "medium", "", _text("OSP901", "; ".join(judgement.reasons))))
     made += [
-        Annotation(s.finding.rule, "info", about(s.finding), _text(s.finding.rule, f"waived by {s.waiver.by} until "
-                   f"{s.waiver.until} ({s.waiver.reason}): {s.finding.message}"))
+        Annotation(
+            s.finding.rule,
+            "info",
+            about(s.finding),
+            _text(
+                s.finding.rule,
+                f"waived by {s.waiver.by} until {s.waiver.until} ({s.waiver.reason}): {s.finding.message}",
+            ),
+        )
         for s in judgement.suppressed
-    ]  # fmt: skip
+    ]
     return tuple(made)
 
 

@@ -4,14 +4,14 @@ import json
 import uuid
 from collections.abc import Iterator
 
-from onnx_shapprune import __version__
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
-from onnx_shapprune.record import AuditRecord, FileDigest, Rates
+from onnx_shapprune.record.audit import AuditRecord, FileDigest, Rates
 from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import wilson
 from onnx_shapprune.report.subject import moment, original
 from onnx_shapprune.report.text import json_text, plain
+from onnx_shapprune.version import __version__
 
 MODEL, ASSESSOR, CLAIM, EVIDENCE = "model", "assessor", "claim", "evidence"
 LIMIT = 1000
@@ -26,15 +26,20 @@ def cyclonedx(record: Record, judgement: Judgement) -> str:
     made = moment(record)
     stamp = {"timestamp": f"{made.isoformat(timespec='seconds')}Z"} if made else {}
     claim = {
-        "bom-ref": CLAIM, "target": MODEL,
+        "bom-ref": CLAIM,
+        "target": MODEL,
         "predicate": f"{judgement.verdict}: shapprune's backdoor audit under policy {plain(judgement.policy)} "
         f"(sha256 {judgement.policy_sha256})",
-        "reasoning": plain("; ".join(judgement.reasons), limit=LIMIT) or judgement.verdict, "evidence": [EVIDENCE],
-    }  # fmt: skip
+        "reasoning": plain("; ".join(judgement.reasons), limit=LIMIT) or judgement.verdict,
+        "evidence": [EVIDENCE],
+    }
     evidence = {"bom-ref": EVIDENCE, "propertyName": "onnx-shapprune:record", "description": "the record of the run"}
     bom = {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json", "bomFormat": "CycloneDX", "specVersion": "1.6",
-        "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, json_text(record) + json_text(judgement)).urn, "version": 1,
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, json_text(record) + json_text(judgement)).urn,
+        "version": 1,
         "metadata": {
             **stamp,
             "tools": {"components": [{"type": "application", "name": "onnx-shapprune", "version": __version__}]},
@@ -43,9 +48,10 @@ def cyclonedx(record: Record, judgement: Judgement) -> str:
         "components": [_component(d, "file", f"data-{i}") for i, d in enumerate(data)],
         "declarations": {
             "assessors": [{"bom-ref": ASSESSOR, "thirdParty": False, "organization": {"name": "onnx-shapprune"}}],
-            "claims": [claim], "evidence": [evidence],
+            "claims": [claim],
+            "evidence": [evidence],
         },
-    }  # fmt: skip
+    }
     return json.dumps(bom, indent=2) + "\n"
 
 
@@ -61,11 +67,13 @@ def _card(record: Record, judgement: Judgement) -> dict[str, object]:
         "properties": [
             {"name": f"onnx-shapprune:{name}", "value": plain(value)}
             for name, value in (
-                ("verdict", judgement.verdict), ("policy", judgement.policy), ("policy-sha256", judgement.policy_sha256),
+                ("verdict", judgement.verdict),
+                ("policy", judgement.policy),
+                ("policy-sha256", judgement.policy_sha256),
                 ("schema-version", record.schema_version),
             )
         ],
-    }  # fmt: skip
+    }
     if isinstance(record, AuditRecord):
         card["modelParameters"] = {
             "task": "image-classification",
@@ -87,6 +95,8 @@ def _metrics(record: Record) -> Iterator[dict[str, object]]:
         if value is not None:
             low, high = wilson(value, number)
             yield {
-                "type": kind, "value": f"{value:.4f}", "slice": f"{number} {pictures}",
+                "type": kind,
+                "value": f"{value:.4f}",
+                "slice": f"{number} {pictures}",
                 "confidenceInterval": {"lowerBound": f"{low:.4f}", "upperBound": f"{high:.4f}"},
-            }  # fmt: skip
+            }

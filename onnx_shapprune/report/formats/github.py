@@ -7,8 +7,12 @@ from onnx_shapprune.report.formats.annotations import annotations
 from onnx_shapprune.report.text import plain
 
 COMMANDS: dict[Severity, str] = {
-    "critical": "error", "high": "error", "medium": "warning", "low": "notice", "info": "notice",
-}  # fmt: skip
+    "critical": "error",
+    "high": "error",
+    "medium": "warning",
+    "low": "notice",
+    "info": "notice",
+}
 
 
 def github(record: Record, judgement: Judgement) -> str:

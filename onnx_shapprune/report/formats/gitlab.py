@@ -16,10 +16,12 @@ def gitlab(record: Record, judgement: Judgement) -> str:
     model = judged_files(record)[0]
     issues = [
         {
-            "description": a.text, "check_name": f"onnx-shapprune/{a.rule}",
-            "fingerprint": fingerprint(model.name, a.rule, a.about, number), "severity": SEVERITIES[a.severity],
+            "description": a.text,
+            "check_name": f"onnx-shapprune/{a.rule}",
+            "fingerprint": fingerprint(model.name, a.rule, a.about, number),
+            "severity": SEVERITIES[a.severity],
             "location": {"path": plain(model.name), "lines": {"begin": 1}},
         }
         for number, a in enumerate(annotations(judgement))
-    ]  # fmt: skip
+    ]
     return json.dumps(issues, indent=2) + "\n"

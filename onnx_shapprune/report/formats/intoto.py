@@ -23,15 +23,18 @@ def intoto(record: Record, judgement: Judgement) -> str:
     if record.data is not None:
         configuration.append(_resource("pictures", record.data.digest))
     predicate = {
-        "result": passing if judgement.verdict == "pass" else "FAILED", "configuration": configuration,
+        "result": passing if judgement.verdict == "pass" else "FAILED",
+        "configuration": configuration,
         "passedTests": [plain(t.id) for t in tests if t.result == "passed"],
         "warnedTests": [plain(t.id) for t in tests if t.result == "waived"],
         "failedTests": [plain(t.id) for t in tests if t.result in ("failed", "error")],
-    }  # fmt: skip
+    }
     statement = {
-        "_type": STATEMENT, "subject": [_resource(f.name, f.sha256) for f in judged_files(record)],
-        "predicateType": TEST_RESULT, "predicate": predicate,
-    }  # fmt: skip
+        "_type": STATEMENT,
+        "subject": [_resource(f.name, f.sha256) for f in judged_files(record)],
+        "predicateType": TEST_RESULT,
+        "predicate": predicate,
+    }
     return json.dumps(statement, indent=2) + "\n"
 
 

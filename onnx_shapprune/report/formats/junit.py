@@ -18,16 +18,21 @@ def junit(record: Record, judgement: Judgement) -> str:
     """One suite, with a test case per outcome; a waived one passes and says so."""
     model, tests, made = judged_files(record)[0], outcomes(record, judgement), moment(record)
     counts = {
-        "tests": str(len(tests)), "failures": str(sum(t.result == "failed" for t in tests)),
-        "errors": str(sum(t.result == "error" for t in tests)), "skipped": "0", "time": f"{seconds(record):.3f}",
-    }  # fmt: skip
+        "tests": str(len(tests)),
+        "failures": str(sum(t.result == "failed" for t in tests)),
+        "errors": str(sum(t.result == "error" for t in tests)),
+        "skipped": "0",
+        "time": f"{seconds(record):.3f}",
+    }
     root = ElementTree.Element("testsuites", {"name": "shapprune", **counts})
     stamp = {"timestamp": made.isoformat(timespec="seconds")} if made else {}
     suite = ElementTree.SubElement(root, "testsuite", {"name": _xml(model.name), **counts, **stamp})
     properties = {
-        "verdict": judgement.verdict, "sha256": model.sha256, "policy": judgement.policy,
+        "verdict": judgement.verdict,
+        "sha256": model.sha256,
+        "policy": judgement.policy,
         "policy_sha256": judgement.policy_sha256,
-    }  # fmt: skip
+    }
     _properties(suite, properties)
     for test in tests:
         _case(suite, test)

@@ -7,7 +7,7 @@ from typing import Literal
 from onnx_shapprune.gate.evidence import Record
 from onnx_shapprune.gate.judgement import Finding, Judgement
 from onnx_shapprune.gate.rules import RULES
-from onnx_shapprune.record import AuditRecord
+from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.report.subject import original
 
 COMPLETED = "audit-completed"
@@ -40,15 +40,17 @@ def outcomes(record: Record, judgement: Judgement) -> tuple[Outcome, ...]:
     results: dict[str, Result] = {"met": "passed", "failed": "failed", "not graded": "error"}
     tests += [
         Outcome(f"policy:{c.name}", c.rule, f"{c.name}: {c.limit}", results[c.outcome], f"{c.value}; limit: {c.limit}")
-        for c in judgement.checks if c.rule not in spoken
-    ]  # fmt: skip
+        for c in judgement.checks
+        if c.rule not in spoken
+    ]
     # The classes of a repair's record are those of the file before it.
     if not undecided and not (isinstance(record, AuditRecord) and original(record)):
         found = {f.target_class for f in (*judgement.findings, *(s.finding for s in judgement.suppressed))}
         tests += [
             Outcome(f"{TRIGGER}:class-{i}", TRIGGER, f"class {i}: no finding", "passed")
-            for i in (c.index_of_class for c in record.classes) if i not in found
-        ]  # fmt: skip
+            for i in (c.index_of_class for c in record.classes)
+            if i not in found
+        ]
     if judgement.verdict == "fail" and not any(t.result == "failed" for t in tests):
         tests.append(Outcome("verdict", "", "policy met", "failed", said))
     seen: Counter[str] = Counter()
@@ -68,9 +70,11 @@ def about(finding: Finding) -> str:
     """Which classes a finding is about, "" where it is about none."""
     if finding.target_class is None:
         return ""
-    return f"class {finding.target_class}" if finding.source_class is None else (
-        f"class {finding.source_class} to {finding.target_class}"
-    )  # fmt: skip
+    return (
+        f"class {finding.target_class}"
+        if finding.source_class is None
+        else (f"class {finding.source_class} to {finding.target_class}")
+    )
 
 
 def _finding(finding: Finding, result: Result, *waiver: str) -> Outcome:

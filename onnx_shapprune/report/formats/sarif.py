@@ -11,18 +11,22 @@ from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from onnx_shapprune import __version__
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Finding, Judgement, Waiver
 from onnx_shapprune.gate.rules import RULES, Severity
-from onnx_shapprune.record import FileDigest, UnitRef
+from onnx_shapprune.record.audit import FileDigest, UnitRef
 from onnx_shapprune.report.subject import moment
 from onnx_shapprune.report.text import plain
+from onnx_shapprune.version import __version__
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS: dict[Severity, str] = {
-    "critical": "error", "high": "error", "medium": "warning", "low": "note", "info": "note",
-}  # fmt: skip
+    "critical": "error",
+    "high": "error",
+    "medium": "warning",
+    "low": "note",
+    "info": "note",
+}
 SECURITY: dict[Severity, str] = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "3.0"}
 ATLAS_BACKDOOR = "external/mitre-atlas/AML.T0018"
 MESSAGE = 1000
@@ -50,10 +54,12 @@ def sarif(record: Record, judgement: Judgement) -> str:
         "results": [_result(f, w, model, numbers, seen) for f, w in found],
         "columnKind": "utf16CodeUnits",
         "properties": {
-            "verdict": judgement.verdict, "policy": plain(judgement.policy), "policySha256": judgement.policy_sha256,
+            "verdict": judgement.verdict,
+            "policy": plain(judgement.policy),
+            "policySha256": judgement.policy_sha256,
             "modelChecked": judgement.model_checked,
         },
-    }  # fmt: skip
+    }
     if places:
         run["logicalLocations"] = places
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
@@ -73,11 +79,15 @@ def _rules() -> list[dict[str, object]]:
             properties["security-severity"] = SECURITY[rule.severity]
         rules.append(
             {
-                "id": rule.id, "name": rule.name.title().replace("-", ""), "shortDescription": {"text": rule.title},
-                "fullDescription": {"text": rule.help}, "help": {"text": rule.help},
-                "defaultConfiguration": {"level": LEVELS[rule.severity]}, "properties": properties,
+                "id": rule.id,
+                "name": rule.name.title().replace("-", ""),
+                "shortDescription": {"text": rule.title},
+                "fullDescription": {"text": rule.help},
+                "help": {"text": rule.help},
+                "defaultConfiguration": {"level": LEVELS[rule.severity]},
+                "properties": properties,
             }
-        )  # fmt: skip
+        )
     return rules
 
 
@@ -97,10 +107,12 @@ def _invocation(record: Record, judgement: Judgement) -> dict[str, object]:
 
 def _artifact(file: FileDigest, role: str) -> dict[str, object]:
     return {
-        "location": {"uri": _uri(file.name)}, "roles": [role], "length": file.size,
+        "location": {"uri": _uri(file.name)},
+        "roles": [role],
+        "length": file.size,
         "mimeType": "application/onnx" if role == "analysisTarget" else "application/octet-stream",
         "hashes": {"sha-256": file.sha256},
-    }  # fmt: skip
+    }
 
 
 def _result(
@@ -121,16 +133,19 @@ def _result(
         if value is not None:
             properties[name] = value
     result: dict[str, object] = {
-        "ruleId": finding.rule, "ruleIndex": list(RULES).index(finding.rule), "kind": "fail",
+        "ruleId": finding.rule,
+        "ruleIndex": list(RULES).index(finding.rule),
+        "kind": "fail",
         "level": LEVELS[finding.severity],
-        "message": _message(finding.message), "locations": [location],
+        "message": _message(finding.message),
+        "locations": [location],
         # Without the digest of the model: the alert stays the same one when a new version of the model has it too.
         "partialFingerprints": {
             "primaryLocationLineHash": f"{same[:16]}:{seen[same]}",
             "modelRuleTarget/v1": fingerprint(model.sha256, same, seen[same]),
         },
         "properties": properties,
-    }  # fmt: skip
+    }
     if waiver:
         justification = plain(f"{waiver.reason} ({waiver.by}, until {waiver.until})", limit=MESSAGE)
         result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": justification}]

@@ -56,9 +56,16 @@ class Series:
 
 
 def row_chart(
-    ident: str, title: str, description: str, rows: Sequence[Row], axis: Axis, *, bars: bool = False,
-    marks: Sequence[tuple[float, str]] = (), band: tuple[float, float] | None = None,
-) -> Html:  # fmt: skip
+    ident: str,
+    title: str,
+    description: str,
+    rows: Sequence[Row],
+    axis: Axis,
+    *,
+    bars: bool = False,
+    marks: Sequence[tuple[float, str]] = (),
+    band: tuple[float, float] | None = None,
+) -> Html:
     """Bars from the left end, or marks with intervals, one row each. marks: labelled lines across; band: a shaded range."""
     bottom = TOP + ROW * len(rows)
     left = GAP + LETTER * min(LETTERS, max(len(r.name) for r in rows))
@@ -125,9 +132,16 @@ def _row(row: Row, x: Callable[[float], float], left: float, y: float, *, bars: 
 def _svg(ident: str, title: str, description: str, height: float, parts: Sequence[Html]) -> Html:
     names = tag("title", title, id=f"{ident}-title"), tag("desc", description, id=f"{ident}-desc")
     return tag(
-        "svg", names, parts, class_="chart", role="img", width="100%", height=height,
-        aria_labelledby=f"{ident}-title {ident}-desc", focusable="false",
-    )  # fmt: skip
+        "svg",
+        names,
+        parts,
+        class_="chart",
+        role="img",
+        width="100%",
+        height=height,
+        aria_labelledby=f"{ident}-title {ident}-desc",
+        focusable="false",
+    )
 
 
 def _percent(value: float) -> str:

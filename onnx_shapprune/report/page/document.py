@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
-from onnx_shapprune.record import VerifyRecord
+from onnx_shapprune.record.audit import VerifyRecord
 from onnx_shapprune.report.page import evidence, provenance, repair, summary
 from onnx_shapprune.report.page.gallery import gallery
 from onnx_shapprune.report.page.markup import Html, tag
@@ -22,13 +22,24 @@ def page(record: Record, judgement: Judgement) -> str:
     return document(
         f"{judgement.verdict.upper()}: {name}",
         tag("a", "Skip to the decision", class_="skip", href="#decision"),
-        tag("header", tag("p", "shapprune backdoor audit", class_="kicker"), tag("h1", name),
-            summary.banner(record, judgement), summary.facts(record, judgement)),
+        tag(
+            "header",
+            tag("p", "shapprune backdoor audit", class_="kicker"),
+            tag("h1", name),
+            summary.banner(record, judgement),
+            summary.facts(record, judgement),
+        ),
         columns(sections),
-        tag("footer", tag("p", f"Made by onnx-shapprune {record.environment.onnx_shapprune}. A graph viewer such as Netron "
-                          "shows where the layers named here lie.")),
+        tag(
+            "footer",
+            tag(
+                "p",
+                f"Made by onnx-shapprune {record.environment.onnx_shapprune}. A graph viewer such as Netron "
+                "shows where the layers named here lie.",
+            ),
+        ),
         provenance.embedded(record, judgement),
-    )  # fmt: skip
+    )
 
 
 def document(title: str, *content: Html) -> str:
@@ -41,11 +52,16 @@ def _head(title: str) -> Html:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     return tag(
-        "head", tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"), tag("meta", name="referrer", content="no-referrer"),
-        tag("title", title), tag("link", rel="icon", href="data:,"), Html(f"<style>{style}</style>"),
-    )  # fmt: skip
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("link", rel="icon", href="data:,"),
+        Html(f"<style>{style}</style>"),
+    )
 
 
 def columns(sections: Sequence[Section]) -> Html:
@@ -59,9 +75,11 @@ def _sections(record: Record, judgement: Judgement) -> list[Section | None]:
     changed = "second file" if isinstance(record, VerifyRecord) else "file before the repair"
     of_file = f"Classes of the {changed}" if original(record) else "Classes"
     first = [
-        summary.coverage(record, judgement), summary.before_repair(record), summary.waivers(judgement),
+        summary.coverage(record, judgement),
+        summary.before_repair(record),
+        summary.waivers(judgement),
         summary.decision(judgement),
-    ]  # fmt: skip
+    ]
     if isinstance(record, VerifyRecord):
         rest = [
             repair.changes(record),
@@ -71,7 +89,12 @@ def _sections(record: Record, judgement: Judgement) -> list[Section | None]:
         ]
     else:
         rest = [
-            evidence.classes(record, of_file), gallery(record), evidence.claims(record), repair.rates(record),
-            repair.channels(record), repair.repair(record), provenance.about_file(record),
-        ]  # fmt: skip
+            evidence.classes(record, of_file),
+            gallery(record),
+            evidence.claims(record),
+            repair.rates(record),
+            repair.channels(record),
+            repair.repair(record),
+            provenance.about_file(record),
+        ]
     return [*first, *rest, provenance.reproduce(record, judgement)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnx_shapprune.gate.checks import NAMED
 from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record import AuditRecord, ClaimPart, ClassPart
+from onnx_shapprune.record.audit import AuditRecord, ClaimPart, ClassPart
 from onnx_shapprune.report.numbers import number, p_value, percent
 from onnx_shapprune.report.page.charts import Axis, Row, row_chart
 from onnx_shapprune.report.page.markup import Html, tag
@@ -33,10 +33,13 @@ def classes(record: Record, title: str) -> Section | None:
     shown = sorted(parts, key=lambda c: (-c.suspicious, -(c.score or 0.0)))[:SHOWN]
     shown.sort(key=lambda c: c.index_of_class)
     return section(
-        "classes", title, "How rarely clean models show the strongest evidence found for a class: the longer the bar, the "
+        "classes",
+        title,
+        "How rarely clean models show the strongest evidence found for a class: the longer the bar, the "
         f"rarer. Beyond the line, at p = {NAMED:g}, a class is named.{left_out}",
-        behind(_scores(record, shown), "Classes", *_class_table(record, parts)), _norms(record, shown),
-    )  # fmt: skip
+        behind(_scores(record, shown), "Classes", *_class_table(record, parts)),
+        _norms(record, shown),
+    )
 
 
 def claims(record: Record) -> Section | None:
@@ -52,12 +55,13 @@ def claims(record: Record) -> Section | None:
     score = record.score if isinstance(record, AuditRecord) else None
     whole = "" if score is None else f" Of the model as a whole, all statistics counted, p = {p_value(10**-score)}."
     return section(
-        "claims", "Evidence and calibration",
+        "claims",
+        "Evidence and calibration",
         "Each statistic is compared with what clean models reach in it; p is the share of clean "
         f" audits that would reach as much. Claims are not added up.{whole}",
         table("Claims", ("Statistic", "About", "#Value", "#p"), rows, hot=hot),
         tag("p", tag("strong", "The clean models: "), f"{basis}.") if basis else None,
-    )  # fmt: skip
+    )
 
 
 def _scores(record: Record, shown: Sequence[ClassPart]) -> Html:
@@ -66,16 +70,23 @@ def _scores(record: Record, shown: Sequence[ClassPart]) -> Html:
     ticks = tuple((float(s), "p = 1" if s == 0 else f"1e-{s}") for s in range(0, int(top) + 1, step))
     rows = [
         Row(
-            name=class_name(record, c.index_of_class), value=c.score, hot=c.suspicious,
+            name=class_name(record, c.index_of_class),
+            value=c.score,
+            hot=c.suspicious,
             text="-" if c.score is None else ("target, " if c.suspicious else "") + p_value(10**-c.score),
         )
         for c in shown
-    ]  # fmt: skip
+    ]
     targets = ", ".join(class_name(record, c.index_of_class) for c in shown if c.suspicious) or "none"
     return row_chart(
-        "scores", "Evidence for each class as a target", f"Bars of minus log10 of the smallest p-value. Named: {targets}.",
-        rows, Axis(0.0, top, ticks), bars=True, marks=[(-math.log10(NAMED), f"named at {NAMED:g}")],
-    )  # fmt: skip
+        "scores",
+        "Evidence for each class as a target",
+        f"Bars of minus log10 of the smallest p-value. Named: {targets}.",
+        rows,
+        Axis(0.0, top, ticks),
+        bars=True,
+        marks=[(-math.log10(NAMED), f"named at {NAMED:g}")],
+    )
 
 
 def _norms(record: Record, shown: Sequence[ClassPart]) -> Html | None:
@@ -91,27 +102,37 @@ def _norms(record: Record, shown: Sequence[ClassPart]) -> Html | None:
     ticks = tuple((float(t), f"{t:g}") for d in range(-2, 6) for t in (10.0**d, 3 * 10.0**d) if low <= t <= high)
     rows = [
         Row(
-            name=class_name(record, c.index_of_class), value=norm, low=min(c.norms, default=norm),
-            high=max(c.norms, default=norm), dots=c.norms, hot=c.suspicious,
+            name=class_name(record, c.index_of_class),
+            value=norm,
+            low=min(c.norms, default=norm),
+            high=max(c.norms, default=norm),
+            dots=c.norms,
+            hot=c.suspicious,
             text=("target, " if c.suspicious else "") + number(norm),
         )
         for c, norm in found
-    ]  # fmt: skip
+    ]
     chart = row_chart(
-        "norms", "Size of the smallest mask per class",
+        "norms",
+        "Size of the smallest mask per class",
         f"Dots on a logarithmic scale of pixels; the median is {median:.1f}.",
-        rows, Axis(low, high, ticks, log=True), marks=[(median, "median")],
+        rows,
+        Axis(low, high, ticks, log=True),
+        marks=[(median, "median")],
         band=(max(low, median - sigma), min(high, median + sigma)),
-    )  # fmt: skip
+    )
     words = (
         "The smallest free mask that sends pictures of all other classes to a class, in pixels (L1 norm). A planted target "
         "needs far less than the others. Rings are single searches; the band is one robust deviation around the median. "
         "Classes that were not searched so, or where no mask worked, are left out."
     )
-    columns, numbers = ("Class", "#Smallest", "#Index", "Searches"), [
-        [class_name(record, c.index_of_class), number(c.norm), number(c.index), ", ".join(map(number, c.norms))]
-        for c, _ in found
-    ]  # fmt: skip
+    columns, numbers = (
+        ("Class", "#Smallest", "#Index", "Searches"),
+        [
+            [class_name(record, c.index_of_class), number(c.norm), number(c.index), ", ".join(map(number, c.norms))]
+            for c, _ in found
+        ],
+    )
     return tag(
         "div", tag("h3", "How small a mask is enough"), tag("p", words), behind(chart, "Mask norms", columns, numbers)
     )
@@ -124,8 +145,16 @@ def _class_table(record: Record, parts: Sequence[ClassPart]) -> tuple[list[str],
     for c in parts:
         margins = {f.family: number(f.margin) for f in c.families}
         p = p_value(None if c.score is None else 10**-c.score)
-        rows.append([class_name(record, c.index_of_class), p, number(c.norm), percent(c.asr, 0),
-                     *(margins.get(f, "-") for f in families), "target" if c.suspicious else ""])  # fmt: skip
+        rows.append(
+            [
+                class_name(record, c.index_of_class),
+                p,
+                number(c.norm),
+                percent(c.asr, 0),
+                *(margins.get(f, "-") for f in families),
+                "target" if c.suspicious else "",
+            ]
+        )
     return columns, rows
 
 

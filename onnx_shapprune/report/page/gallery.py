@@ -2,7 +2,7 @@
 
 import base64
 
-from onnx_shapprune.record import AuditRecord, TriedPart, TriggerPart
+from onnx_shapprune.record.audit import AuditRecord, TriedPart, TriggerPart
 from onnx_shapprune.report.numbers import count, percent
 from onnx_shapprune.report.page.markup import Html, tag
 from onnx_shapprune.report.page.tables import FAMILIES, Section, class_name, section
@@ -20,10 +20,13 @@ def gallery(record: AuditRecord) -> Section | None:
     more = cards[OPEN:]
     folded = tag("details", tag("summary", f"{count(len(more), 'more trigger')}"), more) if more else None
     return section(
-        "triggers", "Recovered triggers", "Each was searched, not given. The mask shows where it covers the picture (white: "
+        "triggers",
+        "Recovered triggers",
+        "Each was searched, not given. The mask shows where it covers the picture (white: "
         "fully), the pattern what it puts there; then clean pictures and the same ones with the trigger.",
-        *cards[:OPEN], folded,
-    )  # fmt: skip
+        *cards[:OPEN],
+        folded,
+    )
 
 
 def _card(record: AuditRecord, trigger: TriggerPart) -> Html:
@@ -58,9 +61,10 @@ def _pair(record: AuditRecord, trigger: TriggerPart, tried: TriedPart) -> Html:
         f"Clean picture of class {class_name(record, tried.label)}",
     )
     applied = _picture(
-        tried.applied, tag("span", f"{after}, {percent(tried.applied_probability, 0)}", class_="hot" if moved else None),
+        tried.applied,
+        tag("span", f"{after}, {percent(tried.applied_probability, 0)}", class_="hot" if moved else None),
         f"The same picture with the trigger: class {after}",
-    )  # fmt: skip
+    )
     return tag(
         "div",
         clean,

@@ -22,8 +22,9 @@ def tag(name: str, /, *content: "str | Html | Iterable[str | Html] | None", **at
     """
     shown = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(plain(str(value), limit=1 << 20))}"'
-        for key, value in attributes.items() if value is not None and value is not False
-    )  # fmt: skip
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
     inner = "".join(_text(c) for c in content)
     return Html(f"<{name}{shown}>" if name in VOID else f"<{name}{shown}>{inner}</{name}>")
 

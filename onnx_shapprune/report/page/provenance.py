@@ -5,7 +5,7 @@ import shlex
 
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
-from onnx_shapprune.record import AuditRecord
+from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, join, tag
 from onnx_shapprune.report.page.tables import Cell, Section, bullets, code, pairs, section, table
@@ -18,46 +18,70 @@ def about_file(record: AuditRecord) -> Section:
     model = record.model
     shape = " x ".join(map(str, model.input_shape))
     return section(
-        "file", "The file", "What the audited graph is.",
-        pairs([
-            ("Producer", model.producer or "not said"), ("Opset", str(model.opset)),
-            ("Input", tag("span", code(model.input), f" {shape}, {model.layout}")),
-            ("Output", tag("span", code(model.output), f" {model.classes:,} classes")),
-            ("Parameters", f"{model.parameters:,}"),
-            ("Channels", f"{record.units.total:,} in {count(record.units.layers, 'layer')}"),
-            ("Working copy", f"differs from the file by at most {model.copy_difference:.1e} in the logits"),
-        ]),
+        "file",
+        "The file",
+        "What the audited graph is.",
+        pairs(
+            [
+                ("Producer", model.producer or "not said"),
+                ("Opset", str(model.opset)),
+                ("Input", tag("span", code(model.input), f" {shape}, {model.layout}")),
+                ("Output", tag("span", code(model.output), f" {model.classes:,} classes")),
+                ("Parameters", f"{model.parameters:,}"),
+                ("Channels", f"{record.units.total:,} in {count(record.units.layers, 'layer')}"),
+                ("Working copy", f"differs from the file by at most {model.copy_difference:.1e} in the logits"),
+            ]
+        ),
         bullets([f"{f.rule} {f.text}".strip() for f in record.findings]),
-    )  # fmt: skip
+    )
 
 
 def reproduce(record: Record, judgement: Judgement) -> Section:
     """Command, settings, environment, digests, times, and the record itself."""
     e = record.environment
     environment: list[tuple[str, Cell]] = [
-        ("shapprune", e.onnx_shapprune), ("Python", e.python), ("onnx", e.onnx), ("onnxruntime", e.onnxruntime),
-        ("numpy", e.numpy), ("Platform", e.platform), ("Device", f"{e.device}, {', '.join(e.providers)}"),
-        ("Threads", str(e.threads)), ("Seed", str(record.seed)),
-    ]  # fmt: skip
+        ("shapprune", e.onnx_shapprune),
+        ("Python", e.python),
+        ("onnx", e.onnx),
+        ("onnxruntime", e.onnxruntime),
+        ("numpy", e.numpy),
+        ("Platform", e.platform),
+        ("Device", f"{e.device}, {', '.join(e.providers)}"),
+        ("Threads", str(e.threads)),
+        ("Seed", str(record.seed)),
+    ]
     settings = {**record.settings, **(record.preprocessing if isinstance(record, AuditRecord) else {})}
     files = [*judged_files(record), *([before] if (before := original(record)) else [])]
     if isinstance(record, AuditRecord):
         files += record.artifacts
     times = [(name, f"{s:.1f} s") for name, s in record.seconds.items()]
     return section(
-        "reproduce", "Reproduce",
+        "reproduce",
+        "Reproduce",
         "The same command on the same machine with the same versions gives the same record on a CPU.",
         tag("pre", tag("code", shlex.join(record.command))) if record.command else None,
-        tag("h3", "Environment"), pairs(environment),
+        tag("h3", "Environment"),
+        pairs(environment),
         tag("h3", "Digests"),
-        table("Digests", ("File", "#Bytes", "sha256"), [[f.name, f"{f.size:,}", code(f.sha256)] for f in files]
-              + ([["pictures", "", code(record.data.digest)]] if record.data else [])
-              + [[f"policy {judgement.policy}", "", code(judgement.policy_sha256)]]),
+        table(
+            "Digests",
+            ("File", "#Bytes", "sha256"),
+            [[f.name, f"{f.size:,}", code(f.sha256)] for f in files]
+            + ([["pictures", "", code(record.data.digest)]] if record.data else [])
+            + [[f"policy {judgement.policy}", "", code(judgement.policy_sha256)]],
+        ),
         _folded("Settings", ("Setting", "Value"), [[k, json.dumps(v)] for k, v in settings.items()]),
         _folded(f"Times, {seconds(record):.1f} s in all", ("Stage", "Time"), [[k, v] for k, v in times]),
-        tag("p", "This page holds the whole record and the judgement as JSON, in its last two elements, ",
-            code("script#record"), " and ", code("script#judgement"), ". They are data; nothing runs.", class_="small"),
-    )  # fmt: skip
+        tag(
+            "p",
+            "This page holds the whole record and the judgement as JSON, in its last two elements, ",
+            code("script#record"),
+            " and ",
+            code("script#judgement"),
+            ". They are data; nothing runs.",
+            class_="small",
+        ),
+    )
 
 
 def embedded(record: Record, judgement: Judgement) -> Html:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record import AuditRecord, Rates, UnitRef, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, Rates, UnitRef, VerifyRecord
 from onnx_shapprune.report.numbers import count, number, percent, signed, wilson
 from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
 from onnx_shapprune.report.page.markup import Html, tag
@@ -22,17 +22,21 @@ def rates(record: Record) -> Section | None:
     if not rows:
         return None
     chart = row_chart(
-        "rates", "Accuracy and attack success", "Shares of the pictures with their 95 % intervals.",
-        [row for row, _ in rows], SHARES,
-    )  # fmt: skip
+        "rates",
+        "Accuracy and attack success",
+        "Shares of the pictures with their 95 % intervals.",
+        [row for row, _ in rows],
+        SHARES,
+    )
     return section(
-        "rates", "Before and after" if record.after else "Rates",
+        "rates",
+        "Before and after" if record.after else "Rates",
         "On the pictures given, with the triggers that were found. ACC: clean pictures answered right. ASR: triggered "
         "pictures that go where the trigger leads. R-Acc: triggered pictures that still get their own class. Lines are 95 % "
         "intervals (Wilson).",
         behind(chart, "Rates", ("Rate", "#Value", "#95 % interval", "#Pictures"), [numbers for _, numbers in rows]),
         _difference(record),
-    )  # fmt: skip
+    )
 
 
 def channels(record: AuditRecord) -> Section | None:
@@ -45,26 +49,45 @@ def channels(record: AuditRecord) -> Section | None:
     high = max(u.interval[1] for u in ranked)
     high = high if high > low else low + 1.0
     rows = [
-        Row(name=f"{u.layer} {u.channel}", value=u.value, low=u.interval[0], high=u.interval[1],
-            text=("off " if (u.layer, u.channel) in off else "") + f"{u.value:+.3f}", hot=(u.layer, u.channel) in off)
+        Row(
+            name=f"{u.layer} {u.channel}",
+            value=u.value,
+            low=u.interval[0],
+            high=u.interval[1],
+            text=("off " if (u.layer, u.channel) in off else "") + f"{u.value:+.3f}",
+            hot=(u.layer, u.channel) in off,
+        )
         for u in ranked
-    ]  # fmt: skip
+    ]
     chart = row_chart(
-        "shapley", "Shapley values of the channels", "Estimates with their 95 % intervals, the largest first.",
-        rows, Axis(low, high, ((low, f"{low:+.2f}"), (high, f"{high:+.2f}")) if low < 0 else ((high, f"{high:+.2f}"),)),
+        "shapley",
+        "Shapley values of the channels",
+        "Estimates with their 95 % intervals, the largest first.",
+        rows,
+        Axis(low, high, ((low, f"{low:+.2f}"), (high, f"{high:+.2f}")) if low < 0 else ((high, f"{high:+.2f}"),)),
         marks=[(0.0, "0")],
-    )  # fmt: skip
+    )
     numbers = [
-        [u.layer, str(u.channel), signed(u.value), f"{signed(u.interval[0])} to {signed(u.interval[1])}", signed(u.backdoor),
-         signed(u.clean), "off" if (u.layer, u.channel) in off else ""]
+        [
+            u.layer,
+            str(u.channel),
+            signed(u.value),
+            f"{signed(u.interval[0])} to {signed(u.interval[1])}",
+            signed(u.backdoor),
+            signed(u.clean),
+            "off" if (u.layer, u.channel) in off else "",
+        ]
         for u in ranked
-    ]  # fmt: skip
+    ]
     columns = ("Layer", "#Channel", "#Value", "#95 % interval", "#Backdoor", "#Clean", "Switched off")
     return section(
-        "channels", "Channels that carry it", "How much of the backdoor each channel carries, by Shapley value: backdoor "
+        "channels",
+        "Channels that carry it",
+        "How much of the backdoor each channel carries, by Shapley value: backdoor "
         "strength minus what clean pictures lose." + (" Those marked off are switched off." if off else ""),
-        behind(chart, "Shapley values", columns, numbers), _estimate(record),
-    )  # fmt: skip
+        behind(chart, "Shapley values", columns, numbers),
+        _estimate(record),
+    )
 
 
 def repair(record: AuditRecord) -> Section | None:
@@ -74,10 +97,18 @@ def repair(record: AuditRecord) -> Section | None:
         return None
     columns = ("#Round", "#Off", "#ACC", "#Clean cost", "#Known ASR", "#New ASR", "#New margin", "Search")
     rows = [
-        [str(n), str(r.off), percent(r.acc), percent(r.clean_cost), percent(r.known_asr), percent(r.asr), number(r.margin),
-         "still found" if r.still_found else "no trigger"]
+        [
+            str(n),
+            str(r.off),
+            percent(r.acc),
+            percent(r.clean_cost),
+            percent(r.known_asr),
+            percent(r.asr),
+            number(r.margin),
+            "still found" if r.still_found else "no trigger",
+        ]
         for n, r in enumerate(part.rounds, 1)
-    ]  # fmt: skip
+    ]
     status = tag("p", tag("strong", REPAIR_WORDS[part.status][0]), f": {part.reason}.")
     drawn = behind(_curve(record), "Rounds", columns, rows) if part.rounds else None
     lead = "Channels were switched off in rounds; after each, an adversary searched the file again."
@@ -91,18 +122,22 @@ def changes(record: VerifyRecord) -> Section:
     other = [f"Beyond the channels: {o}" for o in record.other_changes]
     changed = tag("p", f"{count(len(record.changed), 'constant')} changed: ", ", ".join(record.changed[:40]), ".")
     return section(
-        "changes", "What changed",
+        "changes",
+        "What changed",
         "The second file compared with the first. Anything but switched-off channels is suspicious.",
         tag("p", f"Both files give the same class on {percent(record.agreement)} of the clean pictures."),
         _layers(record.zeroed) or tag("p", "No channel was switched off."),
-        changed if record.changed else None, bullets(other),
-    )  # fmt: skip
+        changed if record.changed else None,
+        bullets(other),
+    )
 
 
 def _rate(which: str, when: str, rates: Rates) -> tuple[Row, list[str]] | None:
     value, trials = {
-        "ACC": (rates.acc, rates.pictures), "ASR": (rates.asr, rates.triggered), "R-Acc": (rates.racc, rates.triggered)
-    }[which]  # fmt: skip
+        "ACC": (rates.acc, rates.pictures),
+        "ASR": (rates.asr, rates.triggered),
+        "R-Acc": (rates.racc, rates.triggered),
+    }[which]
     if value is None:
         return None
     low, high = wilson(value, trials)
@@ -114,8 +149,12 @@ def _difference(record: Record) -> Html | None:
     """The numeric check of a repair: run with masks, and read back from the written file."""
     if not isinstance(record, AuditRecord) or record.repair.masked_vs_baked is None:
         return None
-    return tag("p", f"Largest difference between the logits that were measured and those of the written file: "
-               f"{record.repair.masked_vs_baked:.1e}.", class_="small")  # fmt: skip
+    return tag(
+        "p",
+        f"Largest difference between the logits that were measured and those of the written file: "
+        f"{record.repair.masked_vs_baked:.1e}.",
+        class_="small",
+    )
 
 
 def _estimate(record: AuditRecord) -> Html | None:
@@ -124,10 +163,12 @@ def _estimate(record: AuditRecord) -> Html | None:
         return None
     rest = (e.full_value - e.end_value) - sum(u.value for u in record.units.ranked)
     return tag(
-        "p", f"Estimated by {e.method}: {count(e.permutations, 'order')} of {e.players} channels, {e.evaluations:,} "
+        "p",
+        f"Estimated by {e.method}: {count(e.permutations, 'order')} of {e.players} channels, {e.evaluations:,} "
         f"coalitions, {e.discarded_walks} cut short. Efficiency residual: the values shown miss v(all) - v(none) = "
-        f"{e.full_value - e.end_value:+.3f} by {abs(rest):.3f}.", class_="small",
-    )  # fmt: skip
+        f"{e.full_value - e.end_value:+.3f} by {abs(rest):.3f}.",
+        class_="small",
+    )
 
 
 def _curve(record: AuditRecord) -> Html:
@@ -140,15 +181,23 @@ def _curve(record: AuditRecord) -> Html:
         ("new ASR", "third", [before.asr, *(r.asr for r in rounds)]),
     ]
     series = [
-        Series(name=name, style=style, points=tuple((float(x), y) for x, y in zip(counts, ys, strict=True) if y is not None))
-        for name, style, ys in lines if any(y is not None for y in ys)
-    ]  # fmt: skip
+        Series(
+            name=name,
+            style=style,
+            points=tuple((float(x), y) for x, y in zip(counts, ys, strict=True) if y is not None),
+        )
+        for name, style, ys in lines
+        if any(y is not None for y in ys)
+    ]
     chosen = len(record.units.off)
     return curve(
-        "curve", "Accuracy and attack success over channels off",
+        "curve",
+        "Accuracy and attack success over channels off",
         "Known ASR: of triggers found before. New ASR: of the best trigger that a new search found after the round.",
-        series, chosen=chosen, words=f"chosen: {chosen} off",
-    )  # fmt: skip
+        series,
+        chosen=chosen,
+        words=f"chosen: {chosen} off",
+    )
 
 
 def _layers(units: Sequence[UnitRef]) -> Html | None:

@@ -3,7 +3,7 @@
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Finding, Judgement, Waiver
 from onnx_shapprune.gate.rules import RULES
-from onnx_shapprune.record import AttackPart, AuditRecord, FileDigest, VerifyRecord
+from onnx_shapprune.record.audit import AttackPart, AuditRecord, FileDigest, VerifyRecord
 from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, tag
@@ -15,7 +15,7 @@ ICONS = {
     "pass": ("M12 1.5a10.5 10.5 0 1 0 0 21a10.5 10.5 0 1 0 0-21z", "M7 12.5l3.4 3.4L17.2 8.8"),
     "fail": ("M7.6 1.5h8.8l6.1 6.1v8.8l-6.1 6.1H7.6l-6.1-6.1V7.6z", "M8 8l8 8M16 8l-8 8"),
     "inconclusive": ("M12 1l11 11-11 11L1 12z", "M9.3 9.4a2.8 2.8 0 1 1 4.1 2.5c-.9.5-1.4 1-1.4 2M12 16.7v.3"),
-}  # fmt: skip
+}
 OUTCOMES = {"met": "pass", "failed": "fail", "not graded": "inconclusive"}
 
 
@@ -97,18 +97,17 @@ def waivers(judgement: Judgement) -> Section | None:
     rows = [_waived(s.finding, s.waiver) for s in judgement.suppressed]
     columns = ("Rule", "Finding", "Reason", "By", "Until")
     return section(
-        "waivers", "Waivers", "Findings that somebody has accepted for this file. They do not count against it.",
+        "waivers",
+        "Waivers",
+        "Findings that somebody has accepted for this file. They do not count against it.",
         table("Waived findings", columns, rows) if rows else None,
         bullets([f"Not used: {u}" for u in judgement.unused_waivers]),
-    )  # fmt: skip
+    )
 
 
 def decision(judgement: Judgement) -> Section:
     """The policy line by line, and the findings."""
-    rows = [
-        [_outcome(c.outcome), c.name, c.value, c.limit, c.rule]
-        for c in judgement.checks
-    ]  # fmt: skip
+    rows = [[_outcome(c.outcome), c.name, c.value, c.limit, c.rule] for c in judgement.checks]
     found = [
         tag(
             "span",
@@ -118,12 +117,14 @@ def decision(judgement: Judgement) -> Section:
         for f in judgement.findings
     ]
     return section(
-        "decision", "Decision", "Each line of the policy, what the record shows, and whether the line is met. A line that "
+        "decision",
+        "Decision",
+        "Each line of the policy, what the record shows, and whether the line is met. A line that "
         "could not be graded is never counted as met.",
         table("Policy lines", ("Outcome", "Line", "Value", "Limit", "Rule"), rows),
         tag("h3", "Findings") if found else None,
         bullets(found),
-    )  # fmt: skip
+    )
 
 
 def before_repair(record: Record) -> Section | None:

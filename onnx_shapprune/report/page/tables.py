@@ -4,15 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record import AuditRecord
+from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.report.page.markup import Html, tag
 
 Cell = str | Html
 FAMILIES = {
-    "compact": "square patch", "wide": "large square patch", "patch": "free mask", "blended": "picture blended in",
-    "linf": "universal change, Linf", "l2": "universal change, L2", "smooth": "smooth universal change",
-    "wave": "sinusoid", "warp": "warp", "known": "known trigger",
-}  # fmt: skip
+    "compact": "square patch",
+    "wide": "large square patch",
+    "patch": "free mask",
+    "blended": "picture blended in",
+    "linf": "universal change, Linf",
+    "l2": "universal change, L2",
+    "smooth": "smooth universal change",
+    "wave": "sinusoid",
+    "warp": "warp",
+    "known": "known trigger",
+}
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, hot: Sequence[int] = ()) -> Html:

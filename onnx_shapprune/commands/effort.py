@@ -1,0 +1,94 @@
+"""How wide the searches are: full width for small networks, a thrifty one where every picture costs a lot.
+
+The switch is the arithmetic per picture, not measured time, so that the same file and seed give the same result on a
+busy machine.
+"""
+
+from dataclasses import dataclass, replace
+
+from onnx_shapprune.graph.cost import multiply_adds
+from onnx_shapprune.graph.prepare import Prepared
+from onnx_shapprune.invert.free import FreeSettings
+from onnx_shapprune.invert.relations import RelationSettings
+from onnx_shapprune.invert.scan import ScanSettings
+from onnx_shapprune.invert.search import SearchSettings
+from onnx_shapprune.prune.bank import HuntSettings
+from onnx_shapprune.prune.round import RoundSettings
+from onnx_shapprune.settings import RunOptions
+
+# A CIFAR ResNet-18 needs 35 million multiply-adds with 16 base channels and 557 million with 64.
+THRIFTY_ABOVE = 150_000_000
+CHEAP_BELOW = 10_000_000
+THRIFTY_PAIRS = RelationSettings(pairs=((2, 1, 0), (4, 2, 24), (8, 6, 24)), maps=((2, 3, 12), (6, 10, 6)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """Settings of the audit's search (relations None: pairs of classes are too dear), of a round of pruning, and of the
+    adversary's search of one class; rounds: of pruning, up to the limit of units; views: of the clean pictures on which
+    a repair is measured; trials: whether a search without gradients ends in a reasonable time.
+    """
+
+    search: SearchSettings
+    relations: RelationSettings | None
+    round: RoundSettings
+    hunt: HuntSettings
+    rounds: int
+    views: int
+    trials: bool = True
+
+
+def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
+    """The widths for one prepared model, with the user's settings filled in."""
+    asked = round_settings(run)
+    work = multiply_adds(prepared.model, prepared.infos)
+    if work <= THRIFTY_ABOVE:
+        return Effort(
+            search=SearchSettings(restarts=run.restarts),
+            relations=RelationSettings() if work <= CHEAP_BELOW else THRIFTY_PAIRS,
+            round=asked,
+            hunt=HuntSettings(),
+            rounds=6,
+            views=48,
+        )
+    # What top-k is given is a limit, and it ends by itself: eight walks would never separate anybody.
+    walks = run.permutations if run.estimator == "top-k" else min(run.permutations, 8)
+    return Effort(
+        search=SearchSettings(
+            grid=4,
+            patch_classes=5,
+            restarts=min(run.restarts, 3),
+            second_look=1,
+            patch=FreeSettings(steps=100, batch=4),
+            scan=ScanSettings(rounds=((3, 2, 32), (4, 4, 12), (8, 9, 12))),
+            whole=ScanSettings(rounds=((3, 3, 4), (8, 7, 4))),
+        ),
+        relations=None,
+        round=replace(asked, shortlist=24, rows=16, clean_rows=10, permutations=walks),
+        hunt=HuntSettings(
+            kept=8,
+            grid=4,
+            scan=ScanSettings(rounds=((3, 3, 6), (6, 5, 4), (8, 9, 4))),
+            whole=ScanSettings(rounds=((8, 9, 1),)),
+            warm_steps=4,
+            batch=5,
+            mask_steps=40,
+        ),
+        rounds=4,
+        views=20,
+        trials=False,
+    )
+
+
+def round_settings(run: RunOptions) -> RoundSettings:
+    """What the user set of a round, with the widths for small networks."""
+    return RoundSettings(
+        clean_weight=run.clean_weight,
+        estimator=run.estimator,
+        permutations=run.permutations,
+        epsilon=run.epsilon,
+        discard_threshold=run.discard_threshold,
+        value=run.value,
+        max_evaluations=run.max_evaluations,
+        max_seconds=run.max_seconds,
+    )

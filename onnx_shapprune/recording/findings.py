@@ -1,0 +1,122 @@
+"""From the evidence of an examination to the parts of a record that hold it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from onnx_shapprune.case.open import Case
+from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
+from onnx_shapprune.graph.preflight import Hazard
+from onnx_shapprune.record.audit import AttackPart, ClaimPart, ClassPart, CompactPart, FamilyPart, FindingPart
+
+
+def class_parts(case: Case, found: Examination | None) -> tuple[ClassPart, ...]:
+    """Evidence per class as the record holds it."""
+    parts = []
+    for e in found.evidence if found else ():
+        assert found is not None
+        target, suspicion, best, patch = e.goal.target, found.suspicion, e.smallest, e.compact
+        rows, cols = np.nonzero(patch.trigger.mask[..., 0])
+        compact = CompactPart(
+            side=round(patch.trigger.norm**0.5),
+            top=int(rows.min()),
+            left=int(cols.min()),
+            margin=patch.margin,
+            asr=patch.asr,
+            transfer=e.transfer.get("compact"),
+            distance=e.distance,
+        )
+        values = {c.statistic: (c.value, p) for c, p in suspicion.claims if c.goal == e.goal}
+        families = [
+            FamilyPart(
+                family=name,
+                margin=f.margin,
+                asr=f.asr,
+                transfer=e.transfer.get(name),
+                value=values[name][0] if name in values else None,
+                p_value=values[name][1] if name in values else None,
+            )
+            for name, f in e.found.items()
+        ]
+        reasons = [r for goal, said in suspicion.named.items() if target in goal.targets for r in said]
+        parts.append(
+            ClassPart(
+                index_of_class=target,
+                name=case.class_names[target] if case.class_names else str(target),
+                norm=best.trigger.norm if best and best.success else None,
+                asr=best.asr if best else patch.asr,
+                index=suspicion.norm_index(target),
+                success=bool(best and best.success),
+                norms=tuple(p.trigger.norm for p in e.patches if p.success),
+                compact=(compact,),
+                margin_index=suspicion.margin_index(target),
+                families=tuple(families),
+                score=suspicion.score(target),
+                suspicious=bool(reasons),
+                reasons=tuple(reasons),
+            )
+        )
+    return tuple(parts)
+
+
+def claim_parts(found: Examination | None) -> tuple[ClaimPart, ...]:
+    return tuple(
+        ClaimPart(
+            statistic=c.statistic,
+            kind=c.goal.kind,
+            targets=c.goal.targets,
+            source=c.goal.source,
+            value=c.value,
+            p_value=p,
+        )
+        for c, p in (found.suspicion.claims if found else ())
+    )
+
+
+def not_searched(found: Examination | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    why = f"not without gradients ({found.obstacle})" if found.obstacle else "the time was too short"
+    left_out = [f"{name}: {why}" for name in found.skipped]
+    if len(found.evidence) < found.classes:
+        rest = found.classes - len(found.evidence)
+        left_out.append(
+            f"{rest} of {found.classes} classes: random patches lift them less than those that were searched"
+        )
+    if found.relations is None and not found.suspicion.named and "pairs of classes" not in found.skipped:
+        left_out.append("pairs and maps of classes: too many, or the network is too large")
+    return tuple(left_out)
+
+
+def attack_parts(found: Examination) -> tuple[AttackPart, ...]:
+    """What was named, most unusual first."""
+    suspicion = found.suspicion
+    return tuple(
+        AttackPart(
+            kind=goal.kind,
+            targets=goal.targets,
+            source=goal.source,
+            mapping=goal.mapping or (),
+            reasons=reasons,
+            families=tuple(dict.fromkeys(t.family for t in suspicion.triggers[goal])),
+            p_value=min(p for c, p in suspicion.claims if c.goal == goal),
+        )
+        for goal, reasons in suspicion.named.items()
+    )
+
+
+LEVELS: dict[Severity, Literal["note", "warning", "high", "critical"]] = {
+    "critical": "critical",
+    "high": "high",
+    "medium": "warning",
+    "low": "note",
+    "info": "note",
+}
+
+
+def preflight_parts(hazards: Sequence[Hazard]) -> tuple[FindingPart, ...]:
+    """What the preflight found, gravest first."""
+    grave = sorted(hazards, key=lambda h: (SEVERITIES.index(RULES[h.rule].severity), h))
+    return tuple(FindingPart(level=LEVELS[RULES[h.rule].severity], rule=h.rule, text=h.text) for h in grave)

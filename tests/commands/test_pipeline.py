@@ -1,0 +1,477 @@
+"""audit, sanitize and verify: the packaged sample once, and a hand-made net for everything that can go another way."""
+
+import datetime
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import planted
+import pytest
+
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.open import open_case
+from onnx_shapprune.cli.demo import true_rates
+from onnx_shapprune.commands.audit import InputOptions, RunOptions, _standing, audit, sanitize, verify
+from onnx_shapprune.detect.statistics import PEAK, Claim
+from onnx_shapprune.errors import DataError, EvidenceError, ModelError, OutputError
+from onnx_shapprune.gate.evidence import check_model, load_record
+from onnx_shapprune.gate.judge import judge
+from onnx_shapprune.gate.policy import load_policy
+from onnx_shapprune.graph.compare import compare
+from onnx_shapprune.graph.units import find_units
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.report.text import json_text
+from onnx_shapprune.sample import sample_path
+
+QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1)
+FULL = RunOptions(threads=1, device="cpu")  # the sample is repaired with the defaults
+OUTPUT = planted.rows_net().graph.output[0].name
+CHANGING = {"created", "seconds", "peak_memory_mb"}
+
+
+def gated(record: AuditRecord | VerifyRecord, folder: Path) -> str:
+    """The default policy's verdict on a record that was stored and read back."""
+    stored = folder / "stored.json"
+    stored.write_text(json_text(record))
+    return judge(load_record(stored), load_policy(None), today=datetime.date(2026, 1, 1)).verdict
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three files of the hand-made net (planted, entangled, and with the trigger's channel off), pictures, trigger."""
+    made = tmp_path_factory.mktemp("pipeline")
+    onnx.save(planted.rows_net(), made / "planted.onnx")
+    onnx.save(planted.rows_net(entangled=True), made / "entangled.onnx")
+    clean = planted.rows_net()
+    for tensor in clean.graph.initializer[:2]:
+        array = onnx.numpy_helper.to_array(tensor).copy()
+        array[6] = 0
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    onnx.save(clean, made / "clean.onnx")
+    x, y = planted.rows_pictures(2)
+    np.savez(made / "pictures.npz", x=x, y=y)
+    np.savez(made / "unlabelled.npz", x=x)
+    np.savez(made / "wrong.npz", x=x, y=(y + 1) % 6)
+    mask, pattern = planted.corner_trigger()
+    np.savez(made / "trigger.npz", mask=mask, pattern=pattern)
+    return made
+
+
+@pytest.fixture(scope="module")
+def small(folder: Path) -> tuple[AuditRecord, Path]:
+    """The hand-made net sanitized."""
+    out = folder / "mended.onnx"
+    return sanitize(folder / "planted.onnx", folder / "pictures.npz", output=out, run=QUICK), out
+
+
+# --- The packaged sample -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditRecord, Path]:
+    out = tmp_path_factory.mktemp("sample") / "out.onnx"
+    return sanitize(sample_path("backdoored.onnx"), sample_path("pictures"), output=out, run=FULL), out
+
+
+def test_sample_is_found_and_repaired(sample, tmp_path):
+    record, out = sample
+    assert record.verdict == "fail"
+    assert gated(record, tmp_path) == "pass"  # the gate is about the file that was written
+    check_model(record, out)
+    with pytest.raises(EvidenceError, match="before the repair"):
+        check_model(record, sample_path("backdoored.onnx"))
+    with np.load(sample_path("trigger.npz")) as trigger:
+        assert record.target_classes == (int(trigger["target"]),)
+    assert record.repair.status == "repaired"
+    assert out.exists()
+    assert record.before.asr >= 0.9
+    assert record.after.asr <= 0.2
+    # The true trigger and 1,000 other pictures are looked at here and in no decision of the tool.
+    before, after = (true_rates(path, FULL) for path in (sample_path("backdoored.onnx"), out))
+    assert after.acc >= before.acc - 0.02
+    assert after.asr <= 0.05
+    assert after.racc >= after.acc - 0.05
+    assert 0 < len(record.units.off) <= 12
+    assert record.repair.masked_vs_baked < 1e-4
+    (named,) = [c for c in record.classes if c.suspicious]
+    assert named.index_of_class == record.target_classes[0]
+    assert named.reasons
+
+
+def test_repaired_sample_resists_its_true_trigger(sample):
+    # The true trigger is looked at here and in no decision of the tool.
+    _, out = sample
+    found = audit(out, sample_path("pictures"), known_trigger=[sample_path("trigger.npz")], run=QUICK)
+    assert found.verdict == "pass"
+    assert gated(found, out.parent) == "inconclusive"  # one trigger was tried, and none was searched for
+    assert found.before.asr <= 0.2
+
+
+def test_verify_says_what_changed_in_the_sample_and_that_it_helped(sample, tmp_path):
+    record, out = sample
+    found = verify(sample_path("backdoored.onnx"), out, sample_path("pictures"), run=QUICK)
+    assert found.verdict == gated(found, tmp_path) == "pass"
+    check_model(found, out)
+    assert {(u.layer, u.channel) for u in found.zeroed} == {(u.layer, u.channel) for u in record.units.off}
+    assert found.other_changes == ()
+    assert found.changed
+    assert found.before.asr >= 0.9
+    assert found.after.asr <= 0.2
+    opened = [
+        open_case(path, sample_path("pictures"), InputOptions(), QUICK)
+        for path in (sample_path("backdoored.onnx"), out)
+    ]
+    old, new = (case.model.subject.logits(case.pictures).argmax(1) for case in opened)
+    assert found.agreement == (old == new).mean()
+    assert found.before_model.sha256 == record.model.sha256
+    assert found.after_model.sha256 == record.repair.output.sha256
+
+
+def test_clean_sample_passes_and_is_copied_byte_for_byte(tmp_path):
+    out = tmp_path / "copy.onnx"
+    record = sanitize(sample_path("clean.onnx"), sample_path("pictures"), output=out, run=QUICK)
+    assert (record.verdict, record.target_classes, record.repair.status) == ("pass", (), "nothing_to_repair")
+    assert out.read_bytes() == sample_path("clean.onnx").read_bytes()
+    assert record.repair.output.sha256 == record.model.sha256
+    assert record.units.off == ()
+    assert not any(c.suspicious for c in record.classes)
+
+
+def test_known_trigger_of_the_sample_is_attributed_to_its_class():
+    found = audit(
+        sample_path("backdoored.onnx"), sample_path("pictures"), known_trigger=[sample_path("trigger.npz")], run=QUICK
+    )
+    assert (found.verdict, found.target_classes) == ("fail", (7,))
+    assert found.before.asr == 1
+    assert found.units.ranked
+    assert found.classes == ()
+
+
+def test_wrong_preprocessing_of_the_sample_is_inconclusive(tmp_path):
+    out = tmp_path / "out.onnx"
+    found = sanitize(
+        sample_path("backdoored.onnx"), sample_path("pictures"), output=out, inputs=InputOptions(input_range=(-40, -20)),
+        run=QUICK,
+    )  # fmt: skip
+    assert found.verdict == "inconclusive"
+    assert "--input-range" in found.reasons[0]
+    assert found.repair.status == "not_tried"
+    assert not out.exists()
+
+
+# --- The contract that scripts rely on ---------------------------------------------------------------------------------
+
+
+def test_report_holds_what_scripts_rely_on(small):
+    report = json.loads(small[0].model_dump_json())
+    assert report["schema_version"].count(".") == 1
+    assert report["verdict"] == "fail"
+    assert report["target_classes"] == [5]
+    assert len(report["model"]["sha256"]) == 64
+    assert report["units"]["total"] == 7
+    assert all(set(u) == {"layer", "channel"} for u in report["units"]["off"])
+    assert [c["index_of_class"] for c in report["classes"]] == list(range(6))
+    for c in report["classes"]:
+        assert {"norm", "asr", "index", "success"} <= set(c)
+        assert isinstance(c["success"], bool)
+        assert (c["norm"] is not None) == c["success"]
+    for rates in (report["before"], report["after"]):
+        assert 0 <= rates["acc"] <= 1
+        assert 0 <= rates["asr"] <= 1
+    assert report["evaluations"] > 0
+    assert {"open", "search", "repair", "bake and re-audit"} <= set(report["seconds"])
+    assert AuditRecord.model_validate(report) == small[0]
+
+
+def test_record_names_what_was_given(small, folder):
+    record, _ = small
+    assert (record.model.name, record.model.input_shape, record.model.layout) == ("planted.onnx", (1, 12, 12), "NCHW")
+    assert (record.data.pictures, record.data.label_source, record.data.classes_covered) == (12, "given", 6)
+    assert str(folder) not in record.model_dump_json(), "a record names no folder of the machine"
+    assert record.environment.device == "cpu"
+    assert record.environment.threads == 1
+
+
+def test_the_planted_channel_is_what_goes(small):
+    record, out = small
+    assert record.repair.status == "repaired"
+    (layer,) = {u.layer for u in record.units.off}
+    assert 6 in {u.channel for u in record.units.off}
+    assert record.units.ranked[0].channel == 6
+    assert record.units.ranked[0].layer == layer
+    assert record.estimate.players == 1, "the other six cost more than the clean budget, and do not play"
+    assert (record.estimate.method, record.estimate.stopped) == ("exact", "enumerated")
+    assert (record.estimate.discard_threshold, record.estimate.epsilon) == (None, None)
+    assert record.settings["estimator"] == "permutation"
+    assert (record.before.asr, record.before.acc, record.after.asr, record.after.acc) == (1, 1, 0, 1)
+    assert record.repair.output.name == out.name
+
+
+def test_output_differs_from_the_input_in_the_planned_zeros_only(small, folder):
+    record, out = small
+    before, after = onnx.load(folder / "planted.onnx"), onnx.load(out)
+    weight, bias = before.graph.initializer[:2]
+    gone = sorted(u.channel for u in record.units.off)
+    for old, new in zip(before.graph.initializer, after.graph.initializer, strict=True):
+        want = onnx.numpy_helper.to_array(old).copy()
+        if old.name in (weight.name, bias.name):
+            want[gone] = 0
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(new), want)
+    del before.graph.initializer[:], after.graph.initializer[:]
+    assert before == after
+
+
+def test_sanitizing_the_output_again_copies_it(small, folder):
+    _, out = small
+    again = folder / "again.onnx"
+    record = sanitize(out, folder / "pictures.npz", output=again, run=QUICK)
+    assert record.repair.status == "nothing_to_repair"
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_dry_run_plans_the_same_and_writes_nothing(small, folder):
+    before = sorted(folder.iterdir())
+    record = sanitize(folder / "planted.onnx", folder / "pictures.npz", output=None, run=QUICK)
+    assert sorted(folder.iterdir()) == before
+    assert record.repair.status == "repaired"
+    assert record.repair.output is None
+    assert record.units.off == small[0].units.off
+
+
+def test_audit_names_and_ranks_without_changing_anything(folder):
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    record = audit(folder / "planted.onnx", folder / "pictures.npz", run=QUICK)
+    assert (record.verdict, record.target_classes, record.repair.status) == ("fail", (5,), "not_tried")
+    assert (record.after, record.units.off) == (None, ())
+    assert record.units.ranked[0].channel == 6
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_clean_net_passes(folder):
+    record = audit(folder / "clean.onnx", folder / "pictures.npz", run=QUICK)
+    assert (record.verdict, record.target_classes) == ("pass", ())
+    assert record.estimate is None
+    assert record.before.asr is None
+
+
+# --- Where it cannot be repaired ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_not_repaired_writes_only_where_a_best_effort_is_wanted(keep, folder, tmp_path):
+    out = tmp_path / "out.onnx"
+    record = sanitize(folder / "entangled.onnx", folder / "pictures.npz", output=out, keep_partial=keep, run=QUICK)
+    assert (record.verdict, record.repair.status) == ("fail", "not_repaired")
+    assert record.repair.reason
+    assert record.repair.rounds[-1].still_found
+    # Channel 6 carries nothing but the trigger; class 5 lives in channel 5, which carries the rest of it.
+    assert [u.channel for u in record.units.off] == [6]
+    assert (record.after.asr, record.after.acc) == (1, 1)
+    assert out.exists() == keep
+    if keep:
+        assert record.repair.output.size == out.stat().st_size
+        difference = compare(
+            onnx.load(folder / "entangled.onnx"), onnx.load(out), find_units(onnx.load(out), OUTPUT).layers
+        )
+        assert [c for _, c in difference.zeroed] == [6]
+    else:
+        assert record.repair.output is None
+    assert not list(tmp_path.glob(".*")), "no temporary file is left behind"
+
+
+def test_model_without_units_is_named_but_cannot_be_repaired(folder, tmp_path):
+    model = planted.rows_net()
+    conv = model.graph.node[0]
+    first, second = (onnx.helper.make_node("Neg", [a], [b]) for a, b in ((conv.input[1], "minus"), ("minus", "plus")))
+    conv.input[1] = "plus"  # computed weights cannot be zeroed in the file
+    nodes = [first, second, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "computed.onnx")
+    found = audit(tmp_path / "computed.onnx", folder / "pictures.npz", run=QUICK)
+    assert (found.verdict, found.target_classes, found.units.total) == ("fail", (5,), 0)
+    assert (found.units.ranked, found.estimate) == ((), None)
+    out = tmp_path / "out.onnx"
+    record = sanitize(tmp_path / "computed.onnx", folder / "pictures.npz", output=out, run=QUICK)
+    assert (record.verdict, record.repair.status, record.units.off) == ("fail", "not_repaired", ())
+    assert not out.exists()
+    assert gated(record, tmp_path) == gated(found, tmp_path) == "fail"
+
+
+def test_weights_beside_the_file_are_pruned_and_compared(folder, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    onnx.save(planted.rows_net(), source / "model.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    out = tmp_path / "out.onnx"
+    record = sanitize(source / "model.onnx", folder / "pictures.npz", output=out, run=QUICK)
+    assert record.repair.status == "repaired"
+    assert [e.name for e in record.model.external] == ["w.bin"]
+    assert [e.name for e in record.repair.output_external] == ["out.onnx.data"]
+    written = onnx.load(out, load_external_data=False)
+    assert {t.data_location for t in written.graph.initializer} == {onnx.TensorProto.EXTERNAL}
+    check_model(record, out)
+    onnxruntime.InferenceSession(out)
+    source_bytes = (source / "w.bin").read_bytes()
+    (source / "w.bin").rename(source / "again.onnx.data")
+    model = onnx.load(source / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data[0].value = "again.onnx.data"
+    onnx.save(model, source / "moved.onnx")
+    with pytest.raises(OutputError, match="holds the weights of the input"):
+        sanitize(source / "moved.onnx", folder / "pictures.npz", output=source / "again.onnx", run=QUICK)
+    (source / "w.bin").write_bytes(source_bytes)
+    found = verify(source / "model.onnx", out, folder / "pictures.npz", run=QUICK)
+    assert [u.channel for u in found.zeroed] == [u.channel for u in record.units.off]
+    assert found.verdict == "pass"
+    beside = verify(source / "model.onnx", source / "model.onnx", folder / "pictures.npz", run=QUICK)
+    assert [e.name for e in beside.after_external] == ["w.bin"]
+    check_model(beside, source / "model.onnx")
+    (source / "w.bin").write_bytes((source / "w.bin").read_bytes()[::-1])
+    with pytest.raises(EvidenceError, match="has changed"):
+        check_model(beside, source / "model.onnx")
+
+
+# --- Verify ------------------------------------------------------------------------------------------------------------
+
+
+def test_verify_fails_where_nothing_was_done(folder):
+    same = folder / "planted.onnx"
+    found = verify(same, same, folder / "pictures.npz", run=QUICK)
+    assert found.verdict == gated(found, folder) == "fail"
+    assert [a.targets for a in found.attacks] == [(5,)]
+    assert (found.changed, found.zeroed, found.other_changes, found.agreement) == ((), (), (), 1.0)
+    assert found.before.asr == found.after.asr == 1
+    assert found.target_classes == (5,)
+
+
+def test_verify_passes_the_repaired_file(small, folder):
+    record, out = small
+    found = verify(folder / "planted.onnx", out, folder / "pictures.npz", run=QUICK)
+    assert found.verdict == "pass"
+    assert sorted(u.channel for u in found.zeroed) == sorted(u.channel for u in record.units.off)
+
+
+def test_verify_refuses_models_of_other_classes(folder):
+    onnx.save(planted.planted(), folder / "other.onnx")
+    with pytest.raises(DataError, match="cannot be compared"):
+        verify(folder / "planted.onnx", folder / "other.onnx", folder / "pictures.npz", run=QUICK)
+    (folder / "other.onnx").unlink()
+
+
+# --- Known triggers, labels, seeds -------------------------------------------------------------------------------------
+
+
+def test_known_trigger_is_attributed_and_pruned_without_a_search(folder):
+    trigger = [folder / "trigger.npz"]
+    record = audit(folder / "planted.onnx", folder / "pictures.npz", known_trigger=trigger, run=QUICK)
+    assert (record.verdict, record.target_classes, gated(record, folder)) == ("fail", (5,), "fail")
+    assert record.units.ranked[0].channel == 6
+    assert "search" not in record.seconds
+    harmless = audit(folder / "clean.onnx", folder / "pictures.npz", known_trigger=trigger, run=QUICK)
+    assert (harmless.verdict, harmless.target_classes) == ("pass", ())
+    assert harmless.before.asr == 0
+
+
+def test_pictures_without_labels_get_the_models_answers(folder):
+    record = audit(folder / "planted.onnx", folder / "unlabelled.npz", run=QUICK)
+    assert record.data.label_source == "model"
+    assert (record.verdict, record.target_classes) == ("fail", (5,))
+
+
+def test_wrong_labels_are_inconclusive(folder):
+    record = audit(folder / "planted.onnx", folder / "wrong.npz", run=QUICK)
+    assert (record.verdict, record.target_classes, record.before.acc) == ("inconclusive", (), 0.0)
+    assert "0 of 12" in record.reasons[0]
+    found = verify(folder / "planted.onnx", folder / "planted.onnx", folder / "wrong.npz", run=QUICK)
+    assert found.verdict == gated(found, folder) == gated(record, folder) == "inconclusive"
+
+
+def test_same_seed_same_record(small, folder):
+    def plain(record: AuditRecord) -> dict[str, object]:
+        return record.model_dump(exclude=CHANGING)
+
+    again = sanitize(folder / "planted.onnx", folder / "pictures.npz", output=folder / "mended.onnx", run=QUICK)
+    assert plain(again) == plain(small[0])
+    other = RunOptions(threads=1, device="cpu", permutations=4, restarts=1, seed=1)
+    differs = audit(folder / "planted.onnx", folder / "pictures.npz", run=other)
+    same = audit(folder / "planted.onnx", folder / "pictures.npz", run=QUICK)
+    assert differs.verdict == same.verdict
+    assert plain(differs)["classes"] != plain(same)["classes"]
+
+
+def test_every_stage_reports_progress(folder):
+    seen: list[tuple[str, int, int]] = []
+    audit(
+        folder / "planted.onnx", folder / "pictures.npz", run=QUICK,
+        progress=lambda stage, done, total, note: seen.append((stage, done, total)),
+    )  # fmt: skip
+    assert {"compact triggers", "linf triggers", "free masks", "shapley values"} <= {s for s, _, _ in seen}
+    assert all(0 <= done <= total for _, done, total in seen)
+
+
+def test_model_that_answers_nan_cannot_be_audited(folder):
+    broken = planted.rows_net()
+    tensor = broken.graph.initializer[1]
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(7, np.nan, np.float32), tensor.name))
+    onnx.save(broken, folder / "nan.onnx")
+    with pytest.raises(ModelError, match="NaN"):
+        audit(folder / "nan.onnx", folder / "pictures.npz", run=QUICK)
+    (folder / "nan.onnx").unlink()
+
+
+def test_what_counts_against_a_repaired_model():
+    by = {name: Claim(Goal(target), name, 1.0, 0.0) for target, name in ((5, "wide"), (1, "compact"), (2, PEAK))}
+
+    def standing(*claims: tuple[str, float], targets: tuple[int, ...] = (5,), synthesised: bool = False) -> Goal | None:
+        found = SimpleNamespace(claims=tuple((by[name], p) for name, p in claims))
+        standing = _standing(found, targets, synthesised=synthesised)
+        return standing and standing[0].goal
+
+    assert standing(("wide", 0.5), ("compact", 0.02)) is None
+    assert standing(("wide", 0.005)) == Goal(5)
+    assert standing(("compact", 0.005), (PEAK, 0.005)) is None, "other classes were there before, and not named"
+    assert standing(("compact", 0.005), (PEAK, 1e-5)) == Goal(2)
+    assert standing((PEAK, 0.005), targets=(2,)) is None, "MM-BD alone has no trigger to show"
+    assert standing((PEAK, 0.005), targets=(2,), synthesised=True) == Goal(2)
+    assert standing((PEAK, 1e-5)) == Goal(2)
+
+
+# --- No gradient reaches the picture -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rounded(folder: Path) -> Path:
+    """The hand-made nets behind a Round, planted and clean."""
+    for name in ("planted", "clean"):
+        onnx.save(planted.stepped(onnx.load(folder / f"{name}.onnx")), folder / f"rounded_{name}.onnx")
+    return folder
+
+
+def test_a_patch_is_found_by_trial_where_no_gradient_is(rounded):
+    out = rounded / "never.onnx"
+    record = sanitize(rounded / "rounded_planted.onnx", rounded / "pictures.npz", output=out, run=QUICK)
+    assert (record.verdict, record.target_classes) == ("fail", (5,))
+    assert record.repair.status == "not_repaired"
+    assert "Round (front/Round)" in record.repair.reason
+    assert not out.exists()
+    assert {f.family for c in record.classes for f in c.families} == {"compact", "wide", "wave"}
+    assert any("linf: not without gradients" in line for line in record.not_searched)
+
+
+def test_without_a_gradient_nothing_found_is_no_pass(rounded):
+    record = audit(rounded / "rounded_clean.onnx", rounded / "pictures.npz", run=QUICK)
+    assert record.verdict == "inconclusive"
+    assert "Round (front/Round)" in record.reasons[0]
+    with pytest.raises(DataError, match="drawn out of a model by gradients; give some with --data"):
+        audit(rounded / "rounded_clean.onnx", None, run=QUICK)
+
+
+def test_a_large_network_is_not_searched_by_trial(rounded, monkeypatch):
+    monkeypatch.setattr("onnx_shapprune.commands.effort.THRIFTY_ABOVE", 1)
+    record = audit(rounded / "rounded_planted.onnx", rounded / "pictures.npz", run=QUICK)
+    assert record.verdict == "inconclusive"
+    assert "too large to search it without gradients" in record.reasons[0]
+    assert record.classes == ()

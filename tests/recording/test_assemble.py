@@ -1,0 +1,122 @@
+"""What the record says about the estimate is what ran, not what was asked for; and what a draft knows of its goals."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hand_made import CALIBRATION, FAMILIES, clean, map_found, pair_found, planted_in, relations, with_family
+
+from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.detect.suspicion import judge
+from onnx_shapprune.errors import DataError
+from onnx_shapprune.game.replay import Player
+from onnx_shapprune.prune.round import Round, RoundSettings, estimate_values
+from onnx_shapprune.record.audit import UnitRef
+from onnx_shapprune.recording.assemble import SOURCE_VIEWS, Draft, _estimate
+from onnx_shapprune.settings import ESTIMATORS, RunOptions
+
+
+def recorded(**options):
+    """The record's part after a game of eight additive players, two in each of four layers."""
+    run = RunOptions(**options)
+    settings = RoundSettings(
+        estimator=run.estimator, permutations=run.permutations, epsilon=run.epsilon, group=2,
+        discard_threshold=run.discard_threshold,
+    )  # fmt: skip
+    weights = np.array([0.01, 0.2, 0.03, 0.04, 0.05, 0.06, 0.5, 0.11])
+    found = estimate_values(lambda on: on @ weights, 8, lambda on: on @ weights, settings, np.random.default_rng(0))
+    players = tuple(Player(i // 2, i % 2) for i in range(8))
+    layers = [SimpleNamespace(name=f"layer{i}") for i in range(4)]
+    case = SimpleNamespace(model=SimpleNamespace(units=SimpleNamespace(layers=layers)))
+    return _estimate(SimpleNamespace(round=Round(players, found, np.zeros((8, 2))), case=case), run)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_method_and_what_it_uses(name):
+    part = recorded(estimator=name)
+    assert part.method.split(", ")[0] == name
+    assert (part.discard_threshold is None) == ("discarding threshold" not in part.method) == (name == "leverage")
+    assert (part.epsilon is None) == ("epsilon-greedy" not in part.method) == (name != "permutation")
+    if name != "top-k":
+        assert (part.stopped, part.separated) == ("samples", ())
+
+
+def test_separated_units_have_their_names():
+    part = recorded(estimator="top-k", discard_threshold=None)
+    assert part.stopped == "separated"
+    assert part.separated == (UnitRef(layer="layer0", channel=1), UnitRef(layer="layer3", channel=0))
+
+
+def test_enumeration_is_named_whatever_was_asked_for():
+    part = recorded(estimator="leverage", permutations=100)
+    assert (part.method, part.stopped, part.evaluations) == ("exact", "enumerated", 256)
+
+
+def test_an_unknown_estimator_is_refused():
+    with pytest.raises(
+        DataError, match="no estimator 'kernel': choose one of permutation, antithetic, top-k, leverage"
+    ):
+        RunOptions(estimator="kernel")
+
+
+def drafted(evidence, related=None, skipped=()) -> Draft:
+    """A draft of ten classes, one 10 x 10 picture each, that took over this evidence."""
+    x = np.random.default_rng(0).uniform(0, 255, (10, 10, 10, 3)).astype(np.float32)
+    labels = np.arange(10)
+    knows_all = SimpleNamespace(logits=lambda shown: np.tile(np.eye(10, dtype=np.float32), (len(shown) // 10, 1)))
+    draft = Draft(SimpleNamespace(pictures=x, labels=labels, model=SimpleNamespace(subject=knows_all)))
+    suspicion = judge(evidence, related, CALIBRATION, FAMILIES)
+    draft.judge(Examination(tuple(evidence), 10, related, tuple(skipped), suspicion))
+    return draft
+
+
+def test_what_is_natural_for_a_class_is_what_the_others_reach():
+    draft = drafted(planted_in(planted_in(clean(), 6), 2))
+    assert set(draft.goals) == {Goal(2), Goal(6)}
+    natural = draft.natural(Goal(6))
+    assert natural.margins == {"compact": 1.4}, "of class 8, not of the other planted one"
+    assert natural.norm == pytest.approx(20)
+    assert natural.side == 3
+
+
+def test_what_is_natural_for_a_pair_is_what_other_pairs_reach():
+    draft = drafted(clean(), relations([pair_found(3, 1, 40.0), pair_found(0, 4, 3.0)]))
+    (goal,) = draft.goals
+    assert (draft.verdict, goal, draft.targets) == ("fail", Goal(1, source=3), (1,))
+    natural = draft.natural(goal)
+    assert (natural.side, natural.margins, natural.norm) == (4, {"compact": 3.0}, None)
+
+
+def test_targets_of_a_map_are_all_its_classes_once():
+    draft = drafted(clean(), relations(maps=[map_found(shift_map(10, 3).mapping, 40.0)]))
+    assert sorted(draft.targets) == list(range(10))
+    assert draft.triggers[0].goal == draft.goals[0]
+
+
+def test_posed_views_are_attacked_where_a_goal_is_about_one_class():
+    one = drafted(planted_in(clean(), 6))
+    pictures, labels = one.attacked
+    assert pictures is one.case.pictures
+    assert labels is one.case.labels
+    pair = drafted(clean(), relations([pair_found(3, 1, 40.0), pair_found(0, 4, 3.0)]))
+    pictures, labels = pair.attacked
+    assert pictures.shape == (SOURCE_VIEWS * 10, 10, 10, 3)
+    assert labels.tolist() == list(range(10)) * SOURCE_VIEWS
+    np.testing.assert_array_equal(pictures, pair.attacked[0])
+
+
+def test_what_stands_out_too_little_to_be_named_is_no_pass():
+    doubt = drafted(with_family(clean(), "linf", 3, 8.0))
+    assert (doubt.verdict, doubt.goals) == ("inconclusive", ())
+    assert "class 3 stands out (linf, p-value 0.008)" in doubt.reasons[0]
+    assert drafted(with_family(clean(), "linf", 3, 3.0)).verdict == "pass"
+    assert drafted(with_family(clean(), "linf", 3, 30.0)).verdict == "fail"
+
+
+def test_searches_that_were_skipped_leave_a_doubt_but_no_excuse():
+    assert drafted(clean()).verdict == "pass"
+    doubt = drafted(clean(), skipped=["l2", "free masks"])
+    assert doubt.verdict == "inconclusive"
+    assert "too short to search l2, free masks" in doubt.reasons[0]
+    assert drafted(planted_in(clean(), 6), skipped=["l2"]).verdict == "fail"
