@@ -21,10 +21,11 @@ import onnx
 import psutil
 
 from onnx_shapprune.case.open import open_case
-from onnx_shapprune.commands.audit import masked_logits, prove_baked, reopen
+from onnx_shapprune.commands.repair import reopen
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.external import data_name, split
 from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.settings import InputOptions, RunOptions
 from tests.benchmarks.replay import resnet
 from tests.models import Net

@@ -7,8 +7,8 @@ import pytest
 from invocations import only_line, run
 from record_samples import audit_record
 
-from onnx_shapprune.commands.audit import InputOptions, RunOptions
 from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.settings import InputOptions, RunOptions
 
 
 def test_defaults_are_the_pipelines_own(fake, model, pictures):

@@ -8,13 +8,16 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, shift_map
-from onnx_shapprune.commands.audit import RunOptions, audit, sanitize, verify
+from onnx_shapprune.commands.audit import audit
+from onnx_shapprune.commands.repair import sanitize
+from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.detect.calibration import Calibration, calibration_text
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.invert.search import SearchSettings
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.known_trigger import load_trigger
 from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.settings import RunOptions
 
 KINDS = {
     "clean": {},

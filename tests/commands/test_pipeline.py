@@ -14,7 +14,9 @@ import pytest
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import open_case
 from onnx_shapprune.cli.demo import true_rates
-from onnx_shapprune.commands.audit import InputOptions, RunOptions, _standing, audit, sanitize, verify
+from onnx_shapprune.commands.audit import audit
+from onnx_shapprune.commands.repair import _standing, sanitize
+from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.detect.statistics import PEAK, Claim
 from onnx_shapprune.errors import DataError, EvidenceError, ModelError, OutputError
 from onnx_shapprune.gate.evidence import check_model, load_record
@@ -25,6 +27,7 @@ from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
+from onnx_shapprune.settings import InputOptions, RunOptions
 
 QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1)
 FULL = RunOptions(threads=1, device="cpu")  # the sample is repaired with the defaults
