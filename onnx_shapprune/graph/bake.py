@@ -36,14 +36,14 @@ def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iter
         channels.update(by_name[name].zeroed(units))
     for layer, channels in planned.values():
         for parameter in layer.parameters if channels else ():
-            tensor = _own_tensor(copy, parameter, layer)
+            tensor = own_tensor(copy, parameter, layer)
             array = edit.array_of(tensor).copy()
             _zero(array, parameter, sorted(channels), layer.channels)
-            _store(tensor, array)
+            store(tensor, array)
     return copy
 
 
-def _own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> onnx.TensorProto:
+def own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> onnx.TensorProto:
     """The stored tensor of a parameter; where anything else reads it too, a fresh copy that only `layer` reads."""
     graph = model.graph
     known, made = edit.constants(graph), edit.producers(graph)
@@ -91,7 +91,7 @@ def _zero(array: edit.Array, parameter: Parameter, channels: list[int], total: i
         array[(slice(None),) * parameter.axis + (channels,)] = parameter.zero
 
 
-def _store(tensor: onnx.TensorProto, array: edit.Array) -> None:
+def store(tensor: onnx.TensorProto, array: edit.Array) -> None:
     """Put values back in the field that held them, so that nothing but the planned bytes changes."""
     if tensor.HasField("raw_data"):
         tensor.raw_data = np.asarray(array, order="C").tobytes()

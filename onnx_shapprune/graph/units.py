@@ -105,8 +105,7 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
     """Units of a model (read only). `output` is the graph output that holds the class scores."""
     whole = edit.inlined(model) if model.functions else model
     graph = whole.graph
-    opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAIN), default=0)
-    context = _context(graph, output, opset)
+    context = _context(graph, output, _opset(model))
     classifier = _classifier(output, context)
     names = _names(graph)
     layers: list[Layer] = []
@@ -141,6 +140,30 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
         names[n.output[0]] for n in graph.node if n.output[0] in classifier and n.op_type in (*LINEAR, *INTEGER)
     )
     return Units(tuple(layers), tuple(refused), last)
+
+
+def linear_layers(model: onnx.ModelProto, output: str) -> tuple[tuple[Layer, ...], tuple[Refused, ...]]:
+    """Layers that are linear in stored weights, those that make the class scores among them, in graph order; and the rest
+    with the reason. Their parameters and nodes are as those of units.
+    """
+    if model.functions:
+        return (), (Refused("", "", "the file keeps its layers in local functions"),)
+    graph = model.graph
+    context = _context(graph, output, _opset(model))
+    names, found, refused, taken = _names(graph), list[Layer](), list[Refused](), set[str]()
+    for node in graph.node:
+        if node.op_type not in LINEAR or node.domain not in DEFAULT_DOMAIN or context.product(node):
+            continue
+        try:
+            layer = _layer(node, names[node.output[0]], set(), context)
+            found.append(_absorb_followers(layer, context, taken))
+        except RefusedError as reason:
+            refused.append(Refused(names[node.output[0]], node.op_type, str(reason)))
+    return tuple(found), tuple(refused)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAIN), default=0)
 
 
 @dataclass(frozen=True, slots=True)
