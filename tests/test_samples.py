@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import pages
+import pytest
 
 SAMPLES = sorted((pages.ROOT / "samples").glob("*/README.md"))
 SMALL = ["--restarts", "1", "--permutations", "8", "--threads", "1"]

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.coverage --zoo DIR [--only TEXT ...] [--write]
 
-With --write the table replaces the one in docs/pages/models.md. Every file is read, its classifier and units found, and
-where it is a classifier three things are checked: the gradient against finite differences; random units masked against the same
+With --write the table replaces the one in docs/pages/models.md. Every file is read, its classifier and units found. Where
+it is a classifier, three things are checked: the gradient against finite differences; random units masked against the same
 units baked into the file; and that nothing but their bytes differs. No audit is run. Run from the root of the repository.
 """
 
