@@ -68,7 +68,8 @@ def python_names() -> str:
     rows = []
     for name in names:
         text = inspect.getdoc(getattr(onnx_shapprune, name)) or ""
-        rows.append(f"| `{name}` | {' '.join(text.partition('.')[0].split())} |")
+        first = re.split(r"[.](?: |$)", " ".join(text.split()))[0]
+        rows.append(f"| `{name}` | {first} |")
     return "\n".join(["| name | what it is |", "|---|---|", *rows])
 
 
