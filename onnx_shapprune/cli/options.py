@@ -364,7 +364,7 @@ def run_options(command: Command) -> Command:
         type=click.Choice(ESTIMATORS),
         default="permutation",
         show_default=True,
-        help="How Shapley values are estimated; shapprune docs estimators says when which.",
+        help="How Shapley values are estimated; the README says when which.",
     )
     @click.option(
         "--permutations",
