@@ -102,8 +102,7 @@ class RunOptions:
             raise DataError("seed, threads and clean weight must not be negative")
 
     def unit_limit(self, total: int) -> int:
-        """Units that may be switched off in a model of `total` units. What carries a backdoor does not shrink with a
-        network: with the true trigger, 16 of 448 units did what 12 left undone (docs/pages/results-repair.md). The
-        clean budget holds for all.
+        """Units that may be switched off in a model of `total` units: what carries a backdoor does not shrink with a
+        network, and with the true trigger, 16 of 448 units did what 12 left undone (README). The clean budget holds for all.
         """
         return max(24, round(self.max_units * total))
