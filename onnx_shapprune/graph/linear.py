@@ -155,7 +155,9 @@ def _doubles(graph: onnx.GraphProto, known: Mapping[str, onnx.TensorProto], home
     """The values of a stored weight as its layer reads them."""
     array = edit.array_of(known[home.stored.name])
     values = np.transpose(array, home.stored.axes).astype(np.float64)
-    return values if home.steps is None else (values - home.stored.zero) * _along(home.steps, values.shape)
+    if home.steps is None:
+        return np.asarray(values)
+    return np.asarray((values - home.stored.zero) * _along(home.steps, values.shape))
 
 
 def _along(steps: Doubles, shape: tuple[int, ...]) -> Doubles:
@@ -195,7 +197,7 @@ def change_copy(copy: onnx.ModelProto, linear: Linear, change: Change) -> None:
     values = weight_of(change.weight, linear.geometry).astype(np.float32)
     added = change.shift.astype(np.float32)
     if node.op_type != "MatMul" and len(node.input) > 2 and node.input[2]:
-        added = (edit.array_of(tensors[node.input[2]]) + added).astype(np.float32)
+        added = (edit.array_of(tensors[node.input[2]]).astype(np.float64) + added).astype(np.float32)
     _put(graph, tensors, weight, values)
     node.input[1] = weight
     if node.op_type == "MatMul":

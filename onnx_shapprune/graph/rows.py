@@ -126,7 +126,7 @@ def windows(data: Floats, geometry: Geometry) -> Floats:
         padded = _padded(data, _around(data.shape[2:4], kernel, geometry))
     n, c = padded.shape[:2]
     split = padded.reshape(n, geometry.groups, c // geometry.groups, *padded.shape[2:])
-    views = np.lib.stride_tricks.sliding_window_view(split, tuple(kernel), axis=(3, 4))  # type: ignore[call-overload]
+    views = np.lib.stride_tricks.sliding_window_view(split, tuple(kernel), axis=(3, 4))
     views = views[:, :, :, :: strides[0], :: strides[1], :: geometry.dilations[0], :: geometry.dilations[1]]
     return np.asarray(views.transpose(0, 3, 4, 1, 2, 5, 6))
 

@@ -12,7 +12,7 @@ of ROME, Meng et al., NeurIPS 2022, arXiv:2202.05262). No training, no optimiser
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,9 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.linear import Change, Linear, change_copy, read
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.rows import moved_places, places_of, taken, windows
+from onnx_shapprune.graph.stretches import Stretches, batches_of
 from onnx_shapprune.pictures.preprocess import Preprocessing, to_input
-from onnx_shapprune.runtime.session import Device, Session
+from onnx_shapprune.runtime.session import Array, Device
 
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -41,7 +42,7 @@ class Fit:
 
     strength: float = 300.0
     ridge: float = 1e-2
-    rows: int = 12_000
+    rows: int = 6_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,43 +75,29 @@ def realign(
 ) -> Realigned:
     """Realign these layers, in graph order, on these views."""
     model = edit.copy_of(prepared.model)
+    size = BATCH if prepared.batch_free else 1
     clean, triggered = (to_input(p, preprocessing) for p in (views.clean, views.triggered))
+    before = Stretches(prepared.model, prepared.input, prepared.infos, batches_of(clean, size), device)
+    both = batches_of(np.concatenate([clean, triggered]), size)
+    after = Stretches(model, prepared.input, prepared.infos, both, device)
     changes: dict[str, tuple[Linear, Change]] = {}
     for linear in linears:
-        meant = _reaching(prepared, prepared.model, linear, clean, device)
-        if changes:
-            both = _reaching(prepared, model, linear, np.concatenate([clean, triggered]), device)
-        else:
-            both = np.concatenate([meant, _reaching(prepared, model, linear, triggered, device)])
-        change = _solved(read(model, linear), linear, meant, both[: len(meant)], both[len(meant) :], views.of, fit, rng)
+        meant = _rows_of(before.reaching(linear.made, linear.data), linear, len(clean))
+        now = _rows_of(after.reaching(linear.made, linear.data), linear, len(clean) + len(triggered))
+        still = now[: len(clean)] if changes else meant  # before the first change both networks are one
+        change = _solved(read(model, linear), linear, meant, still, now[len(clean) :], views.of, fit, rng)
         if change is not None:
             change_copy(model, linear, change)
             changes[linear.name] = (linear, change)
-    return Realigned(_with(prepared, model), changes)
+    return Realigned(replace(prepared, model=model), changes)
 
 
-def _with(prepared: Prepared, model: "edit.onnx.ModelProto") -> Prepared:
-    from dataclasses import replace
-
-    return replace(prepared, model=model)
-
-
-def _reaching(
-    prepared: Prepared, model: "edit.onnx.ModelProto", linear: Linear, inputs: Floats, device: Device
-) -> Floats:
-    """What reaches a layer for these inputs, the pictures in the first axis."""
-    if linear.data == prepared.input:
-        return inputs
-    part = edit.copy_of(model)
-    edit.set_output(part.graph, linear.data)
-    edit.prune_dead(part.graph)
-    session = Session(part, device)
-    step = BATCH if prepared.batch_free else 1
-    found = [session.run({prepared.input: inputs[i : i + step]})[0] for i in range(0, len(inputs), step)]
+def _rows_of(found: Sequence[Array], linear: Linear, pictures: int) -> Floats:
+    """What reaches a layer, the pictures in the first axis: some graphs lay the tokens of all pictures behind each other."""
     joined = np.concatenate(found)
-    if linear.geometry.kind == "dense" and len(joined) != len(inputs):
-        joined = joined.reshape(len(inputs), -1, joined.shape[-1])
-    return joined
+    if linear.geometry.kind == "dense" and len(joined) != pictures:
+        joined = joined.reshape(pictures, -1, joined.shape[-1])
+    return np.asarray(joined, np.float32)
 
 
 def _solved(
@@ -130,7 +117,8 @@ def _solved(
     moved = _some(moved_places(wanted, triggered, geometry, least), fit.rows, rng)
     if not len(moved):
         return None
-    target, now = windows(meant, geometry), windows(clean, geometry)
+    target = windows(meant, geometry)
+    now = target if clean is meant else windows(clean, geometry)
     places = _some(places_of(now), fit.rows, rng)
     power, cross = _moments(now, target, places, places)
     other_power, other_cross = _moments(windows(triggered, geometry), target, moved, _originals(moved, of))
@@ -170,19 +158,18 @@ def _some(places: Labels, most: int, rng: np.random.Generator) -> Labels:
 
 def _moments(rows: Floats, target: Floats, places: Labels, originals: Labels) -> tuple[Doubles, Doubles]:
     """E[r r'] and E[a r'] over rows at `places`, with a 1 behind every row r: float64 [groups, f + 1, f + 1] and
-    [groups, f, f + 1]. Rows are gathered a chunk at a time.
+    [groups, f, f + 1].
+
+    Rows are gathered a chunk at a time and multiplied in float32, which the ridge bears; sums are kept in float64.
     """
-    power: Doubles | None = None
-    cross: Doubles | None = None
+    power, cross = np.zeros(()), np.zeros(())
+    same = rows is target and places is originals
     for start in range(0, len(places), CHUNK):
-        r = taken(rows, places[start : start + CHUNK]).astype(np.float64)
-        a = taken(target, originals[start : start + CHUNK]).astype(np.float64)
-        r = np.concatenate([r, np.ones((*r.shape[:2], 1))], axis=2)
-        turned = r.swapaxes(1, 2)
-        if power is None or cross is None:
-            power, cross = turned @ r, a.swapaxes(1, 2) @ r
-        else:
-            power += turned @ r
-            cross += a.swapaxes(1, 2) @ r
-    assert power is not None and cross is not None
-    return power / len(places), cross / len(places)
+        r = taken(rows, places[start : start + CHUNK])
+        a = r if same else taken(target, originals[start : start + CHUNK])
+        r = np.concatenate([r, np.ones((*r.shape[:2], 1), np.float32)], axis=2)
+        power = power + r.swapaxes(1, 2) @ r
+        cross = cross if same else cross + a.swapaxes(1, 2) @ r
+    if same:
+        cross = power[:, :-1].copy()
+    return np.asarray(power, np.float64) / len(places), np.asarray(cross, np.float64) / len(places)
