@@ -43,6 +43,25 @@ def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iter
     return copy
 
 
+def rewritten(model: onnx.ModelProto, weights: Mapping[str, edit.Array]) -> onnx.ModelProto:
+    """A copy of `model` with new values in some of its stored constants, by name; every node that reads one sees them.
+
+    Raises VerifyError for a name that is not stored, or values of another shape or type.
+    """
+    copy = edit.copy_of(model)
+    known = edit.constants(copy.graph)
+    for name, values in weights.items():
+        if name not in known:
+            raise VerifyError(f"the model stores no constant {name!r}")
+        before = edit.array_of(known[name])
+        if (before.shape, before.dtype) != (values.shape, values.dtype):
+            raise VerifyError(
+                f"{name!r} is {before.dtype} {before.shape} and cannot become {values.dtype} {values.shape}"
+            )
+        _store(known[name], values)
+    return copy
+
+
 def _own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> onnx.TensorProto:
     """The stored tensor of a parameter; where anything else reads it too, a fresh copy that only `layer` reads."""
     graph = model.graph

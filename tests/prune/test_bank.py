@@ -5,12 +5,14 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family, blended, bounded
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import KNOWN_ALIVE, WORKING, Hunt, HuntSettings, Natural, hunt
+from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, Quarry, hunt
+from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, WORKING
 
 WIDTH = HuntSettings(scan=ScanSettings())
 LABELS = np.zeros(8, np.int64)
@@ -37,8 +39,9 @@ def search(net: Subject, known=(), seed: int = 0, **settings) -> Hunt:
     options = {
         "sides": (3,), "natural": natural(0.5), "families": {}, "settings": WIDTH, "free_masks": 1, **settings,
     }  # fmt: skip
-    rng = np.random.default_rng(seed)
-    return hunt(net, planted.planted_pictures(), LABELS, GOAL, list(known), rng=rng, **options)
+    quarry, width = Quarry(GOAL, options.pop("natural"), options.pop("families")), options.pop("settings")
+    shown = Shown.to(net, planted.planted_pictures(), LABELS)
+    return hunt(shown, quarry, list(known), width, np.random.default_rng(seed), **options)
 
 
 def test_a_fresh_scan_finds_the_planted_patch(net):
@@ -48,14 +51,14 @@ def test_a_fresh_scan_finds_the_planted_patch(net):
     assert found.bank
     assert found.bar == 0.5
     assert all(t.goal == GOAL for t in found.bank)
-    assert rate(net, planted.planted_pictures(), LABELS, found.bank).asr.min() >= WORKING
+    assert rate(Shown.to(net, planted.planted_pictures(), LABELS), found.bank).asr.min() >= WORKING
 
 
 def test_warm_starts_learn_on_from_what_is_known(net):
     # Bright, but too dim to win: only learning on makes it work.
     dim = square(5, 5, 140)
     x = planted.planted_pictures()
-    assert rate(net, x, LABELS, [dim]).asr[0] == 0
+    assert rate(Shown.to(net, x, LABELS), [dim]).asr[0] == 0
     warm = search(net, [dim], sides=(), free_masks=0)
     assert warm.asr == 1
     assert warm.margin > 30
@@ -175,14 +178,14 @@ def test_warm_starts_stay_within_the_budget_of_their_family(net, family, budget)
     for t in found.bank:
         assert (t.mask == family.masks[0]).all(), "what is everywhere is not shifted"
         assert np.abs(t.paint).max() <= budget + 1e-3
-    assert found.margin > rate(net, planted.planted_pictures(), LABELS, [known]).margin[0] + 1
+    assert found.margin > rate(Shown.to(net, planted.planted_pictures(), LABELS), [known]).margin[0] + 1
 
 
 def test_a_known_trigger_that_is_added_stays_as_it_is(net):
     paint = np.zeros((8, 8, 1), np.float32)
     paint[planted.CORNER] = 200
     bright = Trigger(np.zeros_like(paint), paint, GOAL, "known")
-    assert rate(net, planted.planted_pictures(), LABELS, [bright]).asr[0] == 1
+    assert rate(Shown.to(net, planted.planted_pictures(), LABELS), [bright]).asr[0] == 1
     found = search(net, [bright], sides=(), free_masks=0)
     assert [t.paint.tolist() for t in found.bank] == [paint.tolist()]
 
@@ -190,8 +193,9 @@ def test_a_known_trigger_that_is_added_stays_as_it_is(net):
 def test_a_goal_about_one_class_is_hunted_on_its_pictures():
     subject = planted.subject_of(planted.colours_net({0: 1}))
     x, y = planted.colours_pictures()
-    options = {"sides": (3,), "natural": Natural(3, {"compact": 1.0}, None), "families": {}, "settings": HuntSettings()}
+    shown = Shown.to(subject, x.astype(np.float32), y)
     for goal, reached in ((Goal(1, source=0), True), (Goal(1, source=2), False), (Goal(1), False)):
-        found = hunt(subject, x.astype(np.float32), y, goal, [], rng=np.random.default_rng(0), free_masks=0, **options)
+        quarry = Quarry(goal, Natural(3, {"compact": 1.0}, None), {})
+        found = hunt(shown, quarry, [], HuntSettings(), np.random.default_rng(0), sides=(3,), free_masks=0)
         assert bool(found.bank) == (found.asr == 1) == reached
         assert all(t.goal == goal for t in found.bank)

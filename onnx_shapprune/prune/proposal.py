@@ -1,0 +1,84 @@
+"""A repair before it is believed: what it changes in the original file, whoever proposes it.
+
+Two kinds of edits, which may stand together: units that are switched off, and stored constants with new values. Both are
+said about the original file and whole, so that a proposal never depends on the ones before it, and what is searched,
+measured and written is always the file that `applied` gives.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from onnx_shapprune.case.subject import Subject
+from onnx_shapprune.game.replay import Player
+from onnx_shapprune.graph.bake import bake, rewritten
+from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.prepare import prepare
+from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.prune.round import Round
+
+if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
+    import onnx
+
+Off = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Original:
+    """The file that is to be repaired, as it was read, with its data inside; layers: those whose units may go."""
+
+    model: "onnx.ModelProto"
+    interface: Interface
+    layers: tuple[Layer, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """off: layer name -> channels that are switched off; weights: name of a stored constant -> its new values, of the shape
+    and type that it has. chosen: the units that it switches off beyond the proposal before it, and round: the game that
+    chose them; () and None where no game did.
+    """
+
+    off: Off = field(default_factory=dict)
+    weights: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    chosen: tuple[Player, ...] = ()
+    round: Round | None = None
+
+    @property
+    def count(self) -> int:
+        """How many units are off."""
+        return sum(len(channels) for channels in self.off.values())
+
+    @property
+    def by_cost(self) -> list[Player]:
+        """The chosen units, those first that cost most of the clean part when they go alone."""
+        return self.round.by_cost(self.chosen) if self.round else list(self.chosen)
+
+    def further(self, layers: Sequence[Layer], chosen: Sequence[Player], round_: Round) -> "Proposal":
+        """This proposal with more units off."""
+        more = {name: list(channels) for name, channels in self.off.items()}
+        for player in chosen:
+            more.setdefault(layers[player.layer].name, []).append(player.channel)
+        return replace(self, off=more, chosen=tuple(chosen), round=round_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edited:
+    """A proposal, and the file with it, ready to be run."""
+
+    proposal: Proposal
+    subject: Subject
+
+
+def applied(original: Original, proposal: Proposal) -> "onnx.ModelProto":
+    """The edited file; the original stays as it is. Raises VerifyError for what the original does not have."""
+    model = rewritten(original.model, proposal.weights) if proposal.weights else original.model
+    return bake(model, original.layers, proposal.off)  # last: a unit that is off stays off whatever was stored
+
+
+def edited(original: Original, proposal: Proposal, like: Subject) -> Edited:
+    """The edited file, prepared like the unedited one."""
+    prepared = prepare(applied(original, proposal), original.interface, like.prepared.input_shape, like.device)
+    return Edited(proposal, Subject(prepared, like.preprocessing, like.device, like.work))
