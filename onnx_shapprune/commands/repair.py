@@ -18,7 +18,7 @@ from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
 from onnx_shapprune.graph.external import data_name, split
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
-from onnx_shapprune.prune.proposal import Original, applied
+from onnx_shapprune.prune.proposal import Original, Proposal, applied, edited
 from onnx_shapprune.prune.repair import Repair, repair
 from onnx_shapprune.prune.state import RepairSettings, task_of
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
@@ -131,15 +131,17 @@ def _bake_and_reaudit(
     Returns the files by name, the model last.
     """
     opened = draft.case.model
-    baked = applied(_original(opened), plan.proposal)
+    original, weights = _original(opened), plan.proposal.weights
+    baked = applied(original, plan.proposal)
     data = split(baked, opened.file.proto, data_name(name))
     files = ({data_name(name): data} if data else {}) | {name: baked.SerializeToString()}
     del baked
     opened.subject.rest()
     reread = reopen(files, inputs, draft.case)
     pictures = draft.case.pictures
+    unmasked = edited(original, Proposal(weights=weights), opened.subject).subject if weights else opened.subject
     difference = prove_baked(
-        masked_logits(opened.subject, opened.units.layers, plan.off, pictures), reread.subject.logits(pictures)
+        masked_logits(unmasked, opened.units.layers, plan.off, pictures), reread.subject.logits(pictures)
     )
     draft.repaired = reread
     if not plan.repaired:

@@ -27,8 +27,8 @@ UP, DOWN = 2.0, 2.0**1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeSettings:
-    """steps: at most so many; step_size: Adam's; success: ASR that counts; patience: good or bad steps before the cost
-    moves; early_stop: steps without a smaller mask, counted once the cost went both up and down; batch: pictures a
+    """steps: the most that are taken; step_size: Adam's; success: ASR that counts; patience: good or bad steps before the
+    cost moves; early_stop: steps without a smaller mask, counted once the cost went both up and down; batch: pictures a
     step; first_cost: weight of the size after the first good steps. rivals, trial: after `trial` steps the search goes on
     with the `rivals` arms whose masks are smallest, as K-Arm gives up arms (Shen et al., ICML 2021); None: with all.
     """

@@ -26,10 +26,10 @@ Rounds = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelationSettings:
-    """classes: above so many, neither pairs nor maps are searched; side, grid: of the patches, as in SearchSettings; views:
-    posed views of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per round, the
-    first on all places, the others on the best place of each pair; maps: rounds of the maps; guessed: maps that are read
-    off the pairs, beside y + k.
+    """classes: of models with more, neither pairs nor maps are searched; side, grid: of the patches, as in SearchSettings;
+    views: posed views of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per
+    round, the first on all places, the others on the best place of each pair; maps: rounds of the maps; guessed: maps that
+    are read off the pairs, beside y + k.
     """
 
     classes: int = 20

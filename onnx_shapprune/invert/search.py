@@ -36,11 +36,11 @@ MANY_CLASSES = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """side: edge of the compact patch as a share of the shorter picture side; grid: its positions per axis, of wide patches
-    one less, above 20 classes two; most_classes: so many are searched, of more the most promising by forward passes over
-    `screen` random patches; scan, whole: rounds of compact patches and of changes of the whole picture; patch_classes: at
-    most so many classes get the free-mask search (the largest compact margins first); restarts: free-mask searches of a
-    class that stands out; second_look: how many classes get them; peak_starts: of the largest margin without any picture;
-    warps: whether they are searched.
+    one less, above 20 classes two; most_classes: of models with more, only the most promising are searched, by forward
+    passes over `screen` random patches; scan, whole: rounds of compact patches and of changes of the whole picture;
+    patch_classes: how many classes get the free-mask search, the largest compact margins first; restarts: free-mask
+    searches of a class that stands out; second_look: how many classes get them; peak_starts: of the largest margin without
+    any picture; warps: whether they are searched.
     """
 
     side: float = 0.16

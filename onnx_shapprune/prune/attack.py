@@ -18,7 +18,7 @@ from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Hunt, Quarry, hunt
 from onnx_shapprune.prune.proposal import Edited, Proposal
 from onnx_shapprune.prune.state import State, Step, Task
-from onnx_shapprune.prune.thresholds import EVER, LAST, PULL_ALIVE
+from onnx_shapprune.prune.thresholds import EVER, LAST, PULL_ALIVE, WORKING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +78,8 @@ def attacked(
     works = max((float(rated.asr[i]) for i in telling), default=0.0)
     step = Step(edited.proposal, hunted, cost, works, stands_out(hunted, alive, scaled), acc)
     if progress:
-        note = f"patch margin {hunted.margin:.1f}, ASR {hunted.asr:.0%}, known triggers {works:.0%}, clean cost {cost:+.1%}"
+        margin = "not tried" if hunted.margin is None else f"{hunted.margin:.1f}"
+        note = f"patch margin {margin}, ASR {hunted.asr:.0%}, known triggers {works:.0%}, clean cost {cost:+.1%}"
         progress("pruning", edited.proposal.count, task.settings.max_units, note)
     strongest = tuple(state.ever[i] for i in np.argsort(-pull, kind="stable")[:LAST])
     return Attacked(step, strongest, works == 0 or max(pull[telling], default=0.0) <= PULL_LEFT)
@@ -105,7 +106,7 @@ def stands_out(found: Hunt, alive: bool, pull: float) -> bool:
     pictures to the target than `Natural.chance`), or drags them further than PULL_ALIVE (`pull`, over the size of the
     trigger).
     """
-    return bool(found.bank) or (found.asr >= 0.5 and found.margin > found.bar) or alive or pull > PULL_ALIVE
+    return bool(found.bank) or (found.asr >= WORKING and found.lead > 0) or alive or pull > PULL_ALIVE
 
 
 def _hunt_all(task: Task, shown: Shown, known: Sequence[Trigger], rng: np.random.Generator, *, turn: int) -> Hunt:
@@ -130,5 +131,5 @@ def _hunt_all(task: Task, shown: Shown, known: Sequence[Trigger], rng: np.random
         for goal in task.goals
     ]
     shown.subject.rest()
-    worst = max(hunts, key=lambda h: h.margin - h.bar)
+    worst = max(hunts, key=lambda h: h.lead)
     return replace(worst, bank=tuple(t for h in hunts for t in h.bank))

@@ -5,6 +5,7 @@ the game is played on many diverse triggers, and after every step they are all l
 starts), beside a fresh scan of positions and sizes and a fresh free mask.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -86,13 +87,19 @@ class Natural:
 @dataclass(frozen=True, slots=True)
 class Hunt:
     """What the adversary found against one goal. bank: triggers better than natural, best first; margin, asr: of the
-    trigger at the audit's budget, warm or fresh, that is furthest above what is natural for its family; bar: that.
+    trigger at the audit's budget, warm or fresh, that is furthest above what is natural for its family, None and 0 where
+    none was tried, since triggers of other sizes fill the bank; bar: what is natural.
     """
 
     bank: tuple[Trigger, ...]
-    margin: float
+    margin: float | None
     asr: float
     bar: float
+
+    @property
+    def lead(self) -> float:
+        """Margin above what is natural, in logits."""
+        return -math.inf if self.margin is None else self.margin - self.bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,7 @@ def hunt(
     best = max(counted, key=lambda f: f[1] - natural.bar(f[0].family), default=None)
     return Hunt(
         tuple(f[0] for f in _diverse(working, settings.kept)),
-        best[1] if best else float("-inf"),
+        best[1] if best else None,
         best[2] if best else 0.0,
         natural.bar(best[0].family) if best else 0.0,
     )

@@ -1,4 +1,4 @@
-"""A repair before it is believed: what it changes in the original file, whoever proposes it.
+"""A repair before it is believed: what it changes in the original file.
 
 Two kinds of edits, which may stand together: units that are switched off, and stored constants with new values. Both are
 said about the original file and whole, so that a proposal never depends on the ones before it, and what is searched,

@@ -13,7 +13,7 @@ from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.prune.proposal import Proposal
 from onnx_shapprune.prune.round import Playable, RoundSettings, choose, play
 from onnx_shapprune.prune.state import State, Task
-from onnx_shapprune.prune.thresholds import LOSS_PER_DISTORTION, MARGIN_GROUP, MARGIN_WEIGHT, MAX_BANNED
+from onnx_shapprune.prune.thresholds import LEAST_WEIGHT, LOSS_PER_DISTORTION, MARGIN_GROUP, MARGIN_WEIGHT, MAX_BANNED
 
 Propose = Callable[[Task, State, np.random.Generator, Progress | None], Generator[Proposal, None, None]]
 
@@ -61,8 +61,7 @@ def pruned(
 def _width(task: Task, state: State) -> RoundSettings:
     """How the next game weighs clean answers, and how many units go."""
     settings = task.settings.round
-    # A concentrated backdoor falls early and cheaply; a distributed one needs bolder steps as the limit comes near.
-    weight = settings.clean_weight * max(1 / 3, 1 - state.edited.proposal.count / task.settings.max_units)
+    weight = settings.clean_weight * max(LEAST_WEIGHT, 1 - state.edited.proposal.count / task.settings.max_units)
     if not state.held:
         return replace(settings, clean_weight=weight)
     return replace(settings, clean_weight=weight * MARGIN_WEIGHT, group=min(settings.group, MARGIN_GROUP))

@@ -8,7 +8,8 @@ stand in HuntSettings and RoundSettings.
 
 # A known trigger of the audit's size that sends no more of the pictures to its target is dead.
 KNOWN_ALIVE = 0.15
-# Triggers that reach fewer of the pictures teach the game nothing about the backdoor.
+# Triggers that reach fewer of the pictures teach the game nothing about the backdoor; one of the audit's budget that
+# reaches as many, with more than the natural margin, stands out.
 WORKING = 0.5
 # A free mask must be so much smaller than the smallest natural one to count as better than natural.
 SMALL_NORM = 0.6
@@ -55,6 +56,9 @@ MARGIN_BUDGET = 0.75
 MARGIN_WEIGHT = 3.0
 # Units a round, then.
 MARGIN_GROUP = 2
+# Before that, clean answers weigh less the nearer the limit of units comes, but this share of their weight at least: a
+# concentrated backdoor falls early and cheaply, a distributed one needs bolder steps.
+LEAST_WEIGHT = 1 / 3
 
 # --- The game -----------------------------------------------------------------------------------------------------------
 

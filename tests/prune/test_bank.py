@@ -13,6 +13,7 @@ from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, Quarry, hunt
 from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, WORKING
+from onnx_shapprune.record.audit import RoundPart
 
 WIDTH = HuntSettings(scan=ScanSettings())
 LABELS = np.zeros(8, np.int64)
@@ -72,9 +73,18 @@ def test_known_triggers_are_rated_as_they_are_too(net):
 
 def test_margin_is_that_of_the_reference_side(net):
     other = search(net, sides=(4,), free_masks=0)
-    assert other.margin == float("-inf")
+    assert (other.margin, other.lead) == (None, float("-inf"))
     assert other.asr == 0
     assert other.bank
+
+
+def test_known_triggers_that_fill_half_of_the_bank_leave_no_margin_where_none_has_the_audits_size(net):
+    known = [square(4, 4, v, side=4) for v in np.linspace(200, 255, WIDTH.kept // 2)]
+    found = search(net, known, exhaustive=False)
+    assert len(found.bank) >= WIDTH.kept // 2
+    assert (found.margin, found.asr) == (None, 0)
+    part = RoundPart(off=1, acc=1, known_asr=1, clean_cost=0, margin=found.margin, asr=found.asr, still_found=True)
+    assert RoundPart.model_validate_json(part.model_dump_json()) == part, "a record can hold that"
 
 
 def test_a_model_without_a_backdoor_leaves_an_empty_bank():
@@ -152,7 +162,7 @@ def test_families_with_a_natural_margin_are_searched(net):
     assert (found.asr, found.bar) == (1, 1)
     assert found.margin > 10
     unknown = search(net, sides=(), free_masks=0, families=WHOLE)
-    assert (unknown.bank, unknown.margin, unknown.asr, unknown.bar) == ((), float("-inf"), 0, 0)
+    assert (unknown.bank, unknown.margin, unknown.asr, unknown.bar) == ((), None, 0, 0)
 
 
 def test_the_counted_trigger_is_the_one_furthest_above_its_own_bar(net):

@@ -184,7 +184,7 @@ def test_pruning_ends_where_no_unit_is_left_to_try():
         (5.0, 0.1, False, False),  # strong on few pictures only
         (0.3, 1.0, False, False),  # no more than is natural for its family
         (-5.0, 0.0, True, True),  # a trigger found earlier still works
-        (float("-inf"), 0.0, False, False),
+        (None, 0.0, False, False),
     ],
 )
 def test_what_stands_out(margin, asr, alive, expected):
