@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Labels, Pixels, Subject, Work
 from onnx_shapprune.case.synthesis import SynthesisSettings, synthesise
 from onnx_shapprune.errors import DataError, ModelError
 from onnx_shapprune.graph.file import ModelFile, load_model
@@ -21,7 +22,6 @@ from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device, resolve_device
 from onnx_shapprune.settings import InputOptions, RunOptions
 
-Progress = Callable[[str, int, int, str], None]
 SYNTHESISED = 24
 MAX_INPUT = 1 << 26  # values
 
@@ -54,16 +54,23 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An opened model with clean pictures. pictures: float32 [n, h, w, c] in 0..255; labels: int64 [n], the given ones
-    or the model's own answers (few.label_source says which).
+    """An opened model with clean pictures. shown: these, with the labels that were given or the model's own answers
+    (few.label_source says which).
     """
 
     model: Opened
     few: FewShot
-    pictures: Pixels
-    labels: Labels
+    shown: Shown
     class_names: tuple[str, ...]
     device: Device
+
+    @property
+    def pictures(self) -> Pixels:
+        return self.shown.pictures
+
+    @property
+    def labels(self) -> Labels:
+        return self.shown.labels
 
     @property
     def labels_given(self) -> bool:
@@ -71,8 +78,8 @@ class Case:
         return self.few.label_source not in ("model", "synthesised")
 
 
-def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
-    """Load, check and prepare a model file. Raises ModelError, VerifyError or DataError."""
+def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | None = None) -> Opened:
+    """Load, check and prepare a model file. work: as for Subject. Raises ModelError, VerifyError or DataError."""
     file = load_model(path, limits=inputs.limits, allow_root=inputs.allow_root)
     interface = find_interface(file.loaded, layout=inputs.layout, output=inputs.output, size=inputs.size)
     if None in interface.dims:
@@ -94,7 +101,7 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
         layout=interface.layout,
         channel_order="BGR" if inputs.channel_order == "BGR" else "RGB",
     )
-    return Opened(file, interface, replace(units, layers=known), Subject(prepared, preprocessing, device))
+    return Opened(file, interface, replace(units, layers=known), Subject(prepared, preprocessing, device, work))
 
 
 def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOptions) -> Case:
@@ -129,9 +136,10 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
         if inputs.per_class:
             few = few_per_class(few, inputs.per_class)
             pictures = few.x.astype(np.float32)
+            logits = opened.subject.logits(pictures)
     if few.y is None:
         raise DataError("the pictures have no labels")
-    return Case(opened, few, pictures, few.y, names, device)
+    return Case(opened, few, Shown(opened.subject, pictures, few.y, logits), names, device)
 
 
 def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:

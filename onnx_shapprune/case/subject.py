@@ -5,6 +5,7 @@ and the graph's input, so its adjoint is applied to every gradient.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,30 @@ BATCH = 64
 BATCH_SHARE = 1 / 8  # of the memory, for a batch's activations; the gradient holds about three times as much
 
 
-class Subject:
-    """One prepared model with its sessions. Pictures are float32 [n, h, w, c] in 0..255, logits float32 [n, classes]."""
+@dataclass(slots=True)
+class Work:
+    """What was computed so far, on a model and on all that are derived from it. pictures: that went through a network,
+    forward or both ways; coalitions: that a game was played on.
+    """
 
-    def __init__(self, prepared: Prepared, preprocessing: Preprocessing, device: Device) -> None:
+    pictures: int = 0
+    coalitions: int = 0
+
+
+class Subject:
+    """One prepared model with its sessions. Pictures are float32 [n, h, w, c] in 0..255, logits float32 [n, classes].
+
+    work: a count to go on with, that of the model from which this one was made; None begins a new one.
+    """
+
+    def __init__(
+        self, prepared: Prepared, preprocessing: Preprocessing, device: Device, work: Work | None = None
+    ) -> None:
         self.classes = prepared.classes
         self.prepared = prepared
         self.preprocessing = preprocessing
         self.device = device
-        self.evaluated = 0  # pictures that went through the graph, forward or both ways
+        self.work = work or Work()
         fitting = int(BATCH_SHARE * device.memory) // max(1, activation_bytes(prepared.infos))
         self._batch = max(1, min(BATCH, fitting)) if prepared.batch_free else 1
         self._forward: Session | None = None
@@ -107,7 +123,7 @@ class Subject:
         self._forward = self._backward = None
 
     def _slices(self, n: int) -> Iterator[slice]:
-        self.evaluated += n
+        self.work.pictures += n
         for start in range(0, n, self._batch):
             yield slice(start, start + self._batch)
 

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_shapprune.case.open import Case, Clock, Opened, Progress, open_case
+from onnx_shapprune.case.open import Case, Clock, Opened, open_case
+from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.invert.known import known_trigger_of
-from onnx_shapprune.prune.bank import hunt
-from onnx_shapprune.prune.repair import clean_rows
-from onnx_shapprune.prune.round import Round, play
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune.bank import Quarry, hunt
+from onnx_shapprune.prune.clean import clean_rows
+from onnx_shapprune.prune.round import Playable, Round, play
 from onnx_shapprune.record.audit import AuditRecord, FileDigest, RepairPart
 from onnx_shapprune.recording import assemble
 from onnx_shapprune.report.artifacts import write_artifacts
@@ -86,9 +88,7 @@ def search(
     """The searches and what follows; those that a repair must pass have all the time that they need."""
     effort = effort_of(opened, run)
     return examine(
-        opened.subject,
-        case.pictures,
-        case.labels,
+        case.shown if opened is case.model else case.shown.on(opened.subject),
         effort.search,
         effort.relations,
         load_calibration(run.calibration),
@@ -118,36 +118,15 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
         return None
     sides, effort, attacked = sides_of(draft), effort_of(case.model, run), draft.attacked
     families = effort.search.families(case.pictures, subject.classes)
-    bank = [
-        trigger
-        for g in draft.goals
-        for trigger in hunt(
-            subject,
-            *attacked,
-            g,
-            [t for t in draft.triggers if t.goal == g],
-            sides=sides[:1],
-            natural=draft.natural(g),
-            families=families,
-            settings=effort.hunt,
-            rng=rng,
-            free_masks=0,
-        ).bank
-    ]
+    bank: list[Trigger] = []
+    for goal in draft.goals:
+        quarry, known = Quarry(goal, draft.natural(goal), families), [t for t in draft.triggers if t.goal == goal]
+        bank += hunt(attacked, quarry, known, effort.hunt, rng, sides=sides[:1], free_masks=0).bank
     if not bank or not case.model.units.layers:
         return None
-    clean = clean_rows(subject, case.pictures, case.labels, draft.goals, effort.views, rng)
-    played = play(
-        subject,
-        case.model.units.layers,
-        {},
-        bank,
-        *attacked,
-        clean,
-        effort.round,
-        rng,
-        progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
-    )
+    clean = clean_rows(case.shown, draft.goals, effort.views, rng)
+    units = Playable(layers=case.model.units.layers, off={})
+    played = play(attacked, bank, clean, units, effort.round, rng, progress=stage(progress, "shapley values"))
     return played[0] if played else None
 
 
@@ -165,9 +144,3 @@ def record_of(
     if artifacts is not None:
         files = write_artifacts(artifacts, draft.triggers, draft.case.pictures)
     return assemble.audit_record(draft, inputs, run, clock, files, command, repair_status)
-
-
-def prefixed(progress: Progress | None, prefix: str) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda stage, done, total, note: progress(prefix + stage, done, total, note)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_shapprune.case.open import Progress, open_case
+from onnx_shapprune.case.open import open_case
+from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.commands.effort import effort_for
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import FEWEST, Calibration, columns, largest, load_calibration
@@ -49,9 +50,7 @@ def calibrate(
                 raise DataError(f"{model.name}: {reason}")
             effort = effort_for(case.model.subject.prepared, run)
             found = examine(
-                case.model.subject,
-                case.pictures,
-                case.labels,
+                case.shown,
                 effort.search,
                 effort.relations,
                 nothing,

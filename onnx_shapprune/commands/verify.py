@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from onnx_shapprune.case.open import Clock, Progress, open_model
-from onnx_shapprune.commands.audit import examined, prefixed, search
+from onnx_shapprune.case.open import Clock, open_model
+from onnx_shapprune.case.progress import Progress, prefixed
+from onnx_shapprune.commands.audit import examined, search
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.graph.compare import explained
 from onnx_shapprune.record.audit import VerifyRecord

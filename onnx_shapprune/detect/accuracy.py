@@ -28,8 +28,8 @@ def too_low(right: int, total: int, floor: float | None) -> str | None:
 
 def unusable(case: Case, floor: float | None) -> str | None:
     """Why an audit on these pictures would prove nothing, else None. floor: as in `too_low`, for labels that were given."""
-    answers = case.model.subject.logits(case.pictures).argmax(1)
-    reason = too_low(int((answers == case.labels).sum()), len(answers), floor) if case.labels_given else None
-    if reason is None and (len(np.unique(case.labels)) < 2 or len(np.unique(answers)) < 2):
+    shown = case.shown
+    reason = too_low(int(shown.right.sum()), len(shown), floor) if case.labels_given else None
+    if reason is None and (len(np.unique(shown.labels)) < 2 or len(np.unique(shown.answers)) < 2):
         return "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
     return reason

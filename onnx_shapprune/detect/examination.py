@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
+from onnx_shapprune.case.progress import Progress
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import PEAK
 from onnx_shapprune.detect.suspicion import ALPHA, Suspicion, judge
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
-from onnx_shapprune.invert.search import Evidence, SearchSettings, StageProgress, search_classes
+from onnx_shapprune.invert.search import Evidence, SearchSettings, search_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,7 @@ class Examination:
 
 
 def examine(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
+    shown: Shown,
     search: SearchSettings,
     relation: RelationSettings | None,
     calibration: Calibration,
@@ -41,7 +40,7 @@ def examine(
     *,
     synthesised: bool = False,
     seconds: float | None = None,
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Examination:
     """Search every class, then pairs and maps of classes unless `relation` is None or a class is named already.
 
@@ -50,8 +49,9 @@ def examine(
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     if synthesised:  # what was drawn out of a clean model gives way to warps as a backdoored one's own pictures do
         search = replace(search, warps=False)
-    families = search.families(pictures, subject.classes)
-    evidence = search_classes(subject, pictures, labels, search, rng, deadline=deadline, progress=progress)
+    subject = shown.subject
+    families = search.families(shown.pictures, subject.classes)
+    evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
     suspicion = judge(evidence, None, calibration, families, synthesised=synthesised)
     skipped = [name for name in families if name not in evidence[0].found]
     skipped += [] if any(e.peak is not None for e in evidence) else ["largest margins"]
@@ -63,7 +63,7 @@ def examine(
     if subject.obstacle:
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
-        relations = search_relations(subject, pictures, labels, relation, rng)
+        relations = search_relations(shown, relation, rng)
         suspicion = judge(evidence, relations, calibration, families, synthesised=synthesised)
     elif wanted:
         skipped.append("pairs of classes")

@@ -26,12 +26,34 @@ INT_LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A constant of the file. parameter: where; stored: how it lies there; steps: of a quantised one, the size of a step
-    for every output channel, [out] or [1], else None; zero: the stored number that means 0.
+    """A constant of the file. stored: where and how it lies there; steps: of a quantised one, the size of a step, one for
+    all or one for each place on `axis` of the array in the file, else None.
     """
 
     stored: Stored
     steps: Doubles | None = None
+    axis: int = 0
+
+    def values(self, array: edit.Array) -> Doubles:
+        """What an array of the file means, as the layer reads it."""
+        means = array.astype(np.float64)
+        if self.steps is not None:
+            means = (means - self.stored.zero) * self._along(array.ndim)
+        return np.asarray(np.transpose(means, self.stored.axes))
+
+    def array(self, values: Doubles, like: edit.Array) -> edit.Array:
+        """The inverse of `values`, in the shape and type of an array; integers are rounded to the next step."""
+        lies = np.transpose(values, np.argsort(self.stored.axes))
+        if self.steps is not None:
+            lies = lies / self._along(lies.ndim) + self.stored.zero
+        if like.dtype in INT_LIMITS:
+            lies = np.clip(np.rint(lies), *INT_LIMITS[like.dtype])
+        return np.asarray(lies.astype(like.dtype)).reshape(like.shape)
+
+    def _along(self, rank: int) -> Doubles:
+        assert self.steps is not None
+        axis = self.axis % rank
+        return self.steps.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +112,7 @@ def find_linears(
             geometry = geometry_of(node, tuple(values[node.input[1]].dims))
             first = made[layer.nodes[0]]
             weight = _home(first.input[1], layer, known, made, used)
-            theirs = matrices(_doubles(graph, known, weight), geometry)
+            theirs = matrices(weight.values(edit.array_of(known[weight.stored.name])), geometry)
             ours = matrices(edit.array_of(values[node.input[1]]).astype(np.float64), geometry)
             shift, behind = _shift_home(layer, first, known, made, used)
             found.append(
@@ -117,7 +139,8 @@ def _home(
     scale = edit.stored_name(known, made, quantised.input[1])
     if scale is None:
         raise RefusedError("the scale of its weights is computed")
-    return Home(found, edit.array_of(known[scale]).astype(np.float64).reshape(-1))
+    axis = int(edit.attributes(quantised).get("axis", 1))  # type: ignore[call-overload]
+    return Home(found, edit.array_of(known[scale]).astype(np.float64).reshape(-1), axis)
 
 
 def _shift_home(
@@ -148,26 +171,7 @@ def _shift_home(
         home = _home(name, layer, known, made, used)
     except RefusedError:
         return None, False
-    return (None, False) if home.steps is not None and home.steps.size == 0 else (home, behind)
-
-
-def _doubles(graph: onnx.GraphProto, known: Mapping[str, onnx.TensorProto], home: Home) -> Doubles:
-    """The values of a stored weight as its layer reads them."""
-    array = edit.array_of(known[home.stored.name])
-    values = np.transpose(array, home.stored.axes).astype(np.float64)
-    if home.steps is None:
-        return np.asarray(values)
-    return np.asarray((values - home.stored.zero) * _along(home.steps, values.shape))
-
-
-def _along(steps: Doubles, shape: tuple[int, ...]) -> Doubles:
-    """Steps [out] or [1] so that they multiply an array whose output channels lie on the axis of that length."""
-    if steps.size == 1:
-        return steps.reshape(())
-    axis = next((i for i, d in enumerate(shape) if d == steps.size), None)
-    if axis is None:
-        raise RefusedError("the scales of its weights are not one per channel")
-    return steps.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    return home, behind
 
 
 def _gain(ours: Doubles, theirs: Doubles) -> Doubles:
@@ -238,22 +242,12 @@ def rewrite(original: onnx.ModelProto, changes: Mapping[str, tuple[Linear, Chang
 def _write(model: onnx.ModelProto, linear: Linear, home: Home, values: Doubles) -> None:
     """Store values, as the layer reads them, at their place and in their type."""
     tensor = own_tensor(model, Parameter(home.stored.name, 0), linear.layer)
-    before = edit.array_of(tensor)
-    if home.steps is not None:
-        values = values / _along(home.steps, values.shape) + home.stored.zero
-    stored_ = np.transpose(values, np.argsort(home.stored.axes))
-    store(tensor, _typed(stored_, before.dtype).reshape(before.shape))
+    store(tensor, home.array(values, edit.array_of(tensor)))
 
 
 def _add(model: onnx.ModelProto, linear: Linear, home: Home, shift: Doubles) -> None:
+    """Add a constant to every output channel where the file adds one."""
     tensor = own_tensor(model, Parameter(home.stored.name, 0), linear.layer)
     before = edit.array_of(tensor)
-    steps = np.ones(1) if home.steps is None else home.steps
-    values = before.reshape(-1).astype(np.float64) + shift / steps
-    store(tensor, _typed(values, before.dtype).reshape(before.shape))
-
-
-def _typed(values: Doubles, dtype: np.dtype[np.generic]) -> edit.Array:
-    if dtype in INT_LIMITS:
-        return np.asarray(np.clip(np.rint(values), *INT_LIMITS[dtype]).astype(dtype))
-    return np.asarray(values.astype(dtype))
+    means = home.values(before)
+    store(tensor, home.array(means + shift.reshape([-1 if d > 1 else 1 for d in means.shape]), before))

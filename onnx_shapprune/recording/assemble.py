@@ -11,21 +11,24 @@ from importlib.metadata import version
 
 import numpy as np
 
-from onnx_shapprune.case.goal import UNMOVED, Goal
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
+from onnx_shapprune.case.shown import MOVED_ENOUGH, Shown
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.suspicion import ALPHA, DOUBT
 from onnx_shapprune.graph.compare import Difference
 from onnx_shapprune.graph.facts import parameters
 from onnx_shapprune.graph.upgrade import opset_of
-from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.arms import rate, recovered
 from onnx_shapprune.invert.relations import answered_views
 from onnx_shapprune.invert.search import SearchSettings
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import KNOWN_ALIVE, Natural
-from onnx_shapprune.prune.repair import Repair, clean_cost
+from onnx_shapprune.prune.bank import Natural
+from onnx_shapprune.prune.clean import clean_cost
+from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.prune.round import Round
+from onnx_shapprune.prune.thresholds import KNOWN_ALIVE
 from onnx_shapprune.record.audit import (
     AuditRecord,
     DataPart,
@@ -107,9 +110,17 @@ class Draft:
 
     def attribute(self, trigger: Trigger) -> None:
         """Judge a trigger that the user gave instead of searching for one."""
-        case = self.case
-        asr = float(rate(case.model.subject, case.pictures, case.labels, [trigger]).asr[0])
-        self.triggers, self.verdict = (trigger,), "pass"
+        shown = self.case.shown
+        asr, moved = float(rate(shown, [trigger]).asr[0]), shown.count(trigger.goal)
+        self.triggers = (trigger,)
+        if moved < MOVED_ENOUGH:
+            self.verdict = "inconclusive"
+            self.reasons = (
+                f"{moved} pictures are left that the known trigger could send to class {trigger.goal.target}, which the "
+                f"model does not send there without it: at least {MOVED_ENOUGH} are needed to tell",
+            )
+            return
+        self.verdict = "pass"
         self.reasons = (f"the known trigger sends {asr:.0%} of the other pictures to class {trigger.goal.target}",)
         if asr > KNOWN_ALIVE:
             self.verdict, self.goals = "fail", (trigger.goal,)
@@ -120,18 +131,16 @@ class Draft:
         return tuple(dict.fromkeys(t for g in self.goals for t in g.targets))
 
     @property
-    def views(self) -> tuple[Pixels, Labels] | None:
-        """Posed views and their labels where a goal is about one class, of which there may be a single picture."""
-        case = self.case
+    def views(self) -> Shown | None:
+        """Posed views where a goal is about one class, of which there may be a single picture."""
         if all(g.source is None for g in self.goals):
             return None
-        rng = np.random.default_rng(0)
-        return answered_views(case.model.subject, case.pictures, case.labels, SOURCE_VIEWS, rng)
+        return answered_views(self.case.shown, SOURCE_VIEWS, np.random.default_rng(0))
 
     @property
-    def attacked(self) -> tuple[Pixels, Labels]:
-        """Pictures and labels that triggers are put on."""
-        return self.views or (self.case.pictures, self.case.labels)
+    def attacked(self) -> Shown:
+        """What triggers are put on."""
+        return self.views or self.case.shown
 
     def natural(self, goal: Goal) -> Natural:
         """What triggers towards a goal reach without a backdoor: for other classes, or for other pairs of classes."""
@@ -176,7 +185,7 @@ def not_repaired(reason: str, plan: Repair | None = None, difference: float | No
 def _rounds(plan: Repair) -> tuple[RoundPart, ...]:
     return tuple(
         RoundPart(
-            off=s.count,
+            off=s.proposal.count,
             acc=s.acc,
             known_asr=s.known_asr,
             clean_cost=s.clean_cost,
@@ -216,14 +225,14 @@ def audit_record(
         data=_data(case),
         findings=preflight_parts(opened.file.hazards),
         preprocessing=_plain(asdict(opened.subject.preprocessing)),
-        settings=_plain(asdict(run) | asdict(inputs)),
+        settings=_settings(run, inputs) | {"unit_limit": run.unit_limit(opened.units.total)},
         score=draft.found.suspicion.score_of_model if draft.found else None,
         not_searched=not_searched(draft.found),
         attacks=attack_parts(draft.found) if draft.found else (),
         claims=claim_parts(draft.found),
         calibration=draft.found.calibration if draft.found else "",
         classes=class_parts(case, draft.found),
-        triggers=trigger_parts(opened.subject, *draft.attacked, draft.triggers, draft.found),
+        triggers=trigger_parts(draft.attacked, draft.triggers, draft.found),
         units=UnitsPart(
             total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
         ),
@@ -232,10 +241,8 @@ def audit_record(
         after=after,
         repair=status or RepairPart(status="not_tried", reason="an audit changes nothing"),
         artifacts=artifacts,
-        evaluations=sum(s.round.estimate.evaluations for s in draft.plan.steps)
-        if draft.plan
-        else (draft.round.estimate.evaluations if draft.round else 0),
-        gradient_pictures=opened.subject.evaluated,
+        evaluations=opened.subject.work.coalitions,
+        gradient_pictures=opened.subject.work.pictures,
         seconds={k: round(v, 3) for k, v in clock.seconds.items()},
         peak_memory_mb=_peak_memory(),
         warnings=tuple(draft.warnings),
@@ -290,7 +297,7 @@ def verify_record(
         after_model=_file(opened),
         after_external=_external(opened),
         data=_data(case),
-        settings=_plain(asdict(run) | asdict(inputs)),
+        settings=_settings(run, inputs),
         changed=difference.changed,
         zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in difference.zeroed),
         other_changes=difference.other,
@@ -309,25 +316,25 @@ def verify_record(
 
 
 def _rates(subject: Subject, draft: Draft) -> Rates:
-    """Few-shot rates of one model with the recovered triggers: the largest ASR of them, and R-Acc of that one."""
-    case = draft.case
-    acc = float((subject.logits(case.pictures).argmax(1) == case.labels).mean())
-    if not draft.triggers:
-        return Rates(acc=acc, asr=None, racc=None, pictures=len(case.labels))
-    pictures, labels = draft.attacked
-    asr = rate(subject, pictures, labels, draft.triggers).asr
-    strongest = draft.triggers[int(np.argmax(asr))]
-    others = strongest.goal.of(labels) != UNMOVED
-    answers = subject.logits(strongest.apply(pictures[others])).argmax(1)
-    racc = float((answers == labels[others]).mean()) if others.any() else None
-    return Rates(acc=acc, asr=float(asr.max()), racc=racc, pictures=len(case.labels), triggered=int(others.sum()))
+    """Few-shot rates of one model with the recovered triggers: the largest ASR of them, and R-Acc of that one. Triggers that
+    have no picture to move on this model have no rate.
+    """
+    shown, attacked = draft.case.shown.on(subject), draft.attacked.on(subject)
+    rates = Rates(acc=shown.accuracy, asr=None, racc=None, pictures=len(shown))
+    triggers = [t for t in draft.triggers if attacked.count(t.goal)]
+    if not triggers:
+        return rates
+    asr = rate(attacked, triggers).asr
+    strongest = triggers[int(np.argmax(asr))]
+    moved, racc = attacked.count(strongest.goal), recovered(attacked, strongest)
+    return rates.model_copy(update={"asr": float(asr.max()), "racc": racc, "triggered": moved})
 
 
 def _chosen(draft: Draft) -> list[UnitRef]:
     """Units in the order in which the rounds switched them off."""
     layers = draft.case.model.units.layers
     steps = draft.plan.steps if draft.plan else ()
-    return [UnitRef(layer=layers[p.layer].name, channel=p.channel) for s in steps for p in s.chosen]
+    return [UnitRef(layer=layers[p.layer].name, channel=p.channel) for s in steps for p in s.proposal.chosen]
 
 
 def _ranked(draft: Draft, run: RunOptions) -> tuple[UnitValue, ...]:
@@ -431,6 +438,12 @@ def _environment(opened: Opened, run: RunOptions) -> Environment:
         providers=opened.subject.providers,
         threads=device.threads or os.cpu_count() or 1,
     )
+
+
+def _settings(run: RunOptions, inputs: InputOptions) -> dict[str, object]:
+    """What was asked for. unit_limit, where units might go: how many."""
+    asked = _plain(asdict(run) | asdict(inputs))
+    return asked | {"max_units": "auto" if run.max_units is None else run.max_units}
 
 
 def _plain(settings: dict[str, object]) -> dict[str, object]:

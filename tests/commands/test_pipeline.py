@@ -15,6 +15,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import open_case
 from onnx_shapprune.cli.demo import true_rates
 from onnx_shapprune.commands.audit import audit
+from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.repair import _standing, sanitize
 from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.detect.statistics import PEAK, Claim
@@ -266,7 +267,9 @@ def test_clean_net_passes(folder):
 @pytest.mark.parametrize("keep", [False, True])
 def test_not_repaired_writes_only_where_a_best_effort_is_wanted(keep, folder, tmp_path):
     out = tmp_path / "out.onnx"
-    record = sanitize(folder / "entangled.onnx", folder / "pictures.npz", output=out, keep_partial=keep, run=QUICK)
+    record = sanitize(
+        folder / "entangled.onnx", folder / "pictures.npz", output=Output(out, keep_partial=keep), run=QUICK
+    )
     assert (record.verdict, record.repair.status) == ("fail", "not_repaired")
     assert record.repair.reason
     assert record.repair.rounds[-1].still_found

@@ -7,6 +7,7 @@ import pytest
 from hand_made import CALIBRATION, FAMILIES, clean, map_found, pair_found, planted_in, relations, with_family
 
 from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.suspicion import judge
 from onnx_shapprune.errors import DataError
@@ -65,7 +66,8 @@ def drafted(evidence, related=None, skipped=()) -> Draft:
     x = np.random.default_rng(0).uniform(0, 255, (10, 10, 10, 3)).astype(np.float32)
     labels = np.arange(10)
     knows_all = SimpleNamespace(logits=lambda shown: np.tile(np.eye(10, dtype=np.float32), (len(shown) // 10, 1)))
-    draft = Draft(SimpleNamespace(pictures=x, labels=labels, model=SimpleNamespace(subject=knows_all)))
+    shown = Shown.to(knows_all, x, labels)
+    draft = Draft(SimpleNamespace(shown=shown, pictures=x, labels=labels, model=SimpleNamespace(subject=knows_all)))
     suspicion = judge(evidence, related, CALIBRATION, FAMILIES)
     draft.judge(Examination(tuple(evidence), 10, related, tuple(skipped), suspicion))
     return draft
@@ -96,14 +98,12 @@ def test_targets_of_a_map_are_all_its_classes_once():
 
 def test_posed_views_are_attacked_where_a_goal_is_about_one_class():
     one = drafted(planted_in(clean(), 6))
-    pictures, labels = one.attacked
-    assert pictures is one.case.pictures
-    assert labels is one.case.labels
+    assert one.attacked is one.case.shown
     pair = drafted(clean(), relations([pair_found(3, 1, 40.0), pair_found(0, 4, 3.0)]))
-    pictures, labels = pair.attacked
-    assert pictures.shape == (SOURCE_VIEWS * 10, 10, 10, 3)
-    assert labels.tolist() == list(range(10)) * SOURCE_VIEWS
-    np.testing.assert_array_equal(pictures, pair.attacked[0])
+    views = pair.attacked
+    assert views.pictures.shape == (SOURCE_VIEWS * 10, 10, 10, 3)
+    assert views.labels.tolist() == list(range(10)) * SOURCE_VIEWS
+    np.testing.assert_array_equal(views.pictures, pair.attacked.pictures)
 
 
 def test_what_stands_out_too_little_to_be_named_is_no_pass():
