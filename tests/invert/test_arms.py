@@ -8,7 +8,19 @@ import pytest
 
 from onnx_shapprune.case.goal import Goal, all_to_one, shift_map
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.invert.arms import PIECE, Arms, Pairs, pair, probed, rate, score, scores_of, slopes, stamp
+from onnx_shapprune.invert.arms import (
+    PIECE,
+    Arms,
+    Pairs,
+    pair,
+    probed,
+    rate,
+    recovered,
+    score,
+    scores_of,
+    slopes,
+    stamp,
+)
 from onnx_shapprune.invert.trigger import Trigger
 
 LABELS = np.array([0, 1, 2, 0, 1])
@@ -137,6 +149,20 @@ def test_rate_looks_at_pictures_of_other_classes_only():
     found = rate(Shown.to(subject, x, labels), triggers)
     assert found.asr.tolist() == [1, 0]
     assert found.margin[0] == pytest.approx(39, abs=1e-3)
+
+
+def test_what_goes_to_the_target_by_itself_counts_neither_as_success_nor_as_recovery():
+    subject = planted.subject_of(planted.planted())
+    x = planted.planted_pictures()
+    x[6:, *planted.CORNER] = 255  # stamped already, whatever their label says
+    labels = np.zeros(8, int)
+    works, idle = (Trigger(m, p, Goal(planted.TARGET), "compact") for m, p in zip(*planted_arms(), strict=True))
+    shown = Shown.to(subject, x, labels)
+    assert shown.count(works.goal) == 6
+    assert rate(shown, [works, idle]).asr.tolist() == [1, 0]
+    assert (recovered(shown, works), recovered(shown, idle)) == (0, 1)
+    assert recovered(shown.part(np.array([6, 7])), works) is None
+    assert rate(shown.part(np.array([6, 7])), [works]).asr.tolist() == [0]
 
 
 class Linear:

@@ -93,6 +93,15 @@ def test_no_pair_and_no_map_works_where_nothing_is_planted(found):
     assert all(m.asr < 1 for m in found["red to green"].maps)
 
 
+def test_a_pair_whose_pictures_go_to_the_target_by_themselves_is_not_searched():
+    subject = planted.subject_of(planted.colours_net({}))
+    x, y = planted.colours_pictures()
+    x[0] = x[1]  # a green picture under the label of red
+    found = search_relations(Shown.to(subject, x.astype(np.float32), y), RelationSettings(), np.random.default_rng(0))
+    assert Goal(1, source=0) not in {p.trigger.goal for p in found.pairs}
+    assert all(p.margin < 0 for p in found.pairs)
+
+
 def test_results_come_in_order_and_away_is_the_usual_distance(found):
     for one in found.values():
         for results in (one.pairs, one.maps):
