@@ -182,7 +182,7 @@ def _gain(ours: Doubles, theirs: Doubles) -> Doubles:
     gain = np.divide((ours * theirs).sum(axis=2), power, out=np.ones_like(power), where=power > 0)
     if np.abs(ours - gain[..., None] * theirs).max(initial=0.0) > 1e-3 * np.abs(ours).max(initial=1e-30):
         raise RefusedError("the working copy has another weight")
-    return gain.reshape(-1)
+    return np.asarray(gain.reshape(-1))
 
 
 def read(copy: onnx.ModelProto, linear: Linear) -> Doubles:

@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.case.goal import all_to_one
 from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.game.value import PULL_LEFT
 from onnx_shapprune.invert.arms import Scores, rate
+from onnx_shapprune.invert.scan import rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Hunt, Quarry, hunt
 from onnx_shapprune.prune.proposal import Edited, Proposal
 from onnx_shapprune.prune.state import State, Step, Task
-from onnx_shapprune.prune.thresholds import EVER, LAST, PULL_ALIVE, WORKING
+from onnx_shapprune.prune.thresholds import EVER, LAST, PULL_ALIVE, RIVAL_LEAD, RIVALS, WORKING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +45,8 @@ def attack(
     """Go on to a file that was accepted, and attack it."""
     seen = attacked(task, state, edited, rng, turn=len(state.steps) + 1, progress=progress)
     step = seen.step
+    if step.found and state.held and edited.proposal.changes:  # a further fit that does not hold takes nothing back
+        return replace(state, steps=(*state.steps, step), quiet=True)
     return replace(
         state,
         edited=edited,
@@ -67,8 +71,12 @@ def attacked(
 ) -> Attacked:
     """Attack an edited file with all that is known, and measure what is left of its clean answers. turn: as `_hunt_all`."""
     subject, natural = edited.subject, task.settings.natural
-    hunted = _hunt_all(task, task.attacked.on(subject), state.bank, rng, turn=turn)
-    acc, cost = task.shown.on(subject).accuracy, task.clean.cost(subject)
+    shown = task.attacked.on(subject)
+    hunted = _hunt_all(task, shown, state.bank, rng, turn=turn)
+    if edited.proposal.changes:
+        hunted = above_rivals(task, shown, hunted, rng)
+    expected = edited.proposal.expected
+    acc, cost = task.shown.on(subject).accuracy, task.clean.cost(subject) if expected is None else expected
     tried = task.tried.on(subject)
     rated = rate(tried, state.ever)
     pull = pulls(tried, state.ever, rated)
@@ -83,6 +91,33 @@ def attacked(
         progress("pruning", edited.proposal.count, task.settings.max_units, note)
     strongest = tuple(state.ever[i] for i in np.argsort(-pull, kind="stable")[:LAST])
     return Attacked(step, strongest, works == 0 or max(pull[telling], default=0.0) <= PULL_LEFT)
+
+
+def above_rivals(task: Task, shown: Shown, hunted: Hunt, rng: np.random.Generator) -> Hunt:
+    """What the adversary found, without what the same search finds for the other classes of the same repaired model: those
+    are natural weaknesses, and a repair that chases them eats the model. Only where every picture has one target.
+    """
+    goals = [g for g in task.goals if g.kind == "all-to-one"]
+    spoke = {t.family for t in hunted.bank} | ({hunted.family} if hunted.lead > 0 else set())
+    searched = [f for name, f in task.settings.families.items() if name in spoke]
+    if len(goals) != len(task.goals) or not searched:
+        return hunted
+    named = {g.target for g in goals}
+    others = [c for c in range(shown.subject.classes) if c not in named]
+    rivals = all_to_one(sorted(rng.choice(others, min(len(others), RIVALS), replace=False).tolist()))
+    bars = {}
+    for family in searched if rivals else ():
+        rounds = rounds_for(family, task.settings.hunt.scan, task.settings.hunt.whole)
+        found = scan(shown, rivals, family, rounds, rng)
+        bars[family.name] = RIVAL_LEAD * max(0.0, *(r.margin for r in found))
+    scores = rate(shown, hunted.bank) if hunted.bank else None
+    margins = [] if scores is None else scores.margin.tolist()
+    kept = tuple(
+        t
+        for t, m in zip(hunted.bank, margins, strict=True)
+        if m > bars.get(t.family, 0.0) * task.settings.natural[t.goal].size(t)
+    )
+    return replace(hunted, bank=kept, bar=max(hunted.bar, bars.get(hunted.family, 0.0)))
 
 
 def pulls(shown: Shown, triggers: Sequence[Trigger], rated: Scores) -> NDArray[np.float64]:

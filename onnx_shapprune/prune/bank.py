@@ -88,13 +88,14 @@ class Natural:
 class Hunt:
     """What the adversary found against one goal. bank: triggers better than natural, best first; margin, asr: of the
     trigger at the audit's budget, warm or fresh, that is furthest above what is natural for its family, None and 0 where
-    none was tried, since triggers of other sizes fill the bank; bar: what is natural.
+    none was tried, since triggers of other sizes fill the bank; bar: what is natural; family: of that trigger.
     """
 
     bank: tuple[Trigger, ...]
     margin: float | None
     asr: float
     bar: float
+    family: str = ""
 
     @property
     def lead(self) -> float:
@@ -156,6 +157,7 @@ def hunt(
         best[1] if best else None,
         best[2] if best else 0.0,
         natural.bar(best[0].family) if best else 0.0,
+        best[0].family if best else "",
     )
 
 

@@ -16,6 +16,7 @@ from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.linear import Change, Linear, rewrite
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.prune.realign import Fit
 from onnx_shapprune.prune.round import Round
 
 if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
@@ -38,13 +39,16 @@ class Original:
 class Proposal:
     """off: layer name -> channels that are switched off; changes: layer name -> the layer as it was found in the file with
     these units off, and its new weights. chosen: the units that it switches off beyond the proposal before it, and round:
-    the game that chose them; () and None where no game did.
+    the game that chose them; () and None where no game did. fit: what a realignment was fitted with; expected: clean
+    accuracy that it is expected to lose, 0..1, by pictures that a fit was kept from; None where that was not measured.
     """
 
     off: Off = field(default_factory=dict)
     changes: Changes = field(default_factory=dict)
     chosen: tuple[Player, ...] = ()
     round: Round | None = None
+    fit: Fit | None = None
+    expected: float | None = None
 
     @property
     def count(self) -> int:

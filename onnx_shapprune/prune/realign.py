@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from onnx_shapprune.case.subject import Floats, Pixels
+from onnx_shapprune.case.subject import Floats, Pixels, Subject
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.linear import Change, Linear, change_copy, read
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.rows import moved_places, places_of, taken, windows
 from onnx_shapprune.graph.stretches import Stretches, batches_of
-from onnx_shapprune.pictures.preprocess import Preprocessing, to_input
-from onnx_shapprune.runtime.session import Array, Device
+from onnx_shapprune.pictures.preprocess import to_input
+from onnx_shapprune.runtime.session import Array
 
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -65,26 +65,30 @@ class Realigned:
 
 
 def realign(
-    prepared: Prepared,
-    preprocessing: Preprocessing,
-    device: Device,
+    original: Subject,
+    edited: Subject,
     linears: Sequence[Linear],
     views: Views,
     fit: Fit,
     rng: np.random.Generator,
 ) -> Realigned:
-    """Realign these layers, in graph order, on these views."""
+    """Realign these layers of `edited`, in graph order, on these views, so that they answer as those of `original` do.
+
+    edited: the original itself, or a pruned copy of it, in which `linears` were found.
+    """
+    prepared, device, name = edited.prepared, edited.device, edited.prepared.input
     model = edit.copy_of(prepared.model)
     size = BATCH if prepared.batch_free else 1
-    clean, triggered = (to_input(p, preprocessing) for p in (views.clean, views.triggered))
-    before = Stretches(prepared.model, prepared.input, prepared.infos, batches_of(clean, size), device)
+    clean, triggered = (to_input(p, edited.preprocessing) for p in (views.clean, views.triggered))
+    before = Stretches(original.prepared.model, name, prepared.infos, batches_of(clean, size), device)
     both = batches_of(np.concatenate([clean, triggered]), size)
-    after = Stretches(model, prepared.input, prepared.infos, both, device)
+    after = Stretches(model, name, prepared.infos, both, device)
+    same = original is edited  # until the first change
     changes: dict[str, tuple[Linear, Change]] = {}
     for linear in linears:
         meant = _rows_of(before.reaching(linear.made, linear.data), linear, len(clean))
         now = _rows_of(after.reaching(linear.made, linear.data), linear, len(clean) + len(triggered))
-        still = now[: len(clean)] if changes else meant  # before the first change both networks are one
+        still = meant if same and not changes else now[: len(clean)]
         change = _solved(read(model, linear), linear, meant, still, now[len(clean) :], views.of, fit, rng)
         if change is not None:
             change_copy(model, linear, change)

@@ -60,6 +60,28 @@ MARGIN_GROUP = 2
 # concentrated backdoor falls early and cheaply, a distributed one needs bolder steps.
 LEAST_WEIGHT = 1 / 3
 
+# --- Realignment ---------------------------------------------------------------------------------------------------------
+
+# What a clean row weighs against a triggered one, tried from the gentlest on: the largest that the adversary does not get
+# through is the cheapest. On small MNIST networks 300 leaves 94 % and 10 leaves 1 %; on CIFAR-10 ones 300 is enough (own
+# networks of tests/benchmarks/poison.py, patch3, 2026-11-26).
+STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
+# Share of a row's power that holds the weights where they are. 0.001 overfits dense layers with fewer rows than inputs.
+RIDGE = 1e-2
+# Views of each clean picture in a fit, and of all of them at most; triggers that teach it; views of each trigger.
+FIT_VIEWS, MOST_VIEWS, TEACHERS, VIEWS_OF_TRIGGER = 8, 160, 24, 12
+# Folds over the pictures. Those of a target class stay in every fit: without any of them a fit takes the class itself for
+# the backdoor, which no repair with that picture does.
+FOLDS = 3
+# A picture that is kept from a fit has a class that the fit never saw; one that a user shows later has not. So many of the
+# answers lost on the former are lost on the latter (own networks of tests/benchmarks/poison.py, 2026-11-26).
+LOST_UNSEEN = 0.25
+# How far above the model's other classes a trigger for the target must be, on the same repaired model, to be the backdoor
+# and no natural weakness: passes against natural weaknesses cost one network 15 points.
+RIVAL_LEAD = 1.25
+# So many of the other classes are searched for that, drawn.
+RIVALS = 9
+
 # --- The game -----------------------------------------------------------------------------------------------------------
 
 # So few players are enumerated where that is no dearer than sampling.
