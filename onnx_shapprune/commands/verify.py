@@ -1,14 +1,19 @@
 """verify(): two files compared, and the second one searched."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Clock, Progress, open_model
-from onnx_shapprune.commands.audit import examined, prefixed, search
+from onnx_shapprune.commands.audit import examined, prefixed, search, unsearchable
+from onnx_shapprune.commands.evidence import of_search, of_second
+from onnx_shapprune.detect.verdict import Evidence, judge
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.graph.compare import explained
 from onnx_shapprune.record.audit import VerifyRecord
 from onnx_shapprune.recording import assemble
+from onnx_shapprune.recording.draft import Second
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -34,6 +39,16 @@ def verify(
         raise DataError("the two models take different pictures or have different classes: they cannot be compared")
     # With external data inlined: references to other files compare equal whatever lies there.
     difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers)
+    first, found = draft.decided, None
+    searched = Evidence[Goal](unusable=draft.unusable)
     with clock.stage("search after"):
-        found = search(opened, case, run, run.seed, prefixed(progress, "after: "))
-    return assemble.verify_record(draft, opened, difference, found, inputs, run, clock, command)
+        if reason := unsearchable(opened, run):
+            searched = replace(searched, open=(reason,))
+        elif not draft.unusable:
+            found = search(opened, case, run, run.seed, prefixed(progress, "after: "))
+            searched = of_search(found)
+    rates = assemble.rates(case.model.subject, draft), assemble.rates(opened.subject, draft, compared=True)
+    verdict = judge(of_second(first, searched, difference.other, *rates), draft.limits)
+    return assemble.verify_record(
+        draft, Second(opened, difference, found, *rates), verdict, inputs, run, clock, command
+    )
