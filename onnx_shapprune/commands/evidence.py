@@ -51,10 +51,11 @@ def of_second(
     repair; before, after: of the first file's triggers on
     both files, and what the second loses.
     """
-    tried, good = [], ["no class of the second file stands out"]
+    tried: list[Tried[Goal]] = []
+    good = ["no class of the second file stands out"]
     if after.asr is not None:
         words = f"triggers recovered from the first file still send {after.asr:.0%} of the pictures to their target"
-        tried.append(Tried[Goal](words=words, asr=after.asr, moved=after.triggered))
+        tried.append(Tried(words=words, asr=after.asr, moved=after.triggered))
         if before.asr is not None:
             good.insert(0, f"recovered triggers fall from {before.asr:.0%} to {after.asr:.0%}")
     lost = None if after.lost is None or after.surely_lost is None else (after.lost, after.surely_lost)

@@ -40,7 +40,7 @@ def verify(
     # With external data inlined: references to other files compare equal whatever lies there.
     difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers)
     first, found = draft.decided, None
-    searched = Evidence[Goal](unusable=draft.unusable)
+    searched: Evidence[Goal] = Evidence(unusable=draft.unusable)
     with clock.stage("search after"):
         if reason := unsearchable(opened, run):
             searched = replace(searched, open=(reason,))

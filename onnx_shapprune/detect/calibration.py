@@ -118,4 +118,4 @@ def columns(audits: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...
 
 def calibration_text(calibration: Calibration) -> str:
     """As it is written to a file."""
-    return json.dumps(calibration.model_dump(mode="json"), indent=1) + "\n"
+    return json.dumps(calibration.model_dump(mode="json", exclude_none=True), indent=1) + "\n"

@@ -18,7 +18,7 @@ from onnx_shapprune.detect.verdict import Claimed, Verdict, apart
 from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.gate.judgement import Check, Finding
 from onnx_shapprune.gate.policy import Policy, RepairLimits, Require
-from onnx_shapprune.gate.rejudged import Aim, evidence_of, levels_of, rejudged
+from onnx_shapprune.gate.rejudged import Aim, aim_of, evidence_of, levels_of, rejudged
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 
@@ -196,14 +196,16 @@ def _named(record: Record, again: Verdict[Aim]) -> list[Finding]:
     for claimed in evidence_of(record).claims:  # attacks before claims, with the audit's own words
         if claimed.goal in again.goals:
             found.setdefault(claimed.goal, claimed)
+    rated = {aim_of(a): a.p_value for a in record.attacks}
     findings = []
-    for claimed in found.values():
-        kind, targets, source = claimed.goal
-        sure: Confidence = "high" if claimed.p_value <= FAR else "medium"
+    for aim, claimed in found.items():
+        kind, targets, source = aim
+        p = rated.get(aim, claimed.p_value)
+        sure: Confidence = "high" if 0 < p <= FAR else "medium"
         findings.append(
             _finding(
                 "OSP101" if kind == "all-to-one" else "OSP102",
-                f"{'; '.join(claimed.reasons[:1]) or claimed.statistic} (p-value {claimed.p_value:.2g})",
+                claimed.reasons[0] + (f" (p-value {p:.2g})" if p > 0 else ""),
                 confidence=sure,
                 source_class=source,
                 target_class=None if kind == "all-to-all" else targets[0],

@@ -3,7 +3,7 @@
 What a record says and what its numbers say can differ, as where somebody took lists out of it; the worse counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from onnx_shapprune.detect.verdict import (
@@ -21,7 +21,6 @@ from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.gate.policy import Policy
 from onnx_shapprune.record.audit import AttackPart, AuditRecord, ClaimPart, VerifyRecord
 
-NAMED_BY_AUDIT = "named by the audit"
 Aim = tuple[str, tuple[int, ...], int | None]  # kind, targets and source of a goal: what a record tells it by
 
 
@@ -50,12 +49,11 @@ def evidence_of(record: Record) -> Evidence[Aim]:
     """What a record knows about the file that it is about."""
     if isinstance(record, AuditRecord) and is_rewritten(record):
         drawn = record.data.label_source == "synthesised"
-        return Evidence[Aim](claims=_claimed(record.repair.claims)).weakened(
-            lambda c: left_over(c.goal[1], c.statistic, record.target_classes, synthesised=drawn)
-        )
+        again: Evidence[Aim] = Evidence(claims=_claimed(record.repair.claims))
+        return again.weakened(lambda c: left_over(c.goal[1], c.statistic, record.target_classes, synthesised=drawn))
     succeeded = not record.classes or any(c.success for c in record.classes)
-    claims = [*_claimed(record.attacks), *_claimed(record.claims), *_unexplained(record)]
-    evidence = Evidence[Aim](
+    claims = [*_called(record), *_claimed(record.claims)]
+    evidence: Evidence[Aim] = Evidence(
         claims=tuple(claims),
         open=record.doubts or unreached(obstacle="", skipped=(), succeeded=succeeded),
         good=record.reasons,
@@ -66,48 +64,53 @@ def evidence_of(record: Record) -> Evidence[Aim]:
     words = "triggers found before still work"
     return replace(
         evidence,
-        tried=() if after.asr is None else (Tried[Aim](words=words, asr=after.asr, moved=after.triggered or None),),
+        tried=() if after.asr is None else (Tried(words=words, asr=after.asr, moved=after.triggered or None),),
         lost=None if cost is None else (cost if after.lost is None else after.lost, cost),
         other=record.other_changes,
     )
 
 
-def _claimed(parts: Sequence[AttackPart | ClaimPart]) -> tuple[Claimed[Aim], ...]:
+def aim_of(part: AttackPart | ClaimPart) -> Aim:
+    """What tells the goal of a part from others."""
+    return part.kind, part.targets, part.source
+
+
+def _claimed(parts: Sequence[ClaimPart]) -> tuple[Claimed[Aim], ...]:
     return tuple(
         Claimed(
-            goal=(p.kind, p.targets, p.source),
+            goal=aim_of(p),
             about=_about(p),
-            statistic=p.statistic if isinstance(p, ClaimPart) else NAMED_BY_AUDIT,
+            statistic=p.statistic,
             p_value=p.p_value,
-            reasons=p.reasons if isinstance(p, AttackPart) else (f"{p.statistic} is {p.value:.3g}",),
-            cautions=p.cautions if isinstance(p, ClaimPart) else (),
+            reasons=(f"{p.statistic} is {p.value:.3g}",),
+            cautions=p.cautions,
         )
         for p in parts
     )
 
 
-def _about(part: AttackPart | ClaimPart) -> str:
+def _about(part: ClaimPart) -> str:
     if part.kind == "all-to-all":
         return "a way from each class to another"
     source = "" if part.source is None else f"a way from class {part.source} to "
     return f"{source}class {', '.join(map(str, part.targets))}"
 
 
-def _unexplained(record: Record) -> tuple[Claimed[Aim], ...]:
-    """Classes that the record calls targets, and for which it lists nothing that would name them."""
+def _called(record: Record) -> Iterator[Claimed[Aim]]:
+    """What the record names by itself, whatever a policy asks: the attacks that it lists, and classes that it calls targets
+    where it lists nothing that would name them.
+    """
+    for attack in record.attacks:
+        yield _certain(aim_of(attack), attack.reasons or ("named by the audit",))
     bar = levels_of(record).named
-    evidence: tuple[AttackPart | ClaimPart, ...] = (*record.attacks, *record.claims)
-    listed = {t for part in evidence if part.p_value <= bar for t in part.targets}
+    parts: tuple[AttackPart | ClaimPart, ...] = (*record.attacks, *(c for c in record.claims if c.p_value <= bar))
+    listed = {t for part in parts for t in part.targets}
     called = [*record.target_classes, *(c.index_of_class for c in record.classes if c.suspicious)]
-    why = "; ".join(record.reasons)
-    return tuple(
-        Claimed(
-            goal=("all-to-one", (t,), None),
-            about=f"class {t}",
-            statistic=NAMED_BY_AUDIT,
-            p_value=0.0,
-            reasons=(why or f"class {t} stands out",),
-        )
-        for t in dict.fromkeys(called)
-        if t not in listed
-    )
+    for target in dict.fromkeys(called):
+        if target not in listed:
+            why = "; ".join(record.reasons) or f"class {target} stands out"
+            yield _certain(("all-to-one", (target,), None), (why,))
+
+
+def _certain(aim: Aim, reasons: tuple[str, ...]) -> Claimed[Aim]:
+    return Claimed(goal=aim, about="", statistic="named by the audit", p_value=0.0, reasons=reasons)
