@@ -77,8 +77,9 @@ def _suspected(record: Record, aim: Aim, again: Verdict[Aim]) -> Finding:
 
 def _why_inconclusive(record: Record) -> str:
     if not record.classes:
-        too_few = record.data is not None and record.data.classes_covered < 2
-        return "OSP902" if too_few else "OSP903"
+        one_class = record.data is not None and record.data.classes_covered < 2
+        few = record.thresholds is not None and 0 < record.before.triggered < record.thresholds.moved
+        return "OSP902" if one_class or few else "OSP903"
     return "OSP904" if record.not_searched and record.settings.get("search_seconds") is not None else "OSP901"
 
 

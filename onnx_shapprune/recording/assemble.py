@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import math
 import os
 import platform
 import sys
@@ -97,7 +98,7 @@ def _rounds(plan: Repair) -> tuple[RoundPart, ...]:
             acc=s.acc,
             known_asr=s.known_asr,
             clean_cost=s.clean_cost,
-            margin=s.hunt.margin,
+            margin=s.hunt.margin if math.isfinite(s.hunt.margin) else None,  # no trigger of the audit's budget was left
             asr=s.hunt.asr,
             still_found=s.found,
         )

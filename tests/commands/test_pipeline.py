@@ -383,6 +383,20 @@ def test_known_trigger_is_attributed_and_pruned_without_a_search(folder):
     assert harmless.before.asr == 0
 
 
+def test_a_known_trigger_that_cannot_be_removed_ends_in_a_record(folder, tmp_path):
+    out = tmp_path / "out.onnx"
+    record = sanitize(
+        folder / "entangled.onnx",
+        folder / "pictures.npz",
+        output=out,
+        known_trigger=[folder / "trigger.npz"],
+        run=QUICK,
+    )
+    assert (record.verdict, record.repair.status, out.exists()) == ("fail", "not_repaired", False)
+    assert record.repair.rounds
+    assert AuditRecord.model_validate_json(record.model_dump_json()) == record
+
+
 def test_pictures_without_labels_get_the_models_answers(folder):
     record = audit(folder / "planted.onnx", folder / "unlabelled.npz", run=QUICK)
     assert record.data.label_source == "model"

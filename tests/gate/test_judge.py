@@ -281,6 +281,7 @@ def test_that_a_known_trigger_fails_to_work_is_no_audit():
     [
         (UNTOLD, "OSP901"),
         (changed(UNTOLD, classes=()), "OSP903"),
+        (changed(UNTOLD, classes=(), before={"triggered": 4}), "OSP902"),
         (changed(UNTOLD, classes=(), data={"classes_covered": 1}), "OSP902"),
         (changed(UNTOLD, not_searched=("patch: the time was too short",), settings={"search_seconds": 5.0}), "OSP904"),
     ],

@@ -15,7 +15,7 @@ from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.prune.round import Round, RoundSettings, estimate_values
 from onnx_shapprune.record.audit import UnitRef
-from onnx_shapprune.recording.assemble import _estimate
+from onnx_shapprune.recording.assemble import _estimate, not_repaired
 from onnx_shapprune.recording.draft import SOURCE_VIEWS, Draft
 from onnx_shapprune.recording.findings import attack_parts, suspect_parts
 from onnx_shapprune.settings import ESTIMATORS, RunOptions
@@ -139,3 +139,10 @@ def test_searches_that_were_skipped_leave_a_doubt_but_no_excuse():
     assert doubt.verdict == "inconclusive"
     assert "too short to search l2, free masks" in doubt.decided.reasons[0]
     assert drafted(planted_in(clean(), 6), skipped=["l2"]).verdict == "fail"
+
+
+def test_a_round_that_leaves_no_trigger_to_measure_is_recorded():
+    hunted = SimpleNamespace(margin=float("-inf"), asr=0.0)
+    step = SimpleNamespace(count=3, acc=1.0, known_asr=1.0, clean_cost=0.0, hunt=hunted, found=True)
+    part = not_repaired("known triggers still work", SimpleNamespace(steps=(step,)))
+    assert (part.rounds[0].margin, part.rounds[0].known_asr) == (None, 1)
