@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from onnx_shapprune.case.goal import UNMOVED, Goal
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
 
-# An attack success rate on fewer moved pictures is no evidence by itself: of four, one mistake is a quarter.
-MOVED_ENOUGH = 5
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:

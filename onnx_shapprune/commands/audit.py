@@ -13,9 +13,11 @@ import numpy as np
 from onnx_shapprune.case.open import Case, Clock, Opened, open_case
 from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.commands.effort import Effort, effort_for
+from onnx_shapprune.commands.evidence import of_search, of_trigger, thresholds_of
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
+from onnx_shapprune.detect.verdict import Evidence, judge
 from onnx_shapprune.invert.known import known_trigger_of
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Quarry, hunt
@@ -23,6 +25,7 @@ from onnx_shapprune.prune.clean import clean_rows
 from onnx_shapprune.prune.round import Playable, Round, play
 from onnx_shapprune.record.audit import AuditRecord, FileDigest, RepairPart
 from onnx_shapprune.recording import assemble
+from onnx_shapprune.recording.draft import Draft
 from onnx_shapprune.report.artifacts import write_artifacts
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -62,24 +65,35 @@ def examined(
     known_trigger: Sequence[Path],
     clock: Clock,
     progress: Progress | None,
-) -> assemble.Draft:
+) -> Draft:
     """Open the case, search, and decide; the common first half of every command."""
     with clock.stage("open"):
         case = open_case(Path(model), None if data is None else Path(data), inputs, run)
-    draft = assemble.Draft(case)
-    if reason := unusable(case, run.min_accuracy):
-        draft.verdict, draft.reasons = "inconclusive", (reason,)
-        return draft
-    if known_trigger:
-        draft.attribute(known_trigger_of(case, known_trigger))
-        return draft
-    obstacle = case.model.subject.obstacle
-    if obstacle and not effort_of(case.model, run).trials:
-        draft.reasons = (f"{obstacle}; the network is too large to search it without gradients",)
-        return draft
-    with clock.stage("search"):
-        draft.judge(search(case.model, case, run, run.seed, progress, seconds=run.search_seconds))
+    draft = Draft(case, thresholds_of(run), unusable=unusable(case, run.min_accuracy) or "")
+    if draft.unusable:
+        draft.decided = judge(Evidence(unusable=draft.unusable), draft.limits)
+    elif known_trigger:
+        draft.triggers = (known_trigger_of(case, known_trigger),)
+        draft.decided = judge(of_trigger(case, *draft.triggers), draft.limits)
+    elif reason := unsearchable(case.model, run):
+        draft.decided = judge(Evidence(open=(reason,)), draft.limits)
+    else:
+        with clock.stage("search"):
+            found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
+        draft.found, draft.decided = found, judge(of_search(found), draft.limits)
+        draft.triggers = tuple(t for g in draft.goals for t in found.suspicion.triggers[g])
+    if draft.found is not None and draft.found.calibration is not None:
+        outside = draft.found.calibration.outside(case.model.subject.classes, case.pictures.shape[1:3])
+        draft.warnings += [f"p-values may mislead: {words}" for words in outside]
     return draft
+
+
+def unsearchable(opened: Opened, run: RunOptions) -> str:
+    """Why a file cannot be searched in reasonable time, else ""."""
+    obstacle = opened.subject.obstacle
+    if obstacle and not effort_of(opened, run).trials:
+        return f"{obstacle}; the network is too large to search it without gradients"
+    return ""
 
 
 def search(
@@ -103,13 +117,13 @@ def effort_of(opened: Opened, run: RunOptions) -> Effort:
     return effort_for(opened.subject.prepared, run)
 
 
-def sides_of(draft: assemble.Draft) -> tuple[int, int, int]:
+def sides_of(draft: Draft) -> tuple[int, int, int]:
     """Edges of the adversary's patches: that of the audit, one pixel more, and two and a half times its area."""
     side = draft.natural(draft.goals[0]).side
     return side, side + 1, round(1.6 * side)
 
 
-def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Round | None:
+def _rank(draft: Draft, run: RunOptions, progress: Progress | None) -> Round | None:
     """Shapley values of the channels for the named classes, without switching anything off."""
     case, rng = draft.case, np.random.default_rng(run.seed)
     subject = case.model.subject
@@ -131,7 +145,7 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
 
 
 def record_of(
-    draft: assemble.Draft,
+    draft: Draft,
     inputs: InputOptions,
     run: RunOptions,
     clock: Clock,
@@ -142,5 +156,5 @@ def record_of(
 ) -> AuditRecord:
     files: tuple[FileDigest, ...] = ()
     if artifacts is not None:
-        files = write_artifacts(artifacts, draft.triggers, draft.case.pictures)
+        files = write_artifacts(artifacts, draft.shown, draft.case.pictures)
     return assemble.audit_record(draft, inputs, run, clock, files, command, repair_status)

@@ -11,9 +11,9 @@ import numpy as np
 from onnx_shapprune.case.open import Case, Clock, Opened, open_model
 from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import effort_of, examined, record_of, search, sides_of
+from onnx_shapprune.commands.evidence import of_repaired, of_search
 from onnx_shapprune.commands.output import Output
-from onnx_shapprune.detect.statistics import PEAK, Claim
-from onnx_shapprune.detect.suspicion import DOUBT, SECOND, Suspicion
+from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
 from onnx_shapprune.graph.external import data_name, split
@@ -23,6 +23,7 @@ from onnx_shapprune.prune.repair import Repair, repair
 from onnx_shapprune.prune.state import RepairSettings, task_of
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
 from onnx_shapprune.recording import assemble
+from onnx_shapprune.recording.draft import Draft
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -98,7 +99,7 @@ def _written(path: Path, files: Mapping[str, bytes]) -> dict[str, object]:
     return {"output": written, "output_external": tuple(others)}
 
 
-def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Repair:
+def _repair(draft: Draft, run: RunOptions, progress: Progress | None) -> Repair:
     case = draft.case
     sides, effort = sides_of(draft), effort_of(case.model, run)
     limit = run.unit_limit(case.model.units.total)
@@ -124,7 +125,7 @@ def _original(opened: Opened) -> Original:
 
 
 def _bake_and_reaudit(
-    draft: assemble.Draft, plan: Repair, name: str, inputs: InputOptions, run: RunOptions, progress: Progress | None
+    draft: Draft, plan: Repair, name: str, inputs: InputOptions, run: RunOptions, progress: Progress | None
 ) -> tuple[dict[str, bytes], RepairPart]:
     """Bake, prove masked == baked on what a reader of the files gets, and audit that with another seed.
 
@@ -147,29 +148,13 @@ def _bake_and_reaudit(
     draft.repaired = reread
     if not plan.repaired:
         return files, assemble.not_repaired(plan.reason, plan, difference)
-    again = search(reread, draft.case, run, run.seed + 1, prefixed(progress, "re-audit: ")).suspicion
+    again = search(reread, draft.case, run, run.seed + 1, prefixed(progress, "re-audit: "))
     synthesised = draft.case.few.label_source == "synthesised"
-    if standing := _standing(again, draft.targets, synthesised=synthesised):
-        claim, p = standing
-        reason = (
-            f"in a full audit of the baked file, {claim.goal.words} stands out ({claim.statistic}, p-value {p:.1g})"
-        )
-        return files, assemble.not_repaired(reason, plan, difference)
-    return files, assemble.repaired(plan, difference)
-
-
-def _standing(again: Suspicion, targets: Sequence[int], *, synthesised: bool) -> tuple[Claim, float] | None:
-    """The first claim, with its p-value, of a full audit of a repaired model that is held against it.
-
-    One too unusual to pass about the audit's `targets`; but one as rare as a second goal's about another class, which was
-    there before and not named, and where only MM-BD speaks, which has no trigger to show, unless pictures are
-    `synthesised`: a pruned network is no more like the clean ones than a backdoored one is.
-    """
-    for claim, p in again.claims:
-        weak = not set(claim.goal.targets) & set(targets) or (claim.statistic == PEAK and not synthesised)
-        if p <= (SECOND if weak else DOUBT):
-            return claim, p
-    return None
+    verdict = judge(of_repaired(of_search(again), draft.targets, synthesised=synthesised), draft.limits)
+    if verdict.outcome != "pass":
+        reason = f"in a full audit of the baked file, {verdict.reasons[0]}"
+        return files, assemble.not_repaired(reason, plan, difference, again)
+    return files, assemble.repaired(plan, difference, again)
 
 
 def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Opened:

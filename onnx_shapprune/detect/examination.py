@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import PEAK
-from onnx_shapprune.detect.suspicion import ALPHA, Suspicion, judge
+from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
+from onnx_shapprune.detect.thresholds import NAMED
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
 from onnx_shapprune.invert.search import Evidence, SearchSettings, search_classes
 
@@ -27,7 +29,7 @@ class Examination:
     relations: Relations | None
     skipped: tuple[str, ...]
     suspicion: Suspicion
-    calibration: str = ""
+    calibration: Calibration | None = None
     obstacle: str = ""
 
 
@@ -52,21 +54,35 @@ def examine(
     subject = shown.subject
     families = search.families(shown.pictures, subject.classes)
     evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
-    suspicion = judge(evidence, None, calibration, families, synthesised=synthesised)
+    ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
+    suspicion = suspicion_of(evidence, None, calibration, families, ground)
     skipped = [name for name in families if name not in evidence[0].found]
     skipped += [] if any(e.peak is not None for e in evidence) else ["largest margins"]
     skipped += [] if any(e.patches for e in evidence) else ["free masks"]
     relations = None
     # A peak says which class, and not which pictures go there.
-    sure = any(p <= ALPHA and c.statistic != PEAK for c, p in suspicion.claims)
+    sure = any(p <= NAMED and c.statistic != PEAK for c, p in suspicion.claims)
     wanted = not sure and relation is not None and subject.classes <= relation.classes
     if subject.obstacle:
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
         relations = search_relations(shown, relation, rng)
-        suspicion = judge(evidence, relations, calibration, families, synthesised=synthesised)
+        suspicion = suspicion_of(evidence, relations, calibration, families, ground)
     elif wanted:
         skipped.append("pairs of classes")
-    return Examination(
-        evidence, subject.classes, relations, tuple(skipped), suspicion, calibration.about, subject.obstacle
+    return Examination(evidence, subject.classes, relations, tuple(skipped), suspicion, calibration, subject.obstacle)
+
+
+def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views: int) -> Ground:
+    """What the claims stand on. views: posed ones of each picture on which a trigger of one source class is measured."""
+
+    def moved(goal: Goal) -> int:
+        return shown.count(goal) * (views if goal.source is not None else 1)
+
+    logits = shown.logits
+    return Ground(
+        moved=moved,
+        outside=calibration.outside(shown.subject.classes, shown.size[:2]),
+        spread=float(np.median((logits - logits.mean(1, keepdims=True)).std(1))),
+        synthesised=synthesised,
     )

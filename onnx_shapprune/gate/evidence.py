@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Never
 
@@ -21,12 +22,12 @@ Record = AuditRecord | VerifyRecord
 
 
 def load_record(path: Path) -> Record:
-    """The record of an audit, sanitize or verify run. Raises EvidenceError for anything else.
+    """The record of an audit, sanitize or verify run; "-" is standard input. Raises EvidenceError for anything else.
 
     Unknown keys are ignored, as minor schema versions add some; a key that stands twice, NaN and another major version
     are refused: two readers must not see two records.
     """
-    payload = read_regular_file(path, limit=MAX_RECORD_BYTES, what="report", error=EvidenceError)
+    payload = _payload(path)
     try:
         content = json.loads(
             payload.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique
@@ -92,6 +93,15 @@ def check_model(record: Record, model: Path) -> None:
         data = read_regular_file(target, limit=MAX_MODEL_BYTES, what="external data file", error=EvidenceError)
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise EvidenceError(f"the report is about other bytes: external data {file.name!r} has changed")
+
+
+def _payload(path: Path) -> bytes:
+    if path != Path("-"):
+        return read_regular_file(path, limit=MAX_RECORD_BYTES, what="report", error=EvidenceError)
+    payload = sys.stdin.buffer.read(MAX_RECORD_BYTES + 1)
+    if len(payload) > MAX_RECORD_BYTES:
+        raise EvidenceError(f"the report on standard input is larger than the limit of {MAX_RECORD_BYTES} bytes")
+    return payload
 
 
 def _audited(record: Record) -> str:

@@ -23,7 +23,8 @@ MAX_CHARACTERS = 360_000  # a page holds the pictures twice, and is to stay unde
 
 
 def trigger_parts(shown: Shown, named: Sequence[Trigger], found: Examination | None) -> tuple[TriggerPart, ...]:
-    """The triggers that speak for what was named, then the best patch of each leading class that has none among them.
+    """The triggers that speak for what was named, else for what is suspected, then the best patch of each leading class that
+    has none among them.
 
     Each is tried on the first three pictures that it has to move. Fewer pictures are kept, and then fewer triggers, where
     they would take more than MAX_CHARACTERS.
@@ -31,7 +32,10 @@ def trigger_parts(shown: Shown, named: Sequence[Trigger], found: Examination | N
     # One of each family first: further ones of a family tell less than another family's.
     again = [sum((o.goal, o.family) == (t.goal, t.family) for o in named[:i]) for i, t in enumerate(named)]
     chosen = [(t, True) for _, t in sorted(zip(again, named, strict=True), key=lambda r: r[0])]
-    chosen += [(t, False) for t in _leading(found) if not any(t.goal.targets == n.goal.targets for n in named)]
+    if found is not None and not named:
+        chosen += [(t, False) for spoke in found.suspicion.triggers.values() for t in spoke]
+    seen = {t.goal.targets for t, _ in chosen}
+    chosen += [(t, False) for t in _leading(found) if t.goal.targets not in seen]
     parts = [_part(shown, t, speaks) for t, speaks in chosen[:MAX_TRIGGERS]]
     for most in range(SHOWN_PICTURES, 0, -1):
         parts = [p.model_copy(update={"tried": p.tried[:most]}) for p in parts]

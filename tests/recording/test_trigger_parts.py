@@ -11,7 +11,7 @@ from PIL import Image
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.suspicion import judge
+from onnx_shapprune.detect.suspicion import suspicion_of
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.recording import triggers as gallery
 from onnx_shapprune.recording.triggers import trigger_parts
@@ -44,7 +44,7 @@ def dark(size=(8, 6)):
 
 
 def examined(evidence):
-    return Examination(tuple(evidence), len(evidence), None, (), judge(evidence, None, CALIBRATION, FAMILIES))
+    return Examination(tuple(evidence), len(evidence), None, (), suspicion_of(evidence, None, CALIBRATION, FAMILIES))
 
 
 def test_pictures_are_those_that_the_trigger_is_to_move_and_their_answers_the_models():
