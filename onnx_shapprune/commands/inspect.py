@@ -13,11 +13,11 @@ from onnx_shapprune.graph import edit, facts
 from onnx_shapprune.graph.file import DEFAULT_LIMITS, ModelFile, complete, read_model
 from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.limits import FileLimits
-from onnx_shapprune.graph.pairs import write_as_pairs
+from onnx_shapprune.graph.passes.pairs import write_as_pairs
+from onnx_shapprune.graph.passes.upgrade import upgrade
 from onnx_shapprune.graph.preflight import Hazard, refuse
 from onnx_shapprune.graph.staging import Stage
 from onnx_shapprune.graph.units import Units, find_units
-from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.record.audit import FileDigest, FindingPart
 from onnx_shapprune.record.graph import InspectRecord, LayerPart, RefusedPart, TensorPart
 from onnx_shapprune.recording.findings import preflight_parts

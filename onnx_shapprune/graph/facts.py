@@ -2,16 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
 from onnx import TensorProto
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.pairs import TWINS
+from onnx_shapprune.graph.passes.pairs import TWINS
+from onnx_shapprune.graph.scopes import all_nodes
 from onnx_shapprune.graph.stored import FLOATS
-from onnx_shapprune.graph.units import DEFAULT_DOMAIN, Units
+from onnx_shapprune.graph.units import Units
 
 ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear", *TWINS})
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -47,7 +47,8 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
     domain::op.
     """
     found = Counter(
-        node.op_type if node.domain in DEFAULT_DOMAIN else f"{node.domain}::{node.op_type}" for node in _nodes(model)
+        node.op_type if node.domain in edit.DEFAULT_DOMAIN else f"{node.domain}::{node.op_type}"
+        for node in all_nodes(model)
     )
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
@@ -116,19 +117,3 @@ def _declared(value: onnx.ValueInfoProto) -> Declared:
         for d in tensor.shape.dim
     )
     return Declared(value.name, name, dims)
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    yield from _graph_nodes(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield node
-            for inner in edit.subgraphs(node):
-                yield from _graph_nodes(inner)
-
-
-def _graph_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in edit.subgraphs(node):
-            yield from _graph_nodes(inner)

@@ -20,10 +20,10 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.generators import Constants, generated_bytes, trips
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.payload import elements, number, sparse_fault, tensor_fault
+from onnx_shapprune.graph.scopes import subgraphs
 from onnx_shapprune.graph.staging import escapes
-from onnx_shapprune.graph.units import DEFAULT_DOMAIN
 
-KNOWN_DOMAINS = (*DEFAULT_DOMAIN, "ai.onnx.ml", "com.microsoft")
+KNOWN_DOMAINS = (*edit.DEFAULT_DOMAIN, "ai.onnx.ml", "com.microsoft")
 REFUSED = frozenset({"OSP001", "OSP002", "OSP003", "OSP004", "OSP006"})
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 MEMORY_ADDRESS = "_ORT_MEM_ADDR_"  # onnxruntime takes the offset of such a location for a pointer
@@ -144,14 +144,14 @@ class _Look:
             for attribute in node.attribute:
                 for sparse in (*attribute.sparse_tensors, attribute.sparse_tensor):
                     self._sparse(sparse)
-            if all(sound) and node.domain in DEFAULT_DOMAIN:
+            if all(sound) and node.domain in edit.DEFAULT_DOMAIN:
                 self._bound(node, scope)
-            inner = list(edit.subgraphs(node))
+            inner = list(subgraphs(node))
             if inner and scope.depth >= self._limits.depth:
                 self._say("OSP007", f"subgraphs nested deeper than {self._limits.depth} (limit depth)")
                 continue
             rounds = scope.trips
-            if node.op_type == "Loop" and node.domain in DEFAULT_DOMAIN:
+            if node.op_type == "Loop" and node.domain in edit.DEFAULT_DOMAIN:
                 rounds *= self._loop(node, scope)
             for graph in inner:
                 self._names([graph.name], "a subgraph")

@@ -17,8 +17,8 @@ from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.suspicion import ALPHA, DOUBT
 from onnx_shapprune.graph.compare import Difference
+from onnx_shapprune.graph.edit import opset_of
 from onnx_shapprune.graph.facts import parameters
-from onnx_shapprune.graph.upgrade import opset_of
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.relations import answered_views
 from onnx_shapprune.invert.search import SearchSettings

@@ -8,9 +8,9 @@ from models import Net
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph.batch import free_batch
-from onnx_shapprune.graph.fold import fold_batch_norms, fold_constants
 from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.passes.batch import free_batch
+from onnx_shapprune.graph.passes.fold import fold_batch_norms, fold_constants
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.runtime.session import Device, Session
 
