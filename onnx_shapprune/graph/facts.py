@@ -15,7 +15,6 @@ from onnx_shapprune.graph.units import Units
 
 ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear", *TWINS})
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-SKIPPED_AT_THE_END = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +61,13 @@ def parameters(model: onnx.ModelProto) -> int:
 def integer_operators(model: onnx.ModelProto) -> tuple[str, ...]:
     """Operators that compute in integers and of which no float twin is known, sorted."""
     names = {op.rsplit("::", 1)[-1] for op in operators(model)}
-    return tuple(
-        sorted(n for n in names if n.startswith(("QLinear", "QGemm", "DynamicQuant")) or n.endswith("Integer"))
-    )
+    integer = {n for n in names if n.startswith(("QLinear", "QGemm", "DynamicQuant")) or n.endswith("Integer")}
+    return tuple(sorted(integer - TWINS.keys()))
 
 
 def has_half(model: onnx.ModelProto) -> bool:
     """Whether any stored tensor is fp16."""
     return any(t.data_type == TensorProto.FLOAT16 for t in edit.all_tensors(model))
-
-
-def last_operator(model: onnx.ModelProto, output: str) -> str | None:
-    """The operator that makes an output; those that change no value are looked through."""
-    made = edit.producers(model.graph)
-    while (node := made.get(output)) is not None and node.op_type in SKIPPED_AT_THE_END:
-        output = node.input[0]
-    return None if node is None else str(node.op_type)
 
 
 def class_count(model: onnx.ModelProto, output: str, units: Units | None) -> int | None:

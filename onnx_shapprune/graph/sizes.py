@@ -5,7 +5,7 @@ operators are worked out in Python. A size that is not known is None, and so is 
 """
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,14 @@ def inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[Size, ...]]:
     """Shapes of the tensors of a model, as `inferred` has them; those of unknown rank are left out."""
-    return {
-        name: tuple(
-            d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in value.type.tensor_type.shape.dim
-        )
-        for name, value in inferred(model).items()
-        if value.type.tensor_type.HasField("shape")
-    }
+    return {name: dims_of(value) for name, value in inferred(model).items() if value.type.tensor_type.HasField("shape")}
+
+
+def dims_of(value: onnx.ValueInfoProto) -> tuple[Size, ...]:
+    """The shape of a tensor that is said to have one."""
+    return tuple(
+        d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in value.type.tensor_type.shape.dim
+    )
 
 
 def known_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[Size]]) -> dict[str, Numbers]:
@@ -73,7 +74,7 @@ def known_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[Size]]) ->
     return found
 
 
-def from_sizes(name: str, made: Mapping[str, onnx.NodeProto], constants: Mapping[str, object]) -> bool:
+def from_sizes(name: str, made: Mapping[str, onnx.NodeProto], constants: Container[str]) -> bool:
     """Whether a tensor is computed from sizes and constants only, known or not."""
     waiting, seen, sized = [name], {name}, False
     while waiting:

@@ -24,17 +24,17 @@ def strip_end(work: Work) -> Work:
     """Make the logits the output; what was taken off is added to `stripped`."""
     graph = work.model.graph
     stripped: list[str] = []
-    while (node := end_of(graph)) is not None:
+    while (node := end_of(graph, graph.output[0].name)) is not None:
         stripped.append(node.op_type)
         edit.set_output(graph, node.input[0])
     edit.prune_dead(graph)
     return replace(work, stripped=(*work.stripped, *(s for s in stripped if s not in SILENT)))
 
 
-def end_of(graph: onnx.GraphProto) -> onnx.NodeProto | None:
+def end_of(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
     """The node to take off next, with all that is behind it; None where the output is the logits."""
     made, known = edit.producers(graph), edit.constants(graph)
-    node = made.get(graph.output[0].name)
+    node = made.get(output)
     while node is not None and node.op_type not in ENDS:
         kept = _ordered(node, known)
         if not kept:
@@ -67,8 +67,10 @@ def _number(known: dict[str, onnx.TensorProto], name: str) -> float | None:
     return float(edit.array_of(known[name]).reshape(-1)[0])
 
 
-LOGITS = Condition(
-    "the output is made by no Softmax or Sigmoid, seen through what keeps order", lambda m: not end_of(m.graph)
-)
+def _ends_in_logits(model: onnx.ModelProto) -> bool:
+    return end_of(model.graph, model.graph.output[0].name) is None
+
+
+LOGITS = Condition("no Softmax or Sigmoid makes the output, seen through what keeps order", _ends_in_logits)
 
 END = Pass("end", strip_end, (ONE_OUTPUT, RAW), (ONE_OUTPUT, LOGITS))
