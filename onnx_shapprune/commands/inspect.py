@@ -18,6 +18,7 @@ from onnx_shapprune.graph.passes.choices import take_branches
 from onnx_shapprune.graph.passes.dialects import write_as_standard
 from onnx_shapprune.graph.passes.ends import SILENT, end_of
 from onnx_shapprune.graph.passes.pairs import write_as_pairs
+from onnx_shapprune.graph.passes.pools import round_down
 from onnx_shapprune.graph.passes.upgrade import upgrade
 from onnx_shapprune.graph.preflight import Hazard, refuse
 from onnx_shapprune.graph.staging import Stage
@@ -116,6 +117,7 @@ def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, 
     write_as_pairs(copy.graph)
     upgrade(copy)
     write_as_standard(copy)
+    round_down(copy)
     take_branches(copy)
     found: dict[str, list[str]] = {}
     for op, node in unsupported_ops(copy, interface.output, [interface.input]):

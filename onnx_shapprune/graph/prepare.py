@@ -26,16 +26,32 @@ from onnx_shapprune.graph.passes.ends import END
 from onnx_shapprune.graph.passes.fold import FOLD, NORMS
 from onnx_shapprune.graph.passes.pairs import PAIRS
 from onnx_shapprune.graph.passes.plain import CONSTANTS, IDENTITIES, INPUTS, NAMES, PRECISION
+from onnx_shapprune.graph.passes.pools import POOL
 from onnx_shapprune.graph.passes.upgrade import UPGRADE
 from onnx_shapprune.runtime.probe import TensorInfo, probe
 from onnx_shapprune.runtime.session import Device
 
 DEBUG = "SHAPPRUNE_DEBUG_PASSES"
 # The end comes off once before the upgrade, which spells an old Softmax as three nodes, and once when what stood behind
-# it is folded.
+# it is folded. A choice may ask for a size behind a pool, and a pool may stand behind a choice.
 PASSES = (
-    NAMES, INPUTS, PRECISION, CONSTANTS, PAIRS, END, UPGRADE, DIALECT, CHOICES, IDENTITIES, FOLD, END, NORMS, BATCH,
-)  # fmt: skip
+    NAMES,
+    INPUTS,
+    PRECISION,
+    CONSTANTS,
+    PAIRS,
+    END,
+    UPGRADE,
+    DIALECT,
+    POOL,
+    CHOICES,
+    POOL,
+    IDENTITIES,
+    FOLD,
+    END,
+    NORMS,
+    BATCH,
+)
 
 
 @dataclass(frozen=True, slots=True)

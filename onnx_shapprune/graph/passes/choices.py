@@ -49,6 +49,8 @@ def _written_out(graph: onnx.GraphProto, node: onnx.NodeProto, choice: bool) -> 
     rename(branch, moved)
     for tensor in branch.initializer:
         tensor.name = moved[tensor.name]
+    for inner in branch.node:
+        inner.name = f"{node.output[0]}__{inner.name}" if inner.name else ""
     graph.initializer.extend(branch.initializer)
     ends = [moved.get(value.name, value.name) for value in branch.output]
     results = [
