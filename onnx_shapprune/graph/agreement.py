@@ -42,6 +42,8 @@ def prove(original: onnx.ModelProto, work: Work, pictures: Floats) -> float:
     """
     got = answers(work.model, work, pictures)
     want = ask(original, work, pictures)
+    if not want.scores.size or not got.size:
+        raise ModelError("not an image classifier: the model gives no scores for a picture")
     if not np.isfinite(want.scores).all():
         raise ModelError("the model answers NaN or infinity on a plain picture: it cannot be audited")
     if want.logits is not None:

@@ -92,7 +92,9 @@ def _too_large(interface: Interface) -> str:
 
 def _loops(sized: onnx.ModelProto, interface: Interface, limits: FileLimits) -> str:
     """Bound the loops that count sizes, which the preflight let pass. Where sizes are open they are not run."""
-    loops = [n for n in sized.graph.node if n.op_type == "Loop" and n.domain in edit.DEFAULT_DOMAIN and n.input[0]]
+    loops = [
+        n for n in sized.graph.node if n.op_type == "Loop" and n.domain in edit.DEFAULT_DOMAIN and any(n.input[:1])
+    ]
     if not loops:
         return ""
     known = known_sizes(sized.graph, inferred_shapes(sized))

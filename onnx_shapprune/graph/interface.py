@@ -1,5 +1,6 @@
 """Which input takes the picture, which output gives the classes, and in which layout: read from the graph alone."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -127,13 +128,11 @@ def scores_fault(output: str, shape: Sequence[object], dtype: str) -> str:
     scores = list(shape[1:] if len(shape) > 1 else shape)
     if not scores:
         return f"not class scores: output {output!r} is a single number"
-    if sum(not isinstance(d, int) or d > 1 for d in scores) > 1:
-        known = [d for d in scores if isinstance(d, int) and d > 1]
-        if len(known) > 1:
-            return f"not class scores: {said} has more than one axis besides the batch, as a map or several heads have"
-        return ""
-    if all(isinstance(d, int) for d in scores) and all(d == 1 for d in scores):
-        return f"not an image classifier: output {output!r} has 1 value(s) per picture"
+    known = [d for d in scores if isinstance(d, int)]
+    if sum(d > 1 for d in known) > 1:
+        return f"not class scores: {said} has more than one axis besides the batch, as a map or several heads have"
+    if len(known) == len(scores) and math.prod(known) < 2:
+        return f"not an image classifier: output {output!r} has {math.prod(known)} value(s) per picture"
     return ""
 
 
