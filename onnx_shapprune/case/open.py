@@ -1,6 +1,5 @@
 """One model and its pictures, opened once: everything that the stages of an audit share."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +12,17 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Labels, Pixels, Subject, Work
 from onnx_shapprune.case.synthesis import SynthesisSettings, synthesise
 from onnx_shapprune.errors import DataError, ModelError
+from onnx_shapprune.graph.classifier import read_classifier
 from onnx_shapprune.graph.file import ModelFile, load_model
-from onnx_shapprune.graph.interface import Interface, find_interface
-from onnx_shapprune.graph.prepare import prepare
-from onnx_shapprune.graph.units import Units, find_units
+from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.prepare import Prepared, prepare
+from onnx_shapprune.graph.units import Refused, Units
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device, resolve_device
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 SYNTHESISED = 24
-MAX_INPUT = 1 << 26  # values
 
 
 @dataclass(slots=True)
@@ -81,19 +80,22 @@ class Case:
 def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | None = None) -> Opened:
     """Load, check and prepare a model file. work: as for Subject. Raises ModelError, VerifyError or DataError."""
     file = load_model(path, limits=inputs.limits, allow_root=inputs.allow_root)
-    interface = find_interface(file.loaded, layout=inputs.layout, output=inputs.output, size=inputs.size)
+    found = read_classifier(file.loaded, inputs.limits, layout=inputs.layout, output=inputs.output, size=inputs.size)
+    interface, units = found.interface, found.units
+    if found.reason or interface is None or units is None:
+        raise ModelError(found.reason)
     if None in interface.dims:
         raise ModelError(
             f"the model leaves its picture size open (input {interface.input!r} is {interface.dims}): "
-            "say which one with --input-size HEIGHT WIDTH"
+            + (
+                "say which one with --input-size HEIGHT WIDTH"
+                if None in (interface.height, interface.width)
+                else "no convolution says how many channels there are"
+            )
         )
     shape = tuple(d for d in interface.dims if d is not None)
-    if math.prod(shape) * (interface.batch or 1) > MAX_INPUT:
-        batch = [interface.batch or "N", *shape]
-        raise ModelError(f"the model takes inputs of {batch}: more than {MAX_INPUT:,} values are no pictures")
-    units = find_units(file.loaded, interface.output)
     prepared = prepare(file.loaded, interface, shape, device)
-    known = tuple(layer for layer in units.layers if layer.tensor in prepared.infos)
+    units = _in_copy(units, prepared)
     preprocessing = Preprocessing(
         input_range=inputs.input_range,
         mean=inputs.mean,
@@ -101,7 +103,19 @@ def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | No
         layout=interface.layout,
         channel_order="BGR" if inputs.channel_order == "BGR" else "RGB",
     )
-    return Opened(file, interface, replace(units, layers=known), Subject(prepared, preprocessing, device, work))
+    return Opened(file, interface, units, Subject(prepared, preprocessing, device, work))
+
+
+def _in_copy(units: Units, prepared: Prepared) -> Units:
+    """The units by the names of the working copy; a layer whose tensor it does not have is refused, and says so."""
+    layers = [replace(la, tensor=prepared.renamed.get(la.tensor, la.tensor)) for la in units.layers]
+    lost = [
+        Refused(la.name, la.op, "its output is not computed as such")
+        for la in layers
+        if la.tensor not in prepared.infos
+    ]
+    known = tuple(la for la in layers if la.tensor in prepared.infos)
+    return replace(units, layers=known, refused=(*units.refused, *lost))
 
 
 def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOptions) -> Case:

@@ -18,6 +18,7 @@ from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.detect.verdict import Evidence, judge
+from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.invert.known import known_trigger_of
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Quarry, hunt
@@ -53,7 +54,10 @@ def audit(
     draft = examined(model, data, inputs, run, known_trigger, clock, progress)
     if draft.goals:
         with clock.stage("shapley"):
-            draft.round = _rank(draft, run, progress)
+            try:
+                draft.round = _rank(draft, run, progress)
+            except (ModelError, VerifyError) as error:  # what was found stands, whoever carries it
+                draft.warnings.append(f"the channels were not ranked: {error}")
     return record_of(draft, inputs, run, clock, artifacts, command, repair_status=None)
 
 

@@ -11,7 +11,7 @@ from typing import Never
 from pydantic import ValidationError
 
 from onnx_shapprune.errors import EvidenceError
-from onnx_shapprune.files.reading import read_regular_file
+from onnx_shapprune.files.reading import read_regular_file, unique_keys
 from onnx_shapprune.record.audit import SCHEMA_VERSION, AuditRecord, FileDigest, VerifyRecord
 
 MAX_RECORD_BYTES = 64 << 20
@@ -30,7 +30,7 @@ def load_record(path: Path) -> Record:
     payload = _payload(path)
     try:
         content = json.loads(
-            payload.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique
+            payload.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=unique_keys
         )
     except UnicodeDecodeError:
         raise EvidenceError(f"{path} is no report: it is no UTF-8 text") from None
@@ -115,10 +115,3 @@ def _no_number(text: str) -> Never:
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _no_number(text[:40])
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a key stands twice")
-    return content

@@ -83,6 +83,14 @@ _ALL = (
         "Names with escape codes or line breaks can forge the output of other tools. Rename the tensors or nodes.",
     ),
     Rule(
+        "OSP009",
+        "depends-on-batch",
+        "medium",
+        "Answers depend on the other pictures of the batch",
+        "A BatchNormalization is in training mode: the model answers another way alone than in company, and nothing said of "
+        "it holds. Export it in evaluation mode.",
+    ),
+    Rule(
         "OSP101",
         "backdoor-trigger",
         "critical",

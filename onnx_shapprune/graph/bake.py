@@ -12,6 +12,7 @@ import onnx
 
 from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.scopes import inner_uses
 from onnx_shapprune.graph.stored import written_out
 from onnx_shapprune.graph.units import Layer, Parameter
 
@@ -55,7 +56,7 @@ def own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> on
         known[parameter.name] = written_out(graph, parameter.name)
         others = True
     for node in graph.node:
-        others |= any(edit.stored_name(known, made, n) == parameter.name for n in edit.inner_uses(node))
+        others |= any(edit.stored_name(known, made, n) == parameter.name for n in inner_uses(node))
         for i, name in enumerate(node.input):
             if not name or edit.stored_name(known, made, name) != parameter.name:
                 continue

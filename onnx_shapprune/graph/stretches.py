@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.scopes import inner_uses
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Array, Device, Session
 
@@ -42,11 +42,11 @@ class Stretches:
     def _run_to(self, end: int) -> None:
         graph = self._model.graph
         nodes = list(graph.node)[self._done : end]
-        later = {n for node in list(graph.node)[end:] for n in [*node.input, *edit.inner_uses(node)]}
+        later = {n for node in list(graph.node)[end:] for n in [*node.input, *inner_uses(node)]}
         later |= {o.name for o in graph.output}
         if nodes:
             made = [n for node in nodes for n in node.output if n in later]
-            read = {n for node in nodes for n in [*node.input, *edit.inner_uses(node)]}
+            read = {n for node in nodes for n in [*node.input, *inner_uses(node)]}
             fed = [n for n in self._alive[0] if n in read]
             if made:
                 session = Session(self._part(nodes, fed, made, read), self._device)

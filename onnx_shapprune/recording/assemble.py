@@ -17,8 +17,8 @@ from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.thresholds import NORMAL_95
 from onnx_shapprune.detect.verdict import Outcome, Thresholds, Verdict
+from onnx_shapprune.graph.edit import opset_of
 from onnx_shapprune.graph.facts import parameters
-from onnx_shapprune.graph.upgrade import opset_of
 from onnx_shapprune.invert.arms import rate, recovered
 from onnx_shapprune.prune.clean import clean_cost
 from onnx_shapprune.prune.repair import Repair

@@ -91,7 +91,7 @@ def not_searched(found: Examination | None) -> tuple[str, ...]:
             f"{rest} of {found.classes} classes: random patches lift them less than those that were searched"
         )
     if found.relations is None and not found.suspicion.named and "pairs of classes" not in found.skipped:
-        left_out.append("pairs and maps of classes: too many, or the network is too large")
+        left_out.append("pairs and maps of classes: too many classes")
     return tuple(left_out)
 
 
