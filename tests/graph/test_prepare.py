@@ -137,7 +137,7 @@ def test_a_file_fixed_at_batch_four_is_prepared():
         ("nan", "NaN or infinity"),
         ("custom", "cannot open the graph"),
         ("silent", "gives no scores"),
-    ],  # fmt: skip
+    ],
 )
 def test_files_that_cannot_be_prepared(change, reason):
     n = Net()
