@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from onnx_shapprune.cli.sections import SETTINGS, SectionedOption, write_sections
 from onnx_shapprune.errors import ConfigError
 from onnx_shapprune.files.reading import read_regular_file
 from onnx_shapprune.gate.spelling import meant
@@ -42,17 +43,27 @@ class ConfiguredCommand(click.Command):
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)  # type: ignore[arg-type]
         self.params += [
-            click.Option(
+            SectionedOption(
                 ["--config"],
+                section=SETTINGS,
                 type=click.Path(path_type=Path),
                 metavar="FILE",
                 expose_value=False,
                 help="Settings.  [default: shapprune.toml or [tool.shapprune] in pyproject.toml, here or above]",
             ),
-            click.Option(["--isolated"], is_flag=True, expose_value=False, help="Read no file with settings."),
+            SectionedOption(
+                ["--isolated"],
+                section=SETTINGS,
+                is_flag=True,
+                expose_value=False,
+                help="Read no file with settings.",
+            ),
         ]
         for name, option in options(self).items():
             option.envvar = f"{PREFIX}_{name.upper().replace('-', '_')}"
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_sections(self, ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         typed = self.make_parser(ctx).parse_args(list(args))[0]

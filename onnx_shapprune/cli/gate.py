@@ -6,27 +6,19 @@ import click
 from click.core import ParameterSource
 
 from onnx_shapprune.cli import exits
-from onnx_shapprune.cli.options import (
-    Display,
-    display_options,
-    input_options,
-    optional_data_option,
-    process_options,
-    report_option,
-    run_options,
-)
+from onnx_shapprune.cli.options.display import Display, display_options
+from onnx_shapprune.cli.options.outputs import Outputs, output_options
+from onnx_shapprune.cli.options.search import Search, gate_search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import today, write_record, write_reports
 from onnx_shapprune.cli.streams import show
-from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.cli.values import FILE, PairCommand
 from onnx_shapprune.commands.table import AUDIT
-from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.report.text import json_text
-from onnx_shapprune.settings import InputOptions, RunOptions
 
 # What can be said about a report; everything else says how a model is to be audited.
 ABOUT_REPORTS = {
@@ -59,20 +51,10 @@ ABOUT_REPORTS = {
     metavar="MODEL.onnx",
     help="The file to be deployed: hashed, and refused where the report is about other bytes.",
 )
-@optional_data_option
-@click.option(
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="REPORT.json",
-    help="Write the record here as JSON; only where a model is audited.",
-)
-@report_option
+@gate_search_options
+@output_options("REPORT.json", "Write the record here as JSON; only where a model is audited.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 instead of 1; 2 and 3 stay what they are.")
 @display_options
-@input_options
-@run_options
-@process_options
 @click.pass_obj
 def gate_command(
     invocation: Invocation,
@@ -80,14 +62,10 @@ def gate_command(
     evidence: Path,
     policy: Path | None,
     model: Path | None,
-    data: Path | None,
-    output: Path | None,
-    reports: Reports,
+    search: Search,
+    outputs: Outputs,
     exit_zero: bool,
     display: Display,
-    inputs: InputOptions,
-    run: RunOptions,
-    process: ProcessLimits | None,
 ) -> int:
     """Hold a report against a policy; runs no model. Given a model and pictures instead, audit first.
 
@@ -111,21 +89,21 @@ def gate_command(
         _refuse(context, {"model"}, "the model is given already")
         if context.get_parameter_source("data") is ParameterSource.DEFAULT:
             raise click.UsageError(f"{evidence} is a model: give its report, or --data to audit it now", context)
-        check_outputs([output, *paths(reports)], inputs=(evidence, data, policy, inputs.class_names, run.calibration))
+        check_outputs(outputs.files, inputs=(evidence, policy, *search.files))
         with progress_on_stderr(display) as progress:
-            record = isolated(AUDIT, process, progress)(
-                evidence, data, inputs=inputs, run=run, command=invocation.command
+            record = isolated(AUDIT, search.process, progress)(
+                evidence, search.data, inputs=search.inputs, run=search.run, command=invocation.command
             )
-        write_record(record, output)
+        write_record(record, outputs.output)
     else:
         audit_only = {p.name for p in context.command.params if p.name} - ABOUT_REPORTS
         _refuse(context, audit_only, "a report is judged as it is; thresholds belong into the policy")
-        check_outputs(paths(reports), inputs=(evidence, policy, model))
+        check_outputs(outputs.files, inputs=(evidence, policy, model))
         record = load_record(evidence)
         if model is not None:
             check_model(record, model)
     judgement = judge(record, wanted, today=today(), model_checked=audited or model is not None)
-    write_reports(record, reports, judgement)
+    write_reports(record, outputs.reports, judgement)
     if display.as_json:
         show(json_text(judgement))
     elif display.quiet:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TextIO
 
-from onnx_shapprune.cli.options import Display
+from onnx_shapprune.cli.options.display import Display
 from onnx_shapprune.cli.streams import is_terminal
 from onnx_shapprune.report.text import cells, fit, plain
 

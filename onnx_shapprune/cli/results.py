@@ -4,7 +4,7 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_shapprune.cli.options import Display
+from onnx_shapprune.cli.options.display import Display
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import Reports
 from onnx_shapprune.files.writing import write_atomically

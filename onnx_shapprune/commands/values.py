@@ -62,20 +62,19 @@ def walks(
     *,
     known_trigger: Sequence[Path],
     layers: Sequence[str] = (),
-    first: int,
-    last: int,
+    part: tuple[int, int],
     inputs: InputOptions | None = None,
     run: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> WalksRecord:
-    """Those walks of `channel_values` that have the numbers `first` to `last` - 1, to be merged by shapley/blocks.py."""
+    """The walks `part[0]` to `part[1]` - 1 of those of `channel_values`, to be merged by shapley/blocks.py."""
     run = run or RunOptions()
     settings = walk_settings(round_settings(run))
     game, players = _known_game(Path(model), data, known_trigger, layers, inputs or InputOptions(), run)
     paths = play_block(
         game,
         len(players),
-        range(first, last),
+        range(*part),
         settings=settings,
         seed=run.seed,
         gauge=game.strength,

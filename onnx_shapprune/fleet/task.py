@@ -35,22 +35,32 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is to be done with one model. sha256, pictures: digests of the model and of `data`, None for no pictures; output:
-    where sanitize writes; invocation: for the record; block: of "walks".
-    """
+    """What is to be done with one model."""
 
     command: Literal["audit", "sanitize", "walks"]
+    """The command of the tool that is called."""
     model: Path
+    """Absolute."""
     sha256: str
+    """Of the model."""
     data: Path | None
+    """Pictures; None: they are drawn out of the model."""
     pictures: str
+    """Digest of `data`."""
     output: Path | None
+    """Where sanitize writes."""
     inputs: InputOptions
+    """How pictures become inputs."""
     run: RunOptions
+    """How much is searched, and on what."""
     limits: ProcessLimits
+    """Of the child process."""
     invocation: tuple[str, ...] = ()
+    """How the program was called, for the record."""
     block: Block | None = None
+    """Which walks, of "walks" only."""
     version: str = __version__
+    """Of the tool that asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +84,7 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
     settings: dict[str, object] = {"inputs": task.inputs, "run": task.run}
     if block := task.block:
         files = [path for path, _ in block.known_trigger]
-        settings |= {"known_trigger": files, "layers": block.layers, "first": block.first, "last": block.last}
+        settings |= {"known_trigger": files, "layers": block.layers, "part": (block.first, block.last)}
     else:
         settings["command"] = task.invocation
     if task.command == "sanitize":

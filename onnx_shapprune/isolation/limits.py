@@ -10,17 +10,18 @@ CPU_SLACK = 60  # seconds; the wall clock is to win, processor time is for a chi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLimits:
-    """Limits of one child process. None: no limit.
-
-    seconds: by the wall clock, kept by the parent; memory_mib: of address space, not where CUDA runs, which reserves far
-    more than it uses; file_mib: of any file it writes; open_files; answer_mib: of the record that it sends back.
-    """
+    """Limits of one child process."""
 
     seconds: float | None = 3600.0
+    """By the wall clock, kept by the parent; None: no limit."""
     memory_mib: int | None = 8192
+    """Address space, not where CUDA runs, which reserves far more than it uses; None: no limit."""
     file_mib: int = 4096
+    """Of any file that it writes."""
     open_files: int = 1024
+    """At a time."""
     answer_mib: int = 32
+    """Of the record that it sends back."""
 
 
 def give_up(limits: ProcessLimits, *, cuda: bool) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from onnx_shapprune.record.audit import (
     VerifyRecord,
 )
 from onnx_shapprune.record.graph import InspectRecord, MaskRecord
-from onnx_shapprune.record.installation import InstallationRecord
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
 from onnx_shapprune.report.text import plain
@@ -182,20 +181,6 @@ def mask_text(record: MaskRecord, *, width: int = WIDTH, colour: bool = False) -
     columns = [Column(title=t, right=False, elastic=t == "layer") for t in ("input", "shape", "op", "layer")]
     rows = [[m.input, str(["1 or N", *m.shape]).replace("'", ""), m.op, m.layer] for m in record.masks]
     page.table(columns, rows)
-    return page.text()
-
-
-def installation_text(record: InstallationRecord, *, width: int = WIDTH, colour: bool = False) -> str:
-    """Whether an installation is fit to run, and why not, as text of at most `width` columns."""
-    page = Page(width, colour=colour)
-    word, style = ("FIT", "green") if record.fit else ("NOT FIT", "red")
-    page.headline(word, style, f"onnx-shapprune {record.version}")
-    marks = {"ok": ("-", ""), "note": ("-", "dim"), "problem": ("!", "red")}
-    for fact in record.facts:
-        mark, paint = marks[fact.outcome]
-        page.say(f"{fact.name}: {plain(fact.value, limit=400)}", bullet=mark, style=paint)
-        if fact.advice:
-            page.say(fact.advice, indent=6)
     return page.text()
 
 

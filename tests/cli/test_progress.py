@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from onnx_shapprune.cli.options import Display
+from onnx_shapprune.cli.options.display import Display
 from onnx_shapprune.cli.progress import ProgressReport, progress_mode
 
 

@@ -11,7 +11,7 @@ from readme import ROOT
 from onnx_shapprune.commands import doctor as installation
 from onnx_shapprune.commands.doctor import FLOORS, PYTHON_FLOOR, RUNTIME_FLOOR, WHEELS, examine_installation
 from onnx_shapprune.record.installation import Fact
-from onnx_shapprune.report.terminal import installation_text
+from onnx_shapprune.report.installation import installation_text
 from onnx_shapprune.runtime import cuda, session
 
 
