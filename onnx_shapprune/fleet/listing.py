@@ -185,6 +185,13 @@ def _range(text: str) -> tuple[float, ...]:
     return numbers
 
 
+def _size(text: str) -> tuple[int, int]:
+    words = text.replace(",", " ").replace("x", " ").split()
+    if len(words) != 2:
+        raise ValueError(f"{text[:40]!r} is no size: give height and width, as in 32 48 or 32x48")
+    return _positive(words[0]), _positive(words[1])
+
+
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in known:
@@ -205,6 +212,7 @@ COLUMNS: dict[str, tuple[str, Callable[[str], object]]] = {
     "input-range": ("input_range", _range),
     "mean": ("mean", _numbers),
     "std": ("std", _numbers),
+    "input-size": ("size", _size),
     "layout": ("layout", _one_of("auto", "NCHW", "NHWC")),
     "channel-order": ("channel_order", _one_of("RGB", "BGR")),
     "resize": ("resize", _one_of(*RESIZES)),

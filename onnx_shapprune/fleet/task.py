@@ -6,19 +6,18 @@ does; an exception out of `work` is therefore never the model's fault, but that 
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from onnx_shapprune.commands.table import COMMANDS
 from onnx_shapprune.errors import DataError, EngineError, ModelError, ShapPruneError
 from onnx_shapprune.files.reading import hash_regular_file
-from onnx_shapprune.fleet.identity import MAX_DATA_BYTES, model_digest, pictures_digest
+from onnx_shapprune.fleet.identity import MAX_DATA_BYTES, code_digest, model_digest, pictures_digest
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import Request, run_limited
 from onnx_shapprune.isolation.supervisor import Progress
 from onnx_shapprune.settings import InputOptions, RunOptions
-from onnx_shapprune.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +58,8 @@ class Task:
     """How the program was called, for the record."""
     block: Block | None = None
     """Which walks, of "walks" only."""
-    version: str = __version__
-    """Of the tool that asks."""
+    code: str = field(default_factory=code_digest)
+    """Digest of the tool that asks, and of the libraries that compute for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +100,8 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
 
 def _check(task: Task) -> None:
     """Raise where this machine has another version of the tool, another model or other pictures than the one that asks."""
-    if task.version != __version__:
-        raise EngineError(f"the worker has version {__version__} of onnx-shapprune, the batch {task.version}")
+    if task.code != code_digest():
+        raise EngineError("the worker has another onnx-shapprune, or other libraries, than the batch that asks it")
     found, _ = model_digest(task.model, task.inputs)
     if found != task.sha256:
         raise ModelError(f"{task.model} is not the file that was listed: its sha256 is {found}, not {task.sha256}")

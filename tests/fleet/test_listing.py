@@ -68,7 +68,7 @@ def test_lines_of_paths(models):
 
 
 CELLS = {
-    "model": "b.onnx", "data": "p.npz", "input-range": "0 255", "mean": "1,2,3", "std": "2", "layout": "NHWC",
+    "model": "b.onnx", "data": "p.npz", "input-range": "0 255", "mean": "1,2,3", "std": "2", "layout": "NHWC", "input-size": "32 48",
     "channel-order": "BGR", "resize": "crop", "classes": "names.txt", "per-class": "3", "output-name": "y",
 }  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_every_column_arrives_and_empty_cells_do_not(models, suffix):
     given = InputOptions(std=(9.0,), resize="fit")
     first, second, third = read_entries(path, data="q.npz", inputs=given)
     assert first.inputs == InputOptions(
-        input_range=(0, 255), mean=(1, 2, 3), std=(2,), layout="NHWC", channel_order="BGR", resize="crop",
+        input_range=(0, 255), mean=(1, 2, 3), std=(2,), layout="NHWC", size=(32, 48), channel_order="BGR", resize="crop",
         class_names=models / "names.txt", per_class=3, output="y",
     )  # fmt: skip
     assert (first.data, str(second.data), third.data) == (models / "p.npz", "q.npz", None)
@@ -104,6 +104,8 @@ def test_every_column_arrives_and_empty_cells_do_not(models, suffix):
         ("l.csv", "model,mean\nb.onnx,x\n", "line 2: mean: "),
         ("l.csv", "model,input-range\nb.onnx,3\n", "not two numbers"),
         ("l.csv", "model,layout\nb.onnx,CHW\n", "none of auto, NCHW, NHWC"),
+        ("l.csv", "model,input-size\nb.onnx,32\n", "is no size: give height and width"),
+        ("l.csv", "model,input-size\nb.onnx,0x32\n", "is no number of at least 1"),
         ("l.csv", "model,per-class\nb.onnx,0\n", "at least 1"),
         ("l.csv", 'model\n"b.onnx', "cannot be read"),
         ("l.csv", "model\n", "has no models"),
