@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_shapprune.case.open import Case, Clock, Opened, Progress, open_model
 from onnx_shapprune.commands.audit import effort_of, examined, prefixed, record_of, search, sides_of
+from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.detect.statistics import PEAK, Claim
 from onnx_shapprune.detect.suspicion import DOUBT, SECOND, Suspicion
 from onnx_shapprune.errors import OutputError
@@ -68,6 +69,8 @@ def sanitize(
     elif draft.goals and case.model.subject.obstacle:
         status = assemble.not_repaired(f"a repair needs gradients: {case.model.subject.obstacle}")
     elif draft.goals:
+        begun = RepairPart(status="not_tried", reason="the repair was begun and is not over")
+        tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=begun))
         with clock.stage("repair"):
             plan = draft.plan = _repair(draft, run, progress)
         draft.round = plan.steps[0].round if plan.steps else None

@@ -54,7 +54,7 @@ class Result(Part):
     external: tuple[FileDigest, ...] = ()
     """Its data files."""
     settings: str = ""
-    """Digest of all else that the record depends on."""
+    """Digest of all else that the record depends on, "" where the work ended early: it is to be done again."""
     outcome: Outcome
     """Of the policy, or of the error that stands in for a record."""
     reasons: tuple[str, ...] = ()
@@ -181,7 +181,7 @@ class ResultsFolder:
             model=shown,
             sha256=task.sha256,
             external=record.model.external,
-            settings=settings,
+            settings="" if answer.reason else settings,
             outcome="inconclusive",
             target_classes=record.target_classes,
             score=record.score,

@@ -64,7 +64,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A record as JSON, or why there is none, with the exit code that this has. missing: limits that did not hold."""
+    """A record as JSON, or why there is none, with the exit code that this has; with both, the work ended early. missing:
+    limits that did not hold.
+    """
 
     record: str | None = None
     reason: str = ""
@@ -95,7 +97,12 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
     if outcome.record is None:
         assert outcome.error is not None
         return Answer(reason=str(outcome.error), exit_code=outcome.error.exit_code, seconds=seconds)
-    return Answer(record=outcome.record.model_dump_json(), seconds=seconds, missing=outcome.missing)
+    return Answer(
+        record=outcome.record.model_dump_json(),
+        reason=str(outcome.error or ""),
+        seconds=seconds,
+        missing=outcome.missing,
+    )
 
 
 def _check(task: Task) -> None:

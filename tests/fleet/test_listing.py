@@ -68,8 +68,9 @@ def test_lines_of_paths(models):
 
 
 CELLS = {
-    "model": "b.onnx", "data": "p.npz", "input-range": "0 255", "mean": "1,2,3", "std": "2", "layout": "NHWC", "input-size": "32 48",
-    "channel-order": "BGR", "resize": "crop", "classes": "names.txt", "per-class": "3", "output-name": "y",
+    "model": "b.onnx", "data": "p.npz", "input-range": "0 255", "mean": "1,2,3", "std": "2", "layout": "NHWC",
+    "input-size": "32 48", "channel-order": "BGR",
+    "resize": "crop", "classes": "names.txt", "per-class": "3", "output-name": "y",
 }  # fmt: skip
 
 
