@@ -11,10 +11,11 @@ from onnx_shapprune.cli.options.search import Search, search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_record, write_reports
+from onnx_shapprune.cli.results import deliver, refusal_written
 from onnx_shapprune.cli.values import PairCommand
 from onnx_shapprune.commands.table import AUDIT
 from onnx_shapprune.isolation.run import isolated
+from onnx_shapprune.report.subject import located
 
 
 @click.command("audit", cls=PairCommand)
@@ -33,7 +34,10 @@ def audit_command(invocation: Invocation, *, model: Path, search: Search, output
       shapprune audit model.onnx --data pictures/ --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26 -o report.json
     """
     check_outputs(outputs.files, inputs=(model, *search.files), artifacts=outputs.artifacts)
-    with progress_on_stderr(display) as progress:
+    with (
+        refusal_written(model, search, invocation.command, output=outputs.output, reports=outputs.reports),
+        progress_on_stderr(display) as progress,
+    ):
         record = isolated(AUDIT, search.process, progress)(
             model,
             search.data,
@@ -43,7 +47,5 @@ def audit_command(invocation: Invocation, *, model: Path, search: Search, output
             artifacts=outputs.artifacts,
             command=invocation.command,
         )
-    write_record(record, outputs.output)
-    write_reports(record, outputs.reports)
-    show_record(record, display)
+    deliver(located(record, model), display, output=outputs.output, reports=outputs.reports)
     return verdict_code(record)

@@ -1,5 +1,6 @@
 """shapprune gate"""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -12,13 +13,19 @@ from onnx_shapprune.cli.options.search import Search, gate_search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import today, write_record, write_reports
-from onnx_shapprune.cli.streams import show
+from onnx_shapprune.cli.results import (
+    refusal_written,
+    show_judgement,
+    shown_whatever_happens,
+    today,
+    write_record,
+    write_reports,
+)
 from onnx_shapprune.cli.values import FILE, PairCommand
 from onnx_shapprune.commands.table import AUDIT
 from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
-from onnx_shapprune.report.text import json_text
+from onnx_shapprune.report.subject import located
 
 # What can be said about a report; everything else says how a model is to be audited.
 ABOUT_REPORTS = {
@@ -80,7 +87,6 @@ def gate_command(
     from onnx_shapprune.gate.evidence import check_model, load_record
     from onnx_shapprune.gate.judge import judge
     from onnx_shapprune.gate.policy import load_policy
-    from onnx_shapprune.report.decision import judgement_line, judgement_text
 
     context, wanted = click.get_current_context(), load_policy(policy)
     audited = evidence.suffix.lower() == ".onnx"
@@ -90,11 +96,15 @@ def gate_command(
         if context.get_parameter_source("data") is ParameterSource.DEFAULT:
             raise click.UsageError(f"{evidence} is a model: give its report, or --data to audit it now", context)
         check_outputs(outputs.files, inputs=(evidence, policy, *search.files))
-        with progress_on_stderr(display) as progress:
+        with (
+            refusal_written(evidence, search, invocation.command, output=outputs.output, reports=outputs.reports),
+            progress_on_stderr(display) as progress,
+        ):
             record = isolated(AUDIT, search.process, progress)(
                 evidence, search.data, inputs=search.inputs, run=search.run, command=invocation.command
             )
-        write_record(record, outputs.output)
+        record = located(record, evidence)
+        check_model(record, evidence)  # the file may have been exchanged while its audit ran
     else:
         audit_only = {p.name for p in context.command.params if p.name} - ABOUT_REPORTS
         _refuse(context, audit_only, "a report is judged as it is; thresholds belong into the policy")
@@ -103,13 +113,10 @@ def gate_command(
         if model is not None:
             check_model(record, model)
     judgement = judge(record, wanted, today=today(), model_checked=audited or model is not None)
-    write_reports(record, outputs.reports, judgement)
-    if display.as_json:
-        show(json_text(judgement))
-    elif display.quiet:
-        show(judgement_line(judgement, colour=display.colour))
-    else:
-        show(judgement_text(judgement, width=display.width, colour=display.colour))
+    with shown_whatever_happens(lambda: show_judgement(judgement, display)) as write:
+        write(partial(write_record, record, outputs.output if audited else None))
+        for report in outputs.reports:
+            write(partial(write_reports, record, (report,), judgement))
     code = exits.VERDICTS[judgement.verdict]
     if exit_zero and code == exits.FAIL:
         click.echo("note: exit code 1 is given as 0 (--exit-zero)", err=True)

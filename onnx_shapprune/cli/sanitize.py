@@ -11,10 +11,11 @@ from onnx_shapprune.cli.options.search import Search, search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_reports
+from onnx_shapprune.cli.results import deliver, refusal_written
 from onnx_shapprune.cli.values import PairCommand
 from onnx_shapprune.commands.table import SANITIZE
 from onnx_shapprune.isolation.run import isolated
+from onnx_shapprune.report.subject import located
 
 
 @click.command("sanitize", cls=PairCommand)
@@ -55,7 +56,10 @@ def sanitize_command(
     if outputs.output is None and not dry_run:
         raise click.UsageError("Missing option '-o': say where the repaired model goes, or use --dry-run.")
     check_outputs(outputs.files, inputs=(model, *search.files), artifacts=outputs.artifacts)
-    with progress_on_stderr(display) as progress:
+    with (
+        refusal_written(model, search, invocation.command, reports=outputs.reports),
+        progress_on_stderr(display) as progress,
+    ):
         record = isolated(SANITIZE, search.process, progress)(
             model,
             search.data,
@@ -67,6 +71,5 @@ def sanitize_command(
             artifacts=outputs.artifacts,
             command=invocation.command,
         )
-    write_reports(record, outputs.reports)
-    show_record(record, display)
+    deliver(located(record, model, outputs.output), display, reports=outputs.reports)
     return repair_code(record)

@@ -11,10 +11,11 @@ from onnx_shapprune.cli.options.search import Search, search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_reports
+from onnx_shapprune.cli.results import deliver
 from onnx_shapprune.cli.values import FILE, PairCommand
 from onnx_shapprune.commands.table import VERIFY
 from onnx_shapprune.isolation.run import isolated
+from onnx_shapprune.report.subject import located
 
 
 @click.command("verify", cls=PairCommand)
@@ -53,6 +54,5 @@ def verify_command(
             known_trigger=search.known_trigger,
             command=invocation.command,
         )
-    write_reports(record, outputs.reports)
-    show_record(record, display)
+    deliver(located(record, after), display, reports=outputs.reports)
     return verdict_code(record)

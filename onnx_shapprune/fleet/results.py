@@ -27,6 +27,7 @@ from onnx_shapprune.gate.policy import Policy
 from onnx_shapprune.graph.external import data_name
 from onnx_shapprune.record.audit import AuditRecord, FileDigest, Finite, Part, RepairPart
 from onnx_shapprune.report.formats import FORMATS
+from onnx_shapprune.report.subject import located
 from onnx_shapprune.report.text import json_text, plain
 
 try:
@@ -174,7 +175,8 @@ class ResultsFolder:
         folder = folder_name(task.sha256, record.model.external)
         if self._settings.setdefault(folder, settings) != settings:  # the same model listed twice, with other pictures
             folder = f"{folder}-{settings[:8]}"
-        place, record = self.path / folder, _whole_output(record)
+        place = self.path / folder
+        record = located(_whole_output(record), task.model, place / OUTPUT)
         self._move_output(task, place, record.repair)
         payload = json_text(record).encode()
         result = Result(

@@ -15,7 +15,7 @@ from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Finding, Judgement, Waiver
 from onnx_shapprune.gate.rules import RULES, Severity
 from onnx_shapprune.record.audit import FileDigest, UnitRef
-from onnx_shapprune.report.subject import moment
+from onnx_shapprune.report.subject import moment, run_id, shown_path
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.version import __version__
 
@@ -48,7 +48,7 @@ def sarif(record: Record, judgement: Judgement) -> str:
     seen: Counter[str] = Counter()
     run: dict[str, object] = {
         "tool": {"driver": {"name": "onnx-shapprune", "semanticVersion": __version__, "rules": _rules()}},
-        "automationDetails": {"id": f"onnx-shapprune/{plain(model.name)}/"},
+        "automationDetails": {"id": f"onnx-shapprune/{plain(run_id(record, model), limit=500)}/"},
         "invocations": [_invocation(record, judgement)],
         "artifacts": [_artifact(model, "analysisTarget"), *(_artifact(d, "attachment") for d in data)],
         "results": [_result(f, w, model, numbers, seen) for f, w in found],
@@ -107,7 +107,7 @@ def _invocation(record: Record, judgement: Judgement) -> dict[str, object]:
 
 def _artifact(file: FileDigest, role: str) -> dict[str, object]:
     return {
-        "location": {"uri": _uri(file.name)},
+        "location": {"uri": _uri(shown_path(file))},
         "roles": [role],
         "length": file.size,
         "mimeType": "application/onnx" if role == "analysisTarget" else "application/octet-stream",
@@ -122,7 +122,7 @@ def _result(
     seen[same] += 1
     location: dict[str, object] = {
         "physicalLocation": {
-            "artifactLocation": {"uri": _uri(model.name), "index": 0},
+            "artifactLocation": {"uri": _uri(shown_path(model)), "index": 0},
             "region": {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1},
         }
     }
@@ -169,7 +169,7 @@ def _path(layer: str, channel: int | None = None) -> str:
 
 
 def _uri(name: str) -> str:
-    """A relative URI of a file name. What looks like a scheme is escaped."""
+    """A relative URI of a file. What looks like a scheme is escaped."""
     return quote(plain(name, limit=500))
 
 
