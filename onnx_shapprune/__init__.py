@@ -1,11 +1,11 @@
 """Audit and sanitize backdoored ONNX image classifiers (ShapPruning, Guan et al., CVPR 2022)."""
 
-from typing import TYPE_CHECKING
-
 from onnx_shapprune.version import __version__
 
 __all__ = ["InputOptions", "RunOptions", "__version__", "audit", "inspect", "mask", "sanitize", "verify"]
 
+# Not from typing: with `python -m`, what is imported here may still be looked for in the current folder.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from onnx_shapprune.commands.audit import audit
     from onnx_shapprune.commands.inspect import inspect

@@ -14,7 +14,7 @@ from typing import Literal, TextIO
 
 from onnx_shapprune.cli.options.display import Display
 from onnx_shapprune.cli.streams import is_terminal
-from onnx_shapprune.report.text import cells, fit, plain
+from onnx_shapprune.report.text import cells, fit, harmless, plain
 
 Mode = Literal["bar", "lines", "off"]
 QUICK_SECONDS = 2.0  # a stage that is over sooner needs no bar
@@ -86,13 +86,13 @@ class ProgressReport:
 
     def _write(self, text: str) -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        self._stream.write(harmless(text).encode(encoding, "replace").decode(encoding))
         self._stream.flush()
 
 
-def progress_mode(display: Display, stream: TextIO) -> Mode:
+def progress_mode(display: Display, stream: TextIO | None) -> Mode:
     """Bars on a terminal outside CI, lines elsewhere or where lines are asked for, nothing where silence is."""
-    if display.progress == "off" or display.quiet:
+    if display.progress == "off" or display.quiet or stream is None:
         return "off"
     if display.verbose or not is_terminal(stream):
         return "lines"

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,9 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 
 MAX_DATA_BYTES = 4 << 30
 CHUNK = 1 << 20
+OUTPUT = "sanitized.onnx"  # what a repaired model is called in the results of a batch
+# Of one model, and of a file that sanitize is about to write.
+RESULT_FOLDER = re.compile(r"[0-9a-f]{64}(-[0-9a-f]{8})?|\.[0-9a-f]{16}")
 PACKAGE = Path(__file__).parents[1]
 CODE = frozenset({".py", ".json", ".toml"})
 COMPUTING = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "scipy", "pillow")

@@ -18,8 +18,8 @@ from pydantic import Field, ValidationError
 
 from onnx_shapprune.errors import EvidenceError, OutputError, ShapPruneError
 from onnx_shapprune.files.reading import hash_regular_file
-from onnx_shapprune.files.writing import check_folder, write_atomically
-from onnx_shapprune.fleet.identity import folder_name, same_external
+from onnx_shapprune.files.writing import check_folder, no_link, write_atomically
+from onnx_shapprune.fleet.identity import OUTPUT, folder_name, same_external
 from onnx_shapprune.fleet.task import Answer, Task
 from onnx_shapprune.gate.evidence import is_rewritten, load_record
 from onnx_shapprune.gate.judge import judge
@@ -35,7 +35,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-INDEX, REPORT, JUDGEMENT, PAGE, OUTPUT = "index.jsonl", "report.json", "judgement.json", "report.html", "sanitized.onnx"
+INDEX, REPORT, JUDGEMENT, PAGE = "index.jsonl", "report.json", "judgement.json", "report.html"
 MAX_REPORT_BYTES = 64 << 20
 DATA = data_name(OUTPUT)
 REASONS, REASON_LIMIT = 5, 300
@@ -152,7 +152,7 @@ class ResultsFolder:
         """Add a line to the index. Raises OutputError."""
         path, line = self.path / INDEX, json.dumps(result.model_dump(mode="json")).encode() + b"\n"
         try:
-            with open(path, "ab+", buffering=0) as stream, _locked(stream.fileno()):
+            with open(path, "ab+", buffering=0, opener=no_link) as stream, _locked(stream.fileno()):
                 size = stream.seek(0, os.SEEK_END)
                 if size and stream.seek(size - 1) is not None and stream.read(1) != b"\n":
                     line = b"\n" + line  # whoever wrote before was cut off
@@ -208,6 +208,8 @@ class ResultsFolder:
             written = [*(task.output.with_name(file.name) for file in repair.output_external), task.output]
         try:
             place.mkdir(exist_ok=True)
+            if place.is_symlink():
+                raise OutputError(f"cannot write into {place}: it is a link")
             (place / OUTPUT).unlink(missing_ok=True)
             if not repair.output_external:
                 (place / DATA).unlink(missing_ok=True)
@@ -277,7 +279,8 @@ def read_index(folder: Path) -> list[Result]:
     EvidenceError where the index cannot be read.
     """
     try:
-        lines = (folder / INDEX).read_bytes().split(b"\n")
+        with open(folder / INDEX, "rb", opener=no_link) as stream:
+            lines = stream.read().split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:

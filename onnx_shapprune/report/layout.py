@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from onnx_shapprune.report.text import cells, fit, plain, wrap
+from onnx_shapprune.report.text import cells, fit, harmless, plain, wrap
 
 CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 MIN_WIDTH, MAX_WIDTH = 60, 120
@@ -79,4 +79,4 @@ class Page:
             self._lines.append(self.paint(line(row), style(number) if style else ""))
 
     def text(self) -> str:
-        return "\n".join(self._lines) + "\n"
+        return "\n".join(map(harmless, self._lines)) + "\n"

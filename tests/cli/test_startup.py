@@ -1,7 +1,9 @@
 """Starting is quick, and both ways to start are the same program."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,19 @@ def test_the_public_names_are_the_commands():
     assert callable(onnx_shapprune.inspect)
     with pytest.raises(AttributeError, match="nonsense"):
         onnx_shapprune.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["numpy", "onnx", "click", "typing", "json", "dataclasses", "pydantic", "tomllib"])
+def test_a_file_beside_a_model_is_not_what_is_imported(tmp_path, name):
+    """`python -m` puts the current folder first on the path."""
+    (tmp_path / f"{name}.py").write_text("print('EVIL')\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(onnx_shapprune.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-m", "onnx_shapprune", "inspect", "none.onnx"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "EVIL" not in done.stdout + done.stderr
+    assert (done.returncode, done.stderr) == (2, "error: model file not found: none.onnx\n")
 
 
 def test_module_and_version():

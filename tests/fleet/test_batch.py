@@ -1,5 +1,6 @@
 """A batch of played audits in real child processes: every model ends as a line, and none is green without an audit."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from onnx_shapprune.errors import EvidenceError
 from onnx_shapprune.fleet import identity, results
 from onnx_shapprune.fleet.batch import RETRIES
 from onnx_shapprune.fleet.results import read_index
@@ -444,3 +446,25 @@ def test_every_file_that_decides_is_hashed(tmp_path, monkeypatch, name):
     assert before == identity.code_digest()
     (copy / name).write_text((copy / name).read_text() + " ")
     assert identity.code_digest.__wrapped__() != before
+
+
+def test_nothing_is_written_through_links(fleet, tmp_path):
+    model = fleet.add("a.onnx", "pass")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    fleet.results.mkdir()
+    (fleet.results / hashlib.sha256(model.read_bytes()).hexdigest()).symlink_to(elsewhere)
+    done = fleet()["a.onnx"]
+    assert (done.outcome, list(elsewhere.iterdir())) == ("could not run", [])
+    assert "it is a link" in done.reasons[0]
+
+
+def test_an_index_that_is_a_link_is_neither_read_nor_written(fleet, tmp_path):
+    fleet.add("a.onnx", "pass")
+    other = tmp_path / "other.txt"
+    other.write_text("mine\n")
+    fleet.results.mkdir()
+    (fleet.results / "index.jsonl").symlink_to(other)
+    with pytest.raises(EvidenceError, match="cannot read"):
+        fleet()
+    assert other.read_text() == "mine\n"

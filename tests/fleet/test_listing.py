@@ -15,7 +15,7 @@ from onnx_shapprune.settings import InputOptions
 @pytest.fixture
 def models(tmp_path):
     place = tmp_path / "models"
-    for name in ("b.onnx", "a.ONNX", "sub/c.onnx", "sub/notes.txt", "results/x/sanitized.onnx"):
+    for name in ("b.onnx", "a.ONNX", "sub/c.onnx", "sub/notes.txt", f"results/{'0' * 64}/sanitized.onnx"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).touch()
     return place
@@ -58,6 +58,45 @@ def test_a_folder_that_cannot_be_listed_is_an_error(models):
     (models / "sub").chmod(0)
     with pytest.raises(ListError, match="cannot be listed"):
         read_entries(models, data="none")
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.onnx"])
+def test_results_above_the_models_hide_none_of_them(models, monkeypatch, pattern):
+    monkeypatch.chdir(models.parent)
+    found = read_entries(Path(pattern or "models"), data="none", leave_out=Path())
+    assert {"b.onnx", "c.onnx"} <= {*names(found)}
+
+
+def test_only_what_a_batch_wrote_is_left_out(models):
+    results = models / "results"
+    for name in (
+        f"{'a' * 64}/sanitized.onnx",
+        f"{'a' * 64}-{'b' * 8}/sanitized.onnx",
+        f"{'a' * 64}/other.onnx",
+        "mine/sanitized.onnx",
+    ):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).touch()
+    found = {str(e.path.relative_to(models)) for e in read_entries(models, data="none", leave_out=results)}
+    assert {n for n in found if n.startswith("results")} == {
+        f"results/{'a' * 64}/other.onnx",
+        "results/mine/sanitized.onnx",
+    }
+    assert len([n for n in read_entries(models, data="none") if "results" in str(n.path)]) == 5
+
+
+def test_results_in_the_folder_of_models_are_refused(models):
+    with pytest.raises(ListError, match="choose another folder"):
+        read_entries(models, data="none", leave_out=models.parent / models.name)
+
+
+def test_a_file_that_looks_like_a_comment_is_refused(models):
+    (models / "#evil.onnx").touch()
+    (models / "list.txt").write_text("b.onnx\n#evil.onnx\n")
+    with pytest.raises(ListError, match=r"line 2 is a comment or the file '#evil.onnx': write \./#evil.onnx"):
+        read_entries(models / "list.txt", data="none")
+    (models / "list.txt").write_text("b.onnx\n./#evil.onnx\n# a comment\n")
+    assert [e.path.name for e in read_entries(models / "list.txt", data="none")] == ["b.onnx", "#evil.onnx"]
 
 
 def test_lines_of_paths(models):
