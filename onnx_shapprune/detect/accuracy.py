@@ -7,6 +7,7 @@ from onnx_shapprune.case.open import Case
 
 FLOOR = 0.5
 CONFIDENCE = 0.95
+SHOWN = 4  # folders that are named
 
 
 def too_low(right: int, total: int, floor: float | None) -> str | None:
@@ -30,6 +31,11 @@ def unusable(case: Case, floor: float | None) -> str | None:
     """Why an audit on these pictures would prove nothing, else None. floor: as in `too_low`, for labels that were given."""
     answers = case.model.subject.logits(case.pictures).argmax(1)
     reason = too_low(int((answers == case.labels).sum()), len(answers), floor) if case.labels_given else None
+    if reason is not None and (names := case.few.alphabetical):
+        reason += (
+            f"; or the order of the classes, since the folders were numbered alphabetically ({', '.join(names[:SHOWN])}, "
+            "...): --classes says which class each is"
+        )
     if reason is None and (len(np.unique(case.labels)) < 2 or len(np.unique(answers)) < 2):
         return "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
     return reason

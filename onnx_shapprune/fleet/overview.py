@@ -16,7 +16,7 @@ from onnx_shapprune.report.text import plain
 from onnx_shapprune.version import __version__
 
 OVERVIEW, SUMMARY = "index.html", "summary.csv"
-NAME_LIMIT, REASON_LIMIT = 120, 160
+NAME_LIMIT, REASON_LIMIT = 120, 600
 TITLES: dict[Outcome, str] = {
     "fail": "Failed",
     "could not run": "Could not run",

@@ -38,7 +38,7 @@ except ImportError:  # Windows
 INDEX, REPORT, JUDGEMENT, PAGE = "index.jsonl", "report.json", "judgement.json", "report.html"
 MAX_REPORT_BYTES = 64 << 20
 DATA = data_name(OUTPUT)
-REASONS, REASON_LIMIT = 5, 300
+REASONS, REASON_LIMIT = 5, 1000
 # From the worst to the best, which is the order in which a batch is summed up.
 Outcome = Literal["fail", "could not run", "inconclusive", "pass"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
