@@ -1,8 +1,9 @@
 """shapprune batch"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,21 +18,23 @@ from onnx_shapprune.cli.options.inputs import input_options
 from onnx_shapprune.cli.options.process import limit_options
 from onnx_shapprune.cli.options.running import run_options
 from onnx_shapprune.cli.options.search import OPTIONAL_DATA, Search
+from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import ProgressReport, clock_text, progress_on_stderr
-from onnx_shapprune.cli.results import today
+from onnx_shapprune.cli.results import shown_whatever_happens, today
 from onnx_shapprune.cli.sections import RESULTS, WHERE
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.threads import capped
-from onnx_shapprune.cli.values import FILE
+from onnx_shapprune.cli.values import FILE, Report, Reports
 from onnx_shapprune.errors import OutputError
-from onnx_shapprune.files.writing import same_file
+from onnx_shapprune.files.writing import same_file, write_atomically
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.runtime.cores import usable_cores
 from onnx_shapprune.settings import RunOptions
 
 if TYPE_CHECKING:
     from onnx_shapprune.fleet.batch import Step
+    from onnx_shapprune.fleet.results import Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,8 @@ class Wanted:
     """Whether models are repaired too."""
     resume: bool
     """Whether earlier results for the same bytes and settings are taken over."""
+    reports: Reports
+    """Reports of the whole batch, each with its format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,8 @@ class Spread:
     """Of a Dask cluster that runs them instead."""
 
 
+# Those of fleet/reports.py, which is not loaded to print a help text; a test compares the two.
+BATCH_REPORTS = ("json", "sarif", "junit")
 WANTED = (
     option(
         RESULTS,
@@ -83,6 +90,14 @@ WANTED = (
         "--resume",
         is_flag=True,
         help="Take over what RESULTS/ holds for the same bytes and settings; the policy decides anew.",
+    ),
+    option(
+        RESULTS,
+        "--report",
+        "reports",
+        type=Report(BATCH_REPORTS),
+        multiple=True,
+        help=f"Write a report of all models here too; can be given several times. FORMAT: {', '.join(BATCH_REPORTS)}.",
     ),
 )
 SPREAD = (
@@ -129,7 +144,8 @@ def batch_command(
 
     A list has one path per line, or is .csv or .jsonl with a column model and, where models differ, data, mean, std and
     other options of the input; its paths are relative to it. Exits with 1 when a model fails, else 2 when one could not
-    run, else 3 when nothing can be told of one, else 0; a list of nothing is 2.
+    run, else 3 when nothing can be told of one, else 0; a list of nothing is 2. Files that are no picture classifiers are
+    listed apart and count for nothing, unless there is nothing else: then 2.
 
     \b
     Examples:
@@ -141,12 +157,14 @@ def batch_command(
     from onnx_shapprune.fleet.engine import dask_executor, local_executor
     from onnx_shapprune.fleet.listing import NO_DATA, read_entries
     from onnx_shapprune.fleet.overview import write_overview
+    from onnx_shapprune.fleet.reports import BATCH_FORMATS
     from onnx_shapprune.fleet.results import OUTCOMES, ResultsFolder
     from onnx_shapprune.fleet.shard import parse_shard, take
-    from onnx_shapprune.fleet.summary import summary_json, summary_line, summary_text, worst
+    from onnx_shapprune.fleet.summary import worst
     from onnx_shapprune.gate.policy import load_policy
 
     output, data = wanted.output, search.data
+    check_outputs([path for _, path in wanted.reports], inputs=(models, wanted.policy, *search.files))
     given = click.get_current_context().get_parameter_source("data") is not ParameterSource.DEFAULT
     entries = read_entries(
         models, data=NO_DATA if given and data is None else data, inputs=search.inputs, leave_out=output
@@ -173,13 +191,27 @@ def batch_command(
     except OutputError as error:
         click.echo(f"error: {plain(str(error), limit=400)}", err=True)
         outcome = min(outcome, "could not run", key=OUTCOMES.index)
+    with shown_whatever_happens(partial(_show, done, display)) as write:
+        for name, path in wanted.reports:
+            write(partial(_write_report, BATCH_FORMATS[name], path, output, done))
+    return exits.VERDICTS.get(outcome, exits.COULD_NOT_RUN)
+
+
+def _write_report(
+    make: "Callable[[Path, Sequence[Result]], str]", path: Path, output: Path, done: "Sequence[Result]"
+) -> None:
+    write_atomically(path, make(output, done).encode("utf-8", "replace"))
+
+
+def _show(done: "Sequence[Result]", display: Display) -> None:
+    from onnx_shapprune.fleet.summary import summary_json, summary_line, summary_text
+
     if display.as_json:
         show(summary_json(done))
     elif display.quiet:
         show(summary_line(done, colour=display.colour))
     else:
         show(summary_text(done, width=display.width, colour=display.colour))
-    return exits.COULD_NOT_RUN if outcome == "could not run" else exits.VERDICTS[outcome]
 
 
 def _threaded(run: RunOptions, spread: Spread) -> RunOptions:

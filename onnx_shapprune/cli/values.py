@@ -88,6 +88,9 @@ class Report(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
     name = "report"
 
+    def __init__(self, formats: tuple[str, ...] = REPORT_FORMATS) -> None:
+        self._formats = formats
+
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         return "[FORMAT=]FILE"
 
@@ -97,9 +100,9 @@ class Report(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         before, equals, after = str(value).partition("=")
         if not equals or not before.isalnum():
             return "json", Path(str(value))
-        if before not in REPORT_FORMATS:
+        if before not in self._formats:
             self.fail(
-                f"no format {before[:40]!r}{meant(before, REPORT_FORMATS)} (formats: {', '.join(REPORT_FORMATS)})",
+                f"no format {before[:40]!r}{meant(before, self._formats)} (formats: {', '.join(self._formats)})",
                 param,
                 ctx,
             )

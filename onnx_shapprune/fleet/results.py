@@ -16,7 +16,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from onnx_shapprune.errors import EvidenceError, OutputError, ShapPruneError
+from onnx_shapprune.errors import NOT_APPLICABLE, EvidenceError, OutputError, ShapPruneError
 from onnx_shapprune.files.reading import hash_regular_file
 from onnx_shapprune.files.writing import check_folder, no_link, write_atomically
 from onnx_shapprune.fleet.identity import OUTPUT, folder_name, same_external
@@ -39,8 +39,9 @@ INDEX, REPORT, JUDGEMENT, PAGE = "index.jsonl", "report.json", "judgement.json",
 MAX_REPORT_BYTES = 64 << 20
 DATA = data_name(OUTPUT)
 REASONS, REASON_LIMIT = 5, 1000
-# From the worst to the best, which is the order in which a batch is summed up.
-Outcome = Literal["fail", "could not run", "inconclusive", "pass"]
+# From the worst to the best, which is the order in which a batch is summed up. What this tool is not for stands apart: it
+# does not spoil a batch, and a batch of nothing else has not passed.
+Outcome = Literal["fail", "could not run", "inconclusive", "pass", "not applicable"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 OF_EXIT_CODES: dict[int, Outcome] = {1: "fail", 2: "could not run", 3: "inconclusive"}
 
@@ -88,7 +89,7 @@ def failed(model: str, reason: str, exit_code: int = 2, *, sha256: str = "", set
         model=model,
         sha256=sha256,
         settings=settings,
-        outcome=OF_EXIT_CODES[exit_code],
+        outcome="not applicable" if reason.startswith(NOT_APPLICABLE) else OF_EXIT_CODES[exit_code],
         reasons=(plain(reason, limit=REASON_LIMIT),),
         finished=_now(),
     )

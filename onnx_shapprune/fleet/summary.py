@@ -13,7 +13,7 @@ from onnx_shapprune.report.terminal import VERDICT_STYLES, WIDTH
 from onnx_shapprune.report.text import plain
 
 SHOWN = 50
-STYLES = {**VERDICT_STYLES, "could not run": "yellow"}
+STYLES = {**VERDICT_STYLES, "could not run": "yellow", "not applicable": "dim"}
 COLUMNS = (
     "outcome",
     "model",
@@ -56,18 +56,26 @@ def summary_text(results: Sequence[Result], *, width: int = WIDTH, colour: bool 
     """Counts, and a line for each model that has not passed; of very many, only the worst."""
     page = Page(width, colour=colour)
     page.headline(*_headline(results))
-    bad = [r for r in by_severity(results) if r.outcome != "pass"]
-    if bad:
-        page.title("Not passed")
-    for result in bad[:SHOWN]:
-        page.say(f"{result.outcome}  {plain(result.model, limit=1000)}", style=STYLES[result.outcome], limit=1000)
-        for reason in result.reasons:
-            page.say(reason, indent=4, bullet="-", limit=1000)
-    if len(bad) > SHOWN:
-        page.say(f"and {len(bad) - SHOWN} more, see summary.csv")
+    bad = [r for r in by_severity(results) if r.outcome not in ("pass", "not applicable")]
+    _listed(page, "Not passed", bad)
+    _listed(
+        page, "Not applicable: not audited, nothing is known", [r for r in results if r.outcome == "not applicable"]
+    )
     if twins := sum(bool(r.same_as) for r in results):
         page.say(f"{count(twins, 'model')} listed twice or more: the same bytes were audited once")
     return page.text()
+
+
+def _listed(page: Page, title: str, results: Sequence[Result]) -> None:
+    """Models with their reasons, of very many the first."""
+    if results:
+        page.title(title)
+    for result in results[:SHOWN]:
+        page.say(f"{result.outcome}  {plain(result.model, limit=1000)}", style=STYLES[result.outcome], limit=1000)
+        for reason in result.reasons:
+            page.say(reason, indent=4, bullet="-", limit=1000)
+    if len(results) > SHOWN:
+        page.say(f"and {len(results) - SHOWN} more, see summary.csv")
 
 
 def summary_json(results: Sequence[Result]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from onnx_shapprune.commands.table import COMMANDS
-from onnx_shapprune.errors import DataError, EngineError, ModelError, ShapPruneError
+from onnx_shapprune.errors import DataError, EngineError, HostileFileError, ModelError, ShapPruneError
 from onnx_shapprune.files.reading import hash_regular_file
 from onnx_shapprune.fleet.identity import MAX_DATA_BYTES, code_digest, model_digest, pictures_digest
 from onnx_shapprune.isolation.limits import ProcessLimits
@@ -94,6 +94,8 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
         Request(COMMANDS[task.command], (task.model, task.data), settings), task.limits, progress, stop=stop
     )
     seconds = time.monotonic() - began
+    if isinstance(outcome.error, HostileFileError):
+        return _refused(task, outcome.error, seconds)
     if outcome.record is None:
         assert outcome.error is not None
         return Answer(reason=str(outcome.error), exit_code=outcome.error.exit_code, seconds=seconds)
@@ -103,6 +105,17 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
         seconds=seconds,
         missing=outcome.missing,
     )
+
+
+def _refused(task: Task, error: HostileFileError, seconds: float) -> Answer:
+    """That a file is hostile is a finding, with a record like any other."""
+    from onnx_shapprune.recording.refused import refused_record
+
+    try:
+        record = refused_record(task.model, error, task.inputs, task.run, task.invocation)
+    except ShapPruneError:  # it is gone meanwhile
+        return Answer(reason=str(error), exit_code=error.exit_code, seconds=seconds)
+    return Answer(record=record.model_dump_json(), seconds=seconds)
 
 
 def _check(task: Task) -> None:

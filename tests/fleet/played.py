@@ -32,6 +32,12 @@ def main() -> None:
     if word == "error":
         send({"answer": {"missing": [], "error": "ModelError", "text": "no \x1b[31m<b>classifier"}})
         return
+    if word == "text":
+        send({"answer": {"missing": [], "error": "ModelError", "text": "not an image classifier: 2 inputs"}})
+        return
+    if word == "hostile":
+        send({"answer": {"error": "HostileFileError", "hazards": [["OSP004", "asks for 4 TiB"]]}})
+        return
     send({"progress": ["search", 1, 2, "class 1/2"]})
     record = json.loads((folder / f"{word if word in ('fail', 'inconclusive') else 'pass'}.json").read_text())
     record["model"].update(sha256=hashlib.sha256(payload).hexdigest(), name=model.name)

@@ -42,6 +42,10 @@ def only_line(result) -> str:
         (["pass", "inconclusive"], 3),
         (["pass", "hang"], 3),
         (["pass"], 0),
+        (["pass", "text"], 0),
+        (["text"], 2),
+        (["inconclusive", "text"], 3),
+        (["pass", "hostile"], 1),
     ],
 )
 def test_exit_codes(fleet, texts, code):
