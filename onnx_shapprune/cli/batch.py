@@ -27,7 +27,7 @@ from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.threads import capped
 from onnx_shapprune.cli.values import FILE, Report, Reports
 from onnx_shapprune.errors import OutputError
-from onnx_shapprune.files.writing import same_file, write_atomically
+from onnx_shapprune.files.writing import write_atomically
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.runtime.cores import usable_cores
 from onnx_shapprune.settings import RunOptions
@@ -155,6 +155,7 @@ def batch_command(
     """
     from onnx_shapprune.fleet.batch import BatchOptions, batch
     from onnx_shapprune.fleet.engine import dask_executor, local_executor
+    from onnx_shapprune.fleet.folder import check_apart
     from onnx_shapprune.fleet.listing import NO_DATA, read_entries
     from onnx_shapprune.fleet.overview import write_overview
     from onnx_shapprune.fleet.reports import BATCH_FORMATS
@@ -171,8 +172,7 @@ def batch_command(
     )
     if spread.shard is not None:
         entries = take(entries, parse_shard(spread.shard))
-    if any(same_file(output, entry.path.parent) for entry in entries):
-        raise OutputError(f"{output} holds models that are to be audited: choose another folder for the results")
+    check_apart(entries, output)
     results = ResultsFolder(output, load_policy(wanted.policy), today())
     assert search.process is not None  # there is no --in-process here
     run = _threaded(search.run, spread)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import onnx_shapprune
-from onnx_shapprune import settings
+from onnx_shapprune import errors, settings
 from onnx_shapprune.commands.table import COMMANDS
 
 
@@ -26,6 +26,10 @@ def test_the_public_names_are_the_commands():
         assert getattr(onnx_shapprune, name) is COMMANDS[name].load()
     for name in ("InputOptions", "RunOptions"):
         assert getattr(onnx_shapprune, name) is getattr(settings, name)
+    every = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert {n for n in onnx_shapprune.__all__ if n.endswith("Error")} == {*every}
+    assert all(getattr(onnx_shapprune, name) is getattr(errors, name) for name in every)
+    assert all(callable(getattr(onnx_shapprune, name)) for name in ("audit_batch", "gate_record", "render_report"))
     assert {*onnx_shapprune.__all__} <= {*dir(onnx_shapprune)}
     assert callable(onnx_shapprune.inspect)
     with pytest.raises(AttributeError, match="nonsense"):
