@@ -61,6 +61,28 @@ def test_two_wheels_are_a_problem_with_a_way_out(versions):
     assert all(len(line) <= 60 for line in text.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "words", "advice"),
+    [
+        ("1.31.0", "", "onnxruntime-gpu, which pip takes by itself", "pip install 'onnxruntime>="),
+        ("", "1.31.0", "onnxruntime, for the CPU", "pip install 'onnx-shapprune[cuda]'"),
+    ],
+)
+def test_it_is_said_which_wheel_is_there_and_why(versions, gpu, cpu, words, advice):
+    versions(onnxruntime_gpu=gpu, onnxruntime=cpu)
+    fact = facts()["wheel"]
+    assert words in fact.value
+    assert advice in fact.advice
+    assert fact.outcome == "note"
+
+
+def test_the_small_installation_is_the_same_but_for_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {d.partition(";")[0].strip() for d in project["dependencies"]}
+    lines = {line for line in (ROOT / "requirements-cpu.txt").read_text().splitlines() if not line.startswith("#")}
+    assert lines == {d for d in wanted if not d.startswith("onnxruntime-gpu")}
+
+
 def test_what_is_missing_or_too_old(versions):
     versions(onnxruntime="", onnxruntime_gpu="", scipy="", numpy="1.9.9", onnx="1.100.0rc1")
     found = facts()
