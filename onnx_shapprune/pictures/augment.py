@@ -50,3 +50,19 @@ def posed(pictures: Pixels, views: int, rng: np.random.Generator) -> Pixels:
             )
         )
     return np.asarray(made, np.float32).reshape(-1, *pictures.shape[1:])
+
+
+def pasted(pictures: Pixels, count: int, rng: np.random.Generator) -> Pixels:
+    """`count` of the pictures [n, h, w, c], each with a piece of another at the same place: [count, h, w, c].
+
+    A piece is a quarter to three quarters as high and as wide as the picture (CutMix, Yun et al., ICCV 2019).
+    """
+    height, width = pictures.shape[1:3]
+    base, other = rng.integers(0, len(pictures), (2, count))
+    made: Pixels = pictures[base]
+    for i in range(count):
+        tall, broad = (int(rng.integers(max(1, d // 4), max(2, 3 * d // 4))) for d in (height, width))
+        top, left = int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - broad + 1))
+        piece = (slice(top, top + tall), slice(left, left + broad))
+        made[i][piece] = pictures[other[i]][piece]
+    return made

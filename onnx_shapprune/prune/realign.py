@@ -42,7 +42,7 @@ class Fit:
 
     strength: float = 300.0
     ridge: float = 1e-2
-    rows: int = 6_000
+    rows: int = 8_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,11 @@ RIVAL_LEAD = 1.25
 # So many of the other classes are searched for that, drawn.
 RIVALS = 9
 
+# --- Collapse -----------------------------------------------------------------------------------------------------------
+
+# Triggers of a class that are unlearnt before it is searched again.
+COLLAPSE_TAUGHT = 12
+
 # --- The game -----------------------------------------------------------------------------------------------------------
 
 # So few players are enumerated where that is no dearer than sampling.

@@ -1,0 +1,89 @@
+"""Is a class one planted shortcut, or naturally weak? Unlearn its triggers, and search again.
+
+A backdoor is one way into a class: unlearnt, it is gone, and the class falls to where the model's other classes are. A
+natural weakness has many ways: the next one is found beside the unlearnt one. That needs no other models to compare with,
+and no calibration. It says nothing where the triggers cannot be unlearnt at a price that clean pictures can bear.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_shapprune.case.goal import Goal, all_to_one
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.graph.linear import Linear
+from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.families import Family
+from onnx_shapprune.invert.scan import Found, ScanSettings, best_of, rounds_for, scan
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune.lesson import Lesson
+from onnx_shapprune.prune.realign import Fit
+from onnx_shapprune.prune.thresholds import COLLAPSE_TAUGHT, KNOWN_ALIVE, RIDGE, RIVALS, STRENGTHS
+
+
+@dataclass(frozen=True, slots=True)
+class Collapse:
+    """What became of a class's lead in one family. before, after: its margin and the largest of the other classes', mean
+    logits; cost: clean accuracy that the unlearning is expected to cost, 0..1; strength: of the fit.
+    """
+
+    family: str
+    before: tuple[float, float]
+    after: tuple[float, float]
+    cost: float
+    strength: float
+
+    @property
+    def gone(self) -> float:
+        """The share of its lead that the class lost, 0..1; 0 where it did not lead."""
+        mine, others = self.before
+        lead = mine - max(others, 0.0)
+        return float(np.clip((mine - self.after[0]) / lead, 0, 1)) if lead > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """What a class is put to. goal, family: what led; known: triggers that were found for it; others: margins of the other
+    classes in that family, by class; rounds: of families with places, and of those that change the whole picture.
+    """
+
+    goal: Goal
+    family: Family
+    known: Sequence[Trigger]
+    others: Mapping[int, float]
+    rounds: tuple[ScanSettings, ScanSettings]
+
+
+def collapse(
+    shown: Shown, linears: Sequence[Linear], trial: Trial, rng: np.random.Generator, *, budget: float
+) -> Collapse | None:
+    """Unlearn the goal's triggers and search again from fresh starts, beside the classes that came next. None where the
+    triggers outlive every fit, or a fit costs more than `budget` of the clean answers.
+    """
+    ranked = sorted(trial.others, key=lambda c: -trial.others[c])
+    goals = [trial.goal, *all_to_one(ranked[:RIVALS])]
+    before = _search(shown, goals, trial, rng)
+    taught = [*trial.known, *(f.trigger for f in before if f.trigger.goal == trial.goal)][:COLLAPSE_TAUGHT]
+    lesson = Lesson(shown, shown.subject, linears, taught)
+    for strength in STRENGTHS:
+        fit = Fit(strength=strength, ridge=RIDGE)
+        subject = lesson.learnt(lesson.fitted(fit, rng))
+        if float(rate(shown.on(subject), taught).asr.max()) > KNOWN_ALIVE:
+            continue
+        cost = lesson.expected_loss(fit)
+        if cost > budget:
+            return None
+        again = _search(shown.on(subject), goals, trial, rng)
+        return Collapse(trial.family.name, _margins(before, goals), _margins(again, goals), cost, strength)
+    return None
+
+
+def _search(shown: Shown, goals: Sequence[Goal], trial: Trial, rng: np.random.Generator) -> list[Found]:
+    return scan(shown, goals, trial.family, rounds_for(trial.family, *trial.rounds), rng)
+
+
+def _margins(found: Sequence[Found], goals: Sequence[Goal]) -> tuple[float, float]:
+    """Margin of the first goal, and the largest of the others'."""
+    mine, *others = (best_of(found, g).margin for g in goals)
+    return mine, max(others, default=0.0)

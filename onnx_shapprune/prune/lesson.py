@@ -1,0 +1,79 @@
+"""What a realignment learns from: views of the given pictures, some with triggers on, and what it costs on others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_shapprune.case.goal import UNMOVED
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Subject
+from onnx_shapprune.graph.linear import Linear
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.pictures.augment import augmented, pasted, posed
+from onnx_shapprune.prune.realign import Fit, Realigned, Views, realign
+from onnx_shapprune.prune.thresholds import FIT_VIEWS, FOLDS, LOST_UNSEEN, MOST_VIEWS, VIEWS_OF_TRIGGER
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """What is taught. shown: pictures, in front of the original model; pruned: the model that learns, the original or a copy
+    with units off; linears: its layers that are realigned; triggers: that it learns to overlook.
+    """
+
+    shown: Shown
+    pruned: Subject
+    linears: Sequence[Linear]
+    triggers: Sequence[Trigger]
+
+    def fitted(self, fit: Fit, rng: np.random.Generator) -> Realigned:
+        """A fit on all pictures."""
+        return self._on(self.shown, self.triggers, fit, rng)
+
+    def learnt(self, made: Realigned) -> Subject:
+        """The model after a fit, as its working copy."""
+        like = self.pruned
+        return Subject(made.prepared, like.preprocessing, like.device, like.work)
+
+    def expected_loss(self, fit: Fit) -> float:
+        """Clean accuracy, 0..1, that a fit is expected to cost on pictures that it never saw, from folds over the pictures:
+        views of one picture are no test of a fit to its other views. Pictures of the targets are in every fit.
+        """
+        shown = self.shown
+        kept = np.isin(shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
+        others = np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
+        lost = 0.0
+        for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
+            rest = shown.part(np.setdiff1d(np.arange(len(shown)), fold))
+            taught = [t for t in self.triggers if rest.count(t.goal)]
+            if not taught:
+                continue
+            rng = np.random.default_rng(0)
+            subject = self.learnt(self._on(rest, taught, fit, rng))
+            unseen = shown.part(fold)
+            pictures, labels = augmented(unseen.pictures, FIT_VIEWS, rng), np.tile(unseen.labels, FIT_VIEWS + 1)
+            views = Shown.to(shown.subject, pictures, labels)
+            lost += float((views.right & ~views.on(subject).right).mean()) * len(fold)
+        return LOST_UNSEEN * lost / max(1, len(others))
+
+    def _on(self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator) -> Realigned:
+        views = views_of(shown, triggers, rng)
+        return realign(self.shown.subject, self.pruned, self.linears, views, fit, rng)
+
+
+def views_of(shown: Shown, triggers: Sequence[Trigger], rng: np.random.Generator) -> Views:
+    """Views of the pictures, and of some of them with each trigger on; behind them as many posed ones, and as many with a
+    piece of another picture, which no trigger goes on: more of what clean rows can be than ten pictures show.
+    """
+    copies = max(1, min(FIT_VIEWS, MOST_VIEWS // len(shown)))
+    clean = Shown.to(shown.subject, augmented(shown.pictures, copies - 1, rng), np.tile(shown.labels, copies))
+    triggered, of = [], []
+    for trigger in triggers:
+        moved = np.flatnonzero(clean.moved(trigger.goal) != UNMOVED)
+        rows = rng.choice(moved, min(len(moved), VIEWS_OF_TRIGGER), replace=False)
+        triggered.append(trigger.apply(clean.pictures[rows]))
+        of.append(rows)
+    more = [posed(shown.pictures, copies, rng), pasted(shown.pictures, len(clean), rng)]
+    return Views(
+        np.concatenate([clean.pictures, *more]), np.concatenate(triggered), np.concatenate(of).astype(np.int64)
+    )
