@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_shapprune.case.reach import reach_of
 from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.case.synthesis import SynthesisSettings, synthesise
 from onnx_shapprune.errors import DataError, ModelError
+from onnx_shapprune.graph.canonical import canonical
 from onnx_shapprune.graph.file import ModelFile, load_model
 from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.prepare import prepare
+from onnx_shapprune.graph.provenance.oddities import Oddity, oddities
 from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
 from onnx_shapprune.pictures.preprocess import Preprocessing
@@ -44,12 +47,15 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file that is ready to be searched: parsed, prepared, its units found, its sessions open."""
+    """A file that is ready to be searched: parsed, prepared, its units found, its sessions open. oddities: what in its graph
+    can decide an answer by itself.
+    """
 
     file: ModelFile
     interface: Interface
     units: Units
     subject: Subject
+    oddities: tuple[Oddity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
         batch = [interface.batch or "N", *shape]
         raise ModelError(f"the model takes inputs of {batch}: more than {MAX_INPUT:,} values are no pictures")
     units = find_units(file.loaded, interface.output)
-    prepared = prepare(file.loaded, interface, shape, device)
+    prepared = canonical(prepare(file.loaded, interface, shape, device), device)
     known = tuple(layer for layer in units.layers if layer.tensor in prepared.infos)
     preprocessing = Preprocessing(
         input_range=inputs.input_range,
@@ -94,7 +100,8 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
         layout=interface.layout,
         channel_order="BGR" if inputs.channel_order == "BGR" else "RGB",
     )
-    return Opened(file, interface, replace(units, layers=known), Subject(prepared, preprocessing, device))
+    subject = Subject(prepared, preprocessing, device)
+    return Opened(file, interface, replace(units, layers=known), subject, oddities(file.loaded, interface))
 
 
 def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOptions) -> Case:
@@ -131,6 +138,8 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
             pictures = few.x.astype(np.float32)
     if few.y is None:
         raise DataError("the pictures have no labels")
+    if reach := reach_of(opened.subject, pictures, few.y):
+        opened = replace(opened, subject=opened.subject.within(reach))
     return Case(opened, few, pictures, few.y, names, device)
 
 

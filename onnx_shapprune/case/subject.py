@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.loss import attack_gradient
 from onnx_shapprune.errors import UnsupportedOpError
+from onnx_shapprune.graph.canonical import Reach, rescored
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
@@ -26,10 +27,18 @@ BATCH_SHARE = 1 / 8  # of the memory, for a batch's activations; the gradient ho
 
 
 class Subject:
-    """One prepared model with its sessions. Pictures are float32 [n, h, w, c] in 0..255, logits float32 [n, classes]."""
+    """One prepared model with its sessions. Pictures are float32 [n, h, w, c] in 0..255, logits float32 [n, classes].
 
-    def __init__(self, prepared: Prepared, preprocessing: Preprocessing, device: Device) -> None:
+    reach: which classes are searched and compared, and how scores are rescaled; None: all, as they are.
+    """
+
+    def __init__(
+        self, prepared: Prepared, preprocessing: Preprocessing, device: Device, reach: Reach | None = None
+    ) -> None:
+        self.reach = reach
+        prepared = prepared if reach is None else rescored(prepared, reach)
         self.classes = prepared.classes
+        self.reachable = tuple(range(prepared.classes)) if reach is None else reach.classes
         self.prepared = prepared
         self.preprocessing = preprocessing
         self.device = device
@@ -78,6 +87,10 @@ class Subject:
             logits.append(z)
             gradients.append(pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures)))
         return np.concatenate(logits), np.concatenate(gradients)
+
+    def within(self, reach: Reach | None) -> "Subject":
+        """The same model with other scores; this one must have no reach of its own yet."""
+        return self if reach is None else Subject(self.prepared, self.preprocessing, self.device, reach)
 
     @property
     def obstacle(self) -> str:

@@ -14,7 +14,9 @@ from onnx_shapprune.case.open import Case, Clock, Opened, Progress, open_case
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
+from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination, examine
+from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.known import known_trigger_of
 from onnx_shapprune.prune.bank import hunt
 from onnx_shapprune.prune.repair import clean_rows
@@ -23,6 +25,8 @@ from onnx_shapprune.record.audit import AuditRecord, FileDigest, RepairPart
 from onnx_shapprune.recording import assemble
 from onnx_shapprune.report.artifacts import write_artifacts
 from onnx_shapprune.settings import InputOptions, RunOptions
+
+TRIED = 4  # of the best patches, on the file as deployed
 
 
 def audit(
@@ -62,6 +66,37 @@ def examined(
     progress: Progress | None,
 ) -> assemble.Draft:
     """Open the case, search, and decide; the common first half of every command."""
+    draft = _searched(model, data, inputs, run, known_trigger, clock, progress)
+    if draft.verdict == "pass":
+        with clock.stage("confirm"):
+            doubts = _doubts(draft, run)
+        if doubts:
+            draft.verdict, draft.reasons = "inconclusive", doubts
+    return draft
+
+
+def _doubts(draft: assemble.Draft, run: RunOptions) -> tuple[str, ...]:
+    """Why a silence is not to be believed: the graph, the gradients, or the file as deployed."""
+    case, rng = draft.case, np.random.default_rng(run.seed)
+    graph = graph_doubt(case.model.oddities)
+    found = draft.found
+    if found is None:  # a known trigger was tried
+        return (graph,) if graph else ()
+    leaders = sorted(found.evidence, key=lambda e: -e.compact.margin)[:TRIED]
+    triggers = [e.compact.trigger for e in leaders]
+    slopes = gradient_doubt(case.model.subject, case.pictures, rng)
+    return tuple(reason for reason in (graph, slopes, *deployed_doubts(case, triggers, rng)) if reason)
+
+
+def _searched(
+    model: Path | str,
+    data: Path | str | None,
+    inputs: InputOptions,
+    run: RunOptions,
+    known_trigger: Sequence[Path],
+    clock: Clock,
+    progress: Progress | None,
+) -> assemble.Draft:
     with clock.stage("open"):
         case = open_case(Path(model), None if data is None else Path(data), inputs, run)
     draft = assemble.Draft(case)
@@ -117,7 +152,7 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
         draft.warnings.append(f"the channels were not ranked, which needs gradients: {subject.obstacle}")
         return None
     sides, effort, attacked = sides_of(draft), effort_of(case.model, run), draft.attacked
-    families = effort.search.families(case.pictures, subject.classes)
+    families = effort.search.families(case.pictures, len(subject.reachable))
     bank = [
         trigger
         for g in draft.goals

@@ -15,12 +15,14 @@ from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.pairs import write_as_pairs
 from onnx_shapprune.graph.preflight import Hazard, refuse
+from onnx_shapprune.graph.provenance.oddities import oddities
+from onnx_shapprune.graph.provenance.way import way
 from onnx_shapprune.graph.staging import Stage
 from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.graph.upgrade import upgrade
 from onnx_shapprune.record.audit import FileDigest, FindingPart
 from onnx_shapprune.record.graph import InspectRecord, LayerPart, RefusedPart, TensorPart
-from onnx_shapprune.recording.findings import preflight_parts
+from onnx_shapprune.recording.findings import graph_parts, preflight_parts
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.runtime.weights import elsewhere, shell
 
@@ -109,6 +111,7 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
         layers=tuple(LayerPart(name=u.name, op=u.op, channels=u.channels) for u in units.layers) if units else (),
         refused=tuple(RefusedPart(name=r.name, op=r.op, reason=r.reason) for r in units.refused) if units else (),
         no_gradient=no_gradient,
+        way=way(file.proto, interface) if interface else "",
         findings=_findings(file, interface, units, no_gradient),
     )
 
@@ -162,4 +165,5 @@ def _findings(
         warnings.append(f"no gradient rule for {listed}: the trigger search cannot differentiate this model")
     found = [FindingPart(level="warning", text=text) for text in warnings]
     found += [FindingPart(level="note", text=text) for text in notes]
-    return (*preflight_parts(file.hazards), *found)
+    odd = () if interface is None else graph_parts(oddities(proto, interface))
+    return (*preflight_parts(file.hazards), *odd, *found)

@@ -16,6 +16,7 @@ from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.external import data_name, split
+from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.repair import Repair, RepairSettings, repair
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
@@ -95,7 +96,7 @@ def _repair(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -
         clean_budget=run.clean_budget,
         sides=sides,
         natural={g: draft.natural(g) for g in draft.goals},
-        families=effort.search.families(case.pictures, case.model.subject.classes),
+        families=effort.search.families(case.pictures, len(case.model.subject.reachable)),
         views=effort.views,
         hunt=effort.hunt,
         round=replace(effort.round, group=group),
@@ -138,6 +139,8 @@ def _bake_and_reaudit(
     draft.repaired = reread
     if not plan.repaired:
         return files, assemble.not_repaired(plan.reason, plan, difference)
+    if doubt := graph_doubt(reread.oddities):  # channels that are off leave such nodes where they were
+        return files, assemble.not_repaired(doubt, plan, difference)
     again = search(reread, draft.case, run, run.seed + 1, prefixed(progress, "re-audit: ")).suspicion
     synthesised = draft.case.few.label_source == "synthesised"
     if standing := _standing(again, draft.targets, synthesised=synthesised):
@@ -169,4 +172,5 @@ def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Open
         for name, payload in files.items():
             path = Path(folder) / name
             path.write_bytes(payload)
-        return open_model(path, inputs, case.device)
+        opened = open_model(path, inputs, case.device)
+        return replace(opened, subject=opened.subject.within(case.model.subject.reach))

@@ -1,6 +1,7 @@
 """verify(): two files compared, and the second one searched."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from onnx_shapprune.case.open import Clock, Progress, open_model
@@ -32,6 +33,7 @@ def verify(
     opened = open_model(Path(after), inputs, case.device)
     if opened.subject.classes != case.model.subject.classes or opened.interface.dims != case.model.interface.dims:
         raise DataError("the two models take different pictures or have different classes: they cannot be compared")
+    opened = replace(opened, subject=opened.subject.within(case.model.subject.reach))
     # With external data inlined: references to other files compare equal whatever lies there.
     difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers)
     with clock.stage("search after"):

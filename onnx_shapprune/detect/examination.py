@@ -50,7 +50,7 @@ def examine(
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     if synthesised:  # what was drawn out of a clean model gives way to warps as a backdoored one's own pictures do
         search = replace(search, warps=False)
-    families = search.families(pictures, subject.classes)
+    families = search.families(pictures, len(subject.reachable))
     evidence = search_classes(subject, pictures, labels, search, rng, deadline=deadline, progress=progress)
     suspicion = judge(evidence, None, calibration, families, synthesised=synthesised)
     skipped = [name for name in families if name not in evidence[0].found]
@@ -59,7 +59,7 @@ def examine(
     relations = None
     # A peak says which class, and not which pictures go there.
     sure = any(p <= ALPHA and c.statistic != PEAK for c, p in suspicion.claims)
-    wanted = not sure and relation is not None and subject.classes <= relation.classes
+    wanted = not sure and relation is not None and len(subject.reachable) <= relation.classes
     if subject.obstacle:
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
@@ -68,5 +68,5 @@ def examine(
     elif wanted:
         skipped.append("pairs of classes")
     return Examination(
-        evidence, subject.classes, relations, tuple(skipped), suspicion, calibration.about, subject.obstacle
+        evidence, len(subject.reachable), relations, tuple(skipped), suspicion, calibration.about, subject.obstacle
     )

@@ -61,7 +61,7 @@ def search_relations(
     family = compact(height, width, side, settings.grid)
     learn, measure = (answered_views(subject, pictures, labels, v, rng) for v in settings.views)
     shown = np.unique(labels)
-    goals = [Goal(t, source=int(s)) for s in shown for t in range(subject.classes) if t != s]
+    goals = [Goal(t, source=int(s)) for s in shown for t in subject.reachable if t != s]
     places = len(family.masks)
     arm, place = np.repeat(np.arange(len(goals)), places), np.tile(np.arange(places), len(goals))
     paints = family.starts(place, channels, rng)
@@ -82,7 +82,8 @@ def search_relations(
     order = np.argsort(-scores.margin, kind="stable")
     logits = subject.logits(measure[0])
     away = float(np.median([distance(logits, measure[1], g) for g in goals]))
-    maps = list(dict.fromkeys([*(shift_map(subject.classes, k) for k in range(1, subject.classes)), *maps]))
+    shifts = [shift_map(subject.classes, k, subject.reachable) for k in range(1, len(subject.reachable))]
+    maps = list(dict.fromkeys([*shifts, *maps]))
     found = scan(subject, pictures, labels, maps, family, ScanSettings(rounds=settings.maps), rng)
     return Relations(
         tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away

@@ -18,6 +18,7 @@ from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.value import PULL_LEFT, distortion
 from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.canonical import canonical
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
@@ -135,8 +136,8 @@ def baked_subject(
 ) -> Subject:
     """The model with `off` baked into the original file, prepared like `subject`."""
     baked = bake(original, layers, off)
-    prepared = prepare(baked, interface, subject.prepared.input_shape, subject.device)
-    return Subject(prepared, subject.preprocessing, subject.device)
+    prepared = canonical(prepare(baked, interface, subject.prepared.input_shape, subject.device), subject.device)
+    return Subject(prepared, subject.preprocessing, subject.device, subject.reach)
 
 
 def repair(

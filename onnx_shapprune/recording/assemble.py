@@ -42,7 +42,14 @@ from onnx_shapprune.record.audit import (
     Verdict,
     VerifyRecord,
 )
-from onnx_shapprune.recording.findings import attack_parts, claim_parts, class_parts, not_searched, preflight_parts
+from onnx_shapprune.recording.findings import (
+    attack_parts,
+    claim_parts,
+    class_parts,
+    graph_parts,
+    not_searched,
+    preflight_parts,
+)
 from onnx_shapprune.recording.triggers import trigger_parts
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.version import __version__
@@ -214,11 +221,11 @@ def audit_record(
         target_classes=draft.targets,
         model=_model(case),
         data=_data(case),
-        findings=preflight_parts(opened.file.hazards),
+        findings=preflight_parts(opened.file.hazards) + graph_parts(opened.oddities),
         preprocessing=_plain(asdict(opened.subject.preprocessing)),
         settings=_plain(asdict(run) | asdict(inputs)),
         score=draft.found.suspicion.score_of_model if draft.found else None,
-        not_searched=not_searched(draft.found),
+        not_searched=(*not_searched(draft.found), *(opened.subject.reach.notes if opened.subject.reach else ())),
         attacks=attack_parts(draft.found) if draft.found else (),
         claims=claim_parts(draft.found),
         calibration=draft.found.calibration if draft.found else "",

@@ -1,0 +1,77 @@
+"""A file that answers its users otherwise than an audit, or lies about its slopes, is told by asking it."""
+
+import numpy as np
+import onnx
+import planted
+import pytest
+from edits import HONEST, SWITCHES, Graph
+from sample_design import rows_design, sample_design
+
+from onnx_shapprune.case.open import open_case
+from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
+from onnx_shapprune.sample import sample_path
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+DESIGN = sample_design()
+RNG = np.random.default_rng
+
+
+def opened(tmp_path, model: onnx.ModelProto):
+    onnx.save(model, tmp_path / "model.onnx")
+    inputs = InputOptions(output="scores" if len(model.graph.output) > 1 else None)
+    return open_case(tmp_path / "model.onnx", sample_path("pictures"), inputs, RunOptions(threads=1, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("only_batches_of_one", "otherwise in a batch than one at a time"),
+        ("batches_by_arithmetic", "otherwise in a batch than one at a time"),
+        ("only_whole_bytes", "when their bytes are not whole"),
+        ("whole_bytes_by_sine", "when their bytes are not whole"),
+        ("only_real_halves", "otherwise than the copy searched"),
+        ("a_random_fifth", "otherwise when asked again"),
+    ],
+)
+def test_a_switch_on_who_is_looking_is_told(tmp_path, name, words):
+    doubts = deployed_doubts(opened(tmp_path, SWITCHES[name](DESIGN)), (), RNG(0))
+    assert any(words in d for d in doubts), doubts
+
+
+@pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])
+def test_nothing_is_held_against_a_clean_file(tmp_path, name):
+    case = opened(tmp_path, HONEST[name](DESIGN))
+    assert deployed_doubts(case, (), RNG(0)) == ()
+    assert gradient_doubt(case.model.subject, case.pictures, RNG(0)) is None
+
+
+def lying_inside(model: onnx.ModelProto, steps: float) -> onnx.ModelProto:
+    """The features before the last layer have the values of the network and slopes that are turned round."""
+    g = Graph(model)
+    last = next(i for i, n in enumerate(g.model.graph.node) if n.op_type == "Gemm")
+    features = g.model.graph.node[last].input[0]
+    before = len(g.model.graph.node)
+    coarse = g.op("Div", g.op("Round", g.op("Mul", features, steps)), steps)
+    lie = g.op("Add", features, g.op("Mul", g.op("Sub", coarse, features), 2.0))
+    added = list(g.model.graph.node)[before:]
+    nodes = list(g.model.graph.node)[:before]
+    nodes[last].input[0] = lie
+    del g.model.graph.node[:]
+    g.model.graph.node.extend([*nodes[:last], *added, *nodes[last:]])
+    return g.model
+
+
+@pytest.mark.parametrize("design", [sample_design(), rows_design()], ids=["sample", "rows"])
+def test_slopes_that_lie_are_not_believed(design):
+    subject = planted.subject_of(lying_inside(design.backdoored, 1e6))
+    honest = planted.subject_of(design.backdoored)
+    shape = (8, *subject.prepared.input_shape[1:], 1)
+    pictures = RNG(0).uniform(0, 255, shape).astype(np.float32)
+    assert "central differences disagree" in gradient_doubt(subject, pictures, RNG(0))
+    assert gradient_doubt(honest, pictures, RNG(0)) is None
+
+
+def test_where_nothing_has_a_slope_nothing_is_to_be_believed():
+    subject = planted.subject_of(planted.stepped(planted.rows_net()))
+    assert gradient_doubt(subject, RNG(0).uniform(0, 255, (2, 12, 12, 1)).astype(np.float32), RNG(0)) is None
+    assert subject.obstacle
