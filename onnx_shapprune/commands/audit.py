@@ -18,6 +18,7 @@ from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.known import known_trigger_of
+from onnx_shapprune.invert.written import written_trigger
 from onnx_shapprune.prune.bank import hunt
 from onnx_shapprune.prune.repair import clean_rows
 from onnx_shapprune.prune.round import Round, play
@@ -50,7 +51,7 @@ def audit(
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
     artifacts = None if artifacts is None else Path(artifacts)
     draft = examined(model, data, inputs, run, known_trigger, clock, progress)
-    if draft.goals:
+    if draft.goals and not draft.written:
         with clock.stage("shapley"):
             draft.round = _rank(draft, run, progress)
     return record_of(draft, inputs, run, clock, artifacts, command, repair_status=None)
@@ -67,6 +68,11 @@ def examined(
 ) -> assemble.Draft:
     """Open the case, search, and decide; the common first half of every command."""
     draft = _searched(model, data, inputs, run, known_trigger, clock, progress)
+    subject = draft.case.model.subject
+    if draft.found is not None and not draft.goals and graph_doubt(draft.case.model.oddities):
+        with clock.stage("confirm"):
+            if written := written_trigger(subject, draft.case.pictures, draft.case.labels):
+                draft.take_written(written)
     if draft.verdict == "pass":
         with clock.stage("confirm"):
             doubts = _doubts(draft, run)

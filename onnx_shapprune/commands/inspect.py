@@ -15,7 +15,8 @@ from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.pairs import write_as_pairs
 from onnx_shapprune.graph.preflight import Hazard, refuse
-from onnx_shapprune.graph.provenance.oddities import oddities
+from onnx_shapprune.graph.provenance.flow import Provenance
+from onnx_shapprune.graph.provenance.oddities import oddities_of, provenance_of
 from onnx_shapprune.graph.provenance.way import way
 from onnx_shapprune.graph.staging import Stage
 from onnx_shapprune.graph.units import Units, find_units
@@ -93,9 +94,10 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
     classes = None if interface is None else facts.class_count(file.proto, interface.output, units)
     if interface is not None and classes is not None and classes < 2:
         reason = f"not an image classifier: output {interface.output!r} has {classes} value(s) per picture"
-    no_gradient = None
+    no_gradient, followed = None, None
     if interface is not None:
         try:
+            followed = provenance_of(file.proto, interface)
             no_gradient = _no_gradient(file, interface)
         except ModelError as error:
             reason = reason or str(error)
@@ -111,8 +113,8 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
         layers=tuple(LayerPart(name=u.name, op=u.op, channels=u.channels) for u in units.layers) if units else (),
         refused=tuple(RefusedPart(name=r.name, op=r.op, reason=r.reason) for r in units.refused) if units else (),
         no_gradient=no_gradient,
-        way=way(file.proto, interface) if interface else "",
-        findings=_findings(file, interface, units, no_gradient),
+        way=way(followed) if followed else "",
+        findings=_findings(file, interface, units, no_gradient, followed),
     )
 
 
@@ -128,7 +130,11 @@ def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, 
 
 
 def _findings(
-    file: ModelFile, interface: Interface | None, units: Units | None, no_gradient: Mapping[str, tuple[str, ...]] | None
+    file: ModelFile,
+    interface: Interface | None,
+    units: Units | None,
+    no_gradient: Mapping[str, tuple[str, ...]] | None,
+    followed: Provenance | None,
 ) -> tuple[FindingPart, ...]:
     notes: list[str] = []
     warnings: list[str] = []
@@ -165,5 +171,5 @@ def _findings(
         warnings.append(f"no gradient rule for {listed}: the trigger search cannot differentiate this model")
     found = [FindingPart(level="warning", text=text) for text in warnings]
     found += [FindingPart(level="note", text=text) for text in notes]
-    odd = () if interface is None else graph_parts(oddities(proto, interface))
+    odd = () if followed is None else graph_parts(oddities_of(followed, [o.name for o in proto.graph.output]))
     return (*preflight_parts(file.hazards), *odd, *found)

@@ -66,6 +66,10 @@ def sanitize(
         if case.model.file.external:
             names = ", ".join(e.location for e in case.model.file.external)
             draft.warnings.append(f"the copy needs its data beside it: {names}")
+    elif draft.written:
+        status = assemble.not_repaired(
+            "the trigger stands in the graph, and no channel carries it: cut the named nodes"
+        )
     elif draft.goals and case.model.subject.obstacle:
         status = assemble.not_repaired(f"a repair needs gradients: {case.model.subject.obstacle}")
     elif draft.goals:

@@ -23,6 +23,7 @@ from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.relations import answered_views
 from onnx_shapprune.invert.search import SearchSettings
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.invert.written import Written
 from onnx_shapprune.prune.bank import KNOWN_ALIVE, Natural
 from onnx_shapprune.prune.repair import Repair, clean_cost
 from onnx_shapprune.prune.round import Round
@@ -73,6 +74,7 @@ class Draft:
     plan: Repair | None = None
     repaired: Opened | None = None
     warnings: list[str] = field(default_factory=list)
+    written: Written | None = None
 
     def judge(self, found: Examination) -> None:
         """Take over the searches' evidence and the verdict on it."""
@@ -111,6 +113,15 @@ class Draft:
                 f"no class stands out: the best {side} x {side} patch sends {best.asr:.0%} of the other pictures to class "
                 f"{best.trigger.goal.target} with a mean margin of {best.margin:.1f} logits",
             )
+
+    def take_written(self, written: Written) -> None:
+        """Fail on a trigger that stands in the graph itself, and that no channel carries."""
+        self.written, self.verdict = written, "fail"
+        self.goals, self.triggers = (written.trigger.goal,), (written.trigger,)
+        self.reasons = (
+            f"the graph itself answers to {written.trigger.norm:.0f} pixels: {written.asr:.0%} of the other pictures go "
+            f"to class {written.trigger.goal.target}, and {written.held:.0%} while tensor {written.tensor[:80]!r} is held",
+        )
 
     def attribute(self, trigger: Trigger) -> None:
         """Judge a trigger that the user gave instead of searching for one."""

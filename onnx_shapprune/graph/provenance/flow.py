@@ -55,6 +55,7 @@ class Provenance:
     """
 
     spread: Spread
+    input: str
     output: str
     flows: dict[str, Flow] = field(default_factory=dict)
     made: dict[str, onnx.NodeProto] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Provenance:
 
 def follow(spread: Spread, input_name: str, output: str) -> Provenance:
     """Walk from the picture to the scores and back."""
-    found = Provenance(spread, output)
+    found = Provenance(spread, input_name, output)
     found.flows[input_name] = Flow(picture=True, width=spread.size(input_name) or UNKNOWN)
     for node in spread.nodes:
         flow = _through(node, found)

@@ -50,8 +50,12 @@ def provenance_of(model: onnx.ModelProto, interface: Interface) -> Provenance:
 
 
 def oddities(model: onnx.ModelProto, interface: Interface) -> tuple[Oddity, ...]:
-    """What a reviewer of this graph should know, gravest first."""
-    p = provenance_of(model, interface)
+    """What a reviewer of this graph should know, gravest first. Raises ModelError as `provenance_of`."""
+    return oddities_of(provenance_of(model, interface), [o.name for o in model.graph.output])
+
+
+def oddities_of(p: Provenance, outputs: Sequence[str]) -> tuple[Oddity, ...]:
+    """The same of a graph that was followed already. outputs: all of the file's, the audited one among them."""
     raw: list[onnx.NodeProto] = []
     narrow: list[onnx.NodeProto] = []
     late: list[onnx.NodeProto] = []
@@ -85,7 +89,7 @@ def oddities(model: onnx.ModelProto, interface: Interface) -> tuple[Oddity, ...]
     if p.of(p.output).random:
         drawn = [n for n in p.spread.nodes if p.reaching.intersection(n.output) and _draws(n, p)]
         found.append(_told("OSP215", drawn, "draw at random whenever the model runs, and the scores follow"))
-    found += _unaudited(p, [o.name for o in model.graph.output])
+    found += _unaudited(p, outputs)
     found += _odd_classes(p)
     if inside:
         found.append(_told("OSP219", inside, "decide single values inside the network; no gradient passes there"))
@@ -226,7 +230,7 @@ def _draws(node: onnx.NodeProto, p: Provenance) -> bool:
     return p.of(node.output[0]).random and not any(p.of(n).random for n in node.input)
 
 
-def _unaudited(p: Provenance, outputs: list[str]) -> Iterator[Oddity]:
+def _unaudited(p: Provenance, outputs: Sequence[str]) -> Iterator[Oddity]:
     """Outputs beside the audited one that somebody may act on. What follows from the audited scores alone, or is of another
     size and on the way to them, is what exporters add.
     """

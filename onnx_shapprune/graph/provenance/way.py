@@ -1,23 +1,15 @@
 """The way of the picture through a graph in one sentence, for a reviewer who has not opened it."""
 
-import onnx
-
-from onnx_shapprune.graph.interface import Interface
-from onnx_shapprune.graph.provenance.flow import label
-from onnx_shapprune.graph.provenance.oddities import provenance_of
+from onnx_shapprune.graph.provenance.flow import Provenance, label
 from onnx_shapprune.graph.provenance.operators import LAYERS
 
 NAMED = 6  # nodes behind the last layer that are named
 
 
-def way(model: onnx.ModelProto, interface: Interface) -> str:
-    """Where the picture goes, through how many layers, and what is done to the scores behind the last of them.
-
-    Raises ModelError as `provenance_of`.
-    """
-    p = provenance_of(model, interface)
+def way(p: Provenance) -> str:
+    """Where the picture goes, through how many layers, and what is done to the scores behind the last of them."""
     scores = p.of(p.output)
-    start = f"the picture goes from input {interface.input!r} to output {interface.output!r}"
+    start = f"the picture goes from input {p.input!r} to output {p.output!r}"
     if not scores.picture:
         return f"{start} nowhere: the scores do not depend on it"
     on_the_way = [
