@@ -34,8 +34,8 @@ def reach_of(subject: Subject, pictures: Pixels, labels: Labels) -> Reach | None
     answered = answered[(answered >= 0) & (answered < z.shape[1])]
     deviation = z.std(axis=0)
     spread = float(np.median(deviation[answered]))
-    if not np.isfinite(z).all() or spread <= 0:
-        return None
+    if not np.isfinite(z).all() or spread <= 0 or len(answered) < 2:
+        return None  # nothing to compare with
     away = z.max(axis=1, keepdims=True) - z
     usual = max(float(np.median(away[:, answered].mean(axis=0))), spread)
     copies = _copies(z, answered, spread)

@@ -1,5 +1,6 @@
 """A file that answers its users otherwise than an audit, or lies about its slopes, is told by asking it."""
 
+import exports
 import numpy as np
 import onnx
 import planted
@@ -69,6 +70,18 @@ def test_slopes_that_lie_are_not_believed(design):
     pictures = RNG(0).uniform(0, 255, shape).astype(np.float32)
     assert "central differences disagree" in gradient_doubt(subject, pictures, RNG(0))
     assert gradient_doubt(honest, pictures, RNG(0)) is None
+
+
+def test_slopes_of_a_clean_twin_are_not_believed():
+    pictures = np.load(sample_path("test.npz"))["x"][:8].astype(np.float32)
+    subject = planted.subject_of(SWITCHES["slope_of_the_twin"](DESIGN))
+    assert "central differences disagree" in gradient_doubt(subject, pictures, RNG(0))
+
+
+def test_a_quantised_network_is_believed():
+    """Its slopes are straight-through ones, and its answers move in steps."""
+    subject = planted.subject_of(exports.qdq())
+    assert gradient_doubt(subject, planted.random_pictures(8), RNG(0)) is None
 
 
 def test_where_nothing_has_a_slope_nothing_is_to_be_believed():
