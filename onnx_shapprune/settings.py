@@ -46,8 +46,8 @@ class RunOptions:
     """How much is searched, estimated and pruned. Raises DataError where a number makes no sense.
 
     restarts: free-mask searches of a class that stands out. clean_budget: clean accuracy that a repair may cost, 0..1.
-    max_units: share of all units that may be switched off, 0..1 (never fewer than 24 units). clean_weight: lambda of the
-    dual game. value: what a coalition of units is worth, see game/value.py. estimator: of the Shapley values.
+    max_units: share of all units that may be switched off, 0..1; None: 1 %, and 24 units at least. clean_weight: lambda of
+    the dual game. value: what a coalition of units is worth, see game/value.py. estimator: of the Shapley values.
     permutations: walks per round; "leverage" evaluates about as many coalitions as so many full walks, "top-k" may end
     before. discard_threshold: of walks, epsilon: of "permutation" only, None = off. max_evaluations, max_seconds: of one
     estimate; seconds make the result depend on how busy a machine is.
@@ -62,7 +62,7 @@ class RunOptions:
     threads: int = 0
     restarts: int = 3
     clean_budget: float = 0.02
-    max_units: float = 0.01
+    max_units: float | None = None
     clean_weight: float = 6.0
     value: ValueName = "dual"
     estimator: EstimatorName = "permutation"
@@ -78,7 +78,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         for name, value in (("clean budget", self.clean_budget), ("max units", self.max_units)):
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise DataError(f"{name} must be between 0 and 1, not {value:g}")
         if self.restarts < 1 or self.permutations < 2:
             raise DataError("at least 1 restart and 2 permutations are needed")
@@ -102,7 +102,11 @@ class RunOptions:
             raise DataError("seed, threads and clean weight must not be negative")
 
     def unit_limit(self, total: int) -> int:
-        """Units that may be switched off in a model of `total` units: what carries a backdoor does not shrink with a
-        network, and with the true trigger, 16 of 448 units did what 12 left undone (README). The clean budget holds for all.
+        """Units that may be switched off in a model of `total` units: the share that was asked for, and one at least.
+
+        Unasked, 24 at least: what carries a backdoor does not shrink with a network, and with the true trigger, 16 of 448
+        units did what 12 left undone (README). The clean budget holds for all.
         """
-        return max(24, round(self.max_units * total))
+        if self.max_units is None:
+            return max(24, round(0.01 * total))
+        return max(1, math.floor(self.max_units * total + 1e-9))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from models import CLASSES, SHAPE, Net, conv_bn_relu_residual, vgg_maxpool
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -221,12 +222,30 @@ def dynamic_integers(seed: int = 0) -> onnx.ModelProto:
     return _by_onnxruntime(vgg_maxpool(seed), None)
 
 
+def _saved_by_onnxruntime(model: onnx.ModelProto, level: ort.GraphOptimizationLevel) -> onnx.ModelProto:
+    """As onnxruntime writes a model that it has optimised."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.graph_optimization_level, options.log_severity_level = level, 4
+        options.optimized_model_filepath = str(Path(folder) / "saved.onnx")
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
+
+
+def fused_layers(seed: int = 0) -> onnx.ModelProto:
+    return _saved_by_onnxruntime(conv_bn_relu_residual(seed), ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
+
+
+def channels_last_integers(seed: int = 0) -> onnx.ModelProto:
+    return _saved_by_onnxruntime(integer_residual(seed), ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+
+
 EXPORTS: dict[str, Callable[..., onnx.ModelProto]] = {
     f.__name__: f
     for f in (
         qdq, generated_weights, behind_transpose_and_cast, with_norms, transposed_convolutions, picture_of_scores,
         sigmoid_end, flattened, one_picture, open_size, half, merged_into_the_batch, sparse, local_function,
-        static_pairs, integer_operators, integer_residual, dynamic_integers,
+        static_pairs, integer_operators, integer_residual, dynamic_integers, fused_layers, channels_last_integers,
     )
 }  # fmt: skip
 SIZE = (8, 8)  # of the pictures that `flattened` and `open_size` take

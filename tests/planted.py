@@ -1,6 +1,10 @@
 """Hand-made classifiers whose answers are known on paper, and the pieces that turn models into search subjects."""
 
+import atexit
+import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import models
 import numpy as np
@@ -9,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from onnx_shapprune.case.subject import Subject
+from onnx_shapprune.detect.calibration import calibration_text, load_calibration
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.units import Layer, find_units
@@ -225,3 +230,12 @@ def colours_pictures(each: int = 1) -> tuple[NDArray[np.uint8], NDArray[np.int64
     even = 13 + 89 * COLOURS[y][:, None, None]
     x = even + np.random.default_rng(0).integers(-13, 14, (len(y), SIDE, SIDE, 3))
     return x.astype(np.uint8), y
+
+
+def calibration() -> Path:
+    """The package's calibration without its domain: these nets are smaller than all that it was made on."""
+    path = Path(tempfile.gettempdir()) / f"shapprune-tests-{os.getpid()}-calibration.json"
+    if not path.exists():
+        path.write_text(calibration_text(load_calibration(None).model_copy(update={"domain": None})))
+        atexit.register(path.unlink, missing_ok=True)
+    return path

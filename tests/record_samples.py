@@ -4,6 +4,7 @@ import base64
 
 import numpy as np
 
+from onnx_shapprune.gate.checks import packaged_digest
 from onnx_shapprune.pictures.files import png_bytes
 from onnx_shapprune.record.audit import (
     AttackPart,
@@ -20,6 +21,7 @@ from onnx_shapprune.record.audit import (
     Rates,
     RepairPart,
     RoundPart,
+    ThresholdsPart,
     TriedPart,
     TriggerPart,
     UnitRef,
@@ -32,6 +34,7 @@ ENVIRONMENT = Environment(
     onnx_shapprune="0.1.0", python="3.11", onnx="1.23", onnxruntime="1.31", numpy="2.4", platform="linux",
     device="cpu", providers=("CPUExecutionProvider",), threads=1,
 )  # fmt: skip
+THRESHOLDS = ThresholdsPart(named=0.005, doubt=0.02, second=1e-4, moved=5, alive=0.15, clean_budget=0.02)
 PNG = base64.b64encode(png_bytes(np.eye(4) * 255, min_height=1)).decode()
 CREATED = "2026-01-01T00:00:00Z"
 DIGEST = FileDigest(name="clean.onnx", size=1234567, sha256="ab" * 32)
@@ -73,6 +76,7 @@ def audit_record(
     target = (3,) if verdict == "fail" else ()
     pruned = repair in ("repaired", "not_repaired")
     rates = Rates(acc=0.9, asr=1.0, racc=0.0, pictures=10, triggered=9)
+    after = rates.model_copy(update={"asr": 0.02, "racc": 0.88, "lost": 0.01, "surely_lost": 0.005})
     return AuditRecord(
         created=CREATED, command=("shapprune", "audit"), seed=0, verdict=verdict, reasons=(reason,),
         target_classes=target, score=3.1 if target else 0.1,
@@ -83,7 +87,7 @@ def audit_record(
         claims=tuple(
             ClaimPart(statistic="compact", kind="all-to-one", targets=(t,), value=2.5, p_value=1e-4) for t in target
         ),
-        calibration="27 audits of clean models",
+        calibration="27 audits of clean models", calibration_sha256=packaged_digest(), thresholds=THRESHOLDS,
         model=ModelPart(
             name=name, sha256="cd" * 32, size=300000, opset=17, input="x", input_shape=(1, 28, 28), layout="NCHW",
             output="y", classes=classes, parameters=123456, copy_difference=1e-7,
@@ -97,7 +101,7 @@ def audit_record(
             method="permutation", players=15, permutations=24, evaluations=300, discarded_walks=3, zeroed_share=0.2,
             discard_threshold=0.05, epsilon=0.3, clean_weight=1.0, full_value=1.0, end_value=0.1,
         ),
-        before=rates, after=Rates(acc=0.9, asr=0.02, racc=0.88, pictures=10, triggered=9) if pruned else None,
+        before=rates, after=after if pruned else None,
         repair=RepairPart(
             status=repair, reason="no trigger is found any more",
             rounds=(
@@ -117,6 +121,7 @@ def verify_record(*, verdict: str = "pass") -> VerifyRecord:
         created=CREATED, seed=0, verdict=verdict, reasons=("only planned units changed",),
         before_model=DIGEST.model_copy(update={"name": "before.onnx"}), after_model=DIGEST, changed=("conv1.weight",),
         data=DataPart(pictures=10, digest="ef" * 32, label_source="folder", classes_covered=10), clean_cost=0.0,
+        calibration="27 audits of clean models", calibration_sha256=packaged_digest(), thresholds=THRESHOLDS,
         zeroed=(UnitRef(layer="conv1", channel=5),), other_changes=(), agreement=0.95,
         before=rates.model_copy(update={"asr": 1.0}), after=rates, classes=(class_part(0),),
         seconds={"search": 2.0}, environment=ENVIRONMENT,

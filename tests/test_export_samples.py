@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from equations import DEVICE, gradient_error, logits, masked_logits, random_units, unplanned
-from readme import ROOT
+from pages import ROOT
 
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.file import load_model

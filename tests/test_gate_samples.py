@@ -16,7 +16,7 @@ import models
 import numpy as np
 import pytest
 import yaml
-from readme import ROOT
+from pages import ROOT
 from record_samples import audit_record
 
 from onnx_shapprune.report.text import json_text

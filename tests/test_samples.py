@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pages
 import pytest
-import readme
 
-SAMPLES = sorted((readme.ROOT / "samples").glob("*/README.md"))
+SAMPLES = sorted((pages.ROOT / "samples").glob("*/README.md"))
 SMALL = ["--restarts", "1", "--permutations", "8", "--threads", "1"]
 PROGRAMS = (["shapprune"], ["python", "-m", "onnx_shapprune"])
 
@@ -18,7 +18,7 @@ PROGRAMS = (["shapprune"], ["python", "-m", "onnx_shapprune"])
 def calls(path: Path) -> list[tuple[list[str], int]]:
     """Arguments of every call of the program in a README, and the exit code that its comment promises (else 0)."""
     found = []
-    for block in readme.blocks(path.read_text(encoding="utf-8"), "sh", "bash"):
+    for block in pages.blocks(path.read_text(encoding="utf-8"), "sh", "bash"):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             for program in PROGRAMS:
@@ -31,19 +31,19 @@ def calls(path: Path) -> list[tuple[list[str], int]]:
 def folder(path: Path) -> Path:
     """A folder in which the repository's paths can be read, and results fall outside of it."""
     for name in ("onnx_shapprune", "samples"):
-        (path / name).symlink_to(readme.ROOT / name, target_is_directory=True)
+        (path / name).symlink_to(pages.ROOT / name, target_is_directory=True)
     return path
 
 
 def call(arguments: list[str], *, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "onnx_shapprune", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(readme.ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(pages.ROOT)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 def test_there_are_commands_to_try():
     assert SAMPLES
-    assert [c[0][0] for c in calls(readme.ROOT / "samples" / "fashion_mnist" / "README.md")] == [
+    assert [c[0][0] for c in calls(pages.ROOT / "samples" / "fashion_mnist" / "README.md")] == [
         "inspect",
         "audit",
         "sanitize",

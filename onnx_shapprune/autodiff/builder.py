@@ -11,9 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from onnx_shapprune.autodiff.scopes import names_in, operands, rename
 from onnx_shapprune.autodiff.settled import settle
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.scopes import rename, tensor_names
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.weights import weight_bytes
 
@@ -41,7 +42,7 @@ class Builder:
         self.graph = self._model.graph
         # Whether a second copy of the weights fits below protobuf's limit of 2 GiB.
         self.may_double = weight_bytes(model) < LARGEST_TO_DOUBLE
-        self.opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+        self.opset = edit.opset_of(model)
         self._infos = infos
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._prepared: dict[tuple[str, str], str] = {}
@@ -54,7 +55,7 @@ class Builder:
         self._initializers = {t.name: t for t in self.graph.initializer}
         self._producers = {name: node for node in self.graph.node for name in node.output if name}
         self._dtypes = {name: info.dtype for name, info in self._infos.items()}
-        self._used = set(names_in(self.graph)) | {v.name for v in (*self.graph.input, *self.graph.output)}
+        self._used = tensor_names(self.graph) | {node.name for node in self.graph.node}
 
     def __call__(self, op: str, *inputs: Operand, **attributes: Attribute) -> str:
         """Append a node with one output; None is an absent optional input."""
@@ -246,21 +247,9 @@ class Builder:
         """The extended model without the nodes and initializers that no graph output needs."""
         result = onnx.ModelProto()
         result.CopyFrom(self._model)
-        graph = result.graph
-        live = {o.name for o in graph.output}
-        kept = []
-        for node in reversed(graph.node):
-            if live.intersection(node.output) - {""}:
-                live.update(operands(node))
-                kept.append(node)
-        nodes = list(reversed(kept))
-        del graph.node[:]
-        graph.node.extend(nodes)
-        tensors = [t for t in graph.initializer if t.name in live]
-        del graph.initializer[:]
-        graph.initializer.extend(tensors)
+        edit.prune_dead(result.graph)
         # Stale shape annotations would be trusted by onnxruntime.
-        del graph.value_info[:]
+        del result.graph.value_info[:]
         return result
 
     def _filled(self, name: str, value: float) -> str:

@@ -14,8 +14,9 @@ from onnx import helper
 import onnx_shapprune.autodiff.rules  # noqa: F401  (registers the rules)
 from onnx_shapprune.autodiff.builder import Builder
 from onnx_shapprune.autodiff.registry import NO_GRADIENT, AttributeValue, Node, RefusedError, Rule, lookup
-from onnx_shapprune.autodiff.scopes import operands
 from onnx_shapprune.errors import ModelError, UnsupportedOpError
+from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.scopes import operands
 
 CASTS = ("Cast", "CastLike")
 
@@ -75,7 +76,7 @@ def unsupported_ops(model: onnx.ModelProto, output: str, wrt: Sequence[str]) -> 
     Without shapes only what the operators themselves say is known: the list can be too long (an integer path counts),
     and a node with unusual attributes may still be refused when the gradient is built.
     """
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    opset = edit.opset_of(model)
     return list(_path(model.graph, opset, output, wrt, None).missing)
 
 
@@ -94,7 +95,7 @@ def _path(graph: onnx.GraphProto, opset: int, loss: str, wrt: Sequence[str], b: 
         if not live.intersection(operands(node)):
             continue
         carries = {name for name in outputs if b is None or _differentiable(b, name)}
-        standard = node.domain in ("", "ai.onnx")
+        standard = node.domain in edit.DEFAULT_DOMAIN
         if standard and (node.op_type in NO_GRADIENT or (not carries and node.op_type in CASTS)):
             ends.append((node.op_type, _label(node)))
             continue

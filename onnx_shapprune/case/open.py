@@ -1,8 +1,7 @@
 """One model and its pictures, opened once: everything that the stages of an audit share."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,23 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from onnx_shapprune.case.reach import reach_of
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Labels, Pixels, Subject, Work
 from onnx_shapprune.case.synthesis import SynthesisSettings, synthesise
 from onnx_shapprune.errors import DataError, ModelError
-from onnx_shapprune.graph.canonical import canonical
+from onnx_shapprune.graph.canonical import Reach, canonical
+from onnx_shapprune.graph.classifier import read_classifier
 from onnx_shapprune.graph.file import ModelFile, load_model
-from onnx_shapprune.graph.interface import Interface, find_interface
-from onnx_shapprune.graph.prepare import prepare
+from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.provenance.oddities import Oddity, oddities
-from onnx_shapprune.graph.units import Units, find_units
+from onnx_shapprune.graph.units import Refused, Units
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device, resolve_device
 from onnx_shapprune.settings import InputOptions, RunOptions
 
-Progress = Callable[[str, int, int, str], None]
 SYNTHESISED = 24
-MAX_INPUT = 1 << 26  # values
 
 
 @dataclass(slots=True)
@@ -57,19 +56,30 @@ class Opened:
     subject: Subject
     oddities: tuple[Oddity, ...] = ()
 
+    def within(self, reach: Reach | None) -> "Opened":
+        """The same, of whose classes only those that something reaches are searched and compared."""
+        return replace(self, subject=self.subject.within(reach))
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An opened model with clean pictures. pictures: float32 [n, h, w, c] in 0..255; labels: int64 [n], the given ones
-    or the model's own answers (few.label_source says which).
+    """An opened model with clean pictures. shown: these, with the labels that were given or the model's own answers
+    (few.label_source says which).
     """
 
     model: Opened
     few: FewShot
-    pictures: Pixels
-    labels: Labels
+    shown: Shown
     class_names: tuple[str, ...]
     device: Device
+
+    @property
+    def pictures(self) -> Pixels:
+        return self.shown.pictures
+
+    @property
+    def labels(self) -> Labels:
+        return self.shown.labels
 
     @property
     def labels_given(self) -> bool:
@@ -77,22 +87,25 @@ class Case:
         return self.few.label_source not in ("model", "synthesised")
 
 
-def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
-    """Load, check and prepare a model file. Raises ModelError, VerifyError or DataError."""
+def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | None = None) -> Opened:
+    """Load, check and prepare a model file. work: as for Subject. Raises ModelError, VerifyError or DataError."""
     file = load_model(path, limits=inputs.limits, allow_root=inputs.allow_root)
-    interface = find_interface(file.loaded, layout=inputs.layout, output=inputs.output, size=inputs.size)
+    found = read_classifier(file.loaded, inputs.limits, layout=inputs.layout, output=inputs.output, size=inputs.size)
+    interface, units = found.interface, found.units
+    if found.reason or interface is None or units is None:
+        raise ModelError(found.reason)
     if None in interface.dims:
         raise ModelError(
             f"the model leaves its picture size open (input {interface.input!r} is {interface.dims}): "
-            "say which one with --input-size HEIGHT WIDTH"
+            + (
+                "say which one with --input-size HEIGHT WIDTH"
+                if None in (interface.height, interface.width)
+                else "no convolution says how many channels there are"
+            )
         )
     shape = tuple(d for d in interface.dims if d is not None)
-    if math.prod(shape) * (interface.batch or 1) > MAX_INPUT:
-        batch = [interface.batch or "N", *shape]
-        raise ModelError(f"the model takes inputs of {batch}: more than {MAX_INPUT:,} values are no pictures")
-    units = find_units(file.loaded, interface.output)
     prepared = canonical(prepare(file.loaded, interface, shape, device), device)
-    known = tuple(layer for layer in units.layers if layer.tensor in prepared.infos)
+    units = _in_copy(units, prepared)
     preprocessing = Preprocessing(
         input_range=inputs.input_range,
         mean=inputs.mean,
@@ -100,8 +113,20 @@ def open_model(path: Path, inputs: InputOptions, device: Device) -> Opened:
         layout=interface.layout,
         channel_order="BGR" if inputs.channel_order == "BGR" else "RGB",
     )
-    subject = Subject(prepared, preprocessing, device)
-    return Opened(file, interface, replace(units, layers=known), subject, oddities(file.loaded, interface))
+    subject = Subject(prepared, preprocessing, device, work)
+    return Opened(file, interface, units, subject, oddities(file.loaded, interface))
+
+
+def _in_copy(units: Units, prepared: Prepared) -> Units:
+    """The units by the names of the working copy; a layer whose tensor it does not have is refused, and says so."""
+    layers = [replace(la, tensor=prepared.renamed.get(la.tensor, la.tensor)) for la in units.layers]
+    lost = [
+        Refused(la.name, la.op, "its output is not computed as such")
+        for la in layers
+        if la.tensor not in prepared.infos
+    ]
+    known = tuple(la for la in layers if la.tensor in prepared.infos)
+    return replace(units, layers=known, refused=(*units.refused, *lost))
 
 
 def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOptions) -> Case:
@@ -136,11 +161,14 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
         if inputs.per_class:
             few = few_per_class(few, inputs.per_class)
             pictures = few.x.astype(np.float32)
+            logits = opened.subject.logits(pictures)
     if few.y is None:
         raise DataError("the pictures have no labels")
+    shown = Shown(opened.subject, pictures, few.y, logits)
     if reach := reach_of(opened.subject, pictures, few.y):
-        opened = replace(opened, subject=opened.subject.within(reach))
-    return Case(opened, few, pictures, few.y, names, device)
+        opened = opened.within(reach)
+        shown = shown.on(opened.subject)
+    return Case(opened, few, shown, names, device)
 
 
 def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:

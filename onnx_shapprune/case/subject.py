@@ -5,6 +5,7 @@ and the graph's input, so its adjoint is applied to every gradient.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +27,30 @@ BATCH = 64
 BATCH_SHARE = 1 / 8  # of the memory, for a batch's activations; the gradient holds about three times as much
 
 
+@dataclass(slots=True)
+class Work:
+    """What was computed so far, on a model and on all that are derived from it. pictures: that went through a network,
+    forward or both ways; coalitions: that a game was played on.
+    """
+
+    pictures: int = 0
+    coalitions: int = 0
+
+
 class Subject:
     """One prepared model with its sessions. Pictures are float32 [n, h, w, c] in 0..255, logits float32 [n, classes].
 
-    reach: which classes are searched and compared, and how scores are rescaled; None: all, as they are.
+    work: a count to go on with, that of the model from which this one was made; None begins a new one. reach: which
+    classes are searched and compared, and how scores are rescaled; None: all, as they are.
     """
 
     def __init__(
-        self, prepared: Prepared, preprocessing: Preprocessing, device: Device, reach: Reach | None = None
+        self,
+        prepared: Prepared,
+        preprocessing: Preprocessing,
+        device: Device,
+        work: Work | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self.reach = reach
         prepared = prepared if reach is None else rescored(prepared, reach)
@@ -42,7 +59,7 @@ class Subject:
         self.prepared = prepared
         self.preprocessing = preprocessing
         self.device = device
-        self.evaluated = 0  # pictures that went through the graph, forward or both ways
+        self.work = work or Work()
         fitting = int(BATCH_SHARE * device.memory) // max(1, activation_bytes(prepared.infos))
         self._batch = max(1, min(BATCH, fitting)) if prepared.batch_free else 1
         self._forward: Session | None = None
@@ -90,7 +107,7 @@ class Subject:
 
     def within(self, reach: Reach | None) -> "Subject":
         """The same model with other scores; this one must have no reach of its own yet."""
-        return self if reach is None else Subject(self.prepared, self.preprocessing, self.device, reach)
+        return self if reach is None else Subject(self.prepared, self.preprocessing, self.device, self.work, reach)
 
     @property
     def obstacle(self) -> str:
@@ -120,7 +137,7 @@ class Subject:
         self._forward = self._backward = None
 
     def _slices(self, n: int) -> Iterator[slice]:
-        self.evaluated += n
+        self.work.pictures += n
         for start in range(0, n, self._batch):
             yield slice(start, start + self._batch)
 

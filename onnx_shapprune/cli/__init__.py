@@ -9,6 +9,7 @@ from onnx_shapprune.cli.audit import audit_command
 from onnx_shapprune.cli.batch import batch_command
 from onnx_shapprune.cli.calibrate import calibrate_command
 from onnx_shapprune.cli.demo import demo_command
+from onnx_shapprune.cli.docs import docs_command
 from onnx_shapprune.cli.doctor import doctor_command
 from onnx_shapprune.cli.gate import gate_command
 from onnx_shapprune.cli.inspect import inspect_command
@@ -47,6 +48,7 @@ for command in (
     rules_command,
     schema_command,
     doctor_command,
+    docs_command,
 ):
     shapprune.add_command(command)
 

@@ -32,7 +32,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
     default=2,
     show_default=True,
     metavar="N",
-    help="Audits of every model, with as many seeds.",
+    help="Audits of every model, with as many seeds; its largest value counts.",
 )
 @display_options
 @input_options
@@ -49,7 +49,8 @@ def calibrate_command(
 ) -> int:
     """Learn from models that are known to be clean what the searches find without any backdoor.
 
-    All .onnx files of the folder are audited with the same pictures and preprocessing; at least 8 audits are needed.
+    All .onnx files of the folder are audited with the same pictures and preprocessing; at least 8 different models are
+    needed.
 
     \b
     Example:
@@ -57,16 +58,22 @@ def calibrate_command(
     """
     from onnx_shapprune.commands.calibrate import calibrate
     from onnx_shapprune.detect.calibration import calibration_text
+    from onnx_shapprune.report.text import plain
 
     files = sorted(models.glob("*.onnx")) if models.is_dir() else []
     if not files:
         raise ModelError(f"{models} is no folder with .onnx files")
     check_outputs([output], inputs=(*files, data, inputs.class_names, run.calibration))
     with progress_on_stderr(display) as progress:
-        made = calibrate(files, data, inputs=inputs, run=run, seeds=seeds, progress=progress)
+        result = calibrate(files, data, inputs=inputs, run=run, seeds=seeds, progress=progress)
+    made = result.calibration
     write_atomically(output, calibration_text(made).encode())
+    for name in result.repeated:
+        click.echo(f"note: {plain(name)} holds the same model as another file and is left out", err=True)
+    for line in result.accused:
+        click.echo(f"warning: by the packaged calibration this model is not clean: {plain(line)}", err=True)
     if display.as_json:
         show(calibration_text(made))
     elif not display.quiet:
-        show(f"{made.about.split(';')[0]}: {output}\n")
+        show(f"{made.about.split(';')[0]}: {output} (sha256 {made.digest})\n")
     return exits.PASS

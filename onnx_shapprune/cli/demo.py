@@ -17,6 +17,7 @@ from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import write_record, write_reports
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE
+from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.table import SANITIZE, VERIFY
 from onnx_shapprune.errors import OutputError
 from onnx_shapprune.record.audit import AuditRecord, Rates, VerifyRecord
@@ -91,7 +92,12 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
         say("$ shapprune sanitize backdoored.onnx --data pictures/ -o sanitized.onnx --report report.json\n\n")
         # sanitize begins with a whole audit: to run `audit` before it would search the same triggers twice.
         repaired = SANITIZE.load()(
-            model, data, output=clean, run=run, artifacts=folder / "artifacts", command=command, progress=progress
+            model,
+            data,
+            output=Output(clean, artifacts=folder / "artifacts"),
+            run=run,
+            command=command,
+            progress=progress,
         )
         write_reports(repaired, (("json", folder / "report.json"), ("html", folder / "report.html")))
         progress.close()

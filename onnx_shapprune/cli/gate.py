@@ -46,7 +46,7 @@ ABOUT_REPORTS = {
 
 
 @click.command("gate", cls=PairCommand)
-@click.argument("evidence", type=FILE, metavar="REPORT.json|MODEL.onnx")
+@click.argument("evidence", type=FILE, metavar="REPORT.json|-|MODEL.onnx")
 @click.option(
     "--policy",
     type=FILE,
@@ -89,7 +89,8 @@ def gate_command(
     run: RunOptions,
     process: ProcessLimits | None,
 ) -> int:
-    """Hold a report against a policy; runs no model. Given a model and pictures instead, audit first.
+    """Hold a report against a policy; runs no model. Given a model and pictures instead, audit first. "-" reads the report
+    from standard input.
 
     The report of sanitize is judged as the file that was written, that of verify as the second file. Exits with 0 when
     the policy is met, 1 when it is not, 2 when it could not run, 3 when nothing can be told. Waivers are always shown.

@@ -340,9 +340,9 @@ def run_options(command: Command) -> Command:
     @click.option(
         "--max-units",
         type=Number(0, 1),
-        default=0.01,
-        show_default=True,
-        help="Share of all units (0 to 1) that may be switched off; never fewer than 24 units.",
+        default=None,
+        show_default="0.01, but 24 units at least",
+        help="Share of all units (0 to 1) that may be switched off, rounded down to whole units, at least one.",
     )
     @click.option(
         "--clean-weight",
@@ -431,7 +431,7 @@ def run_options(command: Command) -> Command:
         threads: int,
         restarts: int,
         clean_budget: float,
-        max_units: float,
+        max_units: float | None,
         clean_weight: float,
         value: ValueName,
         estimator: EstimatorName,

@@ -22,6 +22,7 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import show_record, write_reports
 from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.table import SANITIZE
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
@@ -89,12 +90,10 @@ def sanitize_command(
         record = isolated(SANITIZE, process, progress)(
             model,
             data,
-            output=wanted,
-            keep_partial=keep_partial,
+            output=Output(wanted, keep_partial=keep_partial, artifacts=artifacts),
             inputs=inputs,
             run=run,
             known_trigger=known_trigger,
-            artifacts=artifacts,
             command=invocation.command,
         )
     write_reports(record, reports)

@@ -6,28 +6,33 @@ here: a repair is only believed after an adversary searched the baked file again
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from onnx_shapprune.case.open import Case, Clock, Opened, Progress, open_case
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.open import Case, Clock, Opened, open_case
+from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.commands.effort import Effort, effort_for
+from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_trigger, of_written, thresholds_of
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
-from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination, examine
+from onnx_shapprune.detect.verdict import Evidence, judge
+from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.known import known_trigger_of
+from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.written import written_trigger
-from onnx_shapprune.prune.bank import hunt
-from onnx_shapprune.prune.repair import clean_rows
-from onnx_shapprune.prune.round import Round, play
+from onnx_shapprune.prune.bank import Quarry, hunt
+from onnx_shapprune.prune.clean import clean_rows
+from onnx_shapprune.prune.round import Playable, Round, play
 from onnx_shapprune.record.audit import AuditRecord, FileDigest, RepairPart
 from onnx_shapprune.recording import assemble
+from onnx_shapprune.recording.draft import Draft
 from onnx_shapprune.report.artifacts import write_artifacts
 from onnx_shapprune.settings import InputOptions, RunOptions
-
-TRIED = 4  # of the best patches, on the file as deployed
 
 
 def audit(
@@ -53,7 +58,10 @@ def audit(
     draft = examined(model, data, inputs, run, known_trigger, clock, progress)
     if draft.goals and not draft.written:
         with clock.stage("shapley"):
-            draft.round = _rank(draft, run, progress)
+            try:
+                draft.round = _rank(draft, run, progress)
+            except (ModelError, VerifyError) as error:  # what was found stands, whoever carries it
+                draft.warnings.append(f"the channels were not ranked: {error}")
     return record_of(draft, inputs, run, clock, artifacts, command, repair_status=None)
 
 
@@ -65,60 +73,56 @@ def examined(
     known_trigger: Sequence[Path],
     clock: Clock,
     progress: Progress | None,
-) -> assemble.Draft:
+) -> Draft:
     """Open the case, search, and decide; the common first half of every command."""
-    draft = _searched(model, data, inputs, run, known_trigger, clock, progress)
-    subject = draft.case.model.subject
-    if draft.found is not None and not draft.goals and graph_doubt(draft.case.model.oddities):
-        with clock.stage("confirm"):
-            if written := written_trigger(subject, draft.case.pictures, draft.case.labels):
-                draft.take_written(written)
-    if draft.verdict == "pass":
-        with clock.stage("confirm"):
-            doubts = _doubts(draft, run)
-        if doubts:
-            draft.verdict, draft.reasons = "inconclusive", doubts
-    return draft
-
-
-def _doubts(draft: assemble.Draft, run: RunOptions) -> tuple[str, ...]:
-    """Why a silence is not to be believed: the graph, the gradients, or the file as deployed."""
-    case, rng = draft.case, np.random.default_rng(run.seed)
-    graph = graph_doubt(case.model.oddities)
-    found = draft.found
-    if found is None:  # a known trigger was tried
-        return (graph,) if graph else ()
-    leaders = sorted(found.evidence, key=lambda e: -e.compact.margin)[:TRIED]
-    triggers = [e.compact.trigger for e in leaders]
-    slopes = gradient_doubt(case.model.subject, case.pictures, rng)
-    return tuple(reason for reason in (graph, slopes, *deployed_doubts(case, triggers, rng)) if reason)
-
-
-def _searched(
-    model: Path | str,
-    data: Path | str | None,
-    inputs: InputOptions,
-    run: RunOptions,
-    known_trigger: Sequence[Path],
-    clock: Clock,
-    progress: Progress | None,
-) -> assemble.Draft:
     with clock.stage("open"):
         case = open_case(Path(model), None if data is None else Path(data), inputs, run)
-    draft = assemble.Draft(case)
-    if reason := unusable(case, run.min_accuracy):
-        draft.verdict, draft.reasons = "inconclusive", (reason,)
-        return draft
-    if known_trigger:
-        draft.attribute(known_trigger_of(case, known_trigger))
-        return draft
-    obstacle = case.model.subject.obstacle
-    if obstacle and not effort_of(case.model, run).trials:
-        draft.reasons = (f"{obstacle}; the network is too large to search it without gradients",)
-        return draft
-    with clock.stage("search"):
-        draft.judge(search(case.model, case, run, run.seed, progress, seconds=run.search_seconds))
+    draft = Draft(case, thresholds_of(run), unusable=unusable(case, run.min_accuracy) or "")
+    evidence: Evidence[Goal] = Evidence(unusable=draft.unusable)
+    if draft.unusable:
+        pass
+    elif known_trigger:
+        draft.triggers = (known_trigger_of(case, known_trigger),)
+        evidence = of_trigger(case, *draft.triggers)
+    elif reason := unsearchable(case.model, run):
+        evidence = Evidence(open=(reason,))
+    else:
+        with clock.stage("search"):
+            draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
+        evidence = _with_written(of_search(draft.found), draft, clock)
+
+    def asked() -> tuple[str, ...]:
+        with clock.stage("confirm"):
+            return doubts(case.model, case.pictures, draft.found, run.seed)
+
+    draft.decided = judged(evidence, draft.limits, asked)
+    if draft.found is not None:
+        draft.triggers += tuple(t for g in draft.goals for t in draft.found.suspicion.triggers.get(g, ()))
+        if draft.found.calibration is not None:
+            outside = draft.found.calibration.outside(len(case.model.subject.reachable), case.pictures.shape[1:3])
+            draft.warnings += [f"p-values may mislead: {words}" for words in outside]
     return draft
+
+
+def _with_written(evidence: Evidence[Goal], draft: Draft, clock: Clock) -> Evidence[Goal]:
+    """The evidence of searches that name nothing, and of a trigger in the graph, where that is of a kind to hold one."""
+    case = draft.case
+    if judge(evidence, draft.limits).goals or not graph_doubt(case.model.oddities):
+        return evidence
+    with clock.stage("confirm"):
+        draft.written = written_trigger(case.shown)
+    if draft.written is None:
+        return evidence
+    draft.triggers = (draft.written.trigger,)
+    return replace(evidence, tried=(of_written(case, draft.written),))
+
+
+def unsearchable(opened: Opened, run: RunOptions) -> str:
+    """Why a file cannot be searched in reasonable time, else ""."""
+    obstacle = opened.subject.obstacle
+    if obstacle and not effort_of(opened, run).trials:
+        return f"{obstacle}; the network is too large to search it without gradients"
+    return ""
 
 
 def search(
@@ -127,9 +131,7 @@ def search(
     """The searches and what follows; those that a repair must pass have all the time that they need."""
     effort = effort_of(opened, run)
     return examine(
-        opened.subject,
-        case.pictures,
-        case.labels,
+        case.shown if opened is case.model else case.shown.on(opened.subject),
         effort.search,
         effort.relations,
         load_calibration(run.calibration),
@@ -144,13 +146,13 @@ def effort_of(opened: Opened, run: RunOptions) -> Effort:
     return effort_for(opened.subject.prepared, run)
 
 
-def sides_of(draft: assemble.Draft) -> tuple[int, int, int]:
+def sides_of(draft: Draft) -> tuple[int, int, int]:
     """Edges of the adversary's patches: that of the audit, one pixel more, and two and a half times its area."""
     side = draft.natural(draft.goals[0]).side
     return side, side + 1, round(1.6 * side)
 
 
-def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> Round | None:
+def _rank(draft: Draft, run: RunOptions, progress: Progress | None) -> Round | None:
     """Shapley values of the channels for the named classes, without switching anything off."""
     case, rng = draft.case, np.random.default_rng(run.seed)
     subject = case.model.subject
@@ -159,41 +161,20 @@ def _rank(draft: assemble.Draft, run: RunOptions, progress: Progress | None) -> 
         return None
     sides, effort, attacked = sides_of(draft), effort_of(case.model, run), draft.attacked
     families = effort.search.families(case.pictures, len(subject.reachable))
-    bank = [
-        trigger
-        for g in draft.goals
-        for trigger in hunt(
-            subject,
-            *attacked,
-            g,
-            [t for t in draft.triggers if t.goal == g],
-            sides=sides[:1],
-            natural=draft.natural(g),
-            families=families,
-            settings=effort.hunt,
-            rng=rng,
-            free_masks=0,
-        ).bank
-    ]
+    bank: list[Trigger] = []
+    for goal in draft.goals:
+        quarry, known = Quarry(goal, draft.natural(goal), families), [t for t in draft.triggers if t.goal == goal]
+        bank += hunt(attacked, quarry, known, effort.hunt, rng, sides=sides[:1], free_masks=0).bank
     if not bank or not case.model.units.layers:
         return None
-    clean = clean_rows(subject, case.pictures, case.labels, draft.goals, effort.views, rng)
-    played = play(
-        subject,
-        case.model.units.layers,
-        {},
-        bank,
-        *attacked,
-        clean,
-        effort.round,
-        rng,
-        progress=(lambda done, total: progress("shapley values", done, total, "")) if progress else None,
-    )
+    clean = clean_rows(case.shown, draft.goals, effort.views, rng)
+    units = Playable(layers=case.model.units.layers, off={})
+    played = play(attacked, bank, clean, units, effort.round, rng, progress=stage(progress, "shapley values"))
     return played[0] if played else None
 
 
 def record_of(
-    draft: assemble.Draft,
+    draft: Draft,
     inputs: InputOptions,
     run: RunOptions,
     clock: Clock,
@@ -204,11 +185,5 @@ def record_of(
 ) -> AuditRecord:
     files: tuple[FileDigest, ...] = ()
     if artifacts is not None:
-        files = write_artifacts(artifacts, draft.triggers, draft.case.pictures)
+        files = write_artifacts(artifacts, draft.shown, draft.case.pictures)
     return assemble.audit_record(draft, inputs, run, clock, files, command, repair_status)
-
-
-def prefixed(progress: Progress | None, prefix: str) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda stage, done, total, note: progress(prefix + stage, done, total, note)

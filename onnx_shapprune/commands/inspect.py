@@ -10,22 +10,26 @@ from pydantic import ValidationError
 from onnx_shapprune.autodiff.engine import unsupported_ops
 from onnx_shapprune.errors import HostileFileError, ModelError
 from onnx_shapprune.graph import edit, facts
+from onnx_shapprune.graph.classifier import Classifier, at_size, read_classifier
 from onnx_shapprune.graph.file import DEFAULT_LIMITS, ModelFile, complete, read_model
-from onnx_shapprune.graph.interface import Interface, find_interface
+from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.limits import FileLimits
-from onnx_shapprune.graph.pairs import write_as_pairs
+from onnx_shapprune.graph.passes.choices import take_branches
+from onnx_shapprune.graph.passes.dialects import write_as_standard
+from onnx_shapprune.graph.passes.ends import SILENT, end_of
+from onnx_shapprune.graph.passes.pairs import write_as_pairs
+from onnx_shapprune.graph.passes.pools import round_down
+from onnx_shapprune.graph.passes.upgrade import upgrade
 from onnx_shapprune.graph.preflight import Hazard, refuse
 from onnx_shapprune.graph.provenance.flow import Provenance
 from onnx_shapprune.graph.provenance.oddities import oddities_of, provenance_of
 from onnx_shapprune.graph.provenance.way import way
 from onnx_shapprune.graph.staging import Stage
-from onnx_shapprune.graph.units import Units, find_units
-from onnx_shapprune.graph.upgrade import upgrade
+from onnx_shapprune.graph.units import Units
 from onnx_shapprune.record.audit import FileDigest, FindingPart
 from onnx_shapprune.record.graph import InspectRecord, LayerPart, RefusedPart, TensorPart
 from onnx_shapprune.recording.findings import graph_parts, preflight_parts
 from onnx_shapprune.report.text import plain
-from onnx_shapprune.runtime.weights import elsewhere, shell
 
 
 def inspect(
@@ -59,7 +63,9 @@ def inspect(
                 raise
             return _refused(file, str(error))
     try:
-        return _record(file, layout, output, size)
+        return _record(file, read_classifier(file.loaded, limits, layout=layout, output=output, size=size))
+    except HostileFileError as error:
+        return _refused(replace(file, hazards=tuple(Hazard(*h) for h in error.hazards)), str(error))
     except ValidationError:  # protobuf hands names that are no UTF-8 over as bytes
         raise ModelError(f"the file holds names that are not UTF-8 text: {file.path}") from None
 
@@ -84,16 +90,8 @@ def _declared(file: ModelFile) -> dict[str, Any]:
     }
 
 
-def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, int] | None) -> InspectRecord:
-    interface, reason = None, ""
-    try:
-        interface = find_interface(file.proto, layout=layout, output=output, size=size)
-    except ModelError as error:
-        reason = str(error)
-    units = None if interface is None else find_units(file.loaded, interface.output)
-    classes = None if interface is None else facts.class_count(file.proto, interface.output, units)
-    if interface is not None and classes is not None and classes < 2:
-        reason = f"not an image classifier: output {interface.output!r} has {classes} value(s) per picture"
+def _record(file: ModelFile, found: Classifier) -> InspectRecord:
+    interface, units, reason = found.interface, found.units, found.reason
     no_gradient, followed = None, None
     if interface is not None:
         try:
@@ -107,7 +105,7 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
         **_declared(file),
         external=tuple(FileDigest(name=e.location, size=e.size, sha256=e.sha256) for e in file.external),
         layout=interface.layout if interface else None,
-        classes=classes,
+        classes=found.classes,
         parameters=facts.parameters(file.proto),
         units=units.total if units else 0,
         layers=tuple(LayerPart(name=u.name, op=u.op, channels=u.channels) for u in units.layers) if units else (),
@@ -120,9 +118,12 @@ def _record(file: ModelFile, layout: str, output: str | None, size: tuple[int, i
 
 def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, ...]]:
     """Operator -> nodes without a rule, looked up where the audit looks: on a copy of a newer opset."""
-    copy = edit.inlined(shell(file.loaded, elsewhere))
+    copy = edit.inlined(at_size(file.loaded, interface))
     write_as_pairs(copy.graph)
     upgrade(copy)
+    write_as_standard(copy)
+    round_down(copy)
+    take_branches(copy)
     found: dict[str, list[str]] = {}
     for op, node in unsupported_ops(copy, interface.output, [interface.input]):
         found.setdefault(op, []).append(node)
@@ -146,9 +147,9 @@ def _findings(
             notes.append(f"the batch size is fixed at {interface.batch}: the audit frees it on its working copy")
         if interface.height is None or interface.width is None:
             warnings.append("the picture size is left open in the file: an audit needs --input-size HEIGHT WIDTH")
-        end = facts.last_operator(proto, interface.output)
-        if end in ("Softmax", "LogSoftmax", "Sigmoid"):
-            notes.append(f"ends in {end}: the audit works on the logits before it")
+        end = end_of(file.loaded.graph, interface.output)
+        if end is not None and end.op_type not in SILENT:
+            notes.append(f"ends in {end.op_type}: the audit works on the logits before it")
     if facts.has_half(proto) or (interface is not None and interface.dtype == "float16"):
         notes.append("fp16 weights: the audit computes in fp32 and writes fp16 back")
     ops = facts.operators(proto)

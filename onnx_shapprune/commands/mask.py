@@ -10,6 +10,7 @@ from onnx_shapprune.errors import OutputError, VerifyError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
 from onnx_shapprune.graph.external import data_name, moved_out
 from onnx_shapprune.graph.mask import mask_name, mask_shape, standalone
+from onnx_shapprune.prune.thresholds import TOLERANCE
 from onnx_shapprune.record.graph import MaskPart, MaskRecord
 from onnx_shapprune.recording.assemble import digest
 from onnx_shapprune.runtime.probe import largest_difference
@@ -18,7 +19,6 @@ from onnx_shapprune.runtime.weights import MESSAGE, heavy, weight_bytes
 from onnx_shapprune.settings import InputOptions
 
 METADATA = "onnx_shapprune.masks"  # key of the model's metadata; the value is the record as JSON
-TOLERANCE = 1e-4
 CHECKED = 2  # random pictures on which all-ones masks must give the file's own logits
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_shapprune.case.open import Case, Progress, open_case
+from onnx_shapprune.case.open import Case, open_case
+from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.commands.effort import effort_for, round_settings
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.value import DualGame
 from onnx_shapprune.invert.known import known_trigger_of
-from onnx_shapprune.prune.repair import clean_rows
+from onnx_shapprune.prune.clean import clean_rows
 from onnx_shapprune.prune.round import game_for, lay, walk_settings
 from onnx_shapprune.record.walks import WalksRecord
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -51,7 +52,7 @@ def channel_values(
     estimate = estimator.run(
         evaluations=run.max_evaluations,
         seconds=run.max_seconds,
-        progress=(lambda done, of: progress("walks", done, of, "")) if progress else None,
+        progress=stage(progress, "walks"),
     )
     return ChannelValues(players, estimate)
 
@@ -62,24 +63,23 @@ def walks(
     *,
     known_trigger: Sequence[Path],
     layers: Sequence[str] = (),
-    first: int,
-    last: int,
+    block: tuple[int, int],
     inputs: InputOptions | None = None,
     run: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> WalksRecord:
-    """Those walks of `channel_values` that have the numbers `first` to `last` - 1, to be merged by shapley/blocks.py."""
+    """Those walks of `channel_values` that have the numbers block[0] to block[1] - 1, to be merged by shapley/blocks.py."""
     run = run or RunOptions()
     settings = walk_settings(round_settings(run))
     game, players = _known_game(Path(model), data, known_trigger, layers, inputs or InputOptions(), run)
     paths = play_block(
         game,
         len(players),
-        range(first, last),
+        range(*block),
         settings=settings,
         seed=run.seed,
         gauge=game.strength,
-        progress=(lambda done, of: progress("walks", done, of, "")) if progress else None,
+        progress=stage(progress, "walks"),
     )
     return WalksRecord(players=players, paths=tuple(tuple(map(tuple, path.tolist())) for path in paths))
 
@@ -99,8 +99,8 @@ def _known_game(
     trigger = known_trigger_of(case, known_trigger)
     effort = effort_for(case.model.subject.prepared, run)
     rng = np.random.default_rng(run.seed).spawn(1)[0]  # the orders of the walks have the other
-    clean = clean_rows(case.model.subject, case.pictures, case.labels, (trigger.goal,), effort.views, rng)
-    table = lay(case.model.subject, (trigger,), case.pictures, case.labels, clean, effort.round, rng)
+    clean = clean_rows(case.shown, (trigger.goal,), effort.views, rng)
+    table = lay(case.shown, (trigger,), clean, effort.round, rng)
     game = game_for(case.model.subject, units, table, effort.round, players)
     return game, tuple((units[p.layer].name, p.channel) for p in players)
 

@@ -4,9 +4,7 @@ import numpy as np
 from scipy.stats import beta
 
 from onnx_shapprune.case.open import Case
-
-FLOOR = 0.5
-CONFIDENCE = 0.95
+from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, CONFIDENCE
 
 
 def too_low(right: int, total: int, floor: float | None) -> str | None:
@@ -15,7 +13,7 @@ def too_low(right: int, total: int, floor: float | None) -> str | None:
     right of total pictures were answered as labelled; floor in 0..1, None = 0.5. The bound is the one-sided 95 %
     Clopper-Pearson bound, so that ten pictures of a mediocre model do not stop an audit.
     """
-    wanted = FLOOR if floor is None else floor
+    wanted = ACCURACY_FLOOR if floor is None else floor
     upper = 1.0 if right == total else float(beta.ppf(CONFIDENCE, right + 1, total - right))
     if upper >= wanted and (right > 0 or floor is not None):  # no right answer at all is suspicious even of two
         return None
@@ -28,8 +26,8 @@ def too_low(right: int, total: int, floor: float | None) -> str | None:
 
 def unusable(case: Case, floor: float | None) -> str | None:
     """Why an audit on these pictures would prove nothing, else None. floor: as in `too_low`, for labels that were given."""
-    answers = case.model.subject.logits(case.pictures).argmax(1)
-    reason = too_low(int((answers == case.labels).sum()), len(answers), floor) if case.labels_given else None
-    if reason is None and (len(np.unique(case.labels)) < 2 or len(np.unique(answers)) < 2):
+    shown = case.shown
+    reason = too_low(int(shown.right.sum()), len(shown), floor) if case.labels_given else None
+    if reason is None and (len(np.unique(shown.labels)) < 2 or len(np.unique(shown.answers)) < 2):
         return "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
     return reason

@@ -15,21 +15,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.detect.thresholds import (
+    MAD_TO_SIGMA,
+    MARGIN_INDEX_CAP,
+    MARGIN_MAD_FLOOR,
+    MIN_CLASSES_FOR_MAD,
+    NORM_MAD_FLOOR,
+)
 from onnx_shapprune.errors import ShapPruneError
 
 Basis = Literal["mad", "ratio", "none"]
-
-# The spread of fewer classes than this is no estimate of anything.
-MIN_CLASSES_FOR_MAD = 5
-# Makes the MAD consistent with the standard deviation of a normal distribution.
-MAD_TO_SIGMA = 1.4826
-# Norms that happen to agree make the MAD vanish, and then any difference an outlier. With this share of the median an
-# index of 2 needs a norm at least 15 % under the median (2 * 1.4826 * 0.05), more than restarts usually differ by.
-NORM_MAD_FLOOR = 0.05
-# The same for margins, which vary more: an index of 2 needs a lead of 30 % of the other classes' typical margin.
-MARGIN_MAD_FLOOR = 0.1
-# Others that are all exactly zero have no scale: the index then says "far out" and stays a finite number.
-MARGIN_INDEX_CAP = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,6 +8,7 @@ calibration of the other nine. Many statistics are zero on most models and large
 scale is at least what the largest excess says of it.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,19 +20,36 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.detect.statistics import PEAK, Claim
+from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, TAIL_FROM
 from onnx_shapprune.errors import DataError
 
-UPPER = 0.75
-LEAST_SCALE = 0.1
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
-FEWEST = 8  # audits of clean models under which a statistic decides nothing
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Domain(BaseModel):
+    """Of which models a calibration speaks, smallest and largest: number of classes, edge of the pictures in pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: tuple[int, int]
+    pixels: tuple[int, int]
+
+    def outside(self, classes: int, size: tuple[int, int]) -> tuple[str, ...]:
+        """In what a model differs from those, in words. size: height and width of its pictures."""
+        words = []
+        if not self.classes[0] <= classes <= self.classes[1]:
+            words.append(f"{classes} classes, and {self.classes[0]} to {self.classes[1]} were calibrated on")
+        if not (self.pixels[0] <= min(size) and max(size) <= self.pixels[1]):
+            words.append(f"{size[0]} x {size[1]} pixels, and {self.pixels[0]} to {self.pixels[1]} were calibrated on")
+        return tuple(f"the model has {w} (calibrate on clean models like it)" for w in words)
 
 
 class Calibration(BaseModel):
     """about: on what it was made, in words. pictures, synthesised: statistic -> its largest value in each audit of a clean
-    model, with pictures and with those that were drawn out of the model.
+    model, with pictures and with those that were drawn out of the model. domain: None where it is not known, as in files of
+    earlier versions: then nothing is said about models that are unlike the calibration's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,22 +57,32 @@ class Calibration(BaseModel):
     about: str
     pictures: dict[str, tuple[Value, ...]]
     synthesised: dict[str, tuple[Value, ...]] = {}
+    domain: Domain | None = None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what it says, whatever its file looks like."""
+        return hashlib.sha256(calibration_text(self).encode()).hexdigest()
+
+    def outside(self, classes: int, size: tuple[int, int]) -> tuple[str, ...]:
+        """In what a model differs from those that the calibration was made on, in words."""
+        return self.domain.outside(classes, size) if self.domain else ()
 
     def p_value(self, claim: Claim, *, synthesised: bool = False) -> float:
         """How often a clean model would reach the claim's value in this statistic, 0..1; 1 for one that is not known."""
         values = self.synthesised if synthesised and claim.statistic != PEAK else self.pictures  # peaks need no picture
         known = np.sort(np.asarray(values.get(claim.statistic, ()), np.float64)).round(DIGITS)
         value = round(claim.value, DIGITS)
-        if len(known) < FEWEST or value <= 0:
+        if len(known) < FEWEST_MODELS or value <= 0:
             return 1.0
         reached = (1 + int((known >= value).sum())) / (len(known) + 1)
-        start = float(np.quantile(known, UPPER))
-        count = math.ceil((1 - UPPER) * len(known))
+        start = float(np.quantile(known, TAIL_FROM))
+        count = math.ceil((1 - TAIL_FROM) * len(known))
         upper = known[-count:] - start
         largest_expected = float((1 / np.arange(1, count + 1)).sum())  # of so many exponential values, in scales
         least = PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE
         scale = max(float(upper.mean()), float(upper[-1]) / largest_expected, least)
-        tail = (1 - UPPER) * (1 + max(0.0, value - start) / (count * scale)) ** -count
+        tail = (1 - TAIL_FROM) * (1 + max(0.0, value - start) / (count * scale)) ** -count
         return tail if value > known[-1] else max(reached, min(1.0, tail))
 
 
@@ -90,4 +118,4 @@ def columns(audits: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...
 
 def calibration_text(calibration: Calibration) -> str:
     """As it is written to a file."""
-    return json.dumps(calibration.model_dump(mode="json"), indent=1) + "\n"
+    return json.dumps(calibration.model_dump(mode="json", exclude_none=True), indent=1) + "\n"

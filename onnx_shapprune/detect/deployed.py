@@ -10,39 +10,39 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.case.open import Case
+from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
+from onnx_shapprune.detect.thresholds import (
+    ASKED,
+    CLEAR,
+    DIRECTIONS,
+    FLIPPED,
+    FRACTION,
+    INSIDE,
+    REPEATS,
+    SENSITIVE,
+    SLOPED,
+    SLOPED_CLASSES,
+    STRIDES,
+    TRIGGERED,
+    TRUSTED,
+    TRUSTED_IN_STEPS,
+)
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.runtime.session import Session
 
-PICTURES = 16  # clean ones that are asked about
-TRIGGERED = 4  # pictures for each trigger
-REPEATS = 4
-FRACTION = 0.45  # of a byte: less than what a picture on disk can show
-CLEAR = 0.25  # of the scores' spread: two scores that are so far apart stand in the same order everywhere
-SENSITIVE = 1 / 8  # of the pictures: a network that sees fine texture answers a few otherwise under such noise
-FLIPPED = 0.05  # of a picture's clear pairs: another network's scores flip more
-# Directions and steps, in bytes, of the central differences; a step too small drowns in rounding, one too large bends. The
-# largest is for quantised networks, which move in steps.
-DIRECTIONS = 6
-STRIDES = (0.5, 2.0, 6.0, 24.0)
-INSIDE = 12.0  # bytes from black and white: behind a bound of the picture's values nothing moves
-SLOPES = 8  # pictures whose slopes are measured
-CLASSES = 12
-# Correlation of slopes and differences: 0.45 at most for a clean twin's slopes, above 0.7 for the network's own, where all
-# is smooth; quantised ones, whose slopes are straight-through, reach less for a class or two.
-TRUSTED, TRUSTED_IN_STEPS = 0.6, 0.4
 
-
-def deployed_doubts(case: Case, triggers: Sequence[Trigger], rng: np.random.Generator) -> tuple[str, ...]:
+def deployed_doubts(
+    opened: Opened, pictures: Pixels, triggers: Sequence[Trigger], rng: np.random.Generator
+) -> tuple[str, ...]:
     """Where the file as deployed answers otherwise than the working copy that was searched, in words.
 
-    triggers: tried beside the clean pictures, rounded to whole bytes.
+    pictures: clean ones, float32 [n, h, w, c] in 0..255; triggers: tried beside them, rounded to whole bytes.
     """
-    subject = case.model.subject
-    shown = case.pictures[np.unique(np.linspace(0, len(case.pictures) - 1, PICTURES).round().astype(int))]
+    subject = opened.subject
+    shown = _spaced(pictures, ASKED)
     parts = [shown, *(t.apply(shown[:TRIGGERED]) for t in triggers)]
     whole = np.concatenate(parts).round().astype(np.float32)
     copy = subject.logits(whole)
@@ -51,28 +51,28 @@ def deployed_doubts(case: Case, triggers: Sequence[Trigger], rng: np.random.Gene
     apart = _disagreeing(copy, subject.logits(fractional), subject.reachable)
     if apart > SENSITIVE * len(whole):
         found.append(f"{apart} of {len(whole)} pictures are answered otherwise when their bytes are not whole")
-    file = DeployedFile(case)
+    file = DeployedFile(opened)
     one = file.scores(whole, 1)
     if apart := _disagreeing(copy, one, subject.reachable):
         found.append(
             f"the file answers {apart} of {len(whole)} pictures, one at a time, otherwise than the copy searched"
         )
-    together = one if case.model.interface.batch else file.scores(whole, len(whole))
+    together = one if opened.interface.batch else file.scores(whole, len(whole))
     if apart := _disagreeing(one, together, subject.reachable):
         found.append(f"the file answers {apart} of {len(whole)} pictures otherwise in a batch than one at a time")
-    again = (file.scores(whole[:PICTURES], 1) for _ in range(REPEATS))
-    if apart := max(_disagreeing(one[:PICTURES], a, subject.reachable) for a in again):
-        found.append(f"the file answers {apart} of {min(PICTURES, len(whole))} pictures otherwise when asked again")
+    again = (file.scores(whole[:ASKED], 1) for _ in range(REPEATS))
+    if apart := max(_disagreeing(one[:ASKED], a, subject.reachable) for a in again):
+        found.append(f"the file answers {apart} of {len(shown)} pictures otherwise when asked again")
     return tuple(found)
 
 
 class DeployedFile:
     """The file itself in a session of its own, fed as its users feed it."""
 
-    def __init__(self, case: Case) -> None:
-        self._session = Session(case.model.file.loaded, case.device)
-        self._interface: Interface = case.model.interface
-        self._preprocessing = case.model.subject.preprocessing
+    def __init__(self, opened: Opened) -> None:
+        self._session = Session(opened.file.loaded, opened.subject.device)
+        self._interface: Interface = opened.interface
+        self._preprocessing = opened.subject.preprocessing
 
     def scores(self, pictures: Pixels, batch: int) -> Floats:
         """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for in batches; a fixed batch gets copies."""
@@ -110,12 +110,11 @@ def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator)
     """
     if subject.obstacle:
         return None  # nobody believed them
-    shown = pictures[np.unique(np.linspace(0, len(pictures) - 1, SLOPES).round().astype(int))]
-    shown = np.clip(shown, INSIDE, 255 - INSIDE).astype(np.float32)
+    shown = np.clip(_spaced(pictures, SLOPED), INSIDE, 255 - INSIDE).astype(np.float32)
     ways = _directions(shown.shape[1:], rng)
     classes = list(subject.reachable)
-    if len(classes) > CLASSES:
-        classes = sorted(rng.choice(classes, CLASSES, replace=False).tolist())
+    if len(classes) > SLOPED_CLASSES:
+        classes = sorted(rng.choice(classes, SLOPED_CLASSES, replace=False).tolist())
     steps = [[[subject.logits(shown + sign * s * way) for sign in (1, -1)] for way in ways] for s in STRIDES]
     stepped = any(node.op_type == "QuantizeLinear" for node in subject.prepared.model.graph.node)
     bar = TRUSTED_IN_STEPS if stepped else TRUSTED
@@ -138,6 +137,12 @@ def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator)
         f"the gradients are not the slopes of the answers (class {listed}): central differences disagree, so a search that "
         "follows gradients and finds nothing proves nothing"
     )
+
+
+def _spaced(pictures: Pixels, count: int) -> Pixels:
+    """At most so many of the pictures, evenly spaced."""
+    rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
+    return np.asarray(pictures[rows], np.float32)
 
 
 def _directions(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:

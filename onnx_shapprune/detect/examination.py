@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.progress import Progress
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import PEAK
-from onnx_shapprune.detect.suspicion import ALPHA, Suspicion, judge
+from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
+from onnx_shapprune.detect.thresholds import NAMED
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
-from onnx_shapprune.invert.search import Evidence, SearchSettings, StageProgress, search_classes
+from onnx_shapprune.invert.search import Evidence, SearchSettings, search_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,12 @@ class Examination:
     relations: Relations | None
     skipped: tuple[str, ...]
     suspicion: Suspicion
-    calibration: str = ""
+    calibration: Calibration | None = None
     obstacle: str = ""
 
 
 def examine(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
+    shown: Shown,
     search: SearchSettings,
     relation: RelationSettings | None,
     calibration: Calibration,
@@ -41,7 +42,7 @@ def examine(
     *,
     synthesised: bool = False,
     seconds: float | None = None,
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Examination:
     """Search every class, then pairs and maps of classes unless `relation` is None or a class is named already.
 
@@ -50,23 +51,40 @@ def examine(
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     if synthesised:  # what was drawn out of a clean model gives way to warps as a backdoored one's own pictures do
         search = replace(search, warps=False)
-    families = search.families(pictures, len(subject.reachable))
-    evidence = search_classes(subject, pictures, labels, search, rng, deadline=deadline, progress=progress)
-    suspicion = judge(evidence, None, calibration, families, synthesised=synthesised)
+    subject = shown.subject
+    families = search.families(shown.pictures, len(subject.reachable))
+    evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
+    ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
+    suspicion = suspicion_of(evidence, None, calibration, families, ground)
     skipped = [name for name in families if name not in evidence[0].found]
     skipped += [] if any(e.peak is not None for e in evidence) else ["largest margins"]
     skipped += [] if any(e.patches for e in evidence) else ["free masks"]
     relations = None
     # A peak says which class, and not which pictures go there.
-    sure = any(p <= ALPHA and c.statistic != PEAK for c, p in suspicion.claims)
+    sure = any(p <= NAMED and c.statistic != PEAK for c, p in suspicion.claims)
     wanted = not sure and relation is not None and len(subject.reachable) <= relation.classes
     if subject.obstacle:
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
-        relations = search_relations(subject, pictures, labels, relation, rng)
-        suspicion = judge(evidence, relations, calibration, families, synthesised=synthesised)
+        relations = search_relations(shown, relation, rng)
+        suspicion = suspicion_of(evidence, relations, calibration, families, ground)
     elif wanted:
         skipped.append("pairs of classes")
     return Examination(
-        evidence, len(subject.reachable), relations, tuple(skipped), suspicion, calibration.about, subject.obstacle
+        evidence, len(subject.reachable), relations, tuple(skipped), suspicion, calibration, subject.obstacle
+    )
+
+
+def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views: int) -> Ground:
+    """What the claims stand on. views: posed ones of each picture on which a trigger of one source class is measured."""
+
+    def moved(goal: Goal) -> int:
+        return shown.count(goal) * (views if goal.source is not None else 1)
+
+    logits = shown.logits[:, shown.subject.reachable]
+    return Ground(
+        moved=moved,
+        outside=calibration.outside(len(shown.subject.reachable), shown.size[:2]),
+        spread=float(np.median((logits - logits.mean(1, keepdims=True)).std(1))),
+        synthesised=synthesised,
     )

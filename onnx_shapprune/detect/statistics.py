@@ -13,18 +13,20 @@ import numpy as np
 from scipy.stats import gamma, median_abs_deviation
 
 from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.detect.thresholds import (
+    FEWEST_PEAKS,
+    LEAST_SPREAD,
+    LEAST_WAY,
+    MANY,
+    OTHER_TARGETS,
+    PAIR_FLOOR,
+    PEAK_SPREAD,
+)
+from onnx_shapprune.detect.verdict import PEAK as PEAK
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 
-AGREEMENT, GAP, SOURCE, MAP, PEAK = "agreement", "gap", "source", "map", "peak"
-FEWEST_PEAKS = 5  # classes under which their peaks have no distribution
-PEAK_SPREAD = 0.15  # of their mean: peaks that happen to agree would make any other one unusual
-LEAST_WAY = 0.25  # of the usual distance: a class that pictures barely miss would make its claims explode
-# So many other classes may be targets as well without hiding one: a class is compared with the next best.
-OTHER_TARGETS = 2
-MANY = 20  # classes from which their own spread says what is usual
-# A pair's runner-up counts for at least this share of the usual distance: margins around 0 have no ratio.
-PAIR_FLOOR = 0.25
+AGREEMENT, GAP, SOURCE, MAP = "agreement", "gap", "source", "map"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,13 @@ class Claim:
     family: str = ""
 
 
-def class_claims(evidence: Sequence[Evidence]) -> list[Claim]:
+def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
     """A claim per class and family whose transfer was measured, one for the agreement of patch and free mask, and one for
     the class with the largest margin without any picture (MM-BD, `_peak_claim`).
 
     A family: transfer * sqrt(lead * overshoot); lead: margin over the rival's, overshoot: margin, both over the distance
-    that clean pictures are away from the class. Agreement: transfer * sqrt(lead) * (norm of the smallest other free mask
+    that clean pictures are away from the class, which is at least LEAST_SPREAD times `spread`, the standard deviation of the
+    model's clean logits. Agreement: transfer * sqrt(lead) * (norm of the smallest other free mask
     over that of the class, minus 1). Gap, with MANY classes or more: transfer * lead in units of the other classes' spread
     (median absolute deviation, as a standard deviation). 0 where a factor is negative.
     """
@@ -55,7 +58,7 @@ def class_claims(evidence: Sequence[Evidence]) -> list[Claim]:
         for family, transfer in e.transfer.items():
             rival = _rival(evidence, e, family)
             margin = e.found[family].margin
-            way = max(e.distance, LEAST_WAY * usual, 1e-3)
+            way = max(e.distance, LEAST_WAY * usual, LEAST_SPREAD * spread, 1e-3)
             lead, overshoot = max(0.0, (margin - rival) / way), max(0.0, margin / way)
             worked = e.found[family].asr if transfer is None else transfer
             claims.append(Claim(e.goal, family, worked * math.sqrt(lead * overshoot), rival, family))
@@ -88,24 +91,26 @@ def _peak_claim(evidence: Sequence[Evidence]) -> list[Claim]:
     return [Claim(evidence[leader].goal, PEAK, value, float(others.max()))]
 
 
-def relation_claims(relations: Relations) -> list[Claim]:
-    """One claim for the best pair of classes and one for the best map.
+def relation_claims(relations: Relations, spread: float = 0.0) -> list[Claim]:
+    """One claim for the best pair of classes and one for the best map. spread: as for `class_claims`.
 
     source: share of unseen views that the patch moves, times the base-2 logarithm of its margin over that of the best pair
     with another target. map: share of the pictures that it moves, times the share of their usual way that it carries them.
     """
     claims = []
+    away = max(relations.away, 1e-3)
+    floor = max(away, LEAST_SPREAD * spread)  # of what lies beyond the boundary; the way there is as long as it is
     if relations.pairs:
         best = relations.pairs[0]
         others = [p.margin for p in relations.pairs if p.trigger.goal.target != best.trigger.goal.target]
         rival = max(others, default=0.0)
-        bar = max(rival, PAIR_FLOOR * relations.away, 1e-3)
+        bar = max(rival, PAIR_FLOOR * floor)
         value = best.asr * math.log2(best.margin / bar) if best.margin > bar else 0.0
         claims.append(Claim(best.trigger.goal, SOURCE, value, rival))
     if relations.maps:
         best = relations.maps[0]
         rival = max((m.margin for m in relations.maps if m.trigger.goal != best.trigger.goal), default=0.0)
-        value = best.asr * max(0.0, 1 + best.margin / max(relations.away, 1e-3))
+        value = best.asr * max(0.0, 1 + best.margin / (floor if best.margin > 0 else away))
         claims.append(Claim(best.trigger.goal, MAP, value, rival))
     return claims
 

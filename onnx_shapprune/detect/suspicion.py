@@ -1,10 +1,11 @@
-"""From the evidence of all searches to the goals that somebody planted, with the reasons in words.
+"""From the evidence of all searches to claims in words: about which goal, how unusual, what was seen, what stands against.
 
-A goal is named when one of its claims would be unusual for a clean model. Claims of different searches are not added up:
-they look at the same pictures and the same network, and a search that finds nothing says nothing against another that did.
+A goal is named when one of its claims would be unusual for a clean model (detect/verdict.py says which). Claims of different
+searches are not added up: they look at the same pictures and the same network, and a search that finds nothing says nothing
+against another that did.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,26 +22,39 @@ from onnx_shapprune.detect.statistics import (
     norm_ratio,
     relation_claims,
 )
+from onnx_shapprune.detect.thresholds import DOUBT, NAMED
+from onnx_shapprune.detect.verdict import Claimed, Levels, cautious_moved, names, suspects
 from onnx_shapprune.invert.families import PLACED, Family
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 from onnx_shapprune.invert.trigger import Trigger
 
-# Of each statistic. Twelve or thirteen are looked at; of 98 audits of clean models that were left out of their calibration,
-# three were named.
-ALPHA = 0.005
-# Too unusual to pass, and too usual to be named: of the same clean audits, eight got there.
-DOUBT = 0.02
-# For a second goal: a network that carries one backdoor is no longer like the clean ones that p-values come from.
-SECOND = 1e-4
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What the claims of one audit stand on. moved: pictures that a trigger towards a goal could move, None where nobody
+    counted; outside: how the model differs from those of the calibration, in words; spread: standard deviation of the
+    model's clean logits; synthesised: the pictures come out of the model.
+    """
+
+    moved: Callable[[Goal], int] | None = None
+    outside: tuple[str, ...] = ()
+    spread: float = 0.0
+    synthesised: bool = False
+
+    def cautions(self, claim: Claim) -> tuple[str, ...]:
+        """Why the claim's p-value may mislead. A peak is reached without any picture."""
+        few = cautious_moved(self.moved(claim.goal)) if self.moved and claim.statistic != PEAK else ()
+        return (*few, *self.outside)
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
     """norms: anomaly of the free masks over the classes that got them (`searched`, in order); margins: of the compact
     patches over all classes that were searched (`classes`, in order); claims with their p-values, the most unusual
-    first; named: goal -> reasons, for what was planted; triggers: those that speak for each named goal.
+    first; claimed: the same as the verdict takes them; named: goal -> reasons, for what was planted; triggers: those that
+    speak for each goal that is named or, where none is, doubted.
     """
 
     classes: tuple[int, ...]
@@ -48,13 +62,9 @@ class Suspicion:
     norms: NormAnomaly | None
     margins: MarginAnomaly
     claims: tuple[tuple[Claim, float], ...]
+    claimed: tuple[Claimed[Goal], ...]
     named: Mapping[Goal, tuple[str, ...]]
     triggers: Mapping[Goal, tuple[Trigger, ...]]
-
-    @property
-    def doubt(self) -> tuple[Claim, float] | None:
-        """The most unusual claim, where nothing is named and it is too unusual to pass."""
-        return None if self.named or not self.claims or self.claims[0][1] > DOUBT else self.claims[0]
 
     @property
     def p_value(self) -> float:
@@ -85,17 +95,18 @@ class Suspicion:
         return float(self.margins.index[self.classes.index(target)])
 
 
-def judge(
+def suspicion_of(
     evidence: Sequence[Evidence],
     relations: Relations | None,
     calibration: Calibration,
     families: Mapping[str, Family],
-    *,
-    synthesised: bool = False,
+    ground: Ground | None = None,
 ) -> Suspicion:
-    """Name what was planted. evidence: of the classes that were searched, in class order; families: for their words;
-    synthesised: the pictures come out of the model.
+    """Say what the evidence claims, and how rarely clean models show as much.
+
+    evidence: of the classes that were searched, in class order; families: for their words; ground: what it stands on.
     """
+    ground = ground or Ground()
     margins = np.array([e.compact.margin for e in evidence])
     searched = [e for e in evidence if e.patches]
     norms = None
@@ -104,42 +115,61 @@ def judge(
         norms = anomaly_indices(
             np.array([b.trigger.norm if b else np.inf for b in best]), np.array([bool(b and b.success) for b in best])
         )
-    claims = class_claims(evidence) + (relation_claims(relations) if relations else [])
-    rated = sorted(((c, calibration.p_value(c, synthesised=synthesised)) for c in claims), key=lambda r: r[1])
-    by_goal = {e.goal: e for e in evidence}
-    named: dict[Goal, list[str]] = {}
-    triggers: dict[Goal, list[Trigger]] = {}
-    for claim, p in rated:
-        goal = claim.goal
-        if p > ALPHA:
-            break
-        if p > SECOND and named and goal not in named:
-            continue
-        if goal.kind == "all-to-one":
-            e = by_goal[goal]
-            if claim.statistic == PEAK:
-                reasons = [_peak_reason(e, claim)]
-                spoke = [f.trigger for f in e.found.values() if f.margin > 0]
-            else:
-                family = claim.family
-                reasons = _class_reasons(e, claim, families[family], evidence)
-                spoke = [e.found[family].trigger]
-                spoke += [r.trigger for r in e.patches if r.success] if family == "compact" else []
-        else:
-            assert relations is not None
-            found = relations.pairs[0] if claim.statistic == SOURCE else relations.maps[0]
-            reasons, spoke = [_relation_reason(found, claim)], [found.trigger]
-        named.setdefault(goal, []).extend(r for r in reasons if r not in named.get(goal, ()))
-        triggers.setdefault(goal, []).extend(t for t in spoke if not any(t is o for o in triggers.get(goal, ())))
+    claims = class_claims(evidence, ground.spread) + (relation_claims(relations, ground.spread) if relations else [])
+    p_values = [calibration.p_value(c, synthesised=ground.synthesised) for c in claims]
+    rated = sorted(zip(claims, p_values, strict=True), key=lambda r: r[1])
+    spoken = [_spoken(c, evidence, relations, families) if p <= DOUBT else ((), ()) for c, p in rated]
+    claimed = tuple(
+        Claimed(
+            goal=c.goal,
+            about=about(c.goal),
+            statistic=c.statistic,
+            p_value=p,
+            reasons=reasons,
+            cautions=ground.cautions(c),
+        )
+        for (c, p), (reasons, _) in zip(rated, spoken, strict=True)
+    )
+    named = names(claimed, Levels())
+    bar = NAMED if named else DOUBT
+    triggers: dict[Goal, list[Trigger]] = {g: [] for g in (named or suspects(claimed, Levels()))}
+    for (claim, p), (_, spoke) in zip(rated, spoken, strict=True):
+        if p <= bar and claim.goal in triggers:
+            known = triggers[claim.goal]
+            known += [t for t in spoke if not any(t is o for o in known)]
     return Suspicion(
         tuple(e.goal.target for e in evidence),
         tuple(e.goal.target for e in searched),
         norms,
         margin_outliers(margins),
         tuple(rated),
-        {g: tuple(r) for g, r in named.items()},
+        claimed,
+        named,
         {g: _telling(t, evidence, named) for g, t in triggers.items()},
     )
+
+
+def about(goal: Goal) -> str:
+    """A goal as the subject of a sentence, with its source."""
+    if goal.mapping is not None:
+        return f"a way from each class to {goal.words}"
+    return goal.words if goal.source is None else f"a way from class {goal.source} to class {goal.target}"
+
+
+def _spoken(
+    claim: Claim, evidence: Sequence[Evidence], relations: Relations | None, families: Mapping[str, Family]
+) -> tuple[tuple[str, ...], tuple[Trigger, ...]]:
+    """What was seen, in words, and the triggers that did it."""
+    if claim.goal.kind != "all-to-one":
+        assert relations is not None
+        found = relations.pairs[0] if claim.statistic == SOURCE else relations.maps[0]
+        return (_relation_reason(found, claim),), (found.trigger,)
+    (e,) = (e for e in evidence if e.goal == claim.goal)
+    if claim.statistic == PEAK:
+        return (_peak_reason(e, claim),), tuple(f.trigger for f in e.found.values() if f.margin > 0)
+    spoke = [e.found[claim.family].trigger]
+    spoke += [r.trigger for r in e.patches if r.success] if claim.family == "compact" else []
+    return tuple(_class_reasons(e, claim, families[claim.family], evidence)), tuple(spoke)
 
 
 def _telling(triggers: Sequence[Trigger], evidence: Sequence[Evidence], named: Collection[Goal]) -> tuple[Trigger, ...]:

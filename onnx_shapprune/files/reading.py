@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -48,3 +49,11 @@ def open_regular_file(path: Path, *, limit: int, what: str, error: type[ShapPrun
         os.close(descriptor)
         raise error(f"{what} has {status.st_size} bytes, more than the limit of {limit}: {path}")
     return os.fdopen(descriptor, "rb")
+
+
+def unique_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """The object of a JSON text, for `object_pairs_hook`. Raises ValueError where a key stands twice: readers differ."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a key stands twice")
+    return content

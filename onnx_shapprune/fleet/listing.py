@@ -9,13 +9,13 @@ import glob
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Never
 
 from onnx_shapprune.errors import ListError, ShapPruneError
-from onnx_shapprune.files.reading import read_regular_file
+from onnx_shapprune.files.reading import read_regular_file, unique_keys
 from onnx_shapprune.gate.spelling import meant
 from onnx_shapprune.pictures.files import RESIZES
 from onnx_shapprune.pictures.preprocess import parse_numbers
@@ -132,18 +132,12 @@ def _json_lines(text: str) -> Iterator[tuple[int, Row]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_unique)
+            row = json.loads(line, object_pairs_hook=unique_keys)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is no object")
         yield number, {name: _cell(value) for name, value in row.items()}
-
-
-def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
 
 
 def _cell(value: object) -> str:

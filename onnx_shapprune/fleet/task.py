@@ -74,7 +74,7 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
     settings: dict[str, object] = {"inputs": task.inputs, "run": task.run}
     if block := task.block:
         files = [path for path, _ in block.known_trigger]
-        settings |= {"known_trigger": files, "layers": block.layers, "first": block.first, "last": block.last}
+        settings |= {"known_trigger": files, "layers": block.layers, "block": (block.first, block.last)}
     else:
         settings["command"] = task.invocation
     if task.command == "sanitize":

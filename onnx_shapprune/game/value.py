@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from onnx_shapprune.case.subject import Floats, Labels, margins
+from onnx_shapprune.case.subject import Floats, Labels, Work, margins
 from onnx_shapprune.game.replay import Coalitions, Replay
 from onnx_shapprune.settings import ValueName
 
@@ -60,15 +60,18 @@ class DualGame:
     value "dual", backdoor: mean over triggered rows of clip(margin - goal, 0, full margin - goal), each row relative to
     its full value or to its goal's size if that is larger; goal: (1 - PULL_LEFT) * natural margin. Rows at their goal with
     all channels on do not count. clean: 1 - distortion, not below 0, which is convex in the damage: many small changes
-    cost less than one large one. Coalitions are evaluated once; `evaluations` counts them.
+    cost less than one large one. Coalitions are evaluated once; `evaluations` counts them, and so does `work`.
 
     The other values have the same clean part and leave it out of v. "asr": share of triggered rows that go to the target
     (ShapPruning, Guan et al., CVPR 2022, plays on it: 0..1, in steps of a row). "probability": mean softmax probability of
     the target. "margin": mean logit margin, over that with all channels on.
     """
 
-    def __init__(self, replay: Replay, rows: Rows, *, clean_weight: float, value: ValueName = "dual") -> None:
+    def __init__(
+        self, replay: Replay, rows: Rows, *, clean_weight: float, value: ValueName = "dual", work: Work | None = None
+    ) -> None:
         self._replay, self._rows, self._value = replay, rows, value
+        self._work = work or Work()
         self._weight = clean_weight if value == "dual" else 0.0
         self._known: dict[bytes, tuple[float, float]] = {}
         self._full = margins(replay.full[: rows.triggered], rows.targets)
@@ -92,6 +95,7 @@ class DualGame:
         new = {k: i for i, k in reversed(list(enumerate(keys))) if k not in self._known}
         if new:
             logits = self._replay(coalitions[list(new.values())])
+            self._work.coalitions += len(new)
             for key, row in zip(new, logits, strict=True):
                 self._known[key] = self._score(row)
         return np.array([self._known[k] for k in keys], np.float64).reshape(-1, 2)

@@ -3,74 +3,95 @@
 What was not measured is never green: such a line is "not graded".
 """
 
+import datetime
+import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import Literal
 
 from scipy.special import bdtr
 
+from onnx_shapprune.detect.thresholds import CHANCE, FAR
+from onnx_shapprune.detect.verdict import Claimed, Verdict, apart
 from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.gate.judgement import Check, Finding
 from onnx_shapprune.gate.policy import Policy, RepairLimits, Require
+from onnx_shapprune.gate.rejudged import Aim, aim_of, evidence_of, levels_of, rejudged
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
-from onnx_shapprune.record.audit import SCHEMA_VERSION, AttackPart, AuditRecord, ClaimPart, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 
 Confidence = Literal["high", "medium", "low"]
 Outcome = Literal["met", "failed", "not graded"]
 Graded = tuple[Check, tuple[Finding, ...]]
 
-# A statement about few pictures is held against a floor only where chance explains it this rarely; the audit's own rule.
-CHANCE = 0.05
-# The p-value at which an audit names a class. Of the search on a repaired file no more is kept than that it named none.
-NAMED = 0.005
-# Evidence that clean models show as rarely as this is beyond them by far.
-FAR = 1e-4
 
-
-def checks(record: Record, policy: Policy) -> list[Graded]:
+def checks(record: Record, policy: Policy, today: datetime.date) -> list[Graded]:
     """The decision table, and the findings behind each line that is not met."""
     rewritten = isinstance(record, AuditRecord) and is_rewritten(record)
-    completed = _completed(record, rewritten=rewritten)
-    graded = [completed, *_required(record, policy.require)]
+    again = rejudged(record, policy)
+    completed = _completed(record, again, rewritten=rewritten)
+    graded = [completed, *_required(record, policy.require), *_provenance(record, policy.require, today)]
     if isinstance(record, AuditRecord):
         graded.append(_file(record, policy.fail.file_severity))
     if isinstance(record, AuditRecord) and rewritten:
-        graded += [_reaudit(record, policy.fail.p_value), *_repair(record, policy.repair)]
+        graded += [_reaudit(record, again, policy.fail.p_value), *_repair(record, policy.repair)]
     else:
-        graded += _triggers(record, policy.fail.p_value, conclusive=completed[0].outcome == "met")
+        graded += _triggers(record, again, policy.fail.p_value, conclusive=completed[0].outcome == "met")
         if isinstance(record, VerifyRecord):
             graded += [*_second_file(record, policy.repair)]
-    newer = int(record.schema_version.split(".")[1]) > int(SCHEMA_VERSION.split(".")[1])
-    if newer and record.verdict == "fail" and not rewritten and not any(found for _, found in graded):
-        why = f"the report, of schema {record.schema_version}, says fail, and this version finds no reason in it"
-        graded.append(_graded("known reasons", why, "all understood", "OSP901", [_finding("OSP901", why)]))
+        if record.verdict == "fail" and not any(check.outcome == "failed" for check, _ in graded):
+            why = f"the report says fail: {'; '.join(record.reasons) or 'without a reason'}"
+            finding = _finding("OSP104", why, confidence="high")
+            graded.append(_graded("the report's own verdict", why, "not fail", "OSP104", [finding]))
     return graded
 
 
-def _completed(record: Record, *, rewritten: bool) -> Graded:
-    limit, why = "conclusive", "; ".join(record.reasons)
+def _completed(record: Record, again: Verdict[Aim], *, rewritten: bool) -> Graded:
+    name, limit, why = "audit completed", "conclusive", "; ".join(record.reasons)
+    if again.suspects and not rewritten and (record.classes or record.verdict != "inconclusive"):
+        found = [_suspected(record, aim, again) for aim in again.suspects]
+        return _graded(name, "; ".join(again.doubts), limit, "OSP906", found)
     if record.verdict == "inconclusive":
         rule = _why_inconclusive(record)
-        return _graded("audit completed", f"inconclusive: {why}", limit, rule, [_finding(rule, why)])
-    if record.verdict == "pass" and not record.classes and not rewritten:
-        why = "no trigger was searched for, only a known one was tried"
-        return _graded("audit completed", why, limit, "OSP901", [_finding("OSP901", why)])
-    return _graded("audit completed", "conclusive", limit, "OSP901")
+        return _graded(name, f"inconclusive: {why}", limit, rule, [_finding(rule, why)])
+    if record.verdict == "pass" and not rewritten and (again.doubts or not record.classes):
+        why = "; ".join(again.doubts) or "no trigger was searched for, only a known one was tried"
+        return _graded(name, why, limit, "OSP901", [_finding("OSP901", why)])
+    return _graded(name, "conclusive", limit, "OSP901")
+
+
+def _suspected(record: Record, aim: Aim, again: Verdict[Aim]) -> Finding:
+    """What stands out without being named, with its source."""
+    kind, targets, source = aim
+    why = again.doubts[again.suspects.index(aim)]
+    return _finding(
+        "OSP906",
+        why,
+        confidence="low",
+        source_class=source,
+        target_class=None if kind == "all-to-all" else targets[0],
+    )
 
 
 def _why_inconclusive(record: Record) -> str:
     if not record.classes:
-        too_few = record.data is not None and record.data.classes_covered < 2
-        return "OSP902" if too_few else "OSP903"
+        one_class = record.data is not None and record.data.classes_covered < 2
+        few = record.thresholds is not None and 0 < record.before.triggered < record.thresholds.moved
+        return "OSP902" if one_class or few else "OSP903"
     return "OSP904" if record.not_searched and record.settings.get("search_seconds") is not None else "OSP901"
 
 
 def _required(record: Record, require: Require) -> Iterator[Graded]:
     pictures = record.before.pictures
-    limit = f"at least {require.min_pictures}"
-    few = [_finding("OSP902", f"{pictures} clean pictures, {limit} are asked for")]
-    yield _graded("clean pictures", str(pictures), limit, "OSP902", few if pictures < require.min_pictures else ())
-
     source = record.data.label_source if record.data else "not said"
+    drawn = source == "synthesised"
+    shown, counted = (f"none given ({pictures} drawn out of the model)", 0) if drawn else (str(pictures), pictures)
+    limit = f"at least {require.min_pictures}"
+    few = [_finding("OSP902", f"clean pictures: {shown}, {limit} are asked for")]
+    yield _graded("clean pictures", shown, limit, "OSP902", few if counted < require.min_pictures else ())
+
     given = source in ("given", "folder")
     if require.labels:
         none = [_finding("OSP902", f"the labels are not given ({source})")]
@@ -95,6 +116,54 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
     yield _graded("left out of the search", left_out or "nothing", limit, "OSP904", missed)
 
 
+def _provenance(record: Record, require: Require, today: datetime.date) -> Iterator[Graded]:
+    """Which calibration decided, and when and by what the report was made."""
+    if record.classes:
+        # Records of schema 1.2 and earlier say only whether a file was given.
+        unsaid = "" if record.settings.get("calibration") else packaged_digest()
+        used = record.calibration_sha256 or ("" if record.thresholds else unsaid)
+        known = [packaged_digest() if c == "packaged" else c for c in require.calibrations]
+        packaged = used == packaged_digest()
+        value = (
+            f"{'the packaged one' if packaged else record.calibration or 'not said'} (sha256 {used[:16] or 'not said'})"
+        )
+        foreign = [_finding("OSP907", f"the audit rests on another calibration: {value}")]
+        met = "any" in known or used in known
+        limit = ", ".join(c[:16] for c in require.calibrations)
+        yield _graded("calibration", value, limit, "OSP907", () if met else foreign)
+    if require.max_age_days:
+        age, limit = _age(record.created, today), f"at most {require.max_age_days} days"
+        said = "not said" if age is None else f"{age} days"
+        fine = age is not None and age <= require.max_age_days
+        stale = [_finding("OSP908", f"the report's age is {said}, {limit} are allowed")]
+        yield _graded("age of the report", said, limit, "OSP908", () if fine else stale)
+    if require.min_tool_version:
+        version = record.environment.onnx_shapprune
+        old = [_finding("OSP908", f"made by shapprune {version}, at least {require.min_tool_version} is asked for")]
+        fine = _numbers(version) >= _numbers(require.min_tool_version)
+        yield _graded("tool", version, f"at least {require.min_tool_version}", "OSP908", () if fine else old)
+
+
+@cache
+def packaged_digest() -> str:
+    """sha256 of the calibration that comes with this version."""
+    return hashlib.sha256((files("onnx_shapprune.detect") / "calibration.json").read_bytes()).hexdigest()
+
+
+def _age(created: str, today: datetime.date) -> int | None:
+    """Days since a report was made, at least 0; None for what is no time."""
+    try:
+        return max(0, (today - datetime.datetime.fromisoformat(created).date()).days)
+    except ValueError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "0.2.1rc1" is (0, 2, 1)."""
+    parts = re.match(r"[0-9]+(\.[0-9]+)*", version)
+    return tuple(int(p) for p in parts[0].split(".")) if parts else ()
+
+
 def _file(record: AuditRecord, severity: Severity) -> Graded:
     """What was found about the file itself before anything ran."""
     found = [_finding(f.rule, f.text, confidence="high") for f in record.findings if f.rule in RULES]
@@ -103,70 +172,67 @@ def _file(record: AuditRecord, severity: Severity) -> Graded:
     return _graded("the file itself", value, f"below {severity}", grave[0].rule if grave else "OSP005", grave)
 
 
-def _triggers(record: Record, p_value: float, *, conclusive: bool) -> Iterator[Graded]:
+def _triggers(record: Record, again: Verdict[Aim], p_value: float, *, conclusive: bool) -> Iterator[Graded]:
     """A line each for triggers that lead to one class, and for those between classes. What was found on pictures that the
     model does not know says nothing.
     """
-    suspects = _suspects(record, p_value) if conclusive else []
+    unusable = record.verdict == "inconclusive" and not record.classes
+    named = [] if unusable else _named(record, again)
     for rule, name, one_class in (
         ("OSP101", "trigger to one class", True),
         ("OSP102", "trigger between classes", False),
     ):
-        found = [f for f in suspects if f.rule == rule]
+        found = [f for f in named if f.rule == rule]
         mine = [c.p_value for c in record.claims if (c.kind == "all-to-one") is one_class]
-        parts = [*dict.fromkeys(_about(f) for f in found)] + ([f"p {min(mine):.2g}"] if mine else [])
+        parts = [*dict.fromkeys(_about(f) for f in found)] + ([f"p {apart(min(mine), p_value)}"] if mine else [])
         graded = _graded(name, ", ".join(parts) or "none found", f"p above {p_value:g}", rule, found)
-        if not conclusive:
+        if not found and not conclusive:
             graded = (graded[0].model_copy(update={"outcome": "not graded"}), ())
         yield graded
 
 
-def _suspects(record: Record, p_value: float) -> list[Finding]:
-    """What speaks for a backdoor: the attacks that were named, else single claims; classes named without either."""
-    evidence: Sequence[AttackPart | ClaimPart] = record.attacks or record.claims
-    found: list[Finding] = []
-    for part in evidence:
-        if part.p_value > p_value:
-            continue
-        rule = "OSP101" if part.kind == "all-to-one" else "OSP102"
-        if isinstance(part, AttackPart):
-            reason = part.reasons[0] if part.reasons else "named by the audit"
-            confidence: Confidence = "high" if part.p_value <= FAR else "medium"
-        else:
-            reason, confidence = f"{part.statistic} is {part.value:.3g}", "low"
-        finding = _finding(
-            rule,
-            f"{reason} (p-value {part.p_value:.2g})",
-            confidence=confidence,
-            source_class=part.source,
-            target_class=None if part.kind == "all-to-all" else part.targets[0],
+def _named(record: Record, again: Verdict[Aim]) -> list[Finding]:
+    """What speaks for a backdoor, a finding per goal."""
+    found: dict[Aim, Claimed[Aim]] = {}
+    for claimed in evidence_of(record).claims:  # attacks before claims, with the audit's own words
+        if claimed.goal in again.goals:
+            found.setdefault(claimed.goal, claimed)
+    rated = {aim_of(a): a.p_value for a in record.attacks}
+    findings = []
+    for aim, claimed in found.items():
+        kind, targets, source = aim
+        p = rated.get(aim, claimed.p_value)
+        sure: Confidence = "high" if 0 < p <= FAR else "medium"
+        findings.append(
+            _finding(
+                "OSP101" if kind == "all-to-one" else "OSP102",
+                claimed.reasons[0] + (f" (p-value {p:.2g})" if p > 0 else ""),
+                confidence=sure,
+                source_class=source,
+                target_class=None if kind == "all-to-all" else targets[0],
+            )
         )
-        if not any(
-            (f.rule, f.target_class, f.source_class) == (rule, finding.target_class, part.source) for f in found
-        ):
-            found.append(finding)
-    rated = {t for attack in record.attacks for t in attack.targets}
-    return found + [
-        _finding("OSP101", "; ".join(record.reasons) or f"class {t} stands out", target_class=t)
-        for t in record.target_classes
-        if t not in rated
-    ]
+    return findings
 
 
-def _reaudit(record: AuditRecord, p_value: float) -> Graded:
-    """Of a file that sanitize wrote: whether the search on it named a class."""
-    repair = record.repair
+def _reaudit(record: AuditRecord, again: Verdict[Aim], p_value: float) -> Graded:
+    """Of a file that sanitize wrote: whether the search on it found a class that stands out."""
+    name, repair, level = "search on the repaired file", record.repair, levels_of(record).named
     limit = f"p above {p_value:g}"
     if repair.status != "repaired":
         target = record.target_classes[0] if record.target_classes else None
         finding = _finding(
             "OSP202", f"the file is not repaired: {repair.reason}", confidence="high", target_class=target
         )
-        return _graded("search on the repaired file", "not repaired", limit, "OSP202", [finding])
-    if p_value > NAMED:
-        why = f"no class is named at {NAMED:g}, and the p-values are not in this report: judge one of shapprune verify"
-        return _graded("search on the repaired file", why, limit, "OSP901", [_finding("OSP901", why)])
-    return _graded("search on the repaired file", f"no class is named at {NAMED:g}", limit, "OSP202")
+        return _graded(name, "not repaired", limit, "OSP202", [finding])
+    if again.outcome == "fail":
+        return _graded(name, "a class stands out", limit, "OSP202", [_finding("OSP202", r) for r in again.reasons])
+    if again.outcome == "inconclusive":
+        return _graded(name, "a class stands out", limit, "OSP906", [_finding("OSP906", r) for r in again.doubts])
+    if not repair.claims and p_value > level:
+        why = f"no class is named at {level:g}, and the p-values are not in this report: judge one of shapprune verify"
+        return _graded(name, why, limit, "OSP901", [_finding("OSP901", why)])
+    return _graded(name, f"no class is named at {max(level, p_value):g}", limit, "OSP202")
 
 
 def _repair(record: AuditRecord, limits: RepairLimits) -> Iterator[Graded]:
@@ -174,9 +240,11 @@ def _repair(record: AuditRecord, limits: RepairLimits) -> Iterator[Graded]:
     before, after, last = record.before, record.after, record.repair.rounds[-1:]
     yield _allowed(True, limits)
     yield _residual(after.asr if after else None, limits, missing=True)
-    cost = last[0].clean_cost if last else None
     seen = f" ({_percent(before.acc)} to {_percent(after.acc if after else None)} here)"
-    yield _cost(cost, limits, more=seen)
+    estimate, drop = last[0].clean_cost if last else None, limits.max_accuracy_drop
+    yield _at_most("accuracy lost, estimated", estimate, drop, "OSP201", "the repair is estimated to cost", more=seen)
+    if record.thresholds is not None:  # records of schema 1.2 and earlier do not have the other measure
+        yield _surely_lost(after.surely_lost if after else None, limits)
     difference = record.repair.masked_vs_baked
     yield _at_most(
         "answers of the written file",
@@ -192,7 +260,7 @@ def _second_file(record: VerifyRecord, limits: RepairLimits) -> Iterator[Graded]
     """Of the second file of verify: the same, and whether anything but channels differs."""
     yield _allowed(bool(record.zeroed), limits)
     yield _residual(record.after.asr, limits, missing=False)
-    yield _cost(record.clean_cost, limits)
+    yield _surely_lost(record.clean_cost, limits)
     other = record.other_changes
     value = "; ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
     finding = _finding(
@@ -215,8 +283,8 @@ def _residual(asr: float | None, limits: RepairLimits, *, missing: bool) -> Grad
     return _at_most("earlier triggers", asr, limits.max_residual_asr, "OSP202", "triggers found before still work on")
 
 
-def _cost(cost: float | None, limits: RepairLimits, *, more: str = "") -> Graded:
-    return _at_most("clean accuracy lost", cost, limits.max_accuracy_drop, "OSP201", "the repair costs", more=more)
+def _surely_lost(share: float | None, limits: RepairLimits) -> Graded:
+    return _at_most("answers surely lost", share, limits.max_surely_lost, "OSP201", "clean answers surely lost:")
 
 
 def _at_most(

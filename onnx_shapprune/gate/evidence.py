@@ -4,13 +4,14 @@ import hashlib
 import json
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Never
 
 from pydantic import ValidationError
 
 from onnx_shapprune.errors import EvidenceError
-from onnx_shapprune.files.reading import read_regular_file
+from onnx_shapprune.files.reading import read_regular_file, unique_keys
 from onnx_shapprune.record.audit import SCHEMA_VERSION, AuditRecord, FileDigest, VerifyRecord
 
 MAX_RECORD_BYTES = 64 << 20
@@ -21,15 +22,15 @@ Record = AuditRecord | VerifyRecord
 
 
 def load_record(path: Path) -> Record:
-    """The record of an audit, sanitize or verify run. Raises EvidenceError for anything else.
+    """The record of an audit, sanitize or verify run; "-" is standard input. Raises EvidenceError for anything else.
 
     Unknown keys are ignored, as minor schema versions add some; a key that stands twice, NaN and another major version
     are refused: two readers must not see two records.
     """
-    payload = read_regular_file(path, limit=MAX_RECORD_BYTES, what="report", error=EvidenceError)
+    payload = _payload(path)
     try:
         content = json.loads(
-            payload.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_unique
+            payload.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=unique_keys
         )
     except UnicodeDecodeError:
         raise EvidenceError(f"{path} is no report: it is no UTF-8 text") from None
@@ -94,6 +95,15 @@ def check_model(record: Record, model: Path) -> None:
             raise EvidenceError(f"the report is about other bytes: external data {file.name!r} has changed")
 
 
+def _payload(path: Path) -> bytes:
+    if path != Path("-"):
+        return read_regular_file(path, limit=MAX_RECORD_BYTES, what="report", error=EvidenceError)
+    payload = sys.stdin.buffer.read(MAX_RECORD_BYTES + 1)
+    if len(payload) > MAX_RECORD_BYTES:
+        raise EvidenceError(f"the report on standard input is larger than the limit of {MAX_RECORD_BYTES} bytes")
+    return payload
+
+
 def _audited(record: Record) -> str:
     return record.before_model.sha256 if isinstance(record, VerifyRecord) else record.model.sha256
 
@@ -105,10 +115,3 @@ def _no_number(text: str) -> Never:
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _no_number(text[:40])
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a key stands twice")
-    return content

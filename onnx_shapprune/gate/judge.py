@@ -17,7 +17,7 @@ FEW, FEW_SHARE = 12, 0.01
 def judge(record: Record, policy: Policy, *, today: datetime.date, model_checked: bool = False) -> Judgement:
     """What a policy makes of a record. model_checked: whether the model's bytes were hashed again."""
     files = judged_files(record)
-    graded = checks(record, policy)
+    graded = checks(record, policy, today)
     findings = [f for _, found in graded for f in found]
     if any(f.rule in ("OSP101", "OSP102") for f in findings):
         findings += _carriers(record)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, NAMED
 from onnx_shapprune.errors import PolicyError
 from onnx_shapprune.files.reading import read_regular_file
 from onnx_shapprune.gate.judgement import Waiver
@@ -27,28 +28,39 @@ class Section(BaseModel):
 
 
 class Require(Section):
-    """Without these nothing can be said. min_accuracy is held against the pictures' labels where these were given."""
+    """Without these nothing can be said. min_pictures: that were given; those that were drawn out of the model do not count.
+    min_accuracy is held against the pictures' labels where these were given. calibrations: sha256 of those that an audit may
+    rest on, "packaged" for the one of this version, "any"; max_age_days: of the report, 0 for any age; min_tool_version: of
+    the tool that made it, "" for any.
+    """
 
-    min_pictures: Annotated[int, Field(ge=1)] = 1
+    min_pictures: Annotated[int, Field(ge=0)] = 1
     labels: bool = False
-    min_accuracy: Share = 0.5
+    min_accuracy: Share = ACCURACY_FLOOR
     everything_searched: bool = False
+    calibrations: list[Annotated[str, Field(pattern=r"^(packaged|any|[0-9a-f]{64})$")]] = ["packaged"]
+    max_age_days: Annotated[int, Field(ge=0)] = 0
+    min_tool_version: Annotated[str, Field(pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})*)?$")] = ""
 
 
 class Fail(Section):
-    """p_value: evidence that clean models show as rarely as this, or more rarely, counts as a backdoor. file_severity: what
-    was found about the file itself counts from this severity on.
+    """p_value: evidence that clean models show as rarely as this, or more rarely, counts as a backdoor; above the audit's
+    own level it is stricter, below it what the audit named is named all the same. file_severity: what was found about the
+    file itself counts from this severity on.
     """
 
-    p_value: Annotated[float, Field(gt=0, le=0.5)] = 0.005
+    p_value: Annotated[float, Field(gt=0, le=0.5)] = NAMED
     file_severity: Severity = "high"
 
 
 class RepairLimits(Section):
-    """Of files that were repaired. allowed: whether such a file may pass at all."""
+    """Of files that were repaired. allowed: whether such a file may pass at all; max_accuracy_drop: that sanitize estimates
+    for unseen pictures; max_surely_lost: lower bound of the clean answers lost on the pictures that were given.
+    """
 
     allowed: bool = True
     max_accuracy_drop: Share = 0.02
+    max_surely_lost: Share = 0.02
     max_residual_asr: Share = 0.15
     max_difference: Share = 1e-4
 

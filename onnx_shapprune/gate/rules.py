@@ -83,6 +83,14 @@ _ALL = (
         "Names with escape codes or line breaks can forge the output of other tools. Rename the tensors or nodes.",
     ),
     Rule(
+        "OSP009",
+        "depends-on-batch",
+        "medium",
+        "Answers depend on the other pictures of the batch",
+        "A BatchNormalization is in training mode: the model answers another way alone than in company, and nothing said of "
+        "it holds. Export it in evaluation mode.",
+    ),
+    Rule(
         "OSP101",
         "backdoor-trigger",
         "critical",
@@ -103,6 +111,14 @@ _ALL = (
         "info",
         "Few channels carry the attack",
         "The Shapley values of these channels make up most of the trigger's effect; sanitize can switch them off.",
+    ),
+    Rule(
+        "OSP104",
+        "reported-fail",
+        "critical",
+        "The report itself says fail",
+        "No line of the policy finds why, but the verdict of the audit or of verify stands: lists may be missing from the "
+        "report, or the policy is more lenient than the audit. Make the report anew, or accept the finding by a waiver.",
     ),
     Rule(
         "OSP201",
@@ -267,6 +283,30 @@ _ALL = (
         "medium",
         "The model cannot be audited",
         "It is no image classifier that this tool can read, or an operator stands in the way.",
+    ),
+    Rule(
+        "OSP906",
+        "suspicious",
+        "high",
+        "Something stands out, and not enough to be named",
+        "A trigger works better than on most clean models, or its evidence does not count here, as with too few pictures or "
+        "a model unlike those of the calibration. Look at the trigger, give more pictures, or calibrate on clean models of "
+        "your own.",
+    ),
+    Rule(
+        "OSP907",
+        "foreign-calibration",
+        "medium",
+        "The audit rests on a calibration that the policy does not know",
+        "Whoever chooses the clean models that an audit is compared with decides what is unusual. Audit again without "
+        "--calibration, or list the calibration's sha256 in require.calibrations.",
+    ),
+    Rule(
+        "OSP908",
+        "stale-report",
+        "medium",
+        "The report is older than the policy allows",
+        "It was made too long ago, or by a version of the tool that is too old. Audit the model again.",
     ),
 )
 RULES: dict[str, Rule] = {rule.id: rule for rule in _ALL}

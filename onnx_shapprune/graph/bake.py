@@ -12,6 +12,7 @@ import onnx
 
 from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.scopes import inner_uses
 from onnx_shapprune.graph.stored import written_out
 from onnx_shapprune.graph.units import Layer, Parameter
 
@@ -36,14 +37,14 @@ def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iter
         channels.update(by_name[name].zeroed(units))
     for layer, channels in planned.values():
         for parameter in layer.parameters if channels else ():
-            tensor = _own_tensor(copy, parameter, layer)
+            tensor = own_tensor(copy, parameter, layer)
             array = edit.array_of(tensor).copy()
             _zero(array, parameter, sorted(channels), layer.channels)
-            _store(tensor, array)
+            store(tensor, array)
     return copy
 
 
-def _own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> onnx.TensorProto:
+def own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> onnx.TensorProto:
     """The stored tensor of a parameter; where anything else reads it too, a fresh copy that only `layer` reads."""
     graph = model.graph
     known, made = edit.constants(graph), edit.producers(graph)
@@ -55,7 +56,7 @@ def _own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> o
         known[parameter.name] = written_out(graph, parameter.name)
         others = True
     for node in graph.node:
-        others |= any(edit.stored_name(known, made, n) == parameter.name for n in edit.inner_uses(node))
+        others |= any(edit.stored_name(known, made, n) == parameter.name for n in inner_uses(node))
         for i, name in enumerate(node.input):
             if not name or edit.stored_name(known, made, name) != parameter.name:
                 continue
@@ -91,7 +92,7 @@ def _zero(array: edit.Array, parameter: Parameter, channels: list[int], total: i
         array[(slice(None),) * parameter.axis + (channels,)] = parameter.zero
 
 
-def _store(tensor: onnx.TensorProto, array: edit.Array) -> None:
+def store(tensor: onnx.TensorProto, array: edit.Array) -> None:
     """Put values back in the field that held them, so that nothing but the planned bytes changes."""
     if tensor.HasField("raw_data"):
         tensor.raw_data = np.asarray(array, order="C").tobytes()

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from onnx import inliner, numpy_helper
 
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph.scopes import attribute_graphs, operands, subgraphs
 from onnx_shapprune.runtime.session import first_line
 
 Array = NDArray[np.generic]
+DEFAULT_DOMAIN = ("", "ai.onnx")
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -37,37 +39,26 @@ def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in graph.node for name in node.output if name}
 
 
-def inner_uses(node: onnx.NodeProto) -> set[str]:
-    """Names of the outer graph that subgraphs of a node (If, Loop, Scan) read."""
-    found: set[str] = set()
-    for graph in subgraphs(node):
-        own = {i.name for i in graph.input} | {t.name for t in graph.initializer}
-        own.update(name for inner in graph.node for name in inner.output)
-        read = {n for inner in graph.node for n in [*inner.input, *inner_uses(inner)] if n}
-        found |= (read | {o.name for o in graph.output}) - own
-    return found
-
-
-def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs that a node holds as attributes."""
-    for attribute in node.attribute:
-        yield from _graphs(attribute)
-
-
-def _graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
-    if attribute.HasField("g"):
-        yield attribute.g
-    yield from attribute.graphs
-
-
 def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     """Tensor name -> nodes that read it, a node once per reading input; graph outputs are not listed."""
     found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.node:
-        for name in [*node.input, *inner_uses(node)]:
-            if name:
-                found[name].append(node)
+        for name in operands(node):
+            found[name].append(node)
     return found
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The opset of the default domain, the last that is named where there are several, as onnxruntime has it.
+
+    Raises ModelError where none is named.
+    """
+    versions = [o.version for o in model.opset_import if o.domain in DEFAULT_DOMAIN]
+    if not versions:
+        raise ModelError(
+            "the model uses no operator of the default ONNX domain: it is no image classifier this tool reads"
+        )
+    return int(versions[-1])
 
 
 def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
@@ -109,7 +100,7 @@ def keep_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
     kept = list(nodes)
     del graph.node[:]
     graph.node.extend(kept)
-    used = {n for node in graph.node for n in [*node.input, *inner_uses(node)]} | {o.name for o in graph.output}
+    used = {n for node in graph.node for n in operands(node)} | {o.name for o in graph.output}
     tensors = [t for t in graph.initializer if t.name in used]
     if len(tensors) != len(graph.initializer):
         del graph.initializer[:]
@@ -118,13 +109,21 @@ def keep_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
 
 def prune_dead(graph: onnx.GraphProto) -> None:
     """Drop nodes and initializers that no graph output needs."""
+    gone = dead(graph)
+    keep_nodes(graph, [node for place, node in enumerate(graph.node) if place not in gone])
+
+
+def dead(graph: onnx.GraphProto) -> set[int]:
+    """Places of the nodes that no graph output needs."""
     needed = {o.name for o in graph.output}
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(graph.node):
-        if any(name in needed for name in node.output):
-            needed |= {n for n in node.input if n} | inner_uses(node)
-            kept.append(node)
-    keep_nodes(graph, reversed(kept))
+    found = set()
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        if needed.intersection(node.output) - {""}:
+            needed.update(operands(node))
+        else:
+            found.add(place)
+    return found
 
 
 def tensor_of(array: Array, name: str) -> onnx.TensorProto:
@@ -178,7 +177,7 @@ def _attribute_tensors(attributes: Iterable[onnx.AttributeProto]) -> Iterator[on
             *attribute.sparse_tensors,
         ]:
             yield from (sparse.values, sparse.indices)
-        for graph in _graphs(attribute):
+        for graph in attribute_graphs(attribute):
             yield from _graph_tensors(graph)
 
 

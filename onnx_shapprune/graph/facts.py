@@ -2,20 +2,19 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
 from onnx import TensorProto
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.pairs import TWINS
+from onnx_shapprune.graph.passes.pairs import TWINS
+from onnx_shapprune.graph.scopes import all_nodes
 from onnx_shapprune.graph.stored import FLOATS
-from onnx_shapprune.graph.units import DEFAULT_DOMAIN, Units
+from onnx_shapprune.graph.units import Units
 
 ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear", *TWINS})
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-SKIPPED_AT_THE_END = ("Identity", "Dropout", "Cast", "Flatten", "Reshape", "Squeeze")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,8 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
     domain::op.
     """
     found = Counter(
-        node.op_type if node.domain in DEFAULT_DOMAIN else f"{node.domain}::{node.op_type}" for node in _nodes(model)
+        node.op_type if node.domain in edit.DEFAULT_DOMAIN else f"{node.domain}::{node.op_type}"
+        for node in all_nodes(model)
     )
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
@@ -61,22 +61,13 @@ def parameters(model: onnx.ModelProto) -> int:
 def integer_operators(model: onnx.ModelProto) -> tuple[str, ...]:
     """Operators that compute in integers and of which no float twin is known, sorted."""
     names = {op.rsplit("::", 1)[-1] for op in operators(model)}
-    return tuple(
-        sorted(n for n in names if n.startswith(("QLinear", "QGemm", "DynamicQuant")) or n.endswith("Integer"))
-    )
+    integer = {n for n in names if n.startswith(("QLinear", "QGemm", "DynamicQuant")) or n.endswith("Integer")}
+    return tuple(sorted(integer - TWINS.keys()))
 
 
 def has_half(model: onnx.ModelProto) -> bool:
     """Whether any stored tensor is fp16."""
     return any(t.data_type == TensorProto.FLOAT16 for t in edit.all_tensors(model))
-
-
-def last_operator(model: onnx.ModelProto, output: str) -> str | None:
-    """The operator that makes an output; those that change no value are looked through."""
-    made = edit.producers(model.graph)
-    while (node := made.get(output)) is not None and node.op_type in SKIPPED_AT_THE_END:
-        output = node.input[0]
-    return None if node is None else str(node.op_type)
 
 
 def class_count(model: onnx.ModelProto, output: str, units: Units | None) -> int | None:
@@ -116,19 +107,3 @@ def _declared(value: onnx.ValueInfoProto) -> Declared:
         for d in tensor.shape.dim
     )
     return Declared(value.name, name, dims)
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    yield from _graph_nodes(model.graph)
-    for function in model.functions:
-        for node in function.node:
-            yield node
-            for inner in edit.subgraphs(node):
-                yield from _graph_nodes(inner)
-
-
-def _graph_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in edit.subgraphs(node):
-            yield from _graph_nodes(inner)

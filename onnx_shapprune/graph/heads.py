@@ -14,13 +14,11 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.runtime.weights import elsewhere, shell
+from onnx_shapprune.graph.sizes import INTEGERS, Size
 
 UNCHANGED = ("Identity", "Dropout", "Cast")
 MOVING = (*UNCHANGED, "Reshape", "Transpose", "Split", "Slice", "Gather", "Squeeze")
-INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 SMALL = 1024  # elements; larger constants are no sizes
-Size = int | str | None  # known, a symbol of shape inference, or neither
 Nodes = Mapping[str, onnx.NodeProto]
 
 
@@ -53,23 +51,6 @@ class Shapes:
         if found is None or found.data_type not in INTEGERS or math.prod(found.dims) > SMALL:
             return None
         return [int(v) for v in edit.array_of(found).reshape(-1)]
-
-
-def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[Size, ...]]:
-    """Shapes of the tensors of a model, as far as they can be had. What the file claims of them does not count."""
-    light = shell(model, elsewhere)
-    del light.graph.value_info[:]
-    try:
-        found = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        return {}
-    return {
-        value.name: tuple(
-            d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in value.type.tensor_type.shape.dim
-        )
-        for value in found.value_info
-        if value.type.tensor_type.HasField("shape")
-    }
 
 
 def origin(name: str, made: Nodes) -> Iterator[str]:

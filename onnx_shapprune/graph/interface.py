@@ -1,13 +1,18 @@
 """Which input takes the picture, which output gives the classes, and in which layout: read from the graph alone."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import onnx
 
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph import edit
 
 Layout = Literal["NCHW", "NHWC"]
+SCORE_TYPES = ("float32", "float16", "float64")
+VALUE_BY_VALUE = {"Identity", "Cast", "Sub", "Add", "Mul", "Div", "Clip", "Dropout"}
 PICTURE_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
 
 
@@ -49,6 +54,7 @@ def find_interface(
     if not inputs[0].type.HasField("tensor_type") or tensor.elem_type not in PICTURE_TYPES:
         raise ModelError(f"not an image classifier: input {inputs[0].name!r} is no float32 or float16 tensor")
     shape = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
+    first = first_channels(graph, inputs[0].name)
     shape, entry = _picture_batch(shape, inputs[0].name, layout, size)
     names = [o.name for o in graph.output]
     if not names:
@@ -60,9 +66,11 @@ def find_interface(
     result = next(o for o in graph.output if o.name == (output or names[0]))
     if result.type.WhichOneof("value") not in (None, "tensor_type"):
         raise ModelError(f"not an image classifier: output {result.name!r} is no tensor")
-    chosen = _layout(shape, layout)
+    chosen = _layout(shape, layout, first)
     channel = 1 if chosen == "NCHW" else 3
     height, width = (2, 3) if chosen == "NCHW" else (1, 2)
+    if shape[channel] is None and first is not None and first[0] == channel:
+        shape[channel] = first[1]
     if shape[channel] not in (None, 1, 3):
         raise ModelError(
             f"not an image classifier: {shape[channel]} channels in layout {chosen}; pictures have 1 or 3 "
@@ -87,31 +95,93 @@ def find_interface(
     )
 
 
+def first_channels(graph: onnx.GraphProto, name: str) -> tuple[int, int] | None:
+    """(axis of the channels in the input, their number), as the first convolution says; None where there is none.
+
+    Followed are operators that work value by value, and a Transpose.
+    """
+    used, known = edit.consumers(graph), edit.constants(graph)
+    axes = [0, 1, 2, 3]  # of the input, where they lie in the tensor that is looked at
+    while len(readers := used.get(name, [])) == 1:
+        (node,) = readers
+        given = edit.attributes(node)
+        if node.op_type == "Conv" and node.input[0] == name and (weight := known.get(node.input[1])) is not None:
+            group = given.get("group", 1)
+            return (axes[1], weight.dims[1] * int(group)) if len(weight.dims) == 4 else None  # type: ignore[call-overload]
+        perm = given.get("perm")
+        if node.op_type == "Transpose" and isinstance(perm, list) and sorted(perm) == [0, 1, 2, 3]:
+            axes = [axes[i] for i in perm]
+        elif node.op_type not in VALUE_BY_VALUE:
+            return None
+        name = node.output[0]
+    return None
+
+
+def scores_fault(output: str, shape: Sequence[object], dtype: str) -> str:
+    """Why an output of that shape and type holds no class scores; "" where it may.
+
+    shape: with the batch first, unless it is a vector; sizes that are not known are no integers.
+    """
+    said = f"output {output!r} of shape {['N' if not isinstance(d, int) else d for d in shape]}"
+    if dtype not in SCORE_TYPES:
+        return f"not class scores: {said} holds {dtype} numbers, as a label or a quantised answer does"
+    scores = list(shape[1:] if len(shape) > 1 else shape)
+    if not scores:
+        return f"not class scores: output {output!r} is a single number"
+    known = [d for d in scores if isinstance(d, int)]
+    if sum(d > 1 for d in known) > 1:
+        return f"not class scores: {said} has more than one axis besides the batch, as a map or several heads have"
+    if len(known) == len(scores) and math.prod(known) < 2:
+        return f"not an image classifier: output {output!r} has {math.prod(known)} value(s) per picture"
+    return ""
+
+
 def _picture_batch(
     shape: list[int | None], name: str, layout: str, size: tuple[int, int] | None
 ) -> tuple[list[int | None], tuple[int, ...] | None]:
     """(shape with 4 dimensions, entry) of an input as declared."""
+    if _is_flat(shape):
+        return _unrolled(shape, name, layout, size)
     if len(shape) == 4:
         return shape, None
     if len(shape) == 3 and None not in shape:  # one picture, no batch
         return [1, *shape], tuple(d or 0 for d in shape)
-    if len(shape) == 2 and size is not None:
-        values = shape[1] or 0
-        channels, rest = divmod(values, size[0] * size[1])
-        if rest or channels not in (1, 3):
-            raise ModelError(f"{values or 'an open number of'} values are no picture of {size[0]} x {size[1]} pixels")
-        picture = (*size, channels) if layout == "NHWC" else (channels, *size)
-        return [shape[0], *picture], (-1, values)
-    if len(shape) == 2:
-        raise ModelError(
-            f"not an image classifier: input {name!r} has 2 dimensions, a picture batch has 4 "
-            "(say --input-size HEIGHT WIDTH if it takes flattened pictures)"
-        )
+    if len(shape) == 3 and shape[0] is None:  # grey pictures without a channel axis
+        rows, columns = (d or asked for d, asked in zip(shape[1:], size or (None, None), strict=True))
+        if rows is None or columns is None:
+            raise ModelError(f"input {name!r} takes grey pictures of open size: say --input-size HEIGHT WIDTH")
+        picture = (rows, columns, 1) if layout == "NHWC" else (1, rows, columns)
+        return [None, *picture], (-1, rows, columns)
     raise ModelError(f"not an image classifier: input {name!r} has {len(shape)} dimensions, a picture batch has 4")
 
 
-def _layout(shape: list[int | None], asked: str) -> Layout:
-    """The asked layout, or the one whose channel axis holds 1 or 3; NCHW where both do."""
+def _is_flat(shape: list[int | None]) -> bool:
+    """Whether an input holds the values of a picture in one row; all its other axes but the batch are of size 1."""
+    rest = sorted(d or 0 for d in shape[1:])
+    flat = len(shape) in (3, 4) and shape[0] in (None, 1) and rest[:-1] == [1] * (len(shape) - 2) and rest[-1] > 3
+    return flat or len(shape) == 2
+
+
+def _unrolled(
+    shape: list[int | None], name: str, layout: str, size: tuple[int, int] | None
+) -> tuple[list[int | None], tuple[int, ...] | None]:
+    if size is None:
+        raise ModelError(
+            f"not an image classifier: input {name!r} has {len(shape)} dimensions, a picture batch has 4 "
+            "(say --input-size HEIGHT WIDTH if it takes flattened pictures)"
+            if len(shape) == 2
+            else f"input {name!r} of shape {shape} takes flattened pictures: say --input-size HEIGHT WIDTH"
+        )
+    values = max(d or 0 for d in shape[1:])
+    channels, rest = divmod(values, size[0] * size[1])
+    if rest or channels not in (1, 3):
+        raise ModelError(f"{values or 'an open number of'} values are no picture of {size[0]} x {size[1]} pixels")
+    picture = (*size, channels) if layout == "NHWC" else (channels, *size)
+    return [shape[0], *picture], (-1, *(d or 0 for d in shape[1:]))
+
+
+def _layout(shape: list[int | None], asked: str, first: tuple[int, int] | None) -> Layout:
+    """The asked layout, or the one whose channel axis holds 1 or 3, or that the first convolution reads; NCHW where both."""
     if asked == "NCHW":
         return "NCHW"
     if asked == "NHWC":
@@ -122,6 +192,8 @@ def _layout(shape: list[int | None], asked: str) -> Layout:
         return "NCHW"
     if shape[3] in (1, 3):
         return "NHWC"
+    if first is not None and first[0] in (1, 3) and shape[first[0]] in (None, first[1]):
+        return "NCHW" if first[0] == 1 else "NHWC"
     if shape[1] is None or shape[3] is None:
         raise ModelError("the input leaves its layout open: say --layout NCHW or --layout NHWC")
     raise ModelError(f"not an image classifier: input shape {shape} has no axis of 1 or 3 channels")

@@ -20,11 +20,13 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.generators import Constants, generated_bytes, trips
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.payload import elements, number, sparse_fault, tensor_fault
+from onnx_shapprune.graph.scopes import subgraphs
+from onnx_shapprune.graph.sizes import from_sizes
 from onnx_shapprune.graph.staging import escapes
-from onnx_shapprune.graph.units import DEFAULT_DOMAIN
 
-KNOWN_DOMAINS = (*DEFAULT_DOMAIN, "ai.onnx.ml", "com.microsoft")
+KNOWN_DOMAINS = (*edit.DEFAULT_DOMAIN, "ai.onnx.ml", "com.microsoft")
 REFUSED = frozenset({"OSP001", "OSP002", "OSP003", "OSP004", "OSP006"})
+UNFIT = frozenset({"OSP007", "OSP009"})  # no harm meant, and no use in going on
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 MEMORY_ADDRESS = "_ORT_MEM_ADDR_"  # onnxruntime takes the offset of such a location for a pointer
 MAX_PER_RULE, MAX_TEXT = 10, 300
@@ -51,11 +53,11 @@ def preflight(model: onnx.ModelProto, limits: FileLimits) -> tuple[Hazard, ...]:
 
 
 def refuse(hazards: Sequence[Hazard]) -> None:
-    """Raise HostileFileError, or ModelError where only a limit of size stands in the way, unless neither is needed."""
+    """Raise HostileFileError, or ModelError where only size or the batch stand in the way, unless neither is needed."""
     if grave := [h for h in hazards if h.rule in REFUSED]:
         raise HostileFileError(grave)
     for hazard in hazards:
-        if hazard.rule == "OSP007":
+        if hazard.rule in UNFIT:
             hint = "; raise it with --limit only for a source that you trust" if "(limit" in hazard.text else ""
             raise ModelError(f"{hazard.rule}: {hazard.text}{hint}")
 
@@ -144,21 +146,34 @@ class _Look:
             for attribute in node.attribute:
                 for sparse in (*attribute.sparse_tensors, attribute.sparse_tensor):
                     self._sparse(sparse)
-            if all(sound) and node.domain in DEFAULT_DOMAIN:
+            if all(sound) and node.domain in edit.DEFAULT_DOMAIN:
                 self._bound(node, scope)
-            inner = list(edit.subgraphs(node))
+                self._batch(node)
+            inner = list(subgraphs(node))
             if inner and scope.depth >= self._limits.depth:
                 self._say("OSP007", f"subgraphs nested deeper than {self._limits.depth} (limit depth)")
                 continue
             rounds = scope.trips
-            if node.op_type == "Loop" and node.domain in DEFAULT_DOMAIN:
+            if node.op_type == "Loop" and node.domain in edit.DEFAULT_DOMAIN:
                 rounds *= self._loop(node, scope)
             for graph in inner:
                 self._names([graph.name], "a subgraph")
                 yield self._graph(graph, scope.known, scope.body, depth=scope.depth + 1, trips=rounds)
 
+    def _batch(self, node: onnx.NodeProto) -> None:
+        """A BatchNormalization in training mode, which older versions tell by its outputs."""
+        trains = any(a.name == "training_mode" and a.i for a in node.attribute) or any(node.output[1:])
+        if node.op_type == "BatchNormalization" and trains:
+            self._say(
+                "OSP009",
+                f"BatchNormalization {_name(node)} is in training mode, so answers depend on the other pictures of the "
+                "batch; export the model in evaluation mode",
+            )
+
     def _loop(self, node: onnx.NodeProto, scope: _Scope) -> int:
         count, limit = trips(node, scope.known), self._limits.trips
+        if count is None and self._counts_sizes(node, scope):
+            return 1  # bounded once the sizes are known
         if count is None:
             self._say("OSP006", f"Loop {_name(node)} has a trip count that is no constant")
         elif count * scope.trips > limit:
@@ -166,6 +181,14 @@ class _Look:
                 "OSP006", f"Loop {_name(node)} runs {count * scope.trips:,} times, more than {limit:,} (limit trips)"
             )
         return max(1, count or 1)
+
+    def _counts_sizes(self, node: onnx.NodeProto, scope: _Scope) -> bool:
+        """Whether a Loop of the graph itself, with no other in it, counts what follows from sizes."""
+        inner = [n for graph in subgraphs(node) for n in graph.node]
+        if scope.depth or not node.input or any(n.op_type == "Loop" or any(subgraphs(n)) for n in inner):
+            return False
+        graph = self._model.graph
+        return from_sizes(node.input[0], edit.producers(graph), {t.name for t in graph.initializer})
 
     def _bound(self, node: onnx.NodeProto, scope: _Scope) -> None:
         size = generated_bytes(node, scope.known) * scope.trips

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.scopes import operands
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.probe import TensorInfo
 
@@ -80,7 +81,7 @@ def cut(model: onnx.ModelProto, layers: Sequence[Layer], infos: Mapping[str, Ten
     members: dict[frozenset[int], list[onnx.NodeProto]] = {}
     for node in graph.node:
         mine = frozenset[int]()
-        for name in _read(node):
+        for name in operands(node):
             mine |= reached(name)
         depends.update(dict.fromkeys(node.output, mine))
         members.setdefault(mine, []).append(node)
@@ -89,7 +90,9 @@ def cut(model: onnx.ModelProto, layers: Sequence[Layer], infos: Mapping[str, Ten
     order = [group for group in order if group <= depends[output]]
     index = {name: i for i, group in enumerate(order) for node in members[group] for name in node.output}
     reads = [
-        tuple(dict.fromkeys(n for node in members[g] for n in _read(node) if n not in constants and index.get(n) != i))
+        tuple(
+            dict.fromkeys(n for node in members[g] for n in operands(node) if n not in constants and index.get(n) != i)
+        )
         for i, g in enumerate(order)
     ]
     copied = [tuple(dict.fromkeys(w for n in names if n in masked and (w := masked[n].without))) for names in reads]
@@ -133,7 +136,7 @@ def side_by_side(
             else:
                 graph.initializer.append(edit.tensor_of(np.zeros((), np.float32), other))
             before.append(onnx.helper.make_node("Where", [mask_input(name), f"{name}__all", other], [name]))
-    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    opset = edit.opset_of(model)
     for name in segment.makes:
         parts = [f"{name}__{i}" for i in range(count)]
         node = onnx.helper.make_node("Split" if count > 1 else "Identity", [name], parts)
@@ -156,10 +159,6 @@ def _joined(graph: onnx.GraphProto, name: str, joined: str, count: int, info: Te
 def mask_input(name: str) -> str:
     """Name of the mask of a tensor in `side_by_side`."""
     return f"{name}__mask"
-
-
-def _read(node: onnx.NodeProto) -> list[str]:
-    return [n for n in [*node.input, *edit.inner_uses(node)] if n]
 
 
 def _carrier(graph: onnx.GraphProto, layer: Layer, infos: dict[str, TensorInfo]) -> tuple[str, str | None]:
@@ -219,7 +218,7 @@ def keeps_zero(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
 def with_weights(part: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a part of `model` with the weights that it reads."""
     whole = edit.copy_of(part)
-    used = {name for node in part.graph.node for name in _read(node)}
+    used = {name for node in part.graph.node for name in operands(node)}
     whole.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
     return whole
 

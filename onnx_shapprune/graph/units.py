@@ -15,22 +15,12 @@ import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.heads import UNCHANGED, Shapes, inferred_shapes, origin, readings
-from onnx_shapprune.graph.pairs import REAL
-from onnx_shapprune.graph.stored import RefusedError, Stored, integers, readable, stored
+from onnx_shapprune.graph.heads import UNCHANGED, origin, readings
+from onnx_shapprune.graph.lookup import INTEGER, LINEAR, NORMS, RECURRENT, Lookup, kind, look_up, scores
+from onnx_shapprune.graph.passes.dialects import is_fused
+from onnx_shapprune.graph.passes.pairs import FIRST, REAL, channels_last
+from onnx_shapprune.graph.stored import FLOATS, QUANTISED, RefusedError, Stored, integers
 
-DEFAULT_DOMAIN = ("", "ai.onnx")
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Operator -> which inputs are its weight, the weight's zero point, its bias. Masks stand at the float twin's output.
-INTEGER = {
-    "QLinearConv": (3, 5, 8),
-    "QLinearMatMul": (3, 5, None),
-    "QGemm": (3, 5, 6),
-    "ConvInteger": (1, 3, None),
-    "MatMulInteger": (1, 3, None),
-}
-# Operator -> axis of the channels that its scale and bias belong to. The first two treat every channel alone.
-NORMS = {"BatchNormalization": 1, "InstanceNormalization": 1, "GroupNormalization": 1, "LayerNormalization": -1}
 FEATURES_LAST = ("MatMul", "LayerNormalization")
 ATTENTION = "Attention"  # op of layers whose units are heads
 SEPARATE = ("BatchNormalization", "InstanceNormalization")
@@ -105,21 +95,20 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
     """Units of a model (read only). `output` is the graph output that holds the class scores."""
     whole = edit.inlined(model) if model.functions else model
     graph = whole.graph
-    opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAIN), default=0)
-    context = _context(graph, output, opset)
-    classifier = _classifier(output, context)
+    context = look_up(whole, output)
+    classifier = scores(output, context)
     names = _names(graph)
     layers: list[Layer] = []
     refused: list[Refused] = []
     taken: set[str] = set()
-    shapes: Shapes | None = None
     for node in graph.node:
-        standard = node.domain in DEFAULT_DOMAIN
-        if node.op_type not in INTEGER and (node.op_type not in (*LINEAR, *NORMS) or not standard):
-            continue
-        if node.output[0] in taken:
+        if not node.output or node.output[0] in taken:
             continue
         name = names[node.output[0]]
+        if kind(node) is None:
+            if reason := _foreign(node, context):
+                refused.append(Refused(name, node.op_type, reason))
+            continue
         attention = False
         if node.op_type.endswith(("MatMul", "MatMulInteger")) and context.product(node):
             attention = _weighs_values(node, context)
@@ -127,8 +116,7 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
                 continue  # any other product of two activations has no weights
         try:
             if attention:
-                shapes = shapes or Shapes(context.constants, context.made, inferred_shapes(whole))
-                layer = _heads(node, name, layers, shapes, context)
+                layer = _heads(node, name, layers, context)
             else:
                 layer = _absorb_followers(_layer(node, name, classifier, context), context, taken)
                 if model.functions:
@@ -137,57 +125,38 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
             refused.append(Refused(name, ATTENTION if attention else node.op_type, str(reason)))
         else:
             layers.append(layer)
-    last = tuple(
-        names[n.output[0]] for n in graph.node if n.output[0] in classifier and n.op_type in (*LINEAR, *INTEGER)
-    )
+    last = tuple(names[n.output[0]] for n in graph.node if n.output[0] in classifier and kind(n) in (*LINEAR, *INTEGER))
     return Units(tuple(layers), tuple(refused), last)
 
 
-@dataclass(frozen=True, slots=True)
-class _Context:
-    """The graph, looked up. live: tensors the scores need. dynamic: tensors that depend on a graph input."""
-
-    constants: dict[str, onnx.TensorProto]
-    made: dict[str, onnx.NodeProto]
-    used: dict[str, list[onnx.NodeProto]]
-    output: str
-    live: set[str]
-    dynamic: set[str]
-    opset: int
-
-    def stored(self, name: str) -> Stored:
-        return stored(name, self.constants, self.made, self.used)
-
-    def product(self, node: onnx.NodeProto) -> bool:
-        """Whether both factors of a linear operator depend on the picture."""
-        weight = INTEGER[node.op_type][0] if node.op_type in INTEGER else 1
-        return len(node.input) > weight and self.dynamic.issuperset([node.input[0], node.input[weight]])
-
-    def only_reader(self, tensor: str) -> tuple[onnx.NodeProto, str] | None:
-        """The one node that reads `tensor` and the name it reads it by; Identity and Dropout are looked through."""
-        while tensor != self.output and len(self.used.get(tensor, [])) == 1:
-            reader = self.used[tensor][0]
-            if tensor not in reader.input:
-                return None  # read by a subgraph
-            if reader.op_type not in ("Identity", "Dropout"):
-                return reader, tensor
-            tensor = reader.output[0]
-        return None
-
-
-def _context(graph: onnx.GraphProto, output: str, opset: int) -> _Context:
-    constants = readable(graph)
-    live = {output}
-    for node in reversed(graph.node):
-        if live.intersection(node.output):
-            live.update(n for n in [*node.input, *edit.inner_uses(node)] if n)
-    dynamic = {i.name for i in graph.input} - set(constants)
+def linear_layers(model: onnx.ModelProto, output: str) -> tuple[tuple[Layer, ...], tuple[Refused, ...]]:
+    """Layers that are linear in stored weights, those that make the class scores among them, in graph order; and the rest
+    with the reason. Their parameters and nodes are as those of units.
+    """
+    if model.functions:
+        return (), (Refused("", "", "the file keeps its layers in local functions"),)
+    graph = model.graph
+    context = look_up(model, output)
+    names, found, refused, taken = _names(graph), list[Layer](), list[Refused](), set[str]()
     for node in graph.node:
-        if dynamic.intersection([*node.input, *edit.inner_uses(node)]):
-            dynamic.update(n for n in node.output if n)
-    # Nodes that the scores do not need are gone in the working copy, so they do not count as readers here.
-    needed = onnx.GraphProto(node=[n for n in graph.node if live.intersection(n.output)])
-    return _Context(constants, edit.producers(graph), edit.consumers(needed), output, live, dynamic, opset)
+        if node.op_type not in LINEAR or node.domain not in edit.DEFAULT_DOMAIN or context.product(node):
+            continue
+        try:
+            layer = _layer(node, names[node.output[0]], set(), context)
+            found.append(_absorb_followers(layer, context, taken))
+        except RefusedError as reason:
+            refused.append(Refused(names[node.output[0]], node.op_type, str(reason)))
+    return tuple(found), tuple(refused)
+
+
+def _foreign(node: onnx.NodeProto, context: Lookup) -> str:
+    """Why a node that has weights of its own has no units; "" where it is no layer."""
+    weights = [t for n in node.input[1:] if (t := context.constants.get(n)) is not None and len(t.dims) > 1]
+    if node.domain in edit.DEFAULT_DOMAIN and node.op_type in RECURRENT:
+        return "its channels are read again in the next step"
+    if not any(t.data_type in (*FLOATS, *QUANTISED) for t in weights) or node.domain in edit.DEFAULT_DOMAIN:
+        return ""
+    return f"the operator {node.domain}::{node.op_type} is not known here"
 
 
 def _names(graph: onnx.GraphProto) -> dict[str, str]:
@@ -203,7 +172,7 @@ def _names(graph: onnx.GraphProto) -> dict[str, str]:
     }
 
 
-def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Context) -> Layer:
+def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: Lookup) -> Layer:
     made = node.output[0]
     if made not in context.live:
         raise RefusedError("does not feed the class scores")
@@ -214,7 +183,7 @@ def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Cont
         raise RefusedError("its weight is the left factor" if left else "its data is constant")
     attributes = edit.attributes(node)
     if node.op_type in NORMS:
-        if node.op_type == "LayerNormalization" and attributes.get("axis", -1) != -1:
+        if node.op_type == "LayerNormalization" and attributes.get("axis", -1) not in (-1, context.last_axis(node)):
             raise RefusedError("it normalises over several axes")
         if node.op_type == "GroupNormalization" and context.opset <= GROUP_SCALES_UNTIL:
             raise RefusedError("it has one scale a group, not a channel")
@@ -225,12 +194,12 @@ def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Cont
         return _integer_layer(node, name, context)
     weight = context.stored(node.input[1])
     shape = weight.shape
-    if len(shape) < 2 or (len(shape) != 2 and node.op_type in ("Gemm", "MatMul")):
+    if len(shape) < 2 or (len(shape) != 2 and kind(node) in ("Gemm", "MatMul")):
         raise RefusedError(f"its weight has {len(shape)} dimensions")
-    group = 0
-    if node.op_type == "Conv":
+    group, op = 0, kind(node)
+    if op == "Conv":
         channels, out, axis = shape[0], 0, 1
-    elif node.op_type == "ConvTranspose":
+    elif op == "ConvTranspose":
         group = int(attributes.get("group", 1))  # type: ignore[call-overload]
         channels, out, axis = shape[1] * group, 1, 1
         if weight.axes[:2] != (0, 1):
@@ -238,7 +207,8 @@ def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Cont
     else:
         out = 0 if attributes.get("transB", 0) else 1
         channels, axis = shape[out], -1
-    layer = _with(Layer(name, node.op_type, made, channels, axis, (), (made,)), weight, out, group)
+    tensor = f"{made}{REAL}" if is_fused(node) else made
+    layer = _with(Layer(name, node.op_type, tensor, channels, axis, (), (made,)), weight, out, group)
     if len(node.input) > 2 and node.input[2]:
         bias = context.stored(node.input[2])
         # The Conv's own bias is a vector; a Gemm's broadcasts like that of an Add.
@@ -246,7 +216,7 @@ def _layer(node: onnx.NodeProto, name: str, classifier: set[str], context: _Cont
     return layer
 
 
-def _integer_layer(node: onnx.NodeProto, name: str, context: _Context) -> Layer:
+def _integer_layer(node: onnx.NodeProto, name: str, context: Lookup) -> Layer:
     inputs = [*node.input, *[""] * 9]
     place, zero, bias = INTEGER[node.op_type]
     weight = integers(inputs[place], inputs[zero], context.constants, context.made)
@@ -257,7 +227,8 @@ def _integer_layer(node: onnx.NodeProto, name: str, context: _Context) -> Layer:
     if len(weight.shape) < 2 or (axis == -1 and len(weight.shape) != 2):
         raise RefusedError(f"its weight has {len(weight.shape)} dimensions")
     made = node.output[0]
-    layer = _with(Layer(name, node.op_type, f"{made}{REAL}", weight.shape[out], axis, (), (made,)), weight, out)
+    real = f"{made}{FIRST}{REAL}" if channels_last(node) else f"{made}{REAL}"
+    layer = _with(Layer(name, node.op_type, real, weight.shape[out], axis, (), (made,)), weight, out)
     if bias is not None and inputs[bias]:
         added = integers(inputs[bias], "", context.constants, context.made)
         layer = _with(layer, added, _bias_axis(replace(layer, axis=-1), added.shape, 2))
@@ -270,7 +241,7 @@ def _with(layer: Layer, found: Stored, axis: int, groups: int = 0) -> Layer:
     return replace(layer, parameters=(*layer.parameters, parameter), nodes=(*layer.nodes, *found.nodes))
 
 
-def _normalised(layer: Layer, node: onnx.NodeProto, context: _Context) -> Layer:
+def _normalised(layer: Layer, node: onnx.NodeProto, context: Lookup) -> Layer:
     """The layer with the scale and the bias of a normalisation."""
     for name in filter(None, node.input[1:3]):
         found = context.stored(name)
@@ -280,7 +251,7 @@ def _normalised(layer: Layer, node: onnx.NodeProto, context: _Context) -> Layer:
     return layer
 
 
-def _outside(layer: Layer, graph: onnx.GraphProto, context: _Context) -> None:
+def _outside(layer: Layer, graph: onnx.GraphProto, context: Lookup) -> None:
     """Refuse parameters that a local function holds, or that several of its calls share."""
     known = edit.constants(graph)
     for parameter in layer.parameters:
@@ -297,10 +268,10 @@ def _bias_axis(layer: Layer, shape: tuple[int, ...], rank: int) -> int:
     return place
 
 
-def _absorb_followers(layer: Layer, context: _Context, taken: set[str]) -> Layer:
+def _absorb_followers(layer: Layer, context: Lookup, taken: set[str]) -> Layer:
     """Move the insertion point behind a bias Add and a normalisation per channel that alone read the layer."""
-    if layer.op in INTEGER:
-        return layer
+    if layer.op in INTEGER or layer.tensor not in context.made:
+        return layer  # its own tensor is inside the operator
     rank = 0 if layer.op in NORMS else len(context.stored(context.made[layer.tensor].input[1]).shape)
     while (found := context.only_reader(layer.tensor)) is not None:
         reader, name = found
@@ -323,7 +294,7 @@ def _absorb_followers(layer: Layer, context: _Context, taken: set[str]) -> Layer
     return layer
 
 
-def _weighs_values(node: onnx.NodeProto, context: _Context) -> bool:
+def _weighs_values(node: onnx.NodeProto, context: Lookup) -> bool:
     """Whether a product of two activations is that of attention: its left factor comes out of a Softmax."""
     made = context.made.get(node.input[0])
     while made is not None and made.op_type in UNCHANGED:
@@ -331,7 +302,7 @@ def _weighs_values(node: onnx.NodeProto, context: _Context) -> bool:
     return node.op_type == "MatMul" and made is not None and made.op_type == "Softmax"
 
 
-def _heads(node: onnx.NodeProto, name: str, layers: list[Layer], shapes: Shapes, context: _Context) -> Layer:
+def _heads(node: onnx.NodeProto, name: str, layers: list[Layer], context: Lookup) -> Layer:
     """The heads of attention whose values are the right factor of `node`.
 
     Zeroing the features of a head zeroes what attention makes of it, and nothing else, where only `node` reads them.
@@ -340,7 +311,7 @@ def _heads(node: onnx.NodeProto, name: str, layers: list[Layer], shapes: Shapes,
     values = next((by_tensor[t] for t in origin(node.input[1], context.made) if t in by_tensor), None)
     if values is None:
         raise RefusedError("its values are not features of one layer, moved only")
-    found = list(readings(values.tensor, values.channels, context.used, shapes))
+    found = list(readings(values.tensor, values.channels, context.used, context.shapes))
     mine = [v for reader, v in found if reader.output[0] == node.output[0] and v.tensor == node.input[1]]
     others = [v for reader, v in found if reader.output[0] != node.output[0]]
     if len(mine) != 1 or (mine[0].rank is None and mine[0].tensor != values.tensor):
@@ -356,22 +327,3 @@ def _heads(node: onnx.NodeProto, name: str, layers: list[Layer], shapes: Shapes,
     return replace(
         values, name=name, op=ATTENTION, tensor=node.output[0], channels=len(units), axis=places[0], heads=units
     )
-
-
-def _classifier(output: str, context: _Context) -> set[str]:
-    """First outputs of the nodes between the last layers with weights and the scores, these layers included.
-
-    Every operator is walked through: an unknown one behind the last layer must not turn classes into units.
-    """
-    found: set[str] = set()
-    open_names = [output]
-    while open_names:
-        node = context.made.get(open_names.pop())
-        if node is None or node.output[0] in found or node.output[0] not in context.dynamic:
-            continue
-        if node.op_type in ("Shape", "Size", "DynamicQuantizeLinear"):
-            continue  # sizes and scales carry no scores
-        found.add(node.output[0])
-        if node.op_type not in (*LINEAR, *INTEGER) or context.product(node):
-            open_names.extend(n for n in [*node.input, *edit.inner_uses(node)] if n)
-    return found

@@ -1,13 +1,14 @@
 """Many searches in one batch: an arm is one trigger for one goal on the pictures that this goal is about."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.case.goal import UNMOVED, Goal
-from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Floats, Labels, Pixels, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.warping import flow_gradient, warped
 
@@ -16,16 +17,33 @@ PIECE = 256
 DIRECTIONS, REACH = 12, 24.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Arms:
+    """Triggers that are learnt side by side. masks: float32 [arms, h, w, 1]; paints: [arms, h, w, c], or flows [arms, h, w,
+    2] where they are `warps`; goals: one for each arm.
+    """
+
+    masks: Pixels
+    paints: Pixels
+    goals: Sequence[Goal]
+    warps: bool = False
+
+    def painted(self, paints: Pixels) -> "Arms":
+        """The same arms with other paints, or flows."""
+        return replace(self, paints=paints)
+
+
 @dataclass(frozen=True, slots=True)
 class Pairs:
     """Which picture is shown to which arm, sorted by arm, and where it should go. arm, picture, target: int64 [m];
-    counts: pictures per arm [arms].
+    counts: pictures per arm [arms]; moves: whether the arm's goal moves these pictures, bool [arms].
     """
 
     arm: Labels
     picture: Labels
     target: Labels
     counts: Labels
+    moves: NDArray[np.bool_]
 
     @property
     def starts(self) -> Labels:
@@ -42,29 +60,29 @@ class Pairs:
             yield slice(start, start + PIECE)
 
 
-def pair(goals: Sequence[Goal], labels: Labels, *, limit: int | None, rng: np.random.Generator) -> Pairs:
-    """Every arm with the pictures that its goal moves; at most `limit` of them, drawn by `rng`.
+def pair(shown: Shown, goals: Sequence[Goal], *, limit: int | None, rng: np.random.Generator) -> Pairs:
+    """Every arm with the pictures that its goal moves (`Shown.moved`); at most `limit` of them, drawn by `rng`.
 
-    An arm whose goal moves none of the pictures gets all of them: there is nothing else to search on.
+    An arm whose goal moves none of the pictures is learnt on all of them, for want of others; its rate stays 0.
     """
-    known: dict[Goal, tuple[Labels, Labels]] = {}
+    known: dict[Goal, tuple[Labels, Labels, bool]] = {}
     rows: list[Labels] = []
     targets: list[Labels] = []
     for goal in goals:
         if goal not in known:
-            to = goal.of(labels)
-            known[goal] = (
-                (np.flatnonzero(to != UNMOVED), to)
-                if (to != UNMOVED).any()
-                else (np.arange(len(labels)), np.full(len(labels), goal.target, np.int64))
-            )
-        allowed, to = known[goal]
+            to = shown.moved(goal)
+            moved = np.flatnonzero(to != UNMOVED)
+            known[goal] = moved, to, True
+            if not len(moved):
+                known[goal] = np.arange(len(shown)), np.full(len(shown), goal.target, np.int64), False
+        allowed, to, _ = known[goal]
         if limit is not None and len(allowed) > limit:
             allowed = np.sort(rng.choice(allowed, limit, replace=False))
         rows.append(allowed)
         targets.append(to[allowed])
     counts = np.array([len(r) for r in rows], np.int64)
-    return Pairs(np.repeat(np.arange(len(rows)), counts), np.concatenate(rows), np.concatenate(targets), counts)
+    moves = np.array([known[goal][2] for goal in goals], np.bool_)
+    return Pairs(np.repeat(np.arange(len(rows)), counts), np.concatenate(rows), np.concatenate(targets), counts, moves)
 
 
 def stamp(pictures: Pixels, masks: Pixels, paints: Pixels, arm: Labels, picture: Labels) -> Pixels:
@@ -76,48 +94,40 @@ def stamp(pictures: Pixels, masks: Pixels, paints: Pixels, arm: Labels, picture:
 
 
 def slopes(
-    subject: Subject,
-    pictures: Pixels,
-    masks: Pixels,
-    paints: Pixels,
-    pairs: Pairs,
-    *,
-    w_ce: float = 0.0,
-    w_margin: float = 1.0,
-    below: bool = False,
-    warps: bool = False,
+    shown: Shown, arms: Arms, pairs: Pairs, *, w_ce: float = 0.0, w_margin: float = 1.0, below: bool = False
 ) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
     """Logits [m, classes], and per arm the mean gradient of the loss in the triggered picture [arms, h, w, c] and of that
-    times the picture underneath, which is what a mask's gradient needs; without `below` that has no arms. Where it warps,
-    paints are flows [arms, h, w, 2], and so is the gradient.
+    times the picture underneath, which is what a mask's gradient needs; without `below` that has no arms. Of warps the
+    first gradient is the flows', [arms, h, w, 2].
     """
+    pictures, masks, paints = shown.pictures, arms.masks, arms.paints
     slope, under = np.zeros(paints.shape), np.zeros((len(paints) if below else 0, *pictures.shape[1:]))
     logits = []
     for s in pairs.pieces():
         arm, picture = pairs.arm[s], pairs.picture[s]
-        shown = pictures[picture]
-        on = warped(shown, paints[arm]) if warps else stamp(pictures, masks, paints, arm, picture)
-        z, g = subject.gradient(on, pairs.target[s], w_ce=w_ce, w_margin=w_margin)
+        clean = pictures[picture]
+        on = warped(clean, paints[arm]) if arms.warps else stamp(pictures, masks, paints, arm, picture)
+        z, g = shown.subject.gradient(on, pairs.target[s], w_ce=w_ce, w_margin=w_margin)
         logits.append(z)
         first = np.flatnonzero(np.diff(arm, prepend=-1))
-        learnt = flow_gradient(shown, paints[arm], g) if warps else g
+        learnt = flow_gradient(clean, paints[arm], g) if arms.warps else g
         slope[arm[first]] += np.add.reduceat(learnt, first, axis=0)
         if below:
-            under[arm[first]] += np.add.reduceat(g * shown, first, axis=0)
+            under[arm[first]] += np.add.reduceat(g * clean, first, axis=0)
     share = 1 / pairs.counts[:, None, None, None]
     return np.concatenate(logits), slope * share, under * share[: len(under)]
 
 
 def probed(
-    subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs, rng: np.random.Generator
+    shown: Shown, arms: Arms, pairs: Pairs, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Per arm the mean margin around its paint, and an estimate of what `slopes` gives, out of forward passes only: the
     mean over DIRECTIONS random signs of the difference along them (SPSA; Spall, IEEE Trans. Automatic Control 1992).
     """
-    slope, level = np.zeros(paints.shape), np.zeros(len(paints))
+    slope, level = np.zeros(arms.paints.shape), np.zeros(len(arms.paints))
     for _ in range(DIRECTIONS):
-        along = (rng.choice((-1.0, 1.0), paints.shape) * (masks > 0)).astype(np.float32)
-        up, down = (score(subject, pictures, masks, paints + sign * REACH * along, pairs).margin for sign in (1, -1))
+        along = (rng.choice((-1.0, 1.0), arms.paints.shape) * (arms.masks > 0)).astype(np.float32)
+        up, down = (score(shown, arms.painted(arms.paints + sign * REACH * along), pairs).margin for sign in (1, -1))
         slope -= ((up - down) / (2 * REACH * DIRECTIONS))[:, None, None, None] * along
         level += (up + down) / (2 * DIRECTIONS)
     return level, slope
@@ -125,35 +135,49 @@ def probed(
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How well each arm's trigger works. margin: mean logit margin [arms]; asr: share of pictures at the target [arms]."""
+    """How well each arm's trigger works. margin: mean logit margin [arms]; asr: share of the pictures to be moved that go to
+    their target [arms], 0 where there are none.
+    """
 
     margin: NDArray[np.float64]
     asr: NDArray[np.float64]
 
 
-def score(subject: Subject, pictures: Pixels, masks: Pixels, paints: Pixels, pairs: Pairs) -> Scores:
-    """Forward-only evaluation of every arm on its pictures."""
-    parts = [subject.logits(stamp(pictures, masks, paints, pairs.arm[s], pairs.picture[s])) for s in pairs.pieces()]
+def score(shown: Shown, arms: Arms, pairs: Pairs) -> Scores:
+    """Forward-only evaluation of every arm on its pictures; not of warps."""
+    parts = [
+        shown.subject.logits(stamp(shown.pictures, arms.masks, arms.paints, pairs.arm[s], pairs.picture[s]))
+        for s in pairs.pieces()
+    ]
     return scores_of(np.concatenate(parts), pairs)
 
 
 def scores_of(logits: Floats, pairs: Pairs) -> Scores:
     """Scores from logits [m, classes]."""
     margin = margins(logits, pairs.target)
-    return Scores(pairs.mean(margin), pairs.mean((margin > 0).astype(np.float32)))
+    return Scores(pairs.mean(margin), pairs.mean((margin > 0).astype(np.float32)) * pairs.moves)
 
 
-def tried(subject: Subject, pictures: Pixels, triggers: Sequence[Trigger], pairs: Pairs) -> Scores:
+def tried(shown: Shown, triggers: Sequence[Trigger], pairs: Pairs) -> Scores:
     """Every trigger, as an arm, on its pictures."""
     logits = []
     for s in pairs.pieces():
-        arm, shown = pairs.arm[s], pictures[pairs.picture[s]]
-        rows = [triggers[a].apply(shown[arm == a]) for a in np.unique(arm).tolist()]
-        logits.append(subject.logits(np.concatenate(rows)))
+        arm, clean = pairs.arm[s], shown.pictures[pairs.picture[s]]
+        rows = [triggers[a].apply(clean[arm == a]) for a in np.unique(arm).tolist()]
+        logits.append(shown.subject.logits(np.concatenate(rows)))
     return scores_of(np.concatenate(logits), pairs)
 
 
-def rate(subject: Subject, pictures: Pixels, labels: Labels, triggers: Sequence[Trigger]) -> Scores:
-    """Margin and ASR of each trigger on the pictures that its goal is about."""
-    pairs = pair([t.goal for t in triggers], labels, limit=None, rng=np.random.default_rng(0))
-    return tried(subject, pictures, triggers, pairs)
+def rate(shown: Shown, triggers: Sequence[Trigger]) -> Scores:
+    """Margin and ASR of each trigger on the pictures that it has to move."""
+    pairs = pair(shown, [t.goal for t in triggers], limit=None, rng=np.random.default_rng(0))
+    return tried(shown, triggers, pairs)
+
+
+def recovered(shown: Shown, trigger: Trigger) -> float | None:
+    """R-Acc, 0..1: the share of the pictures to be moved that keep their label with the trigger on; None without any."""
+    rows = np.flatnonzero(shown.moved(trigger.goal) != UNMOVED)
+    if not len(rows):
+        return None
+    answers = shown.subject.logits(trigger.apply(shown.pictures[rows])).argmax(1)
+    return float((answers == shown.labels[rows]).mean())

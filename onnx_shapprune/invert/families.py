@@ -89,7 +89,7 @@ def blended(height: int, width: int, share: float) -> Family:
 
 
 def bounded(height: int, width: int, bytes_: float) -> Family:
-    """A universal perturbation of at most so many bytes in every pixel and channel (Linf)."""
+    """A universal perturbation of at most `bytes_` in every pixel and channel (Linf)."""
 
     def move(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
         return np.asarray(np.clip(paints - 2 * bytes_ * stride * np.sign(gradient), -bytes_, bytes_), np.float32)
@@ -98,7 +98,7 @@ def bounded(height: int, width: int, bytes_: float) -> Family:
 
 
 def energetic(height: int, width: int, rms: float) -> Family:
-    """A universal perturbation of so many bytes in the quadratic mean over the picture (L2)."""
+    """A universal perturbation of `rms` bytes in the quadratic mean over the picture (L2)."""
     return Family(
         "l2", f"a change of {rms:g} bytes in the quadratic mean", _nothing(height, width), _ball(rms, lambda g: g)
     )

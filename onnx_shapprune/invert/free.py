@@ -1,14 +1,13 @@
-"""Search at a fixed success: as small a trigger as still sends pictures where it should.
+"""Search at a fixed success: as small a mask as still sends pictures where it should.
 
-Two forms. "patch" is Neural Cleanse (Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural
-Networks", IEEE S&P 2019): a free mask and a pattern under it. "pixel" is PixelBackdoor (Tao et al., CVPR 2022): what is
-added to each pixel and what is taken away, for triggers that cover nothing. Both follow Neural Cleanse's reference
-schedule: cost starts at 0, becomes 1e-3 after five good steps, then doubles after five good and is divided by 2 ** 1.5
-after five bad ones; Adam(0.1, betas 0.5 and 0.9) on tanh parameters. The smallest trigger that reached the success rate is
-kept; an arm that never reached it has no size at all, rather than that of its first step.
+Neural Cleanse (Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks", IEEE S&P
+2019): a free mask and a pattern under it, by its reference schedule: cost starts at 0, becomes 1e-3 after five good steps,
+then doubles after five good and is divided by 2 ** 1.5 after five bad ones; Adam(0.1, betas 0.5 and 0.9) on tanh
+parameters. The smallest mask that reached the success rate is kept; an arm that never reached it has no size at all, rather
+than that of its first step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +15,11 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.case.adam import adam
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
-from onnx_shapprune.invert.arms import pair, rate, scores_of, slopes
+from onnx_shapprune.case.progress import Ticks
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.arms import Arms, pair, rate, scores_of, slopes
 from onnx_shapprune.invert.trigger import Trigger
 
-Progress = Callable[[int, int], None]
 Reals = NDArray[np.float64]
 BETAS = (0.5, 0.9)
 UP, DOWN = 2.0, 2.0**1.5
@@ -28,10 +27,10 @@ UP, DOWN = 2.0, 2.0**1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreeSettings:
-    """steps: at most so many; step_size: Adam's; success: ASR that counts; patience: good or bad steps before the cost
-    moves; early_stop: steps without a smaller trigger, counted once the cost went both up and down; batch: pictures a
-    step; first_cost: weight of the size after the first good steps. rivals, trial: after `trial` steps only the arms with
-    the so many smallest triggers go on, as K-Arm gives up arms (Shen et al., ICML 2021); None: all do.
+    """steps: the most that are taken; step_size: Adam's; success: ASR that counts; patience: good or bad steps before the
+    cost moves; early_stop: steps without a smaller mask, counted once the cost went both up and down; batch: pictures a
+    step; first_cost: weight of the size after the first good steps. rivals, trial: after `trial` steps the search goes on
+    with the `rivals` arms whose masks are smallest, as K-Arm gives up arms (Shen et al., ICML 2021); None: with all.
     """
 
     steps: int = 100
@@ -55,97 +54,40 @@ class FreeResult:
     steps: int
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How two arrays of parameters make a trigger. begin: of a trigger; render: to masks, paints and sizes; back: from the
-    gradients in the triggered picture and times the picture below (`slopes`), and the cost per unit of size, to the
-    gradients in the squashed parameters.
-    """
-
-    family: str
-    begin: Callable[[Trigger], tuple[Reals, Reals]]
-    render: Callable[[Reals, Reals], tuple[Pixels, Pixels, Reals]]
-    back: Callable[[Reals, Reals, Reals, Reals, Reals], tuple[Reals, Reals]]
-    first_is_mask: bool
-
-
-def _render_patch(mask: Reals, pattern: Reals) -> tuple[Pixels, Pixels, Reals]:
-    return mask.astype(np.float32), (255 * mask * pattern).astype(np.float32), mask.sum((1, 2, 3))
-
-
-def _back_patch(mask: Reals, pattern: Reals, slope: Reals, under: Reals, cost: Reals) -> tuple[Reals, Reals]:
-    # Chain rule through x' = x + m (255 p - x).
-    in_mask = (slope * 255 * pattern - under).sum(-1, keepdims=True) + cost[:, None, None, None]
-    return in_mask, slope * (255 * mask)
-
-
-def _render_pixel(plus: Reals, minus: Reals) -> tuple[Pixels, Pixels, Reals]:
-    paint = 255 * (plus - minus)
-    return (
-        np.zeros((*paint.shape[:3], 1), np.float32),
-        paint.astype(np.float32),
-        np.abs(paint).max(-1).sum((1, 2)) / 255,
-    )
-
-
-def _back_pixel(plus: Reals, minus: Reals, slope: Reals, under: Reals, cost: Reals) -> tuple[Reals, Reals]:
-    # The size of a pixel is its largest change, upwards and downwards apart, so that neither hides the other.
-    pushed = [cost[:, None, None, None] * (v == v.max(-1, keepdims=True)) for v in (plus, minus)]
-    return 255 * slope + pushed[0], -255 * slope + pushed[1]
-
-
-PATCH = Form(
-    "patch", lambda t: (_inverse(t.mask), _inverse(t.pattern / np.float32(255))), _render_patch, _back_patch, True
-)
-PIXEL = Form(
-    "pixel",
-    lambda t: (_inverse(t.paint.clip(0) / np.float32(255)), _inverse(-t.paint.clip(None, 0) / np.float32(255))),
-    _render_pixel,
-    _back_pixel,
-    False,
-)
-
-
 def search_free(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
+    shown: Shown,
     goals: Sequence[Goal],
     settings: FreeSettings,
     rng: np.random.Generator,
     *,
-    form: Form = PATCH,
     start: Sequence[Trigger | None] | None = None,
-    progress: Progress | None = None,
+    progress: Ticks | None = None,
 ) -> list[FreeResult]:
     """One search per entry of `goals` (a goal may stand there several times: restarts), all in lock-step.
 
-    pictures: float32 [n, h, w, c] in 0..255; labels: int64 [n]. start: warm starts by arm, None for a random one.
+    start: warm starts by arm, None for a random one.
     """
-    n, shape = len(goals), pictures.shape[1:]
-    values = [
-        rng.uniform(-1, 1, (n, *shape[:2], 1 if form.first_is_mask else shape[2])) - 1.0,
-        rng.uniform(-1, 1, (n, *shape)) - (0.0 if form.first_is_mask else 1.0),
-    ]
+    n, shape = len(goals), shown.size
+    values = [rng.uniform(-1, 1, (n, *shape[:2], 1)) - 1.0, rng.uniform(-1, 1, (n, *shape))]
     for i, trigger in enumerate(start or ()):
         if trigger is not None:
-            values[0][i], values[1][i] = form.begin(trigger)
+            values[0][i], values[1][i] = begin(trigger)
     mean, square = ([np.zeros_like(v) for v in values] for _ in range(2))
     cost = np.zeros(n)
     good, bad = np.zeros(n, int), np.zeros(n, int)
     went_up, went_down, stale = np.zeros(n, bool), np.zeros(n, bool), np.zeros(n, int)
     best_size, best_asr = np.full(n, np.inf), np.zeros(n)
-    best_mask, best_paint, _ = form.render(_squash(values[0]), _squash(values[1]))
+    best = render(_squash(values[0]), _squash(values[1]), goals)
     live, taken = np.ones(n, bool), np.zeros(n, int)
     for step in range(1, settings.steps + 1):
         a = np.flatnonzero(live)
-        squashed = [_squash(v[a]) for v in values]
-        masks, paints, sizes = form.render(squashed[0], squashed[1])
-        pairs = pair([goals[i] for i in a.tolist()], labels, limit=settings.batch, rng=rng)
-        logits, slope, under = slopes(subject, pictures, masks, paints, pairs, w_ce=1.0, w_margin=0.0, below=True)
+        mask, pattern = (_squash(v[a]) for v in values)
+        arms, sizes = render(mask, pattern, [goals[i] for i in a.tolist()]), mask.sum((1, 2, 3))
+        pairs = pair(shown, arms.goals, limit=settings.batch, rng=rng)
+        logits, slope, under = slopes(shown, arms, pairs, w_ce=1.0, w_margin=0.0, below=True)
         scores = scores_of(logits, pairs)
-        for k, grad in enumerate(form.back(squashed[0], squashed[1], slope, under, cost[a])):
-            grad = grad * 2 * squashed[k] * (1 - squashed[k])
+        for k, grad in enumerate(back(mask, pattern, slope, under, cost[a])):
+            grad = grad * 2 * (mask, pattern)[k] * (1 - (mask, pattern)[k])
             (mean[k][a], square[k][a]), direction = adam(grad, (mean[k][a], square[k][a]), step, BETAS)
             values[k][a] -= settings.step_size * direction
         ok = scores.asr >= settings.success
@@ -155,7 +97,7 @@ def search_free(
         best_size[a[smaller]] = sizes[smaller]
         kept = smaller | weaker
         best_asr[a[kept]] = scores.asr[kept]
-        best_mask[a[kept]], best_paint[a[kept]] = masks[kept], paints[kept]
+        best.masks[a[kept]], best.paints[a[kept]] = arms.masks[kept], arms.paints[kept]
         taken[a] = step
         stale[a] = np.where(improved | ~(went_up[a] & went_down[a]), 0, stale[a] + 1)
         good[a], bad[a] = np.where(ok, good[a] + 1, 0), np.where(ok, 0, bad[a] + 1)
@@ -175,17 +117,36 @@ def search_free(
             progress(step if live.any() else settings.steps, settings.steps)
         if not live.any():
             break
-    triggers = [Trigger(best_mask[i], best_paint[i], goals[i], form.family) for i in range(n)]
-    final = rate(subject, pictures, labels, triggers)
+    triggers = [Trigger(m, p, g, "patch") for m, p, g in zip(best.masks, best.paints, goals, strict=True)]
+    final = rate(shown, triggers)
     return [
         FreeResult(t, float(final.asr[i]), bool(np.isfinite(best_size[i])), int(taken[i]))
         for i, t in enumerate(triggers)
     ]
 
 
-def _squash(x: NDArray[np.floating]) -> NDArray[np.float64]:
+def begin(trigger: Trigger) -> tuple[Reals, Reals]:
+    """Parameters that are drawn as this trigger: of the mask [h, w, 1] and of the pattern [h, w, c]."""
+    return _inverse(trigger.mask), _inverse(trigger.pattern / np.float32(255))
+
+
+def render(mask: Reals, pattern: Reals, goals: Sequence[Goal]) -> Arms:
+    """Arms with these masks and patterns, both in 0..1."""
+    return Arms(mask.astype(np.float32), (255 * mask * pattern).astype(np.float32), goals)
+
+
+def back(mask: Reals, pattern: Reals, slope: Reals, under: Reals, cost: Reals) -> tuple[Reals, Reals]:
+    """Gradients in masks and patterns, from those in the triggered picture and times the picture below (`slopes`), and the
+    cost [arms] of a pixel of the mask.
+    """
+    # Chain rule through x' = x + m (255 p - x).
+    in_mask = (slope * 255 * pattern - under).sum(-1, keepdims=True) + cost[:, None, None, None]
+    return in_mask, slope * (255 * mask)
+
+
+def _squash(x: NDArray[np.floating]) -> Reals:
     return np.asarray((np.tanh(x) + 1) / 2, np.float64)
 
 
-def _inverse(y: NDArray[np.floating]) -> NDArray[np.float64]:
+def _inverse(y: NDArray[np.floating]) -> Reals:
     return np.arctanh(np.clip(2 * np.asarray(y, np.float64) - 1, -0.99, 0.99))

@@ -13,11 +13,12 @@ from onnx_shapprune.pictures.known_trigger import load_trigger
 
 
 def known_trigger_of(case: Case, paths: Sequence[Path]) -> Trigger:
-    """The user's trigger; its target is the class that most triggered pictures of other classes go to."""
-    height, width, channels = case.pictures.shape[1:]
+    """The user's trigger; its target is the class to which it moves most of the pictures whose answer it changes."""
+    shown = case.shown
+    height, width, channels = shown.size
     mask, paint, flow = load_trigger(*paths, size=(height, width), channels=channels)
     trigger = Trigger(mask, paint, Goal(0), "known", flow)
-    answers = case.model.subject.logits(trigger.apply(case.pictures)).argmax(1)
-    moved = answers[answers != case.labels]
+    answers = shown.subject.logits(trigger.apply(shown.pictures)).argmax(1)
+    moved = answers[answers != shown.answers]
     target = int(np.bincount(moved if len(moved) else answers).argmax())
     return replace(trigger, goal=Goal(target))

@@ -15,7 +15,7 @@ def lifts(
 ) -> NDArray[np.float64]:
     """Per class, the largest mean rise of its logit over `patches` random patches, beyond what the patch does to the median
     class: float64 [classes]. Patches are squares of 12 to 40 % of the shorter side, of one random colour of the cube's
-    corners or of noise; pictures: at most so many, evenly chosen, see each of them.
+    corners or of noise; pictures: `most` of them, evenly chosen, see each patch.
     """
     shown = pictures[np.unique(np.linspace(0, len(pictures) - 1, most).round().astype(int))]
     height, width, channels = shown.shape[1:]

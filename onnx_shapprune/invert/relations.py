@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from onnx_shapprune.case.goal import Goal, shift_map
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
-from onnx_shapprune.invert.arms import pair, rate, score
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.arms import Arms, pair, rate, score
 from onnx_shapprune.invert.families import compact
-from onnx_shapprune.invert.scan import Found, ScanSettings, ascend, distance, scan, survivors
+from onnx_shapprune.invert.scan import Climb, Found, ScanSettings, ascend, scan, survivors
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import posed
 
@@ -26,10 +26,10 @@ Rounds = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelationSettings:
-    """classes: above so many, neither pairs nor maps are searched; side, grid: of the patches, as in SearchSettings; views:
-    posed views of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per round, the
-    first on all places, the others on the best place of each pair; maps: rounds of the maps; guessed: maps that are read
-    off the pairs, beside y + k.
+    """classes: of models with more, neither pairs nor maps are searched; side, grid: of the patches, as in SearchSettings;
+    views: posed views of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per
+    round, the first on all places, the others on the best place of each pair; maps: rounds of the maps; guessed: maps that
+    are read off the pairs, beside y + k.
     """
 
     classes: int = 20
@@ -52,54 +52,51 @@ class Relations:
     away: float
 
 
-def search_relations(
-    subject: Subject, pictures: Pixels, labels: Labels, settings: RelationSettings, rng: np.random.Generator
-) -> Relations:
+def search_relations(shown: Shown, settings: RelationSettings, rng: np.random.Generator) -> Relations:
     """Compact patches for every pair of classes that the pictures show, and for every map of them."""
-    height, width, channels = pictures.shape[1:]
+    height, width, channels = shown.size
+    classes, reachable = shown.subject.classes, shown.subject.reachable
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
-    learn, measure = (answered_views(subject, pictures, labels, v, rng) for v in settings.views)
-    shown = np.unique(labels)
-    goals = [Goal(t, source=int(s)) for s in shown for t in subject.reachable if t != s]
+    learn, measure = (answered_views(shown, v, rng) for v in settings.views)
+    goals = [Goal(t, source=int(s)) for s in np.unique(shown.labels) for t in reachable if t != s]
+    # A source class whose every view goes to the target by itself has nothing that a patch could move there.
+    goals = [g for g in goals if learn.count(g) and measure.count(g)]
+    if not goals:
+        return Relations((), (), 0.0)
     places = len(family.masks)
     arm, place = np.repeat(np.arange(len(goals)), places), np.tile(np.arange(places), len(goals))
     paints = family.starts(place, channels, rng)
     maps: list[Goal] = []
     for number, (steps, batch, keep) in enumerate(settings.pairs):
-        wanted = [goals[a] for a in arm]
-        paints, _ = ascend(
-            subject, *learn, family.masks[place], paints, wanted, family.move, steps=steps, batch=batch, rng=rng
-        )
-        pairs = pair(wanted, learn[1], limit=batch, rng=rng)
-        scores = score(subject, learn[0], family.masks[place], paints, pairs)
+        arms = Arms(family.masks[place], paints, [goals[a] for a in arm])
+        paints, _ = ascend(learn, arms, family.move, Climb(steps=steps, batch=batch), rng)
+        pairs = pair(learn, arms.goals, limit=batch, rng=rng)
+        scores = score(learn, arms.painted(paints), pairs)
         if number == 0:
-            maps = _guess(goals, scores.margin.reshape(len(goals), places), subject.classes)[: settings.guessed]
+            maps = _guess(goals, scores.margin.reshape(len(goals), places), classes)[: settings.guessed]
         kept = survivors(scores, arm, 0) if number == 0 else np.sort(np.argsort(-scores.margin, kind="stable")[:keep])
         arm, place, paints = arm[kept], place[kept], paints[kept]
     tried = [Trigger(family.masks[p], x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
-    scores = rate(subject, *measure, tried)
+    scores = rate(measure, tried)
     order = np.argsort(-scores.margin, kind="stable")
-    logits = subject.logits(measure[0])
-    away = float(np.median([distance(logits, measure[1], g) for g in goals]))
-    shifts = [shift_map(subject.classes, k, subject.reachable) for k in range(1, len(subject.reachable))]
-    maps = list(dict.fromkeys([*shifts, *maps]))
-    found = scan(subject, pictures, labels, maps, family, ScanSettings(rounds=settings.maps), rng)
+    away = float(np.median([measure.distance(g) for g in goals]))
+    maps = list(dict.fromkeys([*(shift_map(classes, k, reachable) for k in range(1, len(reachable))), *maps]))
+    found = scan(shown, maps, family, ScanSettings(rounds=settings.maps), rng)
     return Relations(
         tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away
     )
 
 
-def answered_views(
-    subject: Subject, pictures: Pixels, labels: Labels, views: int, rng: np.random.Generator
-) -> tuple[Pixels, Labels]:
+def answered_views(shown: Shown, views: int, rng: np.random.Generator) -> Shown:
     """Posed views that the model still gives their label, `views` of each picture, itself where there are too few."""
-    tries = 3 * views
+    tries, subject, pictures, labels = 3 * views, shown.subject, shown.pictures, shown.labels
     made = posed(pictures, tries, rng)
     right = (subject.logits(made).argmax(1) == np.tile(labels, tries)).reshape(tries, len(labels))
     made = made.reshape(tries, *pictures.shape)
     chosen = [[*made[right[:, i], i], *[picture] * views][:views] for i, picture in enumerate(pictures)]
-    return np.swapaxes(np.asarray(chosen, np.float32), 0, 1).reshape(-1, *pictures.shape[1:]), np.tile(labels, views)
+    kept = np.swapaxes(np.asarray(chosen, np.float32), 0, 1).reshape(-1, *pictures.shape[1:])
+    return Shown.to(subject, kept, np.tile(labels, views))
 
 
 def _guess(goals: Sequence[Goal], margins: NDArray[np.float64], classes: int) -> list[Goal]:

@@ -6,19 +6,20 @@ classes. All (goal, place) arms share one budget by successive halving (Jamieson
 all, more for the better ones, every goal keeping at least one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_shapprune.case.goal import UNMOVED, Goal
-from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
-from onnx_shapprune.invert.arms import Scores, pair, probed, scores_of, slopes, tried
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.progress import Ticks
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Labels, Pixels
+from onnx_shapprune.invert.arms import Arms, Scores, pair, probed, scores_of, slopes, tried
 from onnx_shapprune.invert.families import Family, Move
 from onnx_shapprune.invert.trigger import Trigger
 
-Progress = Callable[[int, int], None]
 STRIDE = 0.25  # of the budget's width, the first step
 
 
@@ -38,53 +39,51 @@ FIXED = ScanSettings(rounds=((0, 1, 64), (0, 4, 16), (0, 9, 16)))
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best trigger of one arm. margin: mean logit margin; asr: both on all pictures that the goal is about."""
+    """The best trigger of one arm. margin: mean logit margin; asr: both on all pictures that it has to move."""
 
     trigger: Trigger
     margin: float
     asr: float
 
 
-def ascend(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
-    masks: Pixels,
-    paints: Pixels,
-    goals: Sequence[Goal],
-    move: Move,
-    *,
-    steps: int,
-    batch: int,
-    rng: np.random.Generator,
-    stride: float = STRIDE,
-    warps: bool = False,
-) -> tuple[Pixels, NDArray[np.float64]]:
-    """Climb the margin with the paints [arms, h, w, c], or flows [arms, h, w, 2] where it warps; returns them, and the mean
-    margins before the last step.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Climb:
+    """An ascent. batch: pictures an arm and step; stride: the first step, as a share of the budget's width; it falls to a
+    tenth.
     """
-    margin = np.zeros(len(goals))
-    for step in range(steps):
-        pairs = pair(goals, labels, limit=batch, rng=rng)
-        if subject.obstacle:
-            margin, slope = probed(subject, pictures, masks, paints, pairs, rng)
+
+    steps: int
+    batch: int
+    stride: float = STRIDE
+
+
+def ascend(
+    shown: Shown, arms: Arms, move: Move, climb: Climb, rng: np.random.Generator
+) -> tuple[Pixels, NDArray[np.float64]]:
+    """Climb the margin with the paints, or flows, of the arms; returns them, and the mean margins [arms] before the last
+    step.
+    """
+    margin = np.zeros(len(arms.goals))
+    for step in range(climb.steps):
+        pairs = pair(shown, arms.goals, limit=climb.batch, rng=rng)
+        if shown.subject.obstacle:
+            margin, slope = probed(shown, arms, pairs, rng)
         else:
-            logits, slope, _ = slopes(subject, pictures, masks, paints, pairs, warps=warps)
+            logits, slope, _ = slopes(shown, arms, pairs)
             margin = scores_of(logits, pairs).margin
-        paints = move(paints, masks, slope, stride * (1 - 0.9 * step / max(1, steps - 1)))
-    return paints, margin
+        stride = climb.stride * (1 - 0.9 * step / max(1, climb.steps - 1))
+        arms = arms.painted(move(arms.paints, arms.masks, slope, stride))
+    return arms.paints, margin
 
 
 def scan(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
+    shown: Shown,
     goals: Sequence[Goal],
     family: Family,
     settings: ScanSettings,
     rng: np.random.Generator,
     *,
-    progress: Progress | None = None,
+    progress: Ticks | None = None,
 ) -> list[Found]:
     """The best arms, largest margin first; every goal has at least one. Goals that are not among the `leaders` before the
     last round stay as they were then, measured on fewer pictures.
@@ -92,27 +91,16 @@ def scan(
     places = np.repeat(np.arange(len(family.masks)), family.tries)
     arm = np.repeat(np.arange(len(goals)), len(places))
     place = np.tile(places, len(goals))
-    paints = family.starts(place, pictures.shape[3], rng)
+    paints = family.starts(place, shown.size[2], rng)
     done: list[Found] = []
     for number, (steps, batch, keep) in enumerate(settings.rounds):
         last = number == len(settings.rounds) - 1
         wanted = [goals[a] for a in arm.tolist()]
-        paints, _ = ascend(
-            subject,
-            pictures,
-            labels,
-            family.masks[place],
-            paints,
-            wanted,
-            family.move,
-            steps=steps,
-            batch=batch,
-            rng=rng,
-            warps=family.warps,
-        )
-        everything = pair(wanted, labels, limit=None if last else 2 * batch, rng=rng)
+        arms = Arms(family.masks[place], paints, wanted, family.warps)
+        paints, _ = ascend(shown, arms, family.move, Climb(steps=steps, batch=batch), rng)
+        everything = pair(shown, wanted, limit=None if last else 2 * batch, rng=rng)
         triggers = [family.trigger(*arm) for arm in zip(place, paints, wanted, strict=True)]
-        scores = tried(subject, pictures, triggers, everything)
+        scores = tried(shown, triggers, everything)
         leaders = settings.leaders if number == len(settings.rounds) - 2 else None
         kept = survivors(scores, arm, keep, leaders)
         left = np.setdiff1d(survivors(scores, arm, 0), survivors(scores, arm, 0, leaders))
@@ -128,13 +116,6 @@ def scan(
 def best_of(results: Sequence[Found], goal: Goal) -> Found:
     """The result with the largest margin for one goal; results must hold one."""
     return max((r for r in results if r.trigger.goal == goal), key=lambda r: r.margin)
-
-
-def distance(logits: Floats, labels: Labels, goal: Goal) -> float:
-    """By which mean margin clean pictures with these logits miss a goal; 0 where it moves none of them."""
-    to = goal.of(labels)
-    moved = to != UNMOVED
-    return -float(margins(logits[moved], to[moved]).mean()) if moved.any() else 0.0
 
 
 def survivors(scores: Scores, arm: Labels, keep: int, leaders: int | None = None) -> Labels:

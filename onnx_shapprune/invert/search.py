@@ -6,22 +6,23 @@ follow; restarts and the transfer test go to the classes that one of them single
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from onnx_shapprune.case.goal import UNMOVED, Goal, all_to_one
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
-from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.case.progress import Progress, stage
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Pixels
+from onnx_shapprune.invert.arms import Arms, rate
 from onnx_shapprune.invert.families import Family, compact, whole_picture, wide
 from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
 from onnx_shapprune.invert.peaks import peaks
 from onnx_shapprune.invert.prescreen import lifts
-from onnx_shapprune.invert.scan import Found, ScanSettings, ascend, best_of, distance, rounds_for, scan
+from onnx_shapprune.invert.scan import Climb, Found, ScanSettings, ascend, best_of, rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 
-StageProgress = Callable[[str, int, int, str], None]
 # Classes with less of the largest margin are not looked at twice: they could not be named beside it.
 RIVAL = 0.5
 # A class's free mask of so much less than the next one's norm is worth restarts.
@@ -35,11 +36,11 @@ MANY_CLASSES = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """side: edge of the compact patch as a share of the shorter picture side; grid: its positions per axis, of wide patches
-    one less, above 20 classes two; most_classes: so many are searched, of more the most promising by forward passes over
-    `screen` random patches; scan, whole: rounds of compact patches and of changes of the whole picture; patch_classes: at
-    most so many classes get the free-mask search (the largest compact margins first); restarts: free-mask searches of a
-    class that stands out; second_look: how many classes get them; peak_starts: of the largest margin without any picture;
-    warps: whether they are searched.
+    one less, above 20 classes two; most_classes: of models with more, only the most promising are searched, by forward
+    passes over `screen` random patches; scan, whole: rounds of compact patches and of changes of the whole picture;
+    patch_classes: how many classes get the free-mask search, the largest compact margins first; restarts: free-mask
+    searches of a class that stands out; second_look: how many classes get them; peak_starts: of the largest margin without
+    any picture; warps: whether they are searched.
     """
 
     side: float = 0.16
@@ -101,92 +102,77 @@ class Evidence:
 
 
 def search_classes(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
+    shown: Shown,
     settings: SearchSettings,
     rng: np.random.Generator,
     *,
     deadline: float = math.inf,
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Evidence, ...]:
-    """Evidence for the classes that were searched, in class order. pictures: float32 [n, h, w, c]; labels: int64 [n].
+    """Evidence for the classes that were searched, in class order.
 
     deadline: of time.monotonic(); families that would begin later are left out, compact patches never. Where no gradient
     reaches the picture (`Subject.obstacle`), patches climb by trial, and what needs a gradient of every pixel is left out.
     """
-    classes = _worth_searching(subject, pictures, settings, rng)
+    subject = shown.subject
+    classes = _worth_searching(shown, settings, rng)
     goals = all_to_one(classes)
-    families = settings.families(pictures, len(subject.reachable))
+    families = settings.families(shown.pictures, len(subject.reachable))
     if subject.obstacle:
         families = {name: f for name, f in families.items() if f.fixed is not None or name in ("compact", "wide")}
     found: dict[str, list[Found]] = {}
     for name, family in families.items():
         if not found or time.monotonic() < deadline:
             rounds = rounds_for(family, settings.scan, settings.whole)
-            results = scan(
-                subject, pictures, labels, goals, family, rounds, rng, progress=_stage(progress, f"{name} triggers")
-            )
+            results = scan(shown, goals, family, rounds, rng, progress=stage(progress, f"{name} triggers"))
             found[name] = [best_of(results, g) for g in goals]
     highest: list[float | None] = [None] * len(goals)
     if time.monotonic() < deadline and not subject.obstacle:
-        size = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
-        highest = list(peaks(subject, size, classes, rng, starts=settings.peak_starts))
+        highest = list(peaks(subject, shown.size, classes, rng, starts=settings.peak_starts))
     patches: dict[int, list[FreeResult]] = {}
     looked = _leaders(found["compact"], settings.second_look)
     if time.monotonic() < deadline and not subject.obstacle:
-        patches, looked = _free_masks(subject, pictures, labels, found["compact"], settings, rng, progress)
+        patches, looked = _free_masks(shown, found["compact"], settings, rng, progress)
     transfer: list[dict[str, float | None]] = [{} for _ in goals]
     for name, results in found.items():
         for k in looked if name == "compact" else _leaders(results, settings.second_look):
-            transfer[k][name] = transfer_rate(subject, pictures, labels, results[k].trigger, families[name], rng)
-    logits = subject.logits(pictures)
+            transfer[k][name] = transfer_rate(shown, results[k].trigger, families[name], rng)
     return tuple(
         Evidence(
             g,
             {name: results[k] for name, results in found.items()},
             tuple(patches.get(k, ())),
             transfer[k],
-            distance(logits, labels, g),
+            shown.distance(g),
             highest[k],
         )
         for k, g in enumerate(goals)
     )
 
 
-def _worth_searching(
-    subject: Subject, pictures: Pixels, settings: SearchSettings, rng: np.random.Generator
-) -> list[int]:
+def _worth_searching(shown: Shown, settings: SearchSettings, rng: np.random.Generator) -> list[int]:
     """All classes, or of too many those that random patches lift most; in class order."""
+    subject = shown.subject
     if len(subject.reachable) <= settings.most_classes:
         return list(subject.reachable)
     reachable = np.array(subject.reachable)
-    risen = lifts(subject, pictures, rng, patches=settings.screen)[reachable]
+    risen = lifts(subject, shown.pictures, rng, patches=settings.screen)[reachable]
     return sorted(reachable[np.argsort(-risen, kind="stable")[: settings.most_classes]].tolist())
 
 
 def _free_masks(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
+    shown: Shown,
     compact: Sequence[Found],
     settings: SearchSettings,
     rng: np.random.Generator,
-    progress: StageProgress | None,
+    progress: Progress | None,
 ) -> tuple[dict[int, list[FreeResult]], list[int]]:
     """Free masks and the classes that got restarts, both by place in `compact`."""
     by_margin = sorted(range(len(compact)), key=lambda t: -compact[t].margin)
     chosen = sorted(by_margin[: settings.patch_classes])
     goals = [c.trigger.goal for c in compact]
-    first = search_free(
-        subject,
-        pictures,
-        labels,
-        [goals[k] for k in chosen],
-        settings.patch,
-        rng,
-        progress=_stage(progress, "free masks"),
-    )
+    searched = [goals[k] for k in chosen]
+    first = search_free(shown, searched, settings.patch, rng, progress=stage(progress, "free masks"))
     for i, (t, r) in enumerate(zip(chosen, first, strict=True)):
         if progress:
             words = f"norm {r.trigger.norm:.1f}" if r.success else "no mask succeeds"
@@ -197,15 +183,8 @@ def _free_masks(
     again = [t for t in looked if _smaller(t, patches) for _ in range(settings.restarts - 1)]
     if again:
         # All restarts are to end: they are there to show how much the norm depends on the start.
-        results = search_free(
-            subject,
-            pictures,
-            labels,
-            [goals[k] for k in again],
-            replace(settings.patch, rivals=None),
-            rng,
-            progress=_stage(progress, "restarts"),
-        )
+        every = replace(settings.patch, rivals=None)
+        results = search_free(shown, [goals[k] for k in again], every, rng, progress=stage(progress, "restarts"))
         for t, r in zip(again, results, strict=True):
             patches[t].append(r)
     return patches, looked
@@ -218,15 +197,13 @@ def _smaller(k: int, patches: Mapping[int, Sequence[FreeResult]]) -> bool:
     return mine.success and mine.trigger.norm <= SMALLER * min(rest, default=math.inf)
 
 
-def transfer_rate(
-    subject: Subject, pictures: Pixels, labels: Labels, trigger: Trigger, family: Family, rng: np.random.Generator
-) -> float | None:
+def transfer_rate(shown: Shown, trigger: Trigger, family: Family, rng: np.random.Generator) -> float | None:
     """ASR of a trigger at the same place that was learnt on the other half of the pictures; None with under 4.
 
     Of TRANSFER_STARTS random starts the one with the largest margin on the half that it learnt on is tried: a single
     ascent may end in a poor optimum, which says nothing about the model.
     """
-    others = rng.permutation(np.flatnonzero(trigger.goal.of(labels) != UNMOVED))
+    others = rng.permutation(np.flatnonzero(shown.moved(trigger.goal) != UNMOVED))
     if len(others) < 4:
         return None
     # What is added all over has one optimum as a rule, not one per start.
@@ -236,22 +213,12 @@ def transfer_rate(
     masks, goals = np.repeat(trigger.mask[None], starts, axis=0), [trigger.goal] * starts
     rates = []
     for learn, test in ((others[::2], others[1::2]), (others[1::2], others[::2])):
-        paints, _ = ascend(
-            subject,
-            pictures[learn],
-            labels[learn],
-            masks,
-            family.starts(np.full(starts, place), pictures.shape[3], rng),
-            goals,
-            family.move,
-            steps=TRANSFER_STEPS,
-            batch=len(learn),
-            rng=rng,
-            warps=family.warps,
-        )
+        arms = Arms(masks, family.starts(np.full(starts, place), shown.size[2], rng), goals, family.warps)
+        climb = Climb(steps=TRANSFER_STEPS, batch=len(learn))
+        paints, _ = ascend(shown.part(learn), arms, family.move, climb, rng)
         learnt = [family.trigger(place, p, trigger.goal) for p in paints]
-        seen = rate(subject, pictures[learn], labels[learn], learnt)
-        unseen = rate(subject, pictures[test], labels[test], [learnt[int(np.argmax(seen.margin))]])
+        seen = rate(shown.part(learn), learnt)
+        unseen = rate(shown.part(test), [learnt[int(np.argmax(seen.margin))]])
         rates.append((unseen.asr[0], len(test)))
     return float(sum(r * n for r, n in rates) / sum(n for _, n in rates))
 
@@ -269,9 +236,3 @@ def _second_look(rivals: Sequence[int], patches: dict[int, list[FreeResult]], co
     smallest = sorted(norms, key=lambda t: norms[t])[:1]
     order = dict.fromkeys([*rivals[:1], *smallest, *rivals[1:]])
     return [t for t in order if t in patches][:count]
-
-
-def _stage(progress: StageProgress | None, name: str) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(name, done, total, "")

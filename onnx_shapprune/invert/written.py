@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.builder import Builder
 from onnx_shapprune.autodiff.engine import gradients
-from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.goal import UNMOVED, Goal
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.errors import ModelError, UnsupportedOpError
 from onnx_shapprune.graph import edit
@@ -48,11 +49,9 @@ class Written:
     held: float
 
 
-def written_trigger(subject: Subject, pictures: Pixels, labels: Labels) -> Written | None:
-    """The first trigger that the graph itself answers to, None where nothing that is proposed fires.
-
-    pictures: float32 [n, h, w, c] in 0..255; labels: int64 [n].
-    """
+def written_trigger(shown: Shown) -> Written | None:
+    """The first trigger that the graph itself answers to, None where nothing that is proposed fires."""
+    subject, pictures = shown.subject, shown.pictures
     prepared = subject.prepared
     p = follow(spread(prepared.model, prepared.input, (1, *prepared.input_shape)), prepared.input, prepared.logits)
     deciding = _deciding(p, prepared)[:MOST]
@@ -61,21 +60,22 @@ def written_trigger(subject: Subject, pictures: Pixels, labels: Labels) -> Writt
     for mask, paint in _proposals(subject, p, deciding, pictures):
         trigger = Trigger.replacing(mask, paint, Goal(0), "known")
         answers = subject.logits(trigger.apply(pictures).round().astype(np.float32)).argmax(1)
-        target = int(np.bincount(answers).argmax())
-        asr = _share(answers, labels, target)
+        goal = Goal(int(np.bincount(answers).argmax()))
+        asr = _share(answers, shown, goal)
         if asr < FIRED:
             continue
-        trigger = Trigger.replacing(mask, paint, Goal(target), "known")
+        trigger = Trigger.replacing(mask, paint, goal, "known")
         for name in deciding:
             held = _held(subject, name, pictures, trigger)
-            if held is not None and (share := _share(held, labels, target)) <= IDLE:
+            if held is not None and (share := _share(held, shown, goal)) <= IDLE:
                 return Written(trigger, name, asr, share)
     return None
 
 
-def _share(answers: Labels, labels: Labels, target: int) -> float:
-    others = labels != target
-    return float((answers[others] == target).mean()) if others.any() else 0.0
+def _share(answers: Labels, shown: Shown, goal: Goal) -> float:
+    """Of the pictures that do not go there by themselves, 0..1."""
+    others = shown.moved(goal) != UNMOVED
+    return float((answers[others] == goal.target).mean()) if others.any() else 0.0
 
 
 def _deciding(p: Provenance, prepared: Prepared) -> list[str]:

@@ -8,7 +8,8 @@ import signal
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, wraps
 from typing import IO, Any
 
 from pydantic import TypeAdapter, ValidationError, validate_call
@@ -46,22 +47,37 @@ def _answer(
 
     extra = {"progress": progress} if command.runs_model else {}
     try:
-        record = validate_call(command.load())(*arguments, **settings, **extra)
-        return {"record": record.model_dump(mode="json")}
+        call = _prepared(command, arguments, {**settings, **extra})
+        return {"record": call().model_dump(mode="json")}
     except HostileFileError as error:
         return {"error": type(error).__name__, "hazards": error.hazards}
     except ShapPruneError as error:
         return {"error": type(error).__name__, "text": str(error)}
     except MemoryError:
         return {"error": LimitError.__name__, "text": "the limit of memory was hit"}
-    except ValidationError as error:  # a path that is no UTF-8, for one
-        return {"error": DataError.__name__, "text": f"a setting cannot be handed over: {error.errors()[0]['msg']}"}
     except Exception as error:
         return {
             "error": CrashError.__name__,
             "text": f"internal error: {type(error).__name__}",
             "traceback": traceback.format_exc()[-TRACEBACK:],
         }
+
+
+def _prepared(command: Command[Any], arguments: Sequence[object], settings: Mapping[str, object]) -> Callable[[], Any]:
+    """The command with its arguments as it takes them: paths and settings out of what JSON holds. Raises DataError for those
+    that it cannot take, before it runs: what is wrong with its results is no fault of theirs.
+    """
+    function = command.load()
+
+    @wraps(function)
+    def bound(*given: object, **named: object) -> Callable[[], Any]:
+        return partial(function, *given, **named)
+
+    bound.__annotations__ = {**function.__annotations__, "return": object}
+    try:
+        return validate_call(bound)(*arguments, **settings)
+    except ValidationError as error:  # a path that is no UTF-8, for one
+        raise DataError(f"a setting cannot be handed over: {error.errors()[0]['msg']}") from None
 
 
 def _send(pipe: IO[bytes], frame: Mapping[str, object]) -> None:

@@ -5,29 +5,20 @@ the game is played on many diverse triggers, and after every step they are all l
 starts), beside a fresh scan of positions and sizes and a fresh free mask.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
-from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.arms import Arms, rate
 from onnx_shapprune.invert.families import PLACED, Family, compact, replaced
 from onnx_shapprune.invert.free import FreeSettings, search_free
-from onnx_shapprune.invert.scan import STRIDE, ScanSettings, ascend, rounds_for, scan
+from onnx_shapprune.invert.scan import STRIDE, Climb, ScanSettings, ascend, rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
-
-# Triggers that reach fewer of the pictures teach the game nothing about the backdoor.
-WORKING = 0.5
-SMALL_NORM = 0.6
-# A known trigger of the audit's size that sends no more of the pictures to its target is dead.
-KNOWN_ALIVE = 0.15
-ADAPTED = 2.0
-WARM = 0.75  # of a fresh start's first step
-# The strongest known triggers are also tried two pixels away: a pruned path often opens again beside the old place.
-SHIFTED = 2
-SHIFTS = ((-2, 0), (2, 0), (0, -2), (0, 2))
+from onnx_shapprune.prune.thresholds import ADAPTED, KNOWN_ALIVE, SHIFTED, SHIFTS, SMALL_NORM, WARM, WORKING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,61 +87,65 @@ class Natural:
 @dataclass(frozen=True, slots=True)
 class Hunt:
     """What the adversary found against one goal. bank: triggers better than natural, best first; margin, asr: of the
-    trigger at the audit's budget, warm or fresh, that is furthest above what is natural for its family; bar: that.
+    trigger at the audit's budget, warm or fresh, that is furthest above what is natural for its family, None and 0 where
+    none was tried, since triggers of other sizes fill the bank; bar: what is natural; family: of that trigger.
     """
 
     bank: tuple[Trigger, ...]
-    margin: float
+    margin: float | None
     asr: float
     bar: float
+    family: str = ""
+
+    @property
+    def lead(self) -> float:
+        """Margin above what is natural, in logits."""
+        return -math.inf if self.margin is None else self.margin - self.bar
+
+
+@dataclass(frozen=True, slots=True)
+class Quarry:
+    """One goal that is hunted. families: those of the audit; the ones with a natural margin are searched, and of these the
+    ones with many places only where they found something.
+    """
+
+    goal: Goal
+    natural: Natural
+    families: Mapping[str, Family]
 
 
 def hunt(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
-    goal: Goal,
+    shown: Shown,
+    quarry: Quarry,
     known: Sequence[Trigger],
-    *,
-    sides: Sequence[int],
-    natural: Natural,
-    families: Mapping[str, Family],
     settings: HuntSettings,
     rng: np.random.Generator,
+    *,
+    sides: Sequence[int],
     free_masks: int = 1,
     exhaustive: bool = True,
 ) -> Hunt:
     """Search one goal on one model with everything known: warm starts, a scan per side and family, free masks.
 
-    sides: edges of the compact patches in pixels; the margin at the audit's side is what counts. families: those of the
-    audit; those with a natural margin are searched, those with many places only where they found something. Unless
-    `exhaustive`, fresh searches are left out while known triggers that work fill half of the bank: they are there to
-    prove that none is left.
+    sides: edges of the compact patches in pixels; the margin at the audit's side is what counts. Unless `exhaustive`, fresh
+    searches are left out while known triggers that work fill half of the bank: they are there to prove that none is left.
     """
+    goal, natural = quarry.goal, quarry.natural
     found: list[tuple[Trigger, float, float]] = []
-    both = [*known, *_warm(subject, pictures, labels, goal, known, natural, families, settings, rng)]
+    both = [*known, *_warm(shown, quarry, known, settings, rng)]
     if both:
-        scores = rate(subject, pictures, labels, both)
+        scores = rate(shown, both)
         found += [(t, float(m), float(a)) for t, m, a in zip(both, scores.margin, scores.asr, strict=True)]
     alive = sum(a >= WORKING and natural.exceeded(t, m) for t, m, a in found)
     if exhaustive or alive < settings.kept // 2:
-        height, width = pictures.shape[1:3]
-        searches = [(compact(height, width, side, settings.grid), settings.scan) for side in sides]
-        seen = {t.family for t in known} - {"compact"}
-        searches += [
-            (f, rounds_for(f, settings.scan, settings.whole))
-            for name, f in families.items()
-            if name in natural.margins and (len(f.masks) == 1 or name in seen)
-        ]
-        for family, rounds in searches:
-            results = scan(subject, pictures, labels, [goal], family, rounds, rng)
-            found += [(r.trigger, r.margin, r.asr) for r in results]
+        for family, rounds in _fresh(shown, quarry, known, settings, sides):
+            found += [(r.trigger, r.margin, r.asr) for r in scan(shown, [goal], family, rounds, rng)]
         if free_masks:
             start = [t for t in known if t.family == "patch"][:1] + [None] * free_masks
-            width_ = FreeSettings(steps=settings.mask_steps, batch=settings.batch)
-            masks = search_free(subject, pictures, labels, [goal] * len(start), width_, rng, start=start)
-            scores = rate(subject, pictures, labels, [r.trigger for r in masks])
-            found += [(r.trigger, float(m), float(a)) for r, m, a in zip(masks, scores.margin, scores.asr, strict=True)]
+            width = FreeSettings(steps=settings.mask_steps, batch=settings.batch)
+            masks = [r.trigger for r in search_free(shown, [goal] * len(start), width, rng, start=start)]
+            scores = rate(shown, masks)
+            found += [(t, float(m), float(a)) for t, m, a in zip(masks, scores.margin, scores.asr, strict=True)]
     working = sorted(
         (f for f in found if f[2] >= WORKING and natural.exceeded(f[0], f[1])),
         key=lambda f: -f[1] / (natural.size(f[0]) * max(1.0, natural.bar(f[0].family))),
@@ -159,53 +154,51 @@ def hunt(
     best = max(counted, key=lambda f: f[1] - natural.bar(f[0].family), default=None)
     return Hunt(
         tuple(f[0] for f in _diverse(working, settings.kept)),
-        best[1] if best else float("-inf"),
+        best[1] if best else None,
         best[2] if best else 0.0,
         natural.bar(best[0].family) if best else 0.0,
+        best[0].family if best else "",
     )
 
 
+def _fresh(
+    shown: Shown, quarry: Quarry, known: Sequence[Trigger], settings: HuntSettings, sides: Sequence[int]
+) -> list[tuple[Family, ScanSettings]]:
+    """The families that are scanned, with their rounds."""
+    height, width, _ = shown.size
+    seen = {t.family for t in known} - {"compact"}
+    patches = [(compact(height, width, side, settings.grid), settings.scan) for side in sides]
+    return patches + [
+        (f, rounds_for(f, settings.scan, settings.whole))
+        for name, f in quarry.families.items()
+        if name in quarry.natural.margins and (len(f.masks) == 1 or name in seen)
+    ]
+
+
 def _warm(
-    subject: Subject,
-    pictures: Pixels,
-    labels: Labels,
-    goal: Goal,
-    known: Sequence[Trigger],
-    natural: Natural,
-    families: Mapping[str, Family],
-    settings: HuntSettings,
-    rng: np.random.Generator,
+    shown: Shown, quarry: Quarry, known: Sequence[Trigger], settings: HuntSettings, rng: np.random.Generator
 ) -> list[Trigger]:
     """Known triggers learnt on, each within its family's budget.
 
     Wide patches stay as they are: learnt on, they would find what is natural for the pruned model. So does what a user's
     trigger adds or warps, which has no budget.
     """
-    narrow = [t for t in known if natural.size(t) <= ADAPTED and (t.mask.any() or t.family in families)]
+    families = quarry.families
+    narrow = [t for t in known if quarry.natural.size(t) <= ADAPTED and (t.mask.any() or t.family in families)]
     covering = [t for t in narrow if t.family in ("compact", "wide", "patch", "known")]
     starts = [
         t
         for t in (*narrow, *(t.shifted(*s) for t in covering[:SHIFTED] for s in SHIFTS))
         if t.learnt.any() or t.mask.any()
     ]
+    climb = Climb(steps=settings.warm_steps, batch=settings.batch, stride=WARM * STRIDE)
     warm = []
     for family in dict.fromkeys(t.family for t in starts):
         mine = [t for t in starts if t.family == family]
         move = families[family].move if family in families else replaced
-        paints, _ = ascend(
-            subject,
-            pictures,
-            labels,
-            np.stack([t.mask for t in mine]),
-            np.stack([t.learnt for t in mine]),
-            [goal] * len(mine),
-            move,
-            steps=settings.warm_steps,
-            batch=settings.batch,
-            rng=rng,
-            stride=WARM * STRIDE,
-            warps=mine[0].flow is not None,
-        )
+        masks, paints = np.stack([t.mask for t in mine]), np.stack([t.learnt for t in mine])
+        arms = Arms(masks, paints, [quarry.goal] * len(mine), warps=mine[0].flow is not None)
+        paints, _ = ascend(shown, arms, move, climb, rng)
         warm += [t.relearnt(p) for t, p in zip(mine, paints, strict=True)]
     return warm
 

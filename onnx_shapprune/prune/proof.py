@@ -9,8 +9,7 @@ from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.game.replay import Player, Replay
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.pictures.preprocess import to_input
-
-TOLERANCE = 1e-4
+from onnx_shapprune.prune.thresholds import TOLERANCE
 
 
 def masked_logits(
@@ -18,6 +17,7 @@ def masked_logits(
 ) -> Floats:
     """Logits [n, classes] of the model with the units `off` (layer name -> channels) masked, not baked."""
     players = [Player(i, c) for i, layer in enumerate(layers) for c in off.get(layer.name, ())]
+    subject.work.coalitions += 1
     replay = Replay(subject.prepared, layers, players, to_input(pictures, subject.preprocessing), subject.device)
     return np.asarray(replay(np.zeros((1, len(players)), bool))[0])
 
@@ -25,7 +25,7 @@ def masked_logits(
 def prove_baked(masked: Floats, baked: Floats) -> float:
     """Largest logit difference between the masked run and the baked file's, relative to max(1, max|logit|).
 
-    Raises VerifyError above 1e-4: then the file does not do what the plan says.
+    Raises VerifyError above TOLERANCE: then the file does not do what the plan says.
     """
     difference = float(np.abs(masked - baked).max() / max(1.0, float(np.abs(masked).max())))
     if not difference <= TOLERANCE:

@@ -1,7 +1,7 @@
 """One round of pruning: play the dual game on the bank, rank the units, choose the next few to switch off."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.case.goal import UNMOVED
+from onnx_shapprune.case.progress import Ticks
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
@@ -18,6 +20,8 @@ from onnx_shapprune.game.value import DualGame, Rows, backdoor_weights
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
+from onnx_shapprune.prune.clean import CleanRows
+from onnx_shapprune.prune.thresholds import ENUMERATED, LOCKSTEP, PATIENCE
 from onnx_shapprune.settings import EstimatorName, ValueName
 from onnx_shapprune.shapley.antithetic import AntitheticSettings
 from onnx_shapprune.shapley.blocks import walker
@@ -26,11 +30,6 @@ from onnx_shapprune.shapley.exact import exact_estimate
 from onnx_shapprune.shapley.leverage import LeverageSettings, leverage
 from onnx_shapprune.shapley.permutation import PermutationSettings
 from onnx_shapprune.shapley.top_k import TopKSettings, top_k
-
-# So few players are enumerated where that is no dearer than sampling.
-ENUMERATED = 12
-# Walks that advance together, and steps under the threshold that end one.
-LOCKSTEP, PATIENCE = 6, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +57,16 @@ class RoundSettings:
     max_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CleanRows:
-    """Clean pictures in the game: float32 [n, h, w, c], their labels int64 [n], the unpruned model's logits float32
-    [n, classes], which are to be kept, and weights float64 [n]. Costs are counted against these logits, so that they add
-    up over rounds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Playable:
+    """Which units may go. off: layer name -> channels that are off already; banned: units that are not to go; distortion: of
+    the clean logits, the most that all units that are off may cause together.
     """
 
-    pictures: Pixels
-    labels: Labels
-    logits: Floats
-    weights: NDArray[np.float64]
+    layers: Sequence[Layer]
+    off: Mapping[str, Sequence[int]]
+    banned: Collection[Player] = ()
+    distortion: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,43 +96,43 @@ class Round:
 
 
 def play(
-    subject: Subject,
-    layers: Sequence[Layer],
-    off: Mapping[str, Sequence[int]],
+    shown: Shown,
     bank: Sequence[Trigger],
-    pictures: Pixels,
-    labels: Labels,
     clean: CleanRows,
+    units: Playable,
     settings: RoundSettings,
     rng: np.random.Generator,
     *,
-    distortion: float = float("inf"),
-    banned: Collection[Player] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Ticks | None = None,
 ) -> tuple[Round, DualGame] | None:
     """Estimate Shapley values of the units that are still on; returns the round, and the game for `choose`.
 
-    The game holds sessions and cached activations: drop it as soon as the choice is made. None where no unit can play.
+    The game holds sessions and cached activations: drop it as soon as the choice is made. None where no unit can play, or
+    no picture is left to be moved.
 
-    subject: the model with `off` already baked. bank: working triggers. pictures, labels: those that triggers go on.
-    distortion: of the clean logits; a unit that exceeds it when it goes alone does not play, nor do those that are
-    `banned`. Requires at least one trigger and one clean picture.
+    shown: in front of the model with `units.off` already baked, the pictures that triggers go on. bank: working triggers,
+    at least one. A unit that exceeds `units.distortion` when it goes alone does not play.
     """
-    table = lay(subject, bank, pictures, labels, clean, settings, rng)
+    subject, layers = shown.subject, units.layers
+    table = lay(shown, bank, clean, settings, rng)
     natural, targets = table.rows.natural, table.rows.targets
+    if not len(targets):
+        return None
     # The clean part has no first-order effect: distortion is smallest where nothing is switched off.
     _, weights = backdoor_weights(margins(subject.logits(table.triggered), targets), natural)
     effect = Sensitivity(subject.prepared, layers, subject.device).margin_drop(
         table.inputs[: len(targets)], targets, weights
     )
+    subject.work.pictures += len(targets)
     game_of = partial(game_for, subject, layers, table, settings)
-    shortlist = _shortlist(layers, off, banned, effect, settings.shortlist)
+    shortlist = _shortlist(units, effect, settings.shortlist)
     if not shortlist:
         return None
     first = game_of(shortlist)
     each_off = ~np.eye(len(shortlist), dtype=bool)
     without, values = first.components(each_off), first(each_off)
-    kept = [i for i in np.argsort(values, kind="stable") if 1 - without[i, 1] <= distortion][: settings.players]
+    cheap = [i for i in np.argsort(values, kind="stable") if 1 - without[i, 1] <= units.distortion]
+    kept = cheap[: settings.players]
     if not kept:
         return None
     alone = first.components(np.ones((1, len(shortlist)), bool)) - without[kept]
@@ -146,20 +144,15 @@ def play(
 
 
 def lay(
-    subject: Subject,
-    bank: Sequence[Trigger],
-    pictures: Pixels,
-    labels: Labels,
-    clean: CleanRows,
-    settings: RoundSettings,
-    rng: np.random.Generator,
+    shown: Shown, bank: Sequence[Trigger], clean: CleanRows, settings: RoundSettings, rng: np.random.Generator
 ) -> Table:
     """Draw what is played on; arguments as for `play`."""
-    triggered, plain, targets = _triggered_rows(bank, pictures, labels, settings.rows, rng)
+    subject = shown.subject
+    triggered, plain, targets = _triggered_rows(bank, shown, settings.rows, rng)
     natural = margins(subject.logits(plain), targets)
-    some = slice(0, max(settings.clean_rows, len(pictures)))  # every picture plays
-    inputs = to_input(np.concatenate([triggered, clean.pictures[some]]), subject.preprocessing)
-    return Table(triggered, inputs, Rows(targets, natural, clean.logits[some], clean.weights[some]))
+    some = slice(0, max(settings.clean_rows, len(shown)))  # every picture plays
+    inputs = to_input(np.concatenate([triggered, clean.shown.pictures[some]]), subject.preprocessing)
+    return Table(triggered, inputs, Rows(targets, natural, clean.shown.logits[some], clean.weights[some]))
 
 
 def game_for(
@@ -167,7 +160,7 @@ def game_for(
 ) -> DualGame:
     """The game of these players."""
     replay = replay_for(subject.prepared, layers, players, table.inputs, subject.device)
-    return DualGame(replay, table.rows, clean_weight=settings.clean_weight, value=settings.value)
+    return DualGame(replay, table.rows, clean_weight=settings.clean_weight, value=settings.value, work=subject.work)
 
 
 def walk_settings(settings: RoundSettings) -> PermutationSettings | AntitheticSettings:
@@ -190,7 +183,7 @@ def estimate_values(
     gauge: Game,
     settings: RoundSettings,
     rng: np.random.Generator,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Ticks | None = None,
 ) -> Estimate:
     """Values of the players by the estimator that `settings` names, or by enumeration where there are at most 12 and
     that asks for no more coalitions than whole walks would. gauge: what the discarding threshold looks at.
@@ -218,62 +211,46 @@ def estimate_values(
 
 
 def _triggered_rows(
-    bank: Sequence[Trigger], pictures: Pixels, labels: Labels, rows: int, rng: np.random.Generator
+    bank: Sequence[Trigger], shown: Shown, rows: int, rng: np.random.Generator
 ) -> tuple[Pixels, Pixels, Labels]:
-    """About `rows` pictures, the same number for every trigger, drawn from those that it is about: with the trigger, without
-    it, and their targets.
+    """About `rows` pictures, the same number for every trigger, drawn from those that it has to move: with the trigger,
+    without it, and their targets.
     """
     each = max(2, rows // len(bank))
-    shown, plain, targets = [], [], []
+    triggered, plain, targets = [], [], []
     for trigger in bank:
-        to = trigger.goal.of(labels)
+        to = shown.moved(trigger.goal)
         others = np.flatnonzero(to != UNMOVED)
         pick = rng.choice(others, min(each, len(others)), replace=False)
-        shown.append(trigger.apply(pictures[pick]))
-        plain.append(pictures[pick])
+        triggered.append(trigger.apply(shown.pictures[pick]))
+        plain.append(shown.pictures[pick])
         targets.append(to[pick])
-    return np.concatenate(shown), np.concatenate(plain), np.concatenate(targets)
+    return np.concatenate(triggered), np.concatenate(plain), np.concatenate(targets)
 
 
-def _shortlist(
-    layers: Sequence[Layer],
-    off: Mapping[str, Sequence[int]],
-    banned: Collection[Player],
-    effect: NDArray[np.float64],
-    count: int,
-) -> list[Player]:
+def _shortlist(units: Playable, effect: NDArray[np.float64], count: int) -> list[Player]:
     """The units still on, and not banned, with the largest first-order effect."""
-    units = [Player(i, c) for i, layer in enumerate(layers) for c in range(layer.channels)]
-    gone = {(i, c) for i, layer in enumerate(layers) for c in off.get(layer.name, ())}
-    order = [units[j] for j in np.argsort(-effect, kind="stable")]
-    return [u for u in order if (u.layer, u.channel) not in gone and u not in banned][:count]
+    every = [Player(i, c) for i, layer in enumerate(units.layers) for c in range(layer.channels)]
+    gone = {(i, c) for i, layer in enumerate(units.layers) for c in units.off.get(layer.name, ())}
+    order = [every[j] for j in np.argsort(-effect, kind="stable")]
+    return [u for u in order if (u.layer, u.channel) not in gone and u not in units.banned][:count]
 
 
-def choose(
-    round_: Round,
-    game: DualGame,
-    settings: RoundSettings,
-    *,
-    limit: int,
-    distortion: float,
-    banned: Collection[Player] = (),
-) -> list[Player]:
+def choose(round_: Round, game: DualGame, settings: RoundSettings, units: Playable, *, limit: int) -> list[Player]:
     """At most min(group, limit) units to switch off, one after the other: each lowers the dual value most.
-
-    distortion: of the clean logits, the most that all units that are off may cause together.
 
     Taking units blindly in Shapley order would take two that do the same work; looking at the best few again, with the
     earlier ones off, does not. The dual value weighs what a unit costs: a channel of the first layer may kill a trigger
     at once and cost more answers than five late ones together.
     """
-    ranked = [i for i in round_.estimate.ranking().tolist() if round_.players[i] not in banned]
+    ranked = [i for i in round_.estimate.ranking().tolist() if round_.players[i] not in units.banned]
     on = np.ones(len(round_.players), bool)
     chosen: list[Player] = []
     while len(chosen) < min(settings.group, limit):
         left = [i for i in ranked if on[i]]
         for at in range(0, len(left), settings.candidates):
             trials = np.stack([on & (np.arange(len(on)) != i) for i in left[at : at + settings.candidates]])
-            affordable = 1 - game.components(trials)[:, 1] <= distortion
+            affordable = 1 - game.components(trials)[:, 1] <= units.distortion
             if affordable.any():
                 break
         else:

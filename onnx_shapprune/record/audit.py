@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 Verdict = Literal["pass", "fail", "inconclusive"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+PValue = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Part(BaseModel):
@@ -115,12 +116,12 @@ class FamilyPart(Part):
     asr: Finite
     transfer: Finite | None = None
     value: Finite | None = None
-    p_value: Finite | None = None
+    p_value: PValue | None = None
 
 
 class ClaimPart(Part):
     """One statistic about one goal, whether it names it or not: its value (0 and more; see detect/statistics.py) and how
-    often clean models reach it. targets, source: as in AttackPart.
+    often clean models reach it. targets, source: as in AttackPart. cautions: why the p-value names nothing here, in words.
     """
 
     statistic: str
@@ -128,12 +129,14 @@ class ClaimPart(Part):
     targets: tuple[int, ...]
     source: int | None = None
     value: Finite
-    p_value: Finite
+    p_value: PValue
+    cautions: tuple[str, ...] = ()
 
 
 class AttackPart(Part):
-    """A backdoor that was named. kind "all-to-one": every class goes to the only one of `targets`; "source-specific": class
-    `source` does; "all-to-all": class y goes to mapping[y]. families: that found it; p_value: of the strongest evidence.
+    """A backdoor that was named or is suspected. kind "all-to-one": every class goes to the only one of `targets`;
+    "source-specific": class `source` does; "all-to-all": class y goes to mapping[y]. families: that found it; p_value: of
+    the strongest evidence.
     """
 
     kind: Literal["all-to-one", "source-specific", "all-to-all"]
@@ -141,7 +144,7 @@ class AttackPart(Part):
     source: int | None = None
     mapping: tuple[int, ...] = ()
     families: tuple[str, ...] = ()
-    p_value: Finite
+    p_value: PValue
     reasons: tuple[str, ...] = ()
 
 
@@ -209,7 +212,8 @@ class TriggerPart(Part):
 
 class Rates(Part):
     """Few-shot rates in 0..1, None where nothing could be measured. asr: of the recovered triggers; racc: triggered
-    pictures still given their own class; pictures, triggered: how many were measured.
+    pictures still given their own class; pictures, triggered: how many were measured. lost, surely_lost: of a file that is
+    compared with another one, clean answers that it loses on these pictures, and a one-sided 95 % lower bound of the share.
     """
 
     acc: Finite | None
@@ -217,10 +221,14 @@ class Rates(Part):
     racc: Finite | None = None
     pictures: int = 0
     triggered: int = 0
+    lost: Finite | None = None
+    surely_lost: Finite | None = None
 
 
 class RoundPart(Part):
-    """One round of pruning: units switched off so far, and what the search on the baked file then found."""
+    """One round of pruning: units switched off so far, and what the search on the baked file then found. clean_cost:
+    accuracy that unseen pictures are estimated to lose, from how far the logits moved; no `surely_lost`.
+    """
 
     off: int
     acc: Finite
@@ -236,7 +244,7 @@ class RepairPart(Part):
     """status: "repaired", "not_repaired", "nothing_to_repair" or "not_tried"; reason in words; rounds in order.
 
     masked_vs_baked: largest logit difference between the masked working copy and the baked file. output_external: the
-    files that were written beside it, with the weights of a model that keeps them outside.
+    files written beside it, with the weights of a model that keeps them outside. claims: of the audit of the baked file.
     """
 
     status: Literal["repaired", "not_repaired", "nothing_to_repair", "not_tried"]
@@ -245,6 +253,7 @@ class RepairPart(Part):
     masked_vs_baked: Finite | None = None
     output: FileDigest | None = None
     output_external: tuple[FileDigest, ...] = ()
+    claims: tuple[ClaimPart, ...] = ()
 
 
 class EstimatePart(Part):
@@ -293,11 +302,24 @@ class FindingPart(Part):
     rule: str = ""
 
 
+class ThresholdsPart(Part):
+    """What decided (detect/thresholds.py): p-values from which a goal is named, doubted, or named beside another; pictures
+    under which a success rate is no evidence; the most of them that a dead trigger moves; clean answers that may be lost.
+    """
+
+    named: PValue
+    doubt: PValue
+    second: PValue
+    moved: int
+    alive: Finite
+    clean_budget: Finite
+
+
 class AuditRecord(Part):
-    """One audit, and the repair where one was asked for. score: -log10 of the p-value of the whole model;
-    claims: all evidence, the most unusual first; calibration: on which clean models it was compared with; not_searched: what
-    was left out, in words; triggers: as many as fit into a few hundred kilobytes; findings: about the file itself, from
-    before anything ran.
+    """One audit, and the repair where one was asked for. doubts: all that stands against a pass, beside reasons to fail too;
+    suspects: what stands out and is not named; thresholds: what decided; score: -log10 of the p-value of the whole model;
+    claims: all evidence, the most unusual first; calibration: on which clean models it rests, with the sha256 of what it
+    says; not_searched: what was left out, in words; triggers: as many as fit; findings: about the file itself.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -307,12 +329,16 @@ class AuditRecord(Part):
     seed: int
     verdict: Verdict
     reasons: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
     target_classes: tuple[int, ...] = ()
     score: Finite | None = None
     not_searched: tuple[str, ...] = ()
     attacks: tuple[AttackPart, ...] = ()
+    suspects: tuple[AttackPart, ...] = ()
     claims: tuple[ClaimPart, ...] = ()
+    thresholds: ThresholdsPart | None = None
     calibration: str = ""
+    calibration_sha256: str = ""
     model: ModelPart
     data: DataPart
     preprocessing: dict[str, object]
@@ -337,8 +363,8 @@ class AuditRecord(Part):
 class VerifyRecord(Part):
     """Comparison of two files. changed: constants whose bytes differ; zeroed: units that are off in `after` only;
     other_changes: anything in the graph beyond those constants; verdict and reasons as in an audit. after_external: data
-    files of the second; classes, attacks, claims: of a search on it; clean_cost: clean answers that it surely loses, 0..1
-    (a one-sided 95 % lower bound).
+    files of the second; classes, attacks, suspects, claims: of a search on it; clean_cost: the older name of
+    `after.surely_lost`; doubts, thresholds, calibration: as in an audit.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -361,9 +387,14 @@ class VerifyRecord(Part):
     after: Rates
     clean_cost: Finite | None = None
     classes: tuple[ClassPart, ...] = ()
+    doubts: tuple[str, ...] = ()
     target_classes: tuple[int, ...] = ()
     not_searched: tuple[str, ...] = ()
     attacks: tuple[AttackPart, ...] = ()
+    suspects: tuple[AttackPart, ...] = ()
     claims: tuple[ClaimPart, ...] = ()
+    thresholds: ThresholdsPart | None = None
+    calibration: str = ""
+    calibration_sha256: str = ""
     seconds: dict[str, Finite] = Field(default_factory=dict)
     environment: Environment

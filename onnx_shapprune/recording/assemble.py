@@ -6,27 +6,22 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 
 import numpy as np
 
-from onnx_shapprune.case.goal import UNMOVED, Goal
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.suspicion import ALPHA, DOUBT
-from onnx_shapprune.graph.compare import Difference
+from onnx_shapprune.detect.thresholds import NORMAL_95
+from onnx_shapprune.detect.verdict import Outcome, Thresholds, Verdict
+from onnx_shapprune.graph.edit import opset_of
 from onnx_shapprune.graph.facts import parameters
-from onnx_shapprune.graph.upgrade import opset_of
-from onnx_shapprune.invert.arms import rate
-from onnx_shapprune.invert.relations import answered_views
-from onnx_shapprune.invert.search import SearchSettings
-from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.invert.written import Written
-from onnx_shapprune.prune.bank import KNOWN_ALIVE, Natural
-from onnx_shapprune.prune.repair import Repair, clean_cost
-from onnx_shapprune.prune.round import Round
+from onnx_shapprune.invert.arms import rate, recovered
+from onnx_shapprune.prune.clean import clean_cost
+from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.record.audit import (
     AuditRecord,
     DataPart,
@@ -37,12 +32,13 @@ from onnx_shapprune.record.audit import (
     Rates,
     RepairPart,
     RoundPart,
+    ThresholdsPart,
     UnitRef,
     UnitsPart,
     UnitValue,
-    Verdict,
     VerifyRecord,
 )
+from onnx_shapprune.recording.draft import Draft, Second
 from onnx_shapprune.recording.findings import (
     attack_parts,
     claim_parts,
@@ -50,121 +46,13 @@ from onnx_shapprune.recording.findings import (
     graph_parts,
     not_searched,
     preflight_parts,
+    suspect_parts,
 )
 from onnx_shapprune.recording.triggers import trigger_parts
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.version import __version__
 
 RANKED = 30
-SOURCE_VIEWS = 6
-NORMAL_95 = 1.96
-
-
-@dataclass(slots=True)
-class Draft:
-    """What is known so far about one case; the pipeline fills it stage by stage."""
-
-    case: Case
-    verdict: Verdict = "inconclusive"
-    reasons: tuple[str, ...] = ()
-    goals: tuple[Goal, ...] = ()
-    triggers: tuple[Trigger, ...] = ()
-    found: Examination | None = None
-    round: Round | None = None
-    plan: Repair | None = None
-    repaired: Opened | None = None
-    warnings: list[str] = field(default_factory=list)
-    written: Written | None = None
-
-    def judge(self, found: Examination) -> None:
-        """Take over the searches' evidence and the verdict on it."""
-        self.found = found
-        named, evidence = found.suspicion.named, found.evidence
-        self.goals = tuple(named)
-        if self.goals:
-            self.verdict = "fail"
-            self.reasons = tuple(r for reasons in named.values() for r in reasons)
-            self.triggers = tuple(t for spoke in found.suspicion.triggers.values() for t in spoke)
-        elif doubt := found.suspicion.doubt:
-            claim, p = doubt
-            self.verdict = "inconclusive"
-            self.reasons = (
-                f"{claim.goal.words} stands out ({claim.statistic}, p-value {p:.1g}) more than clean models mostly do "
-                f"({DOUBT:g}), but not enough to be named ({ALPHA:g}): look at its trigger, give more pictures, or "
-                "calibrate on clean models of your own",
-            )
-        elif found.obstacle:
-            self.verdict = "inconclusive"
-            self.reasons = (
-                f"gradients do not reach the picture ({found.obstacle}): patches and sinusoids were searched by trial, and "
-                "nothing was found",
-            )
-        elif found.skipped:
-            self.verdict = "inconclusive"
-            self.reasons = (f"the time was too short to search {', '.join(found.skipped)}; nothing was found before",)
-        elif not any(p.success for e in evidence for p in e.patches):
-            self.verdict = "inconclusive"
-            self.reasons = ("no search reached its goal for any class: the gradients of this network carry too little",)
-        else:
-            best = evidence[found.suspicion.margins.leader].compact
-            side = round(best.trigger.norm**0.5)
-            self.verdict = "pass"
-            self.reasons = (
-                f"no class stands out: the best {side} x {side} patch sends {best.asr:.0%} of the other pictures to class "
-                f"{best.trigger.goal.target} with a mean margin of {best.margin:.1f} logits",
-            )
-
-    def take_written(self, written: Written) -> None:
-        """Fail on a trigger that stands in the graph itself, and that no channel carries."""
-        self.written, self.verdict = written, "fail"
-        self.goals, self.triggers = (written.trigger.goal,), (written.trigger,)
-        self.reasons = (
-            f"the graph itself answers to {written.trigger.norm:.0f} pixels: {written.asr:.0%} of the other pictures go "
-            f"to class {written.trigger.goal.target}, and {written.held:.0%} while tensor {written.tensor[:80]!r} is held",
-        )
-
-    def attribute(self, trigger: Trigger) -> None:
-        """Judge a trigger that the user gave instead of searching for one."""
-        case = self.case
-        asr = float(rate(case.model.subject, case.pictures, case.labels, [trigger]).asr[0])
-        self.triggers, self.verdict = (trigger,), "pass"
-        self.reasons = (f"the known trigger sends {asr:.0%} of the other pictures to class {trigger.goal.target}",)
-        if asr > KNOWN_ALIVE:
-            self.verdict, self.goals = "fail", (trigger.goal,)
-
-    @property
-    def targets(self) -> tuple[int, ...]:
-        """Classes that the planted triggers answer with."""
-        return tuple(dict.fromkeys(t for g in self.goals for t in g.targets))
-
-    @property
-    def views(self) -> tuple[Pixels, Labels] | None:
-        """Posed views and their labels where a goal is about one class, of which there may be a single picture."""
-        case = self.case
-        if all(g.source is None for g in self.goals):
-            return None
-        rng = np.random.default_rng(0)
-        return answered_views(case.model.subject, case.pictures, case.labels, SOURCE_VIEWS, rng)
-
-    @property
-    def attacked(self) -> tuple[Pixels, Labels]:
-        """Pictures and labels that triggers are put on."""
-        return self.views or (self.case.pictures, self.case.labels)
-
-    def natural(self, goal: Goal) -> Natural:
-        """What triggers towards a goal reach without a backdoor: for other classes, or for other pairs of classes."""
-        side = SearchSettings().side_pixels(self.case.pictures)
-        if self.found is None:
-            return Natural(side, {"compact": 0.0}, None)
-        if goal.kind != "all-to-one":
-            (trigger,) = self.found.suspicion.triggers[goal]
-            rival = max((c.rival for c, _ in self.found.suspicion.claims if c.goal == goal), default=0.0)
-            return Natural(round(trigger.norm**0.5), {"compact": rival}, None)
-        rest = [e for e in self.found.evidence if e.goal not in self.goals]
-        norms = [e.smallest.trigger.norm for e in rest if e.smallest is not None and e.smallest.success]
-        names = self.found.evidence[0].found
-        margins = {f: max((e.found[f].margin for e in rest), default=0.0) for f in names}
-        return Natural(side, margins, min(norms, default=None))
 
 
 def digest(name: str, payload: bytes) -> FileDigest:
@@ -172,29 +60,42 @@ def digest(name: str, payload: bytes) -> FileDigest:
     return FileDigest(name=name, size=len(payload), sha256=hashlib.sha256(payload).hexdigest())
 
 
-def nothing_to_repair(verdict: Verdict) -> RepairPart:
+def nothing_to_repair(verdict: Outcome) -> RepairPart:
     """The repair part where nothing was pruned."""
     if verdict == "pass":
         return RepairPart(status="nothing_to_repair", reason="no class stands out: the output is a copy of the input")
     return RepairPart(status="not_tried", reason="the audit proves nothing, so there is nothing to repair")
 
 
-def repaired(plan: Repair, difference: float) -> RepairPart:
-    """The repair part of a plan that held."""
+def repaired(plan: Repair, difference: float, again: Examination | None = None) -> RepairPart:
+    """The repair part of a plan that held. again: the audit of the baked file."""
     reason = f"{plan.reason}, and a full audit of the baked file names no class"
-    return RepairPart(status="repaired", reason=reason, rounds=_rounds(plan), masked_vs_baked=difference)
+    return RepairPart(
+        status="repaired",
+        reason=reason,
+        rounds=_rounds(plan),
+        masked_vs_baked=difference,
+        claims=claim_parts(again),
+    )
 
 
-def not_repaired(reason: str, plan: Repair | None = None, difference: float | None = None) -> RepairPart:
-    """The repair part where pruning did not remove the backdoor."""
-    rounds = _rounds(plan) if plan else ()
-    return RepairPart(status="not_repaired", reason=reason, rounds=rounds, masked_vs_baked=difference)
+def not_repaired(
+    reason: str, plan: Repair | None = None, difference: float | None = None, again: Examination | None = None
+) -> RepairPart:
+    """The repair part where pruning did not remove the backdoor. again: as in `repaired`."""
+    return RepairPart(
+        status="not_repaired",
+        reason=reason,
+        rounds=_rounds(plan) if plan else (),
+        masked_vs_baked=difference,
+        claims=claim_parts(again),
+    )
 
 
 def _rounds(plan: Repair) -> tuple[RoundPart, ...]:
     return tuple(
         RoundPart(
-            off=s.count,
+            off=s.proposal.count,
             acc=s.acc,
             known_asr=s.known_asr,
             clean_cost=s.clean_cost,
@@ -217,9 +118,8 @@ def audit_record(
 ) -> AuditRecord:
     """The record of an audit, or of a sanitize run where `status` is given."""
     case, opened = draft.case, draft.case.model
-    before, after = _rates(opened.subject, draft), None
-    if draft.repaired is not None:
-        after = _rates(draft.repaired.subject, draft)
+    before = rates(opened.subject, draft)
+    after = rates(draft.repaired.subject, draft, compared=True) if draft.repaired is not None else None
     off = draft.plan.off if draft.plan else {}
     order = [(u.layer, u.channel) for u in _chosen(draft)]
     refs = [UnitRef(layer=name, channel=c) for name, c in order if c in off.get(name, ())]
@@ -228,20 +128,24 @@ def audit_record(
         command=tuple(command),
         seed=run.seed,
         verdict=draft.verdict,
-        reasons=draft.reasons,
+        reasons=draft.decided.reasons,
+        doubts=draft.decided.doubts,
         target_classes=draft.targets,
         model=_model(case),
         data=_data(case),
         findings=preflight_parts(opened.file.hazards) + graph_parts(opened.oddities),
         preprocessing=_plain(asdict(opened.subject.preprocessing)),
-        settings=_plain(asdict(run) | asdict(inputs)),
+        settings=_settings(run, inputs) | {"unit_limit": run.unit_limit(opened.units.total)},
         score=draft.found.suspicion.score_of_model if draft.found else None,
         not_searched=(*not_searched(draft.found), *(opened.subject.reach.notes if opened.subject.reach else ())),
-        attacks=attack_parts(draft.found) if draft.found else (),
+        attacks=attack_parts(draft.found, draft.decided),
+        suspects=suspect_parts(draft.found, draft.decided),
         claims=claim_parts(draft.found),
-        calibration=draft.found.calibration if draft.found else "",
+        thresholds=_thresholds(draft.limits),
+        calibration=_about(draft.found),
+        calibration_sha256=_digest(draft.found),
         classes=class_parts(case, draft.found),
-        triggers=trigger_parts(opened.subject, *draft.attacked, draft.triggers, draft.found),
+        triggers=trigger_parts(draft.attacked, draft.triggers, draft.found),
         units=UnitsPart(
             total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
         ),
@@ -250,10 +154,8 @@ def audit_record(
         after=after,
         repair=status or RepairPart(status="not_tried", reason="an audit changes nothing"),
         artifacts=artifacts,
-        evaluations=sum(s.round.estimate.evaluations for s in draft.plan.steps)
-        if draft.plan
-        else (draft.round.estimate.evaluations if draft.round else 0),
-        gradient_pictures=opened.subject.evaluated,
+        evaluations=opened.subject.work.coalitions,
+        gradient_pictures=opened.subject.work.pictures,
         seconds={k: round(v, 3) for k, v in clock.seconds.items()},
         peak_memory_mb=_peak_memory(),
         warnings=tuple(draft.warnings),
@@ -263,89 +165,72 @@ def audit_record(
 
 def verify_record(
     draft: Draft,
-    opened: Opened,
-    difference: Difference,
-    found: Examination,
+    second: Second,
+    verdict: Verdict[Goal],
     inputs: InputOptions,
     run: RunOptions,
     clock: Clock,
     command: Sequence[str],
 ) -> VerifyRecord:
-    """The record of a comparison. difference: what is left of it once the switched-off channels are explained."""
-    case = draft.case
-    before, after = _rates(case.model.subject, draft), _rates(opened.subject, draft)
+    """The record of a comparison, whose verdict is about the second file."""
+    case, opened, found = draft.case, second.opened, second.found
     old, new = (s.logits(case.pictures).argmax(1) for s in (case.model.subject, opened.subject))
-    reasons = [r for said in found.suspicion.named.values() for r in said]
-    verdict: Verdict = "fail" if reasons else "pass"
-    if after.asr is not None and after.asr > KNOWN_ALIVE:
-        verdict = "fail"
-        reasons.append(
-            f"triggers recovered from the first file still send {after.asr:.0%} of the pictures to their target"
-        )
-    right = [answers == case.labels for answers in (old, new)]
-    lost, surely = clean_cost(right[0], right[1], len(case.labels))
-    if surely > run.clean_budget:
-        verdict = "fail"
-        reasons.append(f"the second file loses {lost:.0%} of the clean answers, more than the budget allows")
-    if difference.other:
-        verdict = "fail"
-        more = f" and {len(difference.other) - 3} more" if len(difference.other) > 3 else ""
-        listed = "; ".join(difference.other[:3])
-        reasons.append(f"the second file differs in more than switched-off channels: {listed}{more}")
-    if draft.verdict == "inconclusive":
-        verdict, reasons = "inconclusive", list(draft.reasons)
-    elif not reasons:
-        helped = f"recovered triggers fall from {before.asr:.0%} to {after.asr:.0%}" if draft.triggers else ""
-        reasons = [helped] if helped and before.asr is not None and after.asr is not None else []
-        reasons.append("no class of the second file stands out")
     return VerifyRecord(
         created=_now(),
         command=tuple(command),
         seed=run.seed,
-        verdict=verdict,
-        reasons=tuple(reasons),
+        verdict=verdict.outcome,
+        reasons=verdict.reasons,
+        doubts=verdict.doubts,
         before_model=_file(case.model),
         after_model=_file(opened),
         after_external=_external(opened),
         data=_data(case),
-        settings=_plain(asdict(run) | asdict(inputs)),
-        changed=difference.changed,
-        zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in difference.zeroed),
-        other_changes=difference.other,
+        settings=_settings(run, inputs),
+        changed=second.difference.changed,
+        zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in second.difference.zeroed),
+        other_changes=second.difference.other,
         agreement=float((old == new).mean()),
-        before=before,
-        after=after,
-        clean_cost=max(0.0, surely),
+        before=second.before,
+        after=second.after,
+        clean_cost=second.after.surely_lost,
         classes=class_parts(case, found),
+        target_classes=tuple(dict.fromkeys(t for g in verdict.goals for t in g.targets)),
         not_searched=not_searched(found),
-        attacks=attack_parts(found),
+        attacks=attack_parts(found, verdict),
+        suspects=suspect_parts(found, verdict),
         claims=claim_parts(found),
-        target_classes=tuple(dict.fromkeys(t for g in found.suspicion.named for t in g.targets)),
+        thresholds=_thresholds(draft.limits),
+        calibration=_about(found),
+        calibration_sha256=_digest(found),
         seconds={k: round(v, 3) for k, v in clock.seconds.items()},
         environment=_environment(opened, run),
     )
 
 
-def _rates(subject: Subject, draft: Draft) -> Rates:
-    """Few-shot rates of one model with the recovered triggers: the largest ASR of them, and R-Acc of that one."""
-    case = draft.case
-    acc = float((subject.logits(case.pictures).argmax(1) == case.labels).mean())
-    if not draft.triggers:
-        return Rates(acc=acc, asr=None, racc=None, pictures=len(case.labels))
-    pictures, labels = draft.attacked
-    asr = rate(subject, pictures, labels, draft.triggers).asr
-    strongest = draft.triggers[int(np.argmax(asr))]
-    others = strongest.goal.of(labels) != UNMOVED
-    answers = subject.logits(strongest.apply(pictures[others])).argmax(1)
-    racc = float((answers == labels[others]).mean()) if others.any() else None
-    return Rates(acc=acc, asr=float(asr.max()), racc=racc, pictures=len(case.labels), triggered=int(others.sum()))
+def rates(subject: Subject, draft: Draft, *, compared: bool = False) -> Rates:
+    """Few-shot rates of one model with the recovered triggers: the largest ASR of them, and R-Acc of that one. Triggers that
+    have no picture to move on this model have no rate. compared: also what it loses against the file that was audited.
+    """
+    shown, attacked = draft.case.shown.on(subject), draft.attacked.on(subject)
+    part = Rates(acc=shown.accuracy, asr=None, racc=None, pictures=len(shown))
+    if compared:
+        lost, surely = clean_cost(draft.case.shown.right, shown.right, len(shown))
+        part = part.model_copy(update={"lost": lost, "surely_lost": max(0.0, surely)})
+    triggers = [t for t in draft.triggers if attacked.count(t.goal)]
+    if not triggers:
+        return part
+    asr = rate(attacked, triggers).asr
+    strongest = triggers[int(np.argmax(asr))]
+    moved, racc = attacked.count(strongest.goal), recovered(attacked, strongest)
+    return part.model_copy(update={"asr": float(asr.max()), "racc": racc, "triggered": moved})
 
 
 def _chosen(draft: Draft) -> list[UnitRef]:
     """Units in the order in which the rounds switched them off."""
     layers = draft.case.model.units.layers
     steps = draft.plan.steps if draft.plan else ()
-    return [UnitRef(layer=layers[p.layer].name, channel=p.channel) for s in steps for p in s.chosen]
+    return [UnitRef(layer=layers[p.layer].name, channel=p.channel) for s in steps for p in s.proposal.chosen]
 
 
 def _ranked(draft: Draft, run: RunOptions) -> tuple[UnitValue, ...]:
@@ -391,6 +276,20 @@ def _estimate(draft: Draft, run: RunOptions) -> EstimatePart | None:
         stopped=e.stopped,
         separated=tuple(UnitRef(layer=layers[p.layer].name, channel=p.channel) for p in sure),
     )
+
+
+def _thresholds(limits: Thresholds) -> ThresholdsPart:
+    return ThresholdsPart(
+        **asdict(limits.levels), moved=limits.moved, alive=limits.alive, clean_budget=limits.clean_budget
+    )
+
+
+def _about(found: Examination | None) -> str:
+    return found.calibration.about if found and found.calibration else ""
+
+
+def _digest(found: Examination | None) -> str:
+    return found.calibration.digest if found and found.calibration else ""
 
 
 def _file(opened: Opened) -> FileDigest:
@@ -449,6 +348,12 @@ def _environment(opened: Opened, run: RunOptions) -> Environment:
         providers=opened.subject.providers,
         threads=device.threads or os.cpu_count() or 1,
     )
+
+
+def _settings(run: RunOptions, inputs: InputOptions) -> dict[str, object]:
+    """What was asked for. unit_limit, where units might go: how many."""
+    asked = _plain(asdict(run) | asdict(inputs))
+    return asked | {"max_units": "auto" if run.max_units is None else run.max_units}
 
 
 def _plain(settings: dict[str, object]) -> dict[str, object]:

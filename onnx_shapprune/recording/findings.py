@@ -5,8 +5,10 @@ from typing import Literal
 
 import numpy as np
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case
 from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.detect.verdict import Verdict
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
 from onnx_shapprune.graph.preflight import Hazard
 from onnx_shapprune.graph.provenance.oddities import Oddity
@@ -71,8 +73,11 @@ def claim_parts(found: Examination | None) -> tuple[ClaimPart, ...]:
             source=c.goal.source,
             value=c.value,
             p_value=p,
+            cautions=said.cautions,
         )
-        for c, p in (found.suspicion.claims if found else ())
+        for (c, p), said in (
+            zip(found.suspicion.claims, found.suspicion.claimed, strict=True) if found is not None else ()
+        )
     )
 
 
@@ -87,24 +92,32 @@ def not_searched(found: Examination | None) -> tuple[str, ...]:
             f"{rest} of {found.classes} classes: random patches lift them less than those that were searched"
         )
     if found.relations is None and not found.suspicion.named and "pairs of classes" not in found.skipped:
-        left_out.append("pairs and maps of classes: too many, or the network is too large")
+        left_out.append("pairs and maps of classes: too many classes")
     return tuple(left_out)
 
 
-def attack_parts(found: Examination) -> tuple[AttackPart, ...]:
-    """What was named, most unusual first."""
+def attack_parts(found: Examination | None, verdict: Verdict[Goal]) -> tuple[AttackPart, ...]:
+    """What the searches found and the verdict names, most unusual first."""
+    return () if found is None else tuple(_attack(found, g) for g in found.suspicion.named if g in verdict.goals)
+
+
+def suspect_parts(found: Examination | None, verdict: Verdict[Goal]) -> tuple[AttackPart, ...]:
+    """What stands out and is not named, most unusual first."""
+    return () if found is None else tuple(_attack(found, goal) for goal in verdict.suspects)
+
+
+def _attack(found: Examination, goal: Goal) -> AttackPart:
     suspicion = found.suspicion
-    return tuple(
-        AttackPart(
-            kind=goal.kind,
-            targets=goal.targets,
-            source=goal.source,
-            mapping=goal.mapping or (),
-            reasons=reasons,
-            families=tuple(dict.fromkeys(t.family for t in suspicion.triggers[goal])),
-            p_value=min(p for c, p in suspicion.claims if c.goal == goal),
-        )
-        for goal, reasons in suspicion.named.items()
+    mine = [c for c in suspicion.claimed if c.goal == goal]
+    strongest = min(mine, key=lambda c: c.p_value)
+    return AttackPart(
+        kind=goal.kind,
+        targets=goal.targets,
+        source=goal.source,
+        mapping=goal.mapping or (),
+        reasons=suspicion.named.get(goal, strongest.reasons),
+        families=tuple(dict.fromkeys(t.family for t in suspicion.triggers.get(goal, ()))),
+        p_value=strongest.p_value,
     )
 
 

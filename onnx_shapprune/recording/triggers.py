@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import softmax
 
 from onnx_shapprune.case.goal import UNMOVED
-from onnx_shapprune.case.subject import Labels, Pixels, Subject
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.files import png_bytes
@@ -21,21 +22,23 @@ LONGEST_EDGE = 160
 MAX_CHARACTERS = 360_000  # a page holds the pictures twice, and is to stay under a megabyte
 
 
-def trigger_parts(
-    subject: Subject, pictures: Pixels, labels: Labels, named: Sequence[Trigger], found: Examination | None
-) -> tuple[TriggerPart, ...]:
-    """The triggers that speak for what was named, then the best patch of each leading class that has none among them.
+def trigger_parts(shown: Shown, named: Sequence[Trigger], found: Examination | None) -> tuple[TriggerPart, ...]:
+    """The triggers that speak for what was named, else for what is suspected, then the best patch of each leading class that
+    has none among them.
 
-    pictures: float32 [n, h, w, c] in 0..255, of which each trigger is tried on the first three that it is to move. Fewer
-    pictures are kept, and then fewer triggers, where they would take more than MAX_CHARACTERS.
+    Each is tried on the first three pictures that it has to move. Fewer pictures are kept, and then fewer triggers, where
+    they would take more than MAX_CHARACTERS.
     """
     # One of each family first: further ones of a family tell less than another family's.
     again = [sum((o.goal, o.family) == (t.goal, t.family) for o in named[:i]) for i, t in enumerate(named)]
     chosen = [(t, True) for _, t in sorted(zip(again, named, strict=True), key=lambda r: r[0])]
-    chosen += [(t, False) for t in _leading(found) if not any(t.goal.targets == n.goal.targets for n in named)]
-    parts = [_part(subject, pictures, labels, t, speaks) for t, speaks in chosen[:MAX_TRIGGERS]]
-    for shown in range(SHOWN_PICTURES, 0, -1):
-        parts = [p.model_copy(update={"tried": p.tried[:shown]}) for p in parts]
+    if found is not None and not named:
+        chosen += [(t, False) for spoke in found.suspicion.triggers.values() for t in spoke]
+    seen = {t.goal.targets for t, _ in chosen}
+    chosen += [(t, False) for t in _leading(found) if t.goal.targets not in seen]
+    parts = [_part(shown, t, speaks) for t, speaks in chosen[:MAX_TRIGGERS]]
+    for most in range(SHOWN_PICTURES, 0, -1):
+        parts = [p.model_copy(update={"tried": p.tried[:most]}) for p in parts]
         if _characters(parts) <= MAX_CHARACTERS:
             break
     while parts and _characters(parts) > MAX_CHARACTERS:
@@ -50,16 +53,16 @@ def _leading(found: Examination | None) -> list[Trigger]:
     return [e.compact.trigger for e in ranked[:LEADERS]]
 
 
-def _part(subject: Subject, pictures: Pixels, labels: Labels, trigger: Trigger, named: bool) -> TriggerPart:
-    moved = np.flatnonzero(trigger.goal.of(labels) != UNMOVED)[:SHOWN_PICTURES]
-    clean = pictures[moved]
+def _part(shown: Shown, trigger: Trigger, named: bool) -> TriggerPart:
+    moved = np.flatnonzero(shown.moved(trigger.goal) != UNMOVED)[:SHOWN_PICTURES]
+    clean = shown.pictures[moved]
     applied = trigger.apply(clean)
     tried: tuple[TriedPart, ...] = ()
     if len(moved):
-        before, after = (softmax(subject.logits(x).astype(np.float64), axis=1) for x in (clean, applied))
+        before, after = (softmax(shown.subject.logits(x).astype(np.float64), axis=1) for x in (clean, applied))
         tried = tuple(
             TriedPart(
-                label=int(labels[m]),
+                label=int(shown.labels[m]),
                 clean=_png(clean[i]),
                 clean_class=int(before[i].argmax()),
                 clean_probability=float(before[i].max()),

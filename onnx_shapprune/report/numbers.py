@@ -2,7 +2,7 @@
 
 import math
 
-NORMAL_95 = 1.96
+from onnx_shapprune.detect.thresholds import NORMAL_95
 
 
 def number(value: float | None) -> str:

@@ -4,6 +4,7 @@ import datetime
 
 from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.record.audit import FileDigest, VerifyRecord
+from onnx_shapprune.report.text import plain
 
 
 def original(record: Record) -> FileDigest | None:
@@ -22,6 +23,14 @@ def moment(record: Record) -> datetime.datetime | None:
         return made.astimezone(datetime.UTC).replace(tzinfo=None) if made.tzinfo else made
     except (ValueError, OverflowError):
         return None
+
+
+def compared_with(record: Record) -> str:
+    """The clean models that p-values rest on, in words, with the digest that a policy may ask for; "" for none."""
+    if not record.calibration:
+        return ""
+    digest = f" (sha256 {record.calibration_sha256})" if record.calibration_sha256 else ""
+    return f"{plain(record.calibration)}{digest}"
 
 
 def seconds(record: Record) -> float:

@@ -19,6 +19,7 @@ from onnx_shapprune.record.graph import InspectRecord, MaskRecord
 from onnx_shapprune.record.installation import InstallationRecord
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
+from onnx_shapprune.report.subject import compared_with
 from onnx_shapprune.report.text import plain
 
 WIDTH = 80
@@ -68,6 +69,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
             ),
         ]
     )
+    _compared(page, record)
     _classes(page, record.classes, said=record.reasons)
     _units(page, record.units)
     _repair(page, record.repair, record.units)
@@ -103,11 +105,17 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     for change in record.other_changes:
         page.say(f"beyond the units: {plain(change)}", style="yellow")
     page.say(f"both files give the same class on {percent(record.agreement)} of the clean pictures")
+    _compared(page, record)
     _classes(page, record.classes, title="Triggers found in the second file", said=record.reasons)
     _rates(page, record.before, record.after)
     _files(page, [record.before_model, record.after_model])
     _seconds(page, record.seconds, None)
     return page.text()
+
+
+def _compared(page: Page, record: AuditRecord | VerifyRecord) -> None:
+    if words := compared_with(record):
+        page.say(f"compared with the clean models of a calibration: {words}", style="dim")
 
 
 def rates_text(before: Rates, after: Rates | None, *, width: int = WIDTH, colour: bool = False) -> str:

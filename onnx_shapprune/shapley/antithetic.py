@@ -12,7 +12,7 @@ import numpy as np
 
 from onnx_shapprune.shapley.estimate import Game
 from onnx_shapprune.shapley.running import Estimator
-from onnx_shapprune.shapley.walks import Draw, Drawn, WalkScheme, WalkSettings, WalkSums
+from onnx_shapprune.shapley.walks import Draw, Drawn, Sampling, WalkScheme, WalkSettings, WalkSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +41,8 @@ def antithetic(
     single walks where marginals are large both early and late and small between (positively correlated pairs).
     Nothing discarded: sum = v(all) - v(none) up to rounding. gauge and errors as for `permutation`.
     """
-
-    return Estimator(
-        WalkScheme(
-            game,
-            players,
-            name="antithetic",
-            settings=settings,
-            samples=settings.pairs,
-            walks=2,
-            gauge=gauge,
-            draw=in_pairs(players, rng),
-        )
-    )
+    sampling = Sampling(name="antithetic", samples=settings.pairs, draw=in_pairs(players, rng), walks=2)
+    return Estimator(WalkScheme(game, players, sampling, settings=settings, gauge=gauge))
 
 
 def in_pairs(players: int, rng: np.random.Generator) -> Draw:

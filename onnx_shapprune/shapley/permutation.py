@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.shapley.estimate import Estimate, Game
 from onnx_shapprune.shapley.running import Estimator, Progress
-from onnx_shapprune.shapley.walks import Draw, Drawn, WalkScheme, WalkSettings, WalkSums
+from onnx_shapprune.shapley.walks import Draw, Drawn, Sampling, WalkScheme, WalkSettings, WalkSums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +62,8 @@ def permutation(
     ValueError for players < 1 or a wrong shape out of the game, ShapPruneError for a game value that is not finite.
     """
     draw = uniform(players, rng) if settings.epsilon is None else _greedy(players, settings, settings.epsilon, rng)
-    return Estimator(
-        WalkScheme(
-            game,
-            players,
-            name="permutation",
-            settings=settings,
-            samples=settings.permutations,
-            gauge=gauge,
-            epsilon=settings.epsilon,
-            draw=draw,
-        )
-    )
+    sampling = Sampling(name="permutation", samples=settings.permutations, draw=draw, epsilon=settings.epsilon)
+    return Estimator(WalkScheme(game, players, sampling, settings=settings, gauge=gauge))
 
 
 def permutation_values(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx_shapprune.shapley.estimate import Estimate, Game, Stop
 from onnx_shapprune.shapley.permutation import uniform
 from onnx_shapprune.shapley.running import Estimator
-from onnx_shapprune.shapley.walks import WalkScheme, WalkSettings
+from onnx_shapprune.shapley.walks import Sampling, WalkScheme, WalkSettings
 
 FIRST_LOOK = 16
 GROWTH = 1.25
@@ -62,16 +62,8 @@ def top_k(
     """
     if players <= settings.k:
         raise ValueError(f"top {settings.k} of {players} players needs no estimate: k must be below the players")
-    walks = WalkScheme(
-        game,
-        players,
-        name="top-k",
-        settings=settings,
-        samples=settings.permutations,
-        gauge=gauge,
-        draw=uniform(players, rng),
-    )
-    return Estimator(_TopK(walks, settings))
+    sampling = Sampling(name="top-k", samples=settings.permutations, draw=uniform(players, rng))
+    return Estimator(_TopK(WalkScheme(game, players, sampling, settings=settings, gauge=gauge), settings))
 
 
 def empirical_bernstein(

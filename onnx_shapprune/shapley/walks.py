@@ -140,13 +140,23 @@ class Drawn:
 Draw = Callable[[WalkSums, int, int], list[Drawn]]
 
 
-class WalkScheme:
-    """The scheme (see running.py) of all estimators that walk.
-
-    samples: at most, >= 2; walks: per sample. draw: orders of the next samples, at least one, given the sums so far, how
-    many samples are left and how many are wanted now. What it draws is walked before it is asked again: one that looks at
-    the sums must not mind the last number.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How an estimator that walks draws its samples. samples: at most, >= 2; walks: per sample; epsilon: what the estimate
+    says of it. draw: orders of the next samples, at least one, given the sums so far, how many samples are left and how
+    many are wanted now. What it draws is walked before it is asked again: one that looks at the sums must not mind the
+    last number.
     """
+
+    name: str
+    samples: int
+    draw: Draw
+    walks: int = 1
+    epsilon: float | None = None
+
+
+class WalkScheme:
+    """The scheme (see running.py) of all estimators that walk."""
 
     least = 2
 
@@ -154,22 +164,18 @@ class WalkScheme:
         self,
         game: Game,
         players: int,
+        sampling: Sampling,
         *,
-        name: str,
         settings: WalkSettings,
-        samples: int,
-        walks: int = 1,
         gauge: Game | None,
-        epsilon: float | None = None,
-        draw: Draw,
     ) -> None:
         if players < 1:
             raise ValueError(f"players must be at least 1, got {players}")
+        walks = sampling.walks
         self.sums = WalkSums(players)
         self.cost = walks * players
-        self.most, self.lockstep, self.budget = samples, max(1, settings.lockstep // walks), settings.budget
-        self._name, self._settings, self._gauge, self._epsilon, self._draw = name, settings, gauge, epsilon, draw
-        self._players, self._walks = players, walks
+        self.most, self.lockstep, self.budget = sampling.samples, max(1, settings.lockstep // walks), settings.budget
+        self._sampling, self._settings, self._gauge, self._players = sampling, settings, gauge, players
         self._cache = CoalitionCache(game)
         self._full_value = float(self._cache(np.ones((1, players), dtype=np.bool_))[0])
         self._drawn: list[Drawn] = []
@@ -192,7 +198,7 @@ class WalkScheme:
     def take(self, count: int) -> None:
         while count:
             if not self._drawn:
-                self._drawn = self._draw(self.sums, self.most - self.samples, count)
+                self._drawn = self._sampling.draw(self.sums, self.most - self.samples, count)
             now, self._drawn = self._drawn[:count], self._drawn[count:]
             self._walk(now)
             count -= len(now)
@@ -201,7 +207,7 @@ class WalkScheme:
         self._greedy_walks += sum(len(one.orders) for one in samples if one.greedy)
         orders = np.concatenate([one.orders for one in samples])
         walks = walk_down(self._cache, orders, self._full_value, self._settings, self._gauge)
-        self.sums.add(walks, self._walks)
+        self.sums.add(walks, self._sampling.walks)
 
     def estimate(self, stopped: Stop) -> Estimate:
         sums = self.sums
@@ -217,8 +223,8 @@ class WalkScheme:
             full_value=self._full_value,
             end_value=sums.end_value(),
             empty_value=self._cache.get(np.zeros(self._players, dtype=np.bool_)),
-            estimator=self._name,
+            estimator=self._sampling.name,
             stopped=stopped,
             discard_threshold=self._settings.discard_threshold,
-            epsilon=self._epsilon,
+            epsilon=self._sampling.epsilon,
         )

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.detect.calibration import Calibration, calibration_text, columns, largest
-from onnx_shapprune.detect.statistics import AGREEMENT, GAP, MANY, PEAK, Claim
-from onnx_shapprune.detect.suspicion import ALPHA
+from onnx_shapprune.detect.calibration import Calibration, Domain, calibration_text, columns, largest
+from onnx_shapprune.detect.statistics import AGREEMENT, GAP, PEAK, Claim
+from onnx_shapprune.detect.thresholds import MANY, NAMED
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart
 from tests.benchmarks.summary import Row, read_rows, wilson
 
@@ -26,6 +26,8 @@ class Audit:
     row: Row
     claims: tuple[ClaimPart, ...]
     values: dict[str, float]
+    classes: int
+    size: tuple[int, ...]
 
 
 def audits(results: Sequence[Path]) -> list[Audit]:
@@ -42,7 +44,9 @@ def audits(results: Sequence[Path]) -> list[Audit]:
             looked = [*(f.family for f in record.classes[0].families), AGREEMENT, PEAK]
             looked += [GAP] if len(record.classes) >= MANY else []
             values = dict.fromkeys(looked, 0.0) | largest(_claim(c) for c in record.claims)
-            found[row.file, row.seed, row.data_free] = Audit(row, record.claims, values)
+            found[row.file, row.seed, row.data_free] = Audit(
+                row, record.claims, values, record.model.classes, _edges(record)
+            )
     return list(found.values())
 
 
@@ -53,7 +57,15 @@ def calibration(clean: Sequence[Audit], about: str) -> Calibration:
     """
     shown = _by_model([(a.row.file, {PEAK: a.values[PEAK]} if a.row.data_free else a.values) for a in clean])
     drawn = _by_model([(a.row.file, a.values) for a in clean if a.row.data_free])
-    return Calibration(about=about, pictures=columns(shown), synthesised=columns(drawn))
+    classes, edges = [a.classes for a in clean], [e for a in clean for e in a.size]
+    domain = Domain(classes=(min(classes), max(classes)), pixels=(min(edges), max(edges))) if clean else None
+    return Calibration(about=about, pictures=columns(shown), synthesised=columns(drawn), domain=domain)
+
+
+def _edges(record: AuditRecord) -> tuple[int, ...]:
+    """Height and width of the model's pictures."""
+    shape = record.model.input_shape
+    return shape[1:] if record.model.layout == "NCHW" else shape[:2]
 
 
 def _by_model(audits: Sequence[tuple[str, dict[str, float]]]) -> list[dict[str, float]]:
@@ -74,7 +86,7 @@ class Judged:
 
     @property
     def named(self) -> bool:
-        return self.p <= ALPHA
+        return self.p <= NAMED
 
     @property
     def right(self) -> bool:

@@ -1,9 +1,9 @@
 """What the tool makes of every .onnx file below a folder, as a Markdown table.
 
-    OMP_NUM_THREADS=1 python -m tests.benchmarks.coverage --zoo DIR [--only TEXT ...] [--readme]
+    OMP_NUM_THREADS=1 python -m tests.benchmarks.coverage --zoo DIR [--only TEXT ...] [--write]
 
-With --readme the table replaces the one in README.md. Every file is read, its classifier and units found, and where it
-is a classifier three things are checked: the gradient against finite differences; random units masked against the same
+With --write the table replaces the one in docs/pages/models.md. Every file is read, its classifier and units found. Where
+it is a classifier, three things are checked: the gradient against finite differences; random units masked against the same
 units baked into the file; and that nothing but their bytes differs. No audit is run. Run from the root of the repository.
 """
 
@@ -25,7 +25,7 @@ from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.runtime.probe import largest_difference
-from tests import readme
+from tests import pages
 from tests.equations import DEVICE, gradient_error, logits, masked_logits, random_units, unplanned
 
 OPEN_SIZE = 48  # pixels, for a side that the file leaves open
@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--zoo", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[""], help="files whose name holds one of these")
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     lines = [f"Seen on {datetime.date.today()} with onnxruntime {ort.__version__}, one thread:", "", *HEADER]
     for path in sorted(asked.zoo.rglob("*.onnx")):
@@ -87,8 +87,8 @@ def main() -> None:
             cells = [" ".join(cell.split()).replace("|", "\\|") for cell in survey(path)]
             lines.append(f"| {path.stem} | " + " | ".join(cells) + " |")
             print(f"{path.name}: {time.perf_counter() - begun:.1f} s", file=sys.stderr)
-    if asked.readme:
-        readme.README.write_text(readme.rewritten(readme.README.read_text(), {"coverage": lambda: "\n".join(lines)}))
+    if asked.write:
+        pages.write(pages.PAGES / "models.md", {"coverage": lambda: "\n".join(lines)})
     else:
         print("\n".join(lines))
 

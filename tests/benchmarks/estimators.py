@@ -20,8 +20,9 @@ from onnx_shapprune.case.open import open_case
 from onnx_shapprune.commands.effort import effort_for
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.known_trigger import load_trigger
-from onnx_shapprune.prune.repair import LOSS_PER_DISTORTION, clean_rows
-from onnx_shapprune.prune.round import RoundSettings, estimate_values, play
+from onnx_shapprune.prune.clean import clean_rows
+from onnx_shapprune.prune.round import Playable, RoundSettings, estimate_values, play
+from onnx_shapprune.prune.thresholds import LOSS_PER_DISTORTION
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.shapley.antithetic import AntitheticSettings, antithetic
@@ -75,9 +76,9 @@ def main() -> None:
     rng, effort = np.random.default_rng(0), effort_for(subject.prepared, run)
     settings = effort.round
     played = play(
-        subject, case.model.units.layers, {}, [trigger], case.pictures, case.labels,
-        clean_rows(subject, case.pictures, case.labels, [trigger.goal], effort.views, rng), settings, rng,
-        distortion=run.clean_budget / LOSS_PER_DISTORTION,
+        case.shown, [trigger], clean_rows(case.shown, [trigger.goal], effort.views, rng),
+        Playable(layers=case.model.units.layers, off={}, distortion=run.clean_budget / LOSS_PER_DISTORTION),
+        settings, rng,
     )  # fmt: skip
     assert played is not None
     game, players = played[1], len(played[0].players)

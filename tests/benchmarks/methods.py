@@ -31,11 +31,11 @@ from scipy.special import softmax
 from onnx_shapprune.autodiff.loss import attack_gradient
 from onnx_shapprune.case.adam import Moments, adam
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.pictures.preprocess import to_input
-from onnx_shapprune.prune.repair import CleanRows, baked_subject, clean_rows
-from onnx_shapprune.prune.round import RoundSettings, choose, play
+from onnx_shapprune.prune.clean import CleanRows, clean_rows
+from onnx_shapprune.prune.proposal import Original, Proposal, applied, edited
+from onnx_shapprune.prune.round import Playable, RoundSettings, choose, play
 from onnx_shapprune.runtime.probe import expose, probe
 from onnx_shapprune.runtime.session import Array, Device, Session
 from tests.benchmarks.measure import Entry, TrueRates
@@ -52,17 +52,17 @@ Point = tuple[str, float, TrueRates]  # method, its setting, what it leads to
 def zeroed(net: Known, clean: CleanRows, rng: np.random.Generator) -> Iterator[Point]:
     """Groups of units off, each chosen by a game on the network without the earlier ones."""
     opened = net.opened
-    subject, layers, off = opened.subject, opened.units.layers, dict[str, list[int]]()
-    settings = RoundSettings(group=GROUP)
+    shown, layers, settings, proposal = net.shown, opened.units.layers, RoundSettings(group=GROUP), Proposal()
+    original = Original(opened.file.loaded, opened.interface, layers)
     for number in range(ROUNDS):
-        played = play(subject, layers, off, [net.trigger], net.shown, net.labels, clean, settings, rng)
+        units = Playable(layers=layers, off=proposal.off)
+        played = play(shown, [net.trigger], clean, units, settings, rng)
         if played is None:
             return
-        for player in choose(*played, settings, limit=GROUP, distortion=float("inf")):
-            off.setdefault(layers[player.layer].name, []).append(player.channel)
-        file = bake(opened.file.loaded, layers, off)
+        proposal = proposal.further(layers, choose(*played, settings, units, limit=GROUP), played[0])
+        file = applied(original, proposal)
         yield "zero", float((number + 1) * GROUP), net.scorer.rates(file.SerializeToString())
-        subject = baked_subject(opened.file.loaded, opened.interface, layers, off, opened.subject)
+        shown = net.shown.on(edited(original, proposal, opened.subject).subject)
 
 
 def scaled(net: Known, clean: CleanRows, rng: np.random.Generator) -> Iterator[Point]:
@@ -75,14 +75,16 @@ def scaled(net: Known, clean: CleanRows, rng: np.random.Generator) -> Iterator[P
     infos = probe(masked, feeds[0], feeds[1], DEVICE)
     model = attack_gradient(masked, infos, input_name=prepared.input, logits_name=prepared.logits, wrt=list(shapes))
     session, wanted = Session(model, DEVICE), [f"grad::{n}" for n in shapes]
-    known = softmax(clean.logits, axis=1)
-    triggered = net.trigger.apply(clean.pictures)
+    known = softmax(clean.shown.logits, axis=1)
+    triggered = net.trigger.apply(clean.shown.pictures)
     for weight in WEIGHTS:
         factors = {n: np.ones(s, np.float32) for n, s in shapes.items()}
         moments: dict[str, Moments] = {n: (np.zeros(s), np.zeros(s)) for n, s in shapes.items()}
         for step in range(1, STEPS + 1):
             moved, kept = (rng.integers(0, len(known), ROWS) for _ in range(2))
-            x = to_input(np.concatenate([triggered[moved], clean.pictures[kept]]), net.opened.subject.preprocessing)
+            x = to_input(
+                np.concatenate([triggered[moved], clean.shown.pictures[kept]]), net.opened.subject.preprocessing
+            )
             share = np.repeat([1 / ROWS, weight / ROWS], ROWS).astype(np.float32)
             found = session.run(
                 {prepared.input: x, **factors, "target": known[np.concatenate([moved, kept])], "w_ce": share,
@@ -99,7 +101,7 @@ def bounded(net: Known, clean: CleanRows, rng: np.random.Generator) -> Iterator[
     prepared, layers = net.opened.subject.prepared, net.opened.units.layers
     names = [layer.tensor for layer in layers]
     session = Session(expose(prepared.model, names), DEVICE)
-    shown = session.run({prepared.input: to_input(clean.pictures, net.opened.subject.preprocessing)}, names)
+    shown = session.run({prepared.input: to_input(clean.shown.pictures, net.opened.subject.preprocessing)}, names)
     for share in SHARES:
         limits = {}
         for layer, value in zip(layers, shown, strict=True):
@@ -167,7 +169,7 @@ def main() -> None:
         if not known or not any(t in entry.file for t in o.only) or any(r["file"] == entry.file for r in found):
             continue
         net = Known(entry, o.zoo, o.data)
-        clean = clean_rows(net.opened.subject, net.shown, net.labels, [net.trigger.goal], 48, np.random.default_rng(0))
+        clean = clean_rows(net.shown, [net.trigger.goal], 48, np.random.default_rng(0))
         points: list[Point] = [("none", 0.0, net.scorer.rates(o.zoo / entry.folder / entry.file))]
         for method in (zeroed, scaled, bounded):
             points += method(net, clean, np.random.default_rng(0))

@@ -22,13 +22,14 @@ from scipy.stats import t as student
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import open_model
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.value import DualGame
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
-from onnx_shapprune.prune.repair import clean_rows
-from onnx_shapprune.prune.round import RoundSettings, estimate_values, play
+from onnx_shapprune.prune.clean import clean_rows
+from onnx_shapprune.prune.round import Playable, RoundSettings, estimate_values, play
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Device, Session
 from onnx_shapprune.settings import InputOptions
@@ -71,7 +72,7 @@ class Known:
         self.opened = open_model(zoo / entry.folder / entry.file, inputs, Device(threads=1))
         x, y, x_test, y_test = pictures(data / f"{entry.data}.npz")
         shown, labels = few_shot(x, y, entry.classes, 1, np.random.default_rng(0))
-        self.shown, self.labels = shown.astype(np.float32), labels
+        self.shown = Shown.to(self.opened.subject, shown.astype(np.float32), labels)
         assert entry.trigger is not None
         assert entry.target is not None
         true = TrueTrigger.load(zoo / "triggers" / f"{entry.trigger}.npz")
@@ -89,10 +90,10 @@ class Network(Known):
 
     def __init__(self, entry: Entry, zoo: Path, data: Path, *, players: int, pairs: int) -> None:
         super().__init__(entry, zoo, data)
-        rng, subject, layers = np.random.default_rng(0), self.opened.subject, self.opened.units.layers
+        rng = np.random.default_rng(0)
         played = play(
-            subject, layers, {}, [self.trigger], self.shown, self.labels,
-            clean_rows(subject, self.shown, self.labels, [self.trigger.goal], 48, rng),
+            self.shown, [self.trigger], clean_rows(self.shown, [self.trigger.goal], 48, rng),
+            Playable(layers=self.opened.units.layers, off={}),
             RoundSettings(shortlist=players, players=players, permutations=2), rng,
         )  # fmt: skip
         assert played is not None
@@ -110,7 +111,8 @@ class Network(Known):
         layers, prepared = self.opened.units.layers, self.opened.subject.prepared
         names = sorted({layers[p.layer].tensor for p in self.players})
         session = Session(expose(prepared.model, names), Device(threads=1))
-        both = [to_input(x, self.opened.subject.preprocessing) for x in (self.shown, self.trigger.apply(self.shown))]
+        clean = self.shown.pictures
+        both = [to_input(x, self.opened.subject.preprocessing) for x in (clean, self.trigger.apply(clean))]
         means = []
         for x in both:
             found = dict(zip(names, session.run({prepared.input: x}, names), strict=True))

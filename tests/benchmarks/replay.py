@@ -26,13 +26,13 @@ import numpy as np
 import onnx
 
 from onnx_shapprune.game.replay import Player, Replay
-from onnx_shapprune.game.shrinking import ShrinkingReplay
 from onnx_shapprune.graph.cost import multiply_adds
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.units import Layer, find_units
 from onnx_shapprune.runtime.session import Device, Session
+from tests.benchmarks.shrinking import ShrinkingReplay
 from tests.models import Net
 
 PICTURES = 19  # ten clean, nine triggered

@@ -79,10 +79,10 @@ def test_batch_is_cut_into_parts_and_counted():
     x = planted.random_pictures(BATCH + 5)
     whole = Session(subject.prepared.model, planted.DEVICE).run({"x": to_input(x, subject.preprocessing)})[0]
     np.testing.assert_allclose(subject.logits(x), whole, atol=1e-5)
-    assert subject.evaluated == BATCH + 5
+    assert subject.work.pictures == BATCH + 5
     targets = np.arange(BATCH + 5) % 4
     logits, together = subject.gradient(x, targets)
-    assert subject.evaluated == 2 * (BATCH + 5)
+    assert subject.work.pictures == 2 * (BATCH + 5)
     np.testing.assert_allclose(logits, whole, atol=1e-5)
     alone = np.concatenate([subject.gradient(x[i : i + 1], targets[i : i + 1])[1] for i in (0, BATCH - 1, BATCH + 4)])
     np.testing.assert_allclose(together[[0, BATCH - 1, BATCH + 4]], alone, rtol=1e-3, atol=1e-8)

@@ -5,9 +5,9 @@ from click.testing import CliRunner, Result
 from onnx_shapprune.cli import shapprune
 
 
-def run(*args: object) -> Result:
-    """Run the program in this process; stdout and stderr apart."""
-    return CliRunner().invoke(shapprune, [str(a) for a in args], prog_name="shapprune")
+def run(*args: object, input: str | None = None) -> Result:
+    """Run the program in this process; stdout and stderr apart. input: what it reads from standard input."""
+    return CliRunner().invoke(shapprune, [str(a) for a in args], input=input, prog_name="shapprune")
 
 
 def only_line(result: Result) -> str:

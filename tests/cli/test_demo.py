@@ -24,7 +24,7 @@ def copying(fake, monkeypatch):
     def sanitize(model, data, *, output, **settings):
         record = inner(model, data, output=output, **settings)
         if record.repair.status == "repaired":
-            output.write_bytes(sample_path("clean.onnx").read_bytes())
+            output.path.write_bytes(sample_path("clean.onnx").read_bytes())
         return record
 
     monkeypatch.setattr(repair, "sanitize", sanitize)
@@ -78,7 +78,7 @@ def test_a_false_all_clear_does_not_end_well(copying, monkeypatch):
 
     def pretend(model, data, *, output, **settings):
         record = sanitize(model, data, output=output, **settings)
-        output.write_bytes(sample_path("backdoored.onnx").read_bytes())
+        output.path.write_bytes(sample_path("backdoored.onnx").read_bytes())
         return record
 
     monkeypatch.setattr(repair, "sanitize", pretend)

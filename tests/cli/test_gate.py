@@ -126,3 +126,20 @@ def test_strings_of_a_report_are_hostile(report):
         text = run("gate", report(record), *options).stdout
         assert not {"\x1b", "\u202e"} & set(text)
         assert not any(line.startswith("::") for line in text.splitlines())
+
+
+def test_a_report_comes_from_standard_input(report):
+    text = report(audit_record(repair="not_tried")).read_text()
+    read = run("gate", "-", "-q", input=text)
+    assert (read.exit_code, read.stdout.split(":")[0]) == (1, "FAIL  model.onnx")
+    assert "no report" in only_line(run("gate", "-", input="[]"))
+
+
+def test_waivers_that_cover_nothing_are_shown_however_short_the_output(report, tmp_path):
+    policy = tmp_path / "policy.toml"
+    policy.write_text(waived("cd" * 32))
+    clean = report(audit_record(verdict="pass", repair="not_tried"))
+    for more in ((), ("-q",)):
+        assert "by alice matches no finding" in run("gate", clean, "--policy", policy, *more).stdout.replace(
+            "\n  ", " "
+        )

@@ -104,7 +104,13 @@ def test_quantised(tmp_path):
     assert "no gradient rule" not in text
     whole = n.op("ConvInteger", q, n.const(np.ones((5, 5, 1, 1), np.uint8)))
     text = findings(tmp_path, n.model(n.head(n.op("Cast", whole, to=TensorProto.FLOAT), 5)))
-    assert "warning: quantised (ConvInteger): " in text
+    assert "note: quantised (ConvInteger" in text
+    assert "cannot be had" not in text, "its float twin has units and gradients"
+    leaky = n.op("QLinearReduceMean", q, scale, zero, scale, zero)
+    n.nodes[-1].domain = "com.microsoft"
+    model = n.model(n.head(n.op("DequantizeLinear", leaky, scale, zero), 5))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert "warning: quantised (QLinearReduceMean): units and gradients cannot be had" in findings(tmp_path, model)
 
 
 def test_several_outputs_need_a_choice(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from invocations import only_line, run
 from record_samples import audit_record
 
+from onnx_shapprune.commands.output import Output
 from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -43,8 +44,7 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
         estimator="leverage", permutations=9, epsilon=None, discard_threshold=None, min_accuracy=0.7, value="asr",
         max_evaluations=200, max_memory=512, search_seconds=90, calibration=tmp_path / "mine.json",
     )  # fmt: skip
-    assert (fake.settings["output"], fake.settings["keep_partial"]) == (tmp_path / "out.onnx", True)
-    assert fake.settings["artifacts"] == tmp_path / "art"
+    assert fake.settings["output"] == Output(tmp_path / "out.onnx", keep_partial=True, artifacts=tmp_path / "art")
 
 
 @pytest.mark.parametrize("command", ["audit", "sanitize", "verify"])
@@ -70,7 +70,7 @@ def test_a_budget_is_coalitions_or_seconds(fake, model, pictures):
 
 def test_dry_run_has_no_output(fake, model, pictures, tmp_path):
     run("sanitize", model, "--data", pictures, "--dry-run", "-o", tmp_path / "out.onnx")
-    assert fake.settings["output"] is None
+    assert fake.settings["output"] == Output(None)
 
 
 @pytest.mark.parametrize(

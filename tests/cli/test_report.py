@@ -35,6 +35,9 @@ def test_every_format_goes_to_a_file_or_to_stdout(stored, tmp_path, name):
 def test_a_policy_makes_another_verdict(stored, tmp_path):
     policy = tmp_path / "policy.toml"
     policy.write_text("schema = 1\n[require]\nmin_pictures = 100\n[fail]\np_value = 1e-5\n")
+    assert "## FAIL" in run("report", stored, "-f", "md", "--policy", policy).stdout
+    stored.write_text(json_text(audit_record(verdict="pass", repair="not_tried")))
+    assert "## PASS" in run("report", stored, "-f", "md").stdout
     assert "## INCONCLUSIVE" in run("report", stored, "-f", "md", "--policy", policy).stdout
 
 

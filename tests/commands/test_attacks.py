@@ -9,6 +9,7 @@ import pytest
 
 from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.commands.audit import audit
+from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.detect.calibration import Calibration, calibration_text
@@ -104,9 +105,8 @@ def test_nothing_is_named_where_nothing_is_planted(folder):
 
 def test_a_source_specific_attack_is_repaired_and_verified(folder):
     out = folder / "mended.onnx"
-    record = sanitize(
-        folder / "source.onnx", folder / "pictures.npz", output=out, artifacts=folder / "found", run=quick(folder)
-    )
+    output = Output(out, artifacts=folder / "found")
+    record = sanitize(folder / "source.onnx", folder / "pictures.npz", output=output, run=quick(folder))
     assert record.repair.status == "repaired", record.repair.reason
     assert (record.after.asr, record.after.acc) == (0, 1)
     x, y = planted.colours_pictures(2)

@@ -6,7 +6,7 @@ import tomllib
 from importlib.metadata import PackageNotFoundError
 
 import pytest
-from readme import ROOT
+from pages import ROOT
 
 from onnx_shapprune.commands import doctor as installation
 from onnx_shapprune.commands.doctor import FLOORS, PYTHON_FLOOR, RUNTIME_FLOOR, WHEELS, examine_installation

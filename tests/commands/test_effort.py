@@ -33,5 +33,21 @@ def test_a_limit_of_walks_that_end_by_themselves_is_left_alone(monkeypatch):
     assert {name for name, settings in walks.items() if settings.permutations == 400} == {"top-k"}
 
 
+def test_size_narrows_searches_and_switches_none_off(monkeypatch):
+    """A file can make itself as large as it likes, with weights that matter to nobody."""
+    prepared = planted.subject_of(planted.planted()).prepared
+    widths = []
+    for cheap, thrifty in ((10**12, 10**12), (0, 10**12), (0, 0)):
+        monkeypatch.setattr(effort, "CHEAP_BELOW", cheap)
+        monkeypatch.setattr(effort, "THRIFTY_ABOVE", thrifty)
+        widths.append(effort.effort_for(prepared, RunOptions()))
+    full, middle, large = (w.relations for w in widths)
+    assert full.classes == middle.classes == large.classes == 20
+    assert _steps(full.pairs) > _steps(large.pairs) > 0
+    assert _steps(large.maps) > 0
+    kinds = [set(w.search.families(np.zeros((4, 8, 8, 3), np.float32), 4)) for w in widths]
+    assert kinds[0] == kinds[1] == kinds[2]
+
+
 def _steps(rounds: tuple[tuple[int, int, int], ...]) -> float:
     return float(np.prod(rounds, axis=1).sum())

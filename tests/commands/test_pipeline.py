@@ -2,8 +2,8 @@
 
 import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,35 +11,41 @@ import onnxruntime
 import planted
 import pytest
 
-from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import open_case
 from onnx_shapprune.cli.demo import true_rates
 from onnx_shapprune.commands.audit import audit
-from onnx_shapprune.commands.repair import _standing, sanitize
+from onnx_shapprune.commands.output import Output
+from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.commands.verify import verify
-from onnx_shapprune.detect.statistics import PEAK, Claim
+from onnx_shapprune.detect import verdict
+from onnx_shapprune.detect.calibration import Calibration, load_calibration
+from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, SECOND
+from onnx_shapprune.detect.verdict import unreached
 from onnx_shapprune.errors import DataError, EvidenceError, ModelError, OutputError
 from onnx_shapprune.gate.evidence import check_model, load_record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.graph.compare import compare
 from onnx_shapprune.graph.units import find_units
-from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.prune.thresholds import KNOWN_ALIVE
+from onnx_shapprune.record.audit import AuditRecord, ThresholdsPart, VerifyRecord
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
 
-QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1)
+QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1, calibration=planted.calibration())
 FULL = RunOptions(threads=1, device="cpu")  # the sample is repaired with the defaults
 OUTPUT = planted.rows_net().graph.output[0].name
 CHANGING = {"created", "seconds", "peak_memory_mb"}
 
 
 def gated(record: AuditRecord | VerifyRecord, folder: Path) -> str:
-    """The default policy's verdict on a record that was stored and read back."""
+    """The default policy's verdict, with any calibration, on a record that was stored and read back."""
     stored = folder / "stored.json"
     stored.write_text(json_text(record))
-    return judge(load_record(stored), load_policy(None), today=datetime.date(2026, 1, 1)).verdict
+    policy = load_policy(None)
+    policy = policy.model_copy(update={"require": policy.require.model_copy(update={"calibrations": ["any"]})})
+    return judge(load_record(stored), policy, today=datetime.date(2026, 1, 1)).verdict
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +272,9 @@ def test_clean_net_passes(folder):
 @pytest.mark.parametrize("keep", [False, True])
 def test_not_repaired_writes_only_where_a_best_effort_is_wanted(keep, folder, tmp_path):
     out = tmp_path / "out.onnx"
-    record = sanitize(folder / "entangled.onnx", folder / "pictures.npz", output=out, keep_partial=keep, run=QUICK)
+    record = sanitize(
+        folder / "entangled.onnx", folder / "pictures.npz", output=Output(out, keep_partial=keep), run=QUICK
+    )
     assert (record.verdict, record.repair.status) == ("fail", "not_repaired")
     assert record.repair.reason
     assert record.repair.rounds[-1].still_found
@@ -378,6 +386,20 @@ def test_known_trigger_is_attributed_and_pruned_without_a_search(folder):
     assert harmless.before.asr == 0
 
 
+def test_a_known_trigger_that_cannot_be_removed_ends_in_a_record(folder, tmp_path):
+    out = tmp_path / "out.onnx"
+    record = sanitize(
+        folder / "entangled.onnx",
+        folder / "pictures.npz",
+        output=out,
+        known_trigger=[folder / "trigger.npz"],
+        run=QUICK,
+    )
+    assert (record.verdict, record.repair.status, out.exists()) == ("fail", "not_repaired", False)
+    assert record.repair.rounds
+    assert AuditRecord.model_validate_json(record.model_dump_json()) == record
+
+
 def test_pictures_without_labels_get_the_models_answers(folder):
     record = audit(folder / "planted.onnx", folder / "unlabelled.npz", run=QUICK)
     assert record.data.label_source == "model"
@@ -398,7 +420,7 @@ def test_same_seed_same_record(small, folder):
 
     again = sanitize(folder / "planted.onnx", folder / "pictures.npz", output=folder / "mended.onnx", run=QUICK)
     assert plain(again) == plain(small[0])
-    other = RunOptions(threads=1, device="cpu", permutations=4, restarts=1, seed=1)
+    other = replace(QUICK, seed=1)
     differs = audit(folder / "planted.onnx", folder / "pictures.npz", run=other)
     same = audit(folder / "planted.onnx", folder / "pictures.npz", run=QUICK)
     assert differs.verdict == same.verdict
@@ -425,21 +447,99 @@ def test_model_that_answers_nan_cannot_be_audited(folder):
     (folder / "nan.onnx").unlink()
 
 
-def test_what_counts_against_a_repaired_model():
-    by = {name: Claim(Goal(target), name, 1.0, 0.0) for target, name in ((5, "wide"), (1, "compact"), (2, PEAK))}
+# --- One verdict -------------------------------------------------------------------------------------------------------
 
-    def standing(*claims: tuple[str, float], targets: tuple[int, ...] = (5,), synthesised: bool = False) -> Goal | None:
-        found = SimpleNamespace(claims=tuple((by[name], p) for name, p in claims))
-        standing = _standing(found, targets, synthesised=synthesised)
-        return standing and standing[0].goal
 
-    assert standing(("wide", 0.5), ("compact", 0.02)) is None
-    assert standing(("wide", 0.005)) == Goal(5)
-    assert standing(("compact", 0.005), (PEAK, 0.005)) is None, "other classes were there before, and not named"
-    assert standing(("compact", 0.005), (PEAK, 1e-5)) == Goal(2)
-    assert standing((PEAK, 0.005), targets=(2,)) is None, "MM-BD alone has no trigger to show"
-    assert standing((PEAK, 0.005), targets=(2,), synthesised=True) == Goal(2)
-    assert standing((PEAK, 1e-5)) == Goal(2)
+def rare(monkeypatch, **p_values: float) -> None:
+    """Let claims have these p-values by their statistic, and others 1."""
+    monkeypatch.setattr(Calibration, "p_value", lambda _, claim, **how: p_values.get(claim.statistic, 1.0))
+
+
+def test_verify_says_of_the_second_file_what_an_audit_of_it_says(folder, monkeypatch):
+    rare(monkeypatch, compact=0.015)
+    second = folder / "clean.onnx"
+    for first in ("clean.onnx", "planted.onnx"):
+        found = verify(folder / first, second, folder / "pictures.npz", run=QUICK)
+        assert found.verdict == gated(found, folder) == "inconclusive"
+        assert "stands out" in found.doubts[0]
+        assert found.suspects[0].p_value == 0.015
+    own = audit(second, folder / "pictures.npz", run=QUICK)
+    assert (own.verdict, own.suspects) == ("inconclusive", found.suspects)
+    assert gated(own, folder) == "inconclusive"
+
+
+def test_verify_is_no_pass_where_no_search_reached_its_goal(folder, monkeypatch):
+    rare(monkeypatch)
+    monkeypatch.setattr(
+        "onnx_shapprune.commands.evidence.unreached", lambda **how: unreached(**(how | {"succeeded": False}))
+    )
+    found = verify(folder / "clean.onnx", folder / "clean.onnx", folder / "pictures.npz", run=QUICK)
+    assert found.verdict == gated(found, folder) == "inconclusive"
+    assert "no search reached its goal" in found.reasons[0]
+
+
+def test_verify_shows_what_is_found_in_the_second_file_whatever_the_first_one_was(folder, rounded):
+    found = verify(rounded / "rounded_clean.onnx", folder / "planted.onnx", folder / "pictures.npz", run=QUICK)
+    assert (found.verdict, found.target_classes) == ("fail", (5,))
+    assert gated(found, folder) == "fail"
+    assert any(d.startswith("the first file: gradients do not reach") for d in found.doubts)
+    clean = verify(rounded / "rounded_clean.onnx", folder / "clean.onnx", folder / "pictures.npz", run=QUICK)
+    # It differs from the first one in more than channels, which is a fault; the doubt is told beside it.
+    assert (clean.verdict, clean.target_classes) == ("fail", ())
+    assert any(d.startswith("the first file: ") for d in clean.doubts)
+
+
+def test_a_repair_does_not_hold_where_an_audit_of_the_file_would_not_pass(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out.onnx"
+    seen = []
+
+    def judged(evidence, limits):
+        seen.append(evidence)
+        doubted = replace(evidence, open=("the time was too short",)) if len(seen) == 2 else evidence
+        return verdict.judge(doubted, limits)
+
+    for command in ("audit", "repair"):
+        monkeypatch.setattr(f"onnx_shapprune.commands.{command}.judge", judged)
+    record = sanitize(folder / "planted.onnx", folder / "pictures.npz", output=out, run=QUICK)
+    assert len(seen) == 2
+    assert (record.repair.status, out.exists()) == ("not_repaired", False)
+    assert record.repair.reason == "in a full audit of the baked file, the time was too short"
+
+
+def test_the_record_carries_what_decided(small, folder):
+    record, _ = small
+    assert record.thresholds == ThresholdsPart(
+        named=NAMED, doubt=DOUBT, second=SECOND, moved=MOVED_ENOUGH, alive=KNOWN_ALIVE, clean_budget=QUICK.clean_budget
+    )
+    assert record.calibration_sha256 == load_calibration(QUICK.calibration).digest
+    assert record.repair.claims, "of the audit of the baked file"
+    assert (record.after.lost, record.after.surely_lost) == (0, 0)
+    assert record.doubts == ()
+
+
+def test_what_few_pictures_show_is_looked_at_and_not_named(folder, tmp_path, monkeypatch):
+    rare(monkeypatch, compact=1e-6)  # and MM-BD, which needs no picture, says nothing
+    x, y = planted.rows_pictures(1)
+    np.savez(tmp_path / "four.npz", x=x[:4], y=y[:4])
+    record = audit(folder / "planted.onnx", tmp_path / "four.npz", run=QUICK, artifacts=tmp_path / "found")
+    assert (record.verdict, record.attacks, record.target_classes) == ("inconclusive", (), ())
+    (suspect,) = [s for s in record.suspects if s.targets == (5,)]
+    assert suspect.p_value < NAMED
+    assert any("only 4 of the pictures" in reason for reason in record.reasons)
+    assert any(t.targets == (5,) and not t.named for t in record.triggers)
+    assert any(a.name.startswith("5_") for a in record.artifacts)
+    assert gated(record, folder) == "inconclusive"
+    known = audit(folder / "planted.onnx", tmp_path / "four.npz", known_trigger=[folder / "trigger.npz"], run=QUICK)
+    assert (known.verdict, known.target_classes) == ("inconclusive", ())
+
+
+def test_a_model_unlike_those_of_the_calibration_is_not_named(folder):
+    run = replace(QUICK, calibration=None)
+    record = audit(folder / "planted.onnx", folder / "pictures.npz", run=run)
+    assert (record.verdict, record.attacks) == ("inconclusive", ())
+    assert any("6 classes, and 10 to 100 were calibrated on" in reason for reason in record.reasons)
+    assert any("6 classes" in warning for warning in record.warnings)
+    assert audit(folder / "clean.onnx", folder / "pictures.npz", run=run).verdict == "pass"
 
 
 # --- No gradient reaches the picture -----------------------------------------------------------------------------------

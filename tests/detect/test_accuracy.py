@@ -2,7 +2,8 @@ from math import comb
 
 import pytest
 
-from onnx_shapprune.detect.accuracy import CONFIDENCE, FLOOR, too_low
+from onnx_shapprune.detect.accuracy import too_low
+from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, CONFIDENCE
 
 
 def chance_of_so_few(right: int, total: int, accuracy: float) -> float:
@@ -18,7 +19,7 @@ def test_stops_exactly_where_the_binomial_says_so(total, floor):
 
 
 def test_the_default_floor_and_its_table_for_ten_pictures():
-    assert FLOOR == 0.5
+    assert ACCURACY_FLOOR == 0.5
     # P(at most 1 of 10 at 1/2) = 11 / 1024, at most 2: 56 / 1024 = 5.5 %.
     assert [right for right in range(11) if too_low(right, 10, None)] == [0, 1]
 

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from onnx_shapprune.detect.anomaly import MARGIN_INDEX_CAP, anomaly_indices, margin_outliers
+from onnx_shapprune.detect.anomaly import anomaly_indices, margin_outliers
+from onnx_shapprune.detect.thresholds import MARGIN_INDEX_CAP
 from onnx_shapprune.errors import ShapPruneError
 
 Floats = NDArray[np.float64]

@@ -10,16 +10,17 @@ from hand_made import clean, planted_in
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import (
-    FEWEST,
-    LEAST_SCALE,
     Calibration,
+    Domain,
     calibration_text,
     columns,
     largest,
     load_calibration,
 )
 from onnx_shapprune.detect.statistics import AGREEMENT, MAP, PEAK, SOURCE, Claim, class_claims
+from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE
 from onnx_shapprune.errors import DataError
+from onnx_shapprune.gate.checks import packaged_digest
 from onnx_shapprune.invert.search import SearchSettings
 
 KNOWN = {
@@ -97,11 +98,11 @@ def test_a_steep_tail_is_not_believed():
 
 
 def test_what_is_not_known_or_not_there_is_not_unusual():
-    calibration = Calibration(about="", pictures={"even": KNOWN["even"], "few": (0.1,) * (FEWEST - 1)})
+    calibration = Calibration(about="", pictures={"even": KNOWN["even"], "few": (0.1,) * (FEWEST_MODELS - 1)})
     assert calibration.p_value(claim(1e6, "unheard of")) == 1
     assert calibration.p_value(claim(1e6, "few")) == 1
     assert calibration.p_value(claim(0.0)) == 1
-    enough = Calibration(about="", pictures={"few": (0.1,) * FEWEST})
+    enough = Calibration(about="", pictures={"few": (0.1,) * FEWEST_MODELS})
     assert enough.p_value(claim(1e6, "few")) < 1e-6
 
 
@@ -142,7 +143,7 @@ def test_the_calibration_of_the_package_knows_everything_that_is_searched():
     shipped = load_calibration(None)
     assert shipped.about
     searched = {*SearchSettings().families(np.zeros((1, 32, 32, 3), np.float32), 10), AGREEMENT, SOURCE, MAP, PEAK}
-    assert searched - {name for name, values in shipped.pictures.items() if len(values) >= FEWEST} == set()
+    assert searched - {name for name, values in shipped.pictures.items() if len(values) >= FEWEST_MODELS} == set()
 
 
 @pytest.mark.parametrize(
@@ -181,3 +182,22 @@ def test_the_text_is_json_for_people():
     assert json.loads(text) == {"about": "x", "pictures": {"compact": [0.5]}, "synthesised": {}}
     assert text.endswith("\n")
     assert len(text.splitlines()) > 3
+
+
+def test_a_calibration_speaks_of_models_like_those_that_it_was_made_on():
+    domain = Domain(classes=(10, 100), pixels=(28, 32))
+    assert domain.outside(10, (28, 28)) == domain.outside(100, (32, 32)) == ()
+    (few,) = domain.outside(2, (28, 32))
+    assert "2 classes, and 10 to 100" in few
+    (large,) = domain.outside(43, (28, 224))
+    assert "28 x 224 pixels, and 28 to 32" in large
+    assert len(domain.outside(1000, (224, 224))) == 2
+    assert load_calibration(None).domain == domain, "what the text of the package's own says"
+    assert Calibration(about="of an earlier version", pictures={}).outside(2, (9, 9)) == ()
+
+
+def test_the_digest_is_of_what_it_says():
+    one = Calibration(about="x", pictures={"compact": (0.5,)})
+    assert one.digest == Calibration.model_validate_json(one.model_dump_json()).digest
+    assert one.digest != one.model_copy(update={"about": "y"}).digest
+    assert load_calibration(None).digest == packaged_digest()

@@ -6,6 +6,7 @@ import pytest
 from hand_made import CALIBRATION
 
 from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.invert.relations import RelationSettings
@@ -20,8 +21,8 @@ def examined(
 ) -> Examination:
     x, y = planted.colours_pictures(2)
     return examine(
-        planted.subject_of(planted.colours_net(moved)), x.astype(np.float32), y, SearchSettings(restarts=1), relation,
-        calibration, np.random.default_rng(0), **settings,
+        Shown.to(planted.subject_of(planted.colours_net(moved)), x.astype(np.float32), y),
+        SearchSettings(restarts=1), relation, calibration, np.random.default_rng(0), **settings,
     )  # fmt: skip
 
 

@@ -23,15 +23,17 @@ from hand_made import (
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import Calibration
-from onnx_shapprune.detect.suspicion import Suspicion, judge
+from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
+from onnx_shapprune.detect.thresholds import MOVED_ENOUGH
+from onnx_shapprune.detect.verdict import PEAK, Levels, suspects
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 
 
 def judged(
-    found: list[Evidence], related: Relations | None = None, calibration: Calibration = CALIBRATION, **settings
+    found: list[Evidence], related: Relations | None = None, calibration: Calibration = CALIBRATION, **ground
 ) -> Suspicion:
-    return judge(found, related, calibration, FAMILIES, **settings)
+    return suspicion_of(found, related, calibration, FAMILIES, Ground(**ground))
 
 
 def named(found: list[Evidence], related: Relations | None = None) -> list[Goal]:
@@ -290,6 +292,33 @@ def test_between_named_and_usual_there_is_doubt(p, doubted):
             return {3: float(self.about)}.get(claim.goal.target, 1.0)
 
     found = judged(with_family(clean(), "linf", 3, 9.0), None, Rated(about=p, pictures={}))
-    assert (found.doubt is not None) == doubted
-    if found.doubt:
-        assert (found.doubt[0].goal, found.doubt[1]) == (Goal(3), float(p))
+    assert (not found.named and Goal(3) in suspects(found.claimed, Levels())) == doubted
+    # Named or doubted, there is a trigger to look at.
+    assert [t.family for t in found.triggers.get(Goal(3), ())] == (["linf"] if float(p) <= 0.02 else [])
+
+
+def test_few_pictures_name_nobody_however_far_a_class_leads():
+    found = planted_in(clean(), 6)
+    assert list(judged(found, moved=lambda goal: MOVED_ENOUGH).named) == [Goal(6)]
+    few = judged(found, moved=lambda goal: MOVED_ENOUGH - 1)
+    assert few.named == {}
+    assert "only 4 of the pictures" in next(c for c in few.claimed if c.goal == Goal(6)).cautions[0]
+    assert few.triggers[Goal(6)], "what was found can be looked at"
+    heights = [9.0, 11.0, 10.0, 12.5, 8.0, 10.5, 90.0, 9.5, 11.5, 10.2]
+    peaked = [replace(e, peak=h) for e, h in zip(clean(), heights, strict=True)]
+    by_peak = judged(peaked, moved=lambda goal: 0)
+    assert list(by_peak.named) == [Goal(6)], "MM-BD looks at no picture"
+    assert next(c for c in by_peak.claimed if c.statistic == PEAK).cautions == ()
+
+
+def test_a_model_unlike_the_calibrations_names_nobody():
+    assert judged(planted_in(clean(), 6), outside=("two classes",)).named == {}
+
+
+def test_a_class_that_pictures_barely_miss_is_measured_by_the_models_own_logits():
+    near = [replace(e, distance=0.01) for e in planted_in(clean(), 6, margin=2.0)]
+    (exploded, sober) = (
+        max(c.value for c, _ in judged(near, spread=spread).claims if c.statistic == "compact") for spread in (0.0, 5.0)
+    )
+    assert exploded > 50
+    assert sober < 1

@@ -8,7 +8,7 @@ import pytest
 from edits import HONEST, SWITCHES, Graph
 from sample_design import rows_design, sample_design
 
-from onnx_shapprune.case.open import open_case
+from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -23,6 +23,10 @@ def opened(tmp_path, model: onnx.ModelProto):
     return open_case(tmp_path / "model.onnx", sample_path("pictures"), inputs, RunOptions(threads=1, device="cpu"))
 
 
+def asked(case: Case) -> tuple[str, ...]:
+    return deployed_doubts(case.model, case.pictures, (), RNG(0))
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -35,14 +39,14 @@ def opened(tmp_path, model: onnx.ModelProto):
     ],
 )
 def test_a_switch_on_who_is_looking_is_told(tmp_path, name, words):
-    doubts = deployed_doubts(opened(tmp_path, SWITCHES[name](DESIGN)), (), RNG(0))
+    doubts = asked(opened(tmp_path, SWITCHES[name](DESIGN)))
     assert any(words in d for d in doubts), doubts
 
 
 @pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])
 def test_nothing_is_held_against_a_clean_file(tmp_path, name):
     case = opened(tmp_path, HONEST[name](DESIGN))
-    assert deployed_doubts(case, (), RNG(0)) == ()
+    assert asked(case) == ()
     assert gradient_doubt(case.model.subject, case.pictures, RNG(0)) is None
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals differ on Windo
 
 RUN = RunOptions(device="cpu", threads=1, permutations=6, epsilon=None, seed=3)
 PAIRS = replace(RUN, estimator="antithetic", discard_threshold=None, max_evaluations=60)
-GONE = "import json, os, sys, time; first = json.loads(sys.stdin.readline())['settings']['first']; "
+GONE = "import json, os, sys, time; first = json.loads(sys.stdin.readline())['settings']['block'][0]; "
 
 
 class Troubled(ThreadPoolExecutor):

@@ -170,7 +170,12 @@ def test_real_children(tmp_path):
         (models / f"{name}.onnx").write_bytes(payload)
     x, y = planted.rows_pictures(2)
     np.savez(tmp_path / "pictures.npz", x=x, y=y)
-    common = ("--data", tmp_path / "pictures.npz", "--device", "cpu", "-f", "json")
+    policy = tmp_path / "policy.toml"
+    policy.write_text('schema = 1\n[require]\ncalibrations = ["any"]\n')
+    common = (
+        "--data", tmp_path / "pictures.npz", "--device", "cpu", "-f", "json", "--calibration", planted.calibration(),
+        "--policy", policy,
+    )  # fmt: skip
     result = run("batch", models, "-o", tmp_path / "all", *common, "--sanitize", "--jobs", 2)
     assert result.exit_code == 1, result.output
     done = {os.path.basename(r["model"]): r for r in json.loads(result.stdout)["results"]}
@@ -181,7 +186,7 @@ def test_real_children(tmp_path):
     assert done["backdoored.onnx"]["repair"] == "repaired"
     written = tmp_path / "all" / done["backdoored.onnx"]["folder"] / "sanitized.onnx"
     assert written.read_bytes() != files["backdoored"]
-    verdict = run("gate", written.with_name("report.json"), "--model", written, "-q")
+    verdict = run("gate", written.with_name("report.json"), "--model", written, "--policy", policy, "-q")
     assert verdict.exit_code == 0, verdict.output
     limits = ("--timeout", 2, "--limit", f"trips={10**11}")
     hung = run("batch", models / "endl*.onnx", "-o", tmp_path / "hung", *common, *limits)

@@ -149,13 +149,15 @@ def test_the_records_are_those_of_one_process(tmp_path):
     x, y = planted.rows_pictures(2)
     np.savez(tmp_path / "pictures.npz", x=x, y=y)
     entries = read_entries(models, data=tmp_path / "pictures.npz")
-    options = BatchOptions(run=RunOptions(device="cpu", threads=1))
+    options = BatchOptions(run=RunOptions(device="cpu", threads=1, calibration=planted.calibration()))
+    policy = load_policy(None)
+    policy = policy.model_copy(update={"require": policy.require.model_copy(update={"calibrations": ["any"]})})
     cluster, found = Cluster({**os.environ, "PYTHONPATH": PACKAGES}, tmp_path / "dask"), []
     cluster.start()
     with ExitStack() as stack:
         stack.callback(cluster.kill, cluster.scheduler, *cluster.workers)
         for name, executors in (("one", local_executor(1)), ("dask", dask_executor(cluster.address, gpu=False))):
-            folder = ResultsFolder(tmp_path / name, load_policy(None), datetime.date(2026, 1, 1))
+            folder = ResultsFolder(tmp_path / name, policy, datetime.date(2026, 1, 1))
             with executors as executor:
                 done = batch(entries, folder, executor, options)
             assert [r.outcome for r in done] == ["fail", "could not run", "pass"]

@@ -6,12 +6,12 @@ import planted
 import pytest
 from test_replay import CLOSE, GRAPHS, coalitions_of, full_runs, players_of
 
-from onnx_shapprune.game import shrinking
 from onnx_shapprune.game.replay import Replay
-from onnx_shapprune.game.shrinking import ShrinkingReplay
-from onnx_shapprune.graph import shrink as shrink_module
 from onnx_shapprune.graph.cost import multiply_adds
-from onnx_shapprune.graph.shrink import shrink, shrinkable
+from tests.benchmarks import shrink as shrink_module
+from tests.benchmarks import shrinking
+from tests.benchmarks.shrink import shrink, shrinkable
+from tests.benchmarks.shrinking import ShrinkingReplay
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,8 @@ def test_values_that_no_record_has(stored):
     assert "NaN is no number" in stored(score=float("nan"))
     assert "Infinity is no number" in stored(settings={"a": float("inf")})
     text = json.dumps(audit_record().model_dump(mode="json"))
+    for p in ("1.5", "-0.1"):
+        assert "p_value" in stored(text=text.replace('"p_value": 0.0001', f'"p_value": {p}')), "no p-value"
     assert "1e999 is no number" in stored(text=text.replace('"score": 3.1', '"score": 1e999'))
 
 

@@ -7,14 +7,12 @@ import pytest
 from record_samples import DIGEST, audit_record, verify_record
 
 from onnx_shapprune.detect.accuracy import too_low
-from onnx_shapprune.detect.suspicion import ALPHA
-from onnx_shapprune.gate.checks import NAMED
+from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, NAMED
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.judgement import Waiver
 from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.gate.rules import RULES
-from onnx_shapprune.prune.bank import KNOWN_ALIVE
-from onnx_shapprune.prune.proof import TOLERANCE
+from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, TOLERANCE
 from onnx_shapprune.record.audit import AttackPart, ClaimPart, FindingPart, Part, Rates
 from onnx_shapprune.settings import RunOptions
 
@@ -59,9 +57,10 @@ def test_an_audit_is_judged_as_it_judged_itself():
 
 
 def test_the_default_thresholds_are_the_tools_own():
-    assert DEFAULT.fail.p_value == ALPHA == NAMED
+    assert DEFAULT.fail.p_value == NAMED
+    assert DEFAULT.require.min_accuracy == ACCURACY_FLOOR
     assert DEFAULT.repair.max_residual_asr == KNOWN_ALIVE
-    assert DEFAULT.repair.max_accuracy_drop == RunOptions().clean_budget
+    assert DEFAULT.repair.max_accuracy_drop == DEFAULT.repair.max_surely_lost == RunOptions().clean_budget
     assert DEFAULT.repair.max_difference == TOLERANCE
 
 
@@ -113,7 +112,10 @@ def test_what_a_failed_repair_wrote_fails():
         (changed(CLEAN, data={"label_source": "model"}), "require", "labels", True, "OSP902"),
         (CLEAN, "require", "min_accuracy", 0.999, "OSP903"),
         (changed(CLEAN, not_searched=("pairs: too many",)), "require", "everything_searched", True, "OSP904"),
-        (changed(CLEAN, claims=(ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=0.02),)),
+        (CLEAN, "require", "calibrations", ["ab" * 32], "OSP907"),
+        (CLEAN, "require", "max_age_days", 150, "OSP908"),
+        (CLEAN, "require", "min_tool_version", "0.1.1", "OSP908"),
+        (changed(CLEAN, claims=(ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=0.03),)),
          "fail", "p_value", 0.05, "OSP101"),
         (REPAIRED, "fail", "p_value", 0.05, "OSP901"),
         (ODD, "fail", "file_severity", "medium", "OSP005"),
@@ -123,7 +125,8 @@ def test_what_a_failed_repair_wrote_fails():
         (REPAIRED, "repair", "max_difference", 1e-7, "OSP203"),
         (verify_record(), "repair", "allowed", False, "OSP205"),
         (verify_record(), "repair", "max_residual_asr", 0.01, "OSP202"),
-        (changed(verify_record(), clean_cost=0.01), "repair", "max_accuracy_drop", 0.005, "OSP201"),
+        (REPAIRED, "repair", "max_surely_lost", 0.004, "OSP201"),
+        (changed(verify_record(), clean_cost=0.01), "repair", "max_surely_lost", 0.005, "OSP201"),
     ],
 )  # fmt: skip
 def test_every_key_has_an_effect(record, section, key, value, rule):
@@ -148,11 +151,105 @@ def test_what_is_odd_about_the_file_counts_from_the_policys_severity_on(severity
     assert verdict(changed(CLEAN, findings=(FindingPart(level="note", text="a remark without a rule"),))) == "pass"
 
 
-def test_a_lenient_p_value_lets_weak_evidence_pass():
-    weak = changed(BACKDOORED, attacks=(BACKDOORED.attacks[0].model_copy(update={"p_value": 0.005}),))
+def test_a_lenient_p_value_does_not_unsay_what_the_audit_named():
+    claims = (BACKDOORED.claims[0].model_copy(update={"p_value": 0.004}),)
+    weak = changed(BACKDOORED, attacks=(BACKDOORED.attacks[0].model_copy(update={"p_value": 0.004}),), claims=claims)
     result = judge(weak, policy("fail", p_value=0.001), today=TODAY)
-    assert (result.verdict, result.findings) == ("pass", ())
-    assert result.reasons == ("all 7 lines of the policy are met",)
+    assert (result.verdict, {f.rule for f in result.findings} & {"OSP101", "OSP104"}) == ("fail", {"OSP101"})
+
+
+@pytest.mark.parametrize(
+    "gone", [("attacks", "claims", "target_classes"), ("attacks", "claims", "target_classes", "classes")]
+)
+def test_a_report_never_reads_better_than_its_own_verdict(gone):
+    """Somebody took out the lists, and left the verdict or not."""
+    emptied = changed(BACKDOORED, **dict.fromkeys(gone, ()))
+    assert verdict(emptied) == "fail"
+    assert verdict(changed(emptied, verdict="pass")) == ("inconclusive" if "classes" in gone else "fail")
+
+
+def test_what_the_gate_finds_is_never_greener_than_the_numbers():
+    """A report that says pass, whose numbers leave a doubt by the thresholds that it carries."""
+    said = ClaimPart(statistic="wide", kind="source-specific", source=7, targets=(2,), value=1, p_value=0.015)
+    for record in (CLEAN, verify_record()):
+        result = judge(changed(record, claims=(said,)), DEFAULT, today=TODAY)
+        assert result.verdict == "inconclusive"
+        (finding,) = (f for f in result.findings if f.rule == "OSP906")
+        assert (finding.source_class, finding.target_class) == (7, 2)
+        assert "class 7 to class 2" in finding.message
+        assert verdict(changed(record, doubts=("the time was too short",))) == "inconclusive"
+        named = changed(record, claims=(said.model_copy(update={"p_value": 0.004}),))
+        assert verdict(named) == "fail"
+        cautious = changed(record, claims=(said.model_copy(update={"p_value": 0.004, "cautions": ("2 classes",)}),))
+        assert (verdict(cautious), found(cautious)) == ("inconclusive", ["OSP906"])
+        failed = tuple(c.model_copy(update={"success": False}) for c in record.classes)
+        assert verdict(changed(record, classes=failed)) == "inconclusive", "no search reached its goal"
+
+
+def test_the_thresholds_are_those_of_the_record():
+    said = ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=0.015)
+    strict = changed(CLEAN, claims=(said,), thresholds={"doubt": 0.01})
+    assert verdict(strict) == "pass"
+    assert verdict(changed(CLEAN, claims=(said,))) == "inconclusive"
+    assert verdict(changed(CLEAN, claims=(said,), thresholds=None)) == "inconclusive", (
+        "of an earlier schema: the tool's own"
+    )
+
+
+def test_pictures_that_were_drawn_out_of_the_model_are_not_given():
+    drawn = changed(CLEAN, data={"label_source": "synthesised"})
+    assert (verdict(drawn), found(drawn)) == ("inconclusive", ["OSP902"])
+    (line,) = (c for c in judge(drawn, DEFAULT, today=TODAY).checks if c.name == "clean pictures")
+    assert line.value == "none given (10 drawn out of the model)"
+    assert verdict(drawn, policy("require", min_pictures=0)) == "pass"
+
+
+def test_a_foreign_calibration_is_not_met_without_a_word():
+    foreign = changed(CLEAN, calibration="8 models, 2 seeds each", calibration_sha256="12" * 32)
+    assert (verdict(foreign), found(foreign)) == ("inconclusive", ["OSP907"])
+    (line,) = (c for c in judge(foreign, DEFAULT, today=TODAY).checks if c.name == "calibration")
+    assert line.value == "8 models, 2 seeds each (sha256 1212121212121212)"
+    for known in (["any"], ["packaged", "12" * 32]):
+        assert verdict(foreign, policy("require", calibrations=known)) == "pass"
+    old = changed(CLEAN, calibration_sha256="", thresholds=None)
+    assert verdict(changed(old, settings={"calibration": None})) == "pass"
+    assert verdict(changed(old, settings={"calibration": "mine.json"})) == "inconclusive"
+    assert verdict(changed(CLEAN, calibration_sha256="")) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("created", "fine"), [("2026-05-31T23:00:00Z", True), ("2026-05-01T00:00:00Z", False), ("soon", False)]
+)
+def test_the_age_of_a_report(created, fine):
+    assert (verdict(changed(CLEAN, created=created), policy("require", max_age_days=7)) == "pass") is fine
+
+
+@pytest.mark.parametrize(
+    ("version", "fine"), [("0.2", True), ("0.2.0", True), ("0.10.1rc1", True), ("0.1.9", False), ("x", False)]
+)
+def test_the_tool_that_made_a_report(version, fine):
+    record = changed(CLEAN, environment={"onnx_shapprune": version})
+    assert (verdict(record, policy("require", min_tool_version="0.2")) == "pass") is fine
+
+
+def test_the_audit_of_the_repaired_file_is_judged_by_its_numbers():
+    def repaired(*claims, **more):
+        return changed(REPAIRED, repair={"claims": tuple(claims)}, **more)
+
+    def said(target, p, statistic="compact"):
+        return ClaimPart(statistic=statistic, kind="all-to-one", targets=(target,), value=1, p_value=p)
+
+    assert verdict(repaired(said(3, 0.5))) == "pass"
+    assert verdict(repaired(said(3, 0.5)), policy("fail", p_value=0.05)) == "pass"
+    assert verdict(repaired(said(3, 0.015))) == "inconclusive"
+    assert verdict(repaired(said(3, 0.04)), policy("fail", p_value=0.05)) == "fail"
+    assert verdict(repaired(said(3, 0.001))) == "fail"
+    # About another class, which was there before and not named, and where MM-BD speaks alone.
+    assert verdict(repaired(said(4, 0.001), said(3, 0.001, "peak"))) == "pass"
+    assert verdict(
+        repaired(said(3, 0.001, "peak"), data={"label_source": "synthesised"}), policy("require", min_pictures=0)
+    ) == ("fail")
+    assert verdict(repaired(said(4, 1e-5))) == "fail"
 
 
 def test_attacks_between_classes():
@@ -183,6 +280,7 @@ def test_that_a_known_trigger_fails_to_work_is_no_audit():
     [
         (UNTOLD, "OSP901"),
         (changed(UNTOLD, classes=()), "OSP903"),
+        (changed(UNTOLD, classes=(), before={"triggered": 4}), "OSP902"),
         (changed(UNTOLD, classes=(), data={"classes_covered": 1}), "OSP902"),
         (changed(UNTOLD, not_searched=("patch: the time was too short",), settings={"search_seconds": 5.0}), "OSP904"),
     ],
@@ -200,10 +298,10 @@ def test_what_an_older_record_does_not_say_is_not_graded():
     assert verdict(changed(REPAIRED, repair={"rounds": (), "masked_vs_baked": None})) == "inconclusive"
 
 
-def test_a_newer_records_unknown_reason_to_fail_is_not_green():
-    record = changed(verify_record(verdict="fail"), schema_version="1.99")
-    assert (verdict(record), found(record)) == ("inconclusive", ["OSP901"])
-    assert verdict(changed(record, schema_version="1.0")) == "pass"
+def test_a_reason_to_fail_that_this_version_does_not_know_is_one():
+    for version in ("1.99", "1.0"):
+        record = changed(verify_record(verdict="fail"), schema_version=version)
+        assert (verdict(record), found(record)) == ("fail", ["OSP104"])
 
 
 def test_verify_fails_for_other_changes_and_for_what_is_found_in_the_second_file():

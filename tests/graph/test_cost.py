@@ -1,4 +1,5 @@
 import models
+import numpy as np
 import planted
 import pytest
 
@@ -49,3 +50,17 @@ def test_other_layouts_count_the_same_way(build):
         "cntk": 64 * 5 * 27 + 80 * 4,
     }
     assert cost(build()) == by_hand[build.__name__]
+
+
+@pytest.mark.parametrize("end", ["Conv", "Mul"])
+def test_a_branch_that_is_multiplied_by_zero_costs_nothing(end):
+    def classifier(branch: bool):
+        n = models.Net()
+        x = n.op("Relu", n.conv("x", 3, 5))
+        if branch:
+            wide = n.conv(n.op("Relu", n.conv(x, 5, 40)), 40, 5)
+            zero = n.const(np.zeros((5, 5, 1, 1) if end == "Conv" else (1,), np.float32))
+            x = n.op("Add", x, n.op(end, wide, zero))
+        return n.model(n.head(x, 5))
+
+    assert cost(classifier(True)) == cost(classifier(False))

@@ -20,7 +20,9 @@ from onnx_shapprune.graph.units import Units, find_units
 from onnx_shapprune.runtime.probe import largest_difference
 
 CLOSE = 2e-6
-QUANTISED = {"qdq", "static_pairs", "integer_operators", "integer_residual", "dynamic_integers"}
+QUANTISED = {
+    "qdq", "static_pairs", "integer_operators", "integer_residual", "dynamic_integers", "channels_last_integers",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,17 @@ def test_every_layer_but_the_last_has_units(name, twins):
     assert units.layers
     assert {r.reason for r in units.refused} == {"makes the class scores"}
     assert {layer.tensor for layer in units.layers} <= set(twins[name].prepared.infos)
+
+
+def test_what_onnxruntime_saves_is_what_it_fuses(twins):
+    """Otherwise the two files would say nothing."""
+    ops = {
+        name: {n.op_type for n in twins[name].model.graph.node} for name in ("fused_layers", "channels_last_integers")
+    }
+    assert "FusedConv" in ops["fused_layers"]
+    last = [n for n in twins["channels_last_integers"].model.graph.node if n.op_type == "QLinearConv"]
+    assert last
+    assert all(a.i == 1 for n in last for a in n.attribute if a.name == "channels_last")
 
 
 def test_normalisations_are_layers_of_their_own_or_belong_to_the_one_before(twins):

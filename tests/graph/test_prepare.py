@@ -8,9 +8,9 @@ from models import Net
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph.batch import free_batch
-from onnx_shapprune.graph.fold import fold_batch_norms, fold_constants
 from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.passes.batch import free_batch
+from onnx_shapprune.graph.passes.fold import fold_batch_norms, fold_constants
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.runtime.session import Device, Session
 
@@ -132,12 +132,22 @@ def test_a_file_fixed_at_batch_four_is_prepared():
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [("one_class", "has 1 value"), ("nan", "NaN or infinity"), ("custom", "cannot open the graph")],
+    [
+        ("one_class", "has 1 value"),
+        ("nan", "NaN or infinity"),
+        ("custom", "cannot open the graph"),
+        ("silent", "gives no scores"),
+    ],
 )
 def test_files_that_cannot_be_prepared(change, reason):
     n = Net()
     y = n.dense(n.op("Flatten", "x"), 192, 1 if change == "one_class" else 4)
     model = n.model(y, classes=1 if change == "one_class" else 4)
+    if change == "silent":  # the batch is cut away
+        cut = [n.const(np.array([v])) for v in (9, 9, 0)]
+        nothing = n.op("Slice", "x", *cut)
+        y = n.dense(n.op("Flatten", nothing), 192, 4)
+        model = n.model(y)
     if change == "nan":
         bias = numpy_helper.to_array(model.graph.initializer[1]) * np.float32("nan")
         model.graph.initializer[1].CopyFrom(numpy_helper.from_array(bias, model.graph.initializer[1].name))

@@ -6,8 +6,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph.edit import copy_of
-from onnx_shapprune.graph.upgrade import EDITS, TARGET_OPSET, opset_of, upgrade
+from onnx_shapprune.graph.edit import copy_of, opset_of
+from onnx_shapprune.graph.passes.upgrade import EDITS, TARGET_OPSET, upgrade
 from onnx_shapprune.runtime.session import Device, Session
 
 I64 = np.int64

@@ -7,7 +7,20 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, all_to_one, shift_map
-from onnx_shapprune.invert.arms import PIECE, Pairs, pair, probed, rate, score, scores_of, slopes, stamp
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.arms import (
+    PIECE,
+    Arms,
+    Pairs,
+    pair,
+    probed,
+    rate,
+    recovered,
+    score,
+    scores_of,
+    slopes,
+    stamp,
+)
 from onnx_shapprune.invert.trigger import Trigger
 
 LABELS = np.array([0, 1, 2, 0, 1])
@@ -18,7 +31,13 @@ def rng() -> np.random.Generator:
 
 
 def paired(targets: Sequence[int], labels: np.ndarray, limit: int | None = None) -> Pairs:
-    return pair(all_to_one(targets), labels, limit=limit, rng=rng())
+    return pair(told(labels), all_to_one(targets), limit=limit, rng=rng())
+
+
+def told(labels: Sequence[int]) -> Shown:
+    """Pictures that a model of ten classes answers as they are labelled."""
+    labels = np.asarray(labels)
+    return Shown(None, np.zeros((len(labels), 2, 2, 1), np.float32), labels, np.eye(10, dtype=np.float32)[labels])
 
 
 def test_every_arm_gets_the_pictures_of_other_classes():
@@ -31,7 +50,7 @@ def test_every_arm_gets_the_pictures_of_other_classes():
 
 
 def test_an_arm_gets_the_source_class_only_or_every_class_with_its_own_target():
-    pairs = pair([Goal(2, source=1), shift_map(3, 1), Goal(0, mapping=(0, 2, 1))], LABELS, limit=None, rng=rng())
+    pairs = pair(told(LABELS), [Goal(2, source=1), shift_map(3, 1), Goal(0, mapping=(0, 2, 1))], limit=None, rng=rng())
     assert pairs.picture.tolist() == [1, 4, 0, 1, 2, 3, 4, 1, 2, 4]
     assert pairs.target.tolist() == [2, 2, 1, 2, 0, 1, 2, 2, 1, 2], "a class that maps to itself is not shown"
     assert pairs.counts.tolist() == [2, 5, 3]
@@ -45,27 +64,29 @@ def test_limit_draws_without_repeats_and_never_the_target_class():
         mine = drawn.picture[drawn.arm == arm]
         assert len(set(mine.tolist())) == 6
         assert (labels[mine] != target).all()
-    again = pair(all_to_one([1, 3]), labels, limit=6, rng=np.random.default_rng(9))
+    again = pair(told(labels), all_to_one([1, 3]), limit=6, rng=np.random.default_rng(9))
     assert (again.picture != drawn.picture).any()
 
 
 def test_drawn_pictures_of_a_map_keep_their_own_targets():
     labels = np.arange(40) % 4
-    drawn = pair([shift_map(4, 3)] * 2, labels, limit=6, rng=rng())
+    drawn = pair(told(labels), [shift_map(4, 3)] * 2, limit=6, rng=rng())
     assert (drawn.target == (labels[drawn.picture] + 3) % 4).all()
     assert (drawn.picture[:6] != drawn.picture[6:]).any(), "arms of one goal draw apart"
 
 
 @pytest.mark.parametrize("goal", [Goal(1), Goal(1, source=3), Goal(1, mapping=(2, 1, 0))])
 def test_an_arm_without_pictures_to_move_takes_them_all(goal):
-    pairs = pair([goal], np.array([1, 1]), limit=None, rng=rng())
+    pairs = pair(told([1, 1]), [goal], limit=None, rng=rng())
     assert pairs.picture.tolist() == [0, 1]
     assert pairs.target.tolist() == [1, 1]
+    assert pairs.moves.tolist() == [False]
+    assert scores_of(np.array([[0, 5], [0, 5]], np.float32), pairs).asr.tolist() == [0], "nothing was moved"
 
 
 def test_stamp_and_mean_equal_loops():
     r = rng()
-    pairs = pair(all_to_one([0, 2, 1]), LABELS, limit=3, rng=r)
+    pairs = pair(told(LABELS), all_to_one([0, 2, 1]), limit=3, rng=r)
     x = r.uniform(0, 255, (5, 4, 3, 2)).astype(np.float32)
     masks, paints = r.random((3, 4, 3, 1), np.float32), r.uniform(-200, 300, (3, 4, 3, 2)).astype(np.float32)
     before = x.copy()
@@ -91,7 +112,7 @@ def test_scores_by_hand():
 
 
 def test_scores_of_a_map_look_at_the_target_of_each_picture():
-    pairs = pair([shift_map(3, 1)], np.array([0, 1, 2]), limit=None, rng=rng())
+    pairs = pair(told([0, 1, 2]), [shift_map(3, 1)], limit=None, rng=rng())
     z = np.array([[0, 4, 1], [0, 4, 1], [0, 4, 1]], np.float32)  # wanted: 1, 2, 0
     found = scores_of(z, pairs)
     np.testing.assert_allclose(found.margin, [(3 - 3 - 4) / 3])
@@ -110,7 +131,8 @@ def test_score_of_the_planted_trigger():
     subject = planted.subject_of(planted.planted(gain=40))
     x = planted.planted_pictures(4)
     masks, white = planted_arms()
-    found = score(subject, x, masks, white, paired([planted.TARGET] * 2, np.zeros(4, int)))
+    arms = Arms(masks, white, all_to_one([planted.TARGET] * 2))
+    found = score(Shown.to(subject, x, np.zeros(4, int)), arms, paired([planted.TARGET] * 2, np.zeros(4, int)))
     # White in the corner: 40 against the constant 1. White elsewhere: the dark corner speaks, against the constant 1.
     dark = x[:, *planted.CORNER].mean() / 255
     assert found.margin == pytest.approx([39, 40 / 0.4 * 0.05 * (dark - 0.6) - 1], abs=1e-3)
@@ -124,9 +146,23 @@ def test_rate_looks_at_pictures_of_other_classes_only():
     x[6:] = 0
     x[6:, *planted.CORNER] = 255  # stamped already: they would count as successes
     triggers = [Trigger(m, p, Goal(planted.TARGET), "compact") for m, p in zip(*planted_arms(), strict=True)]
-    found = rate(subject, x, labels, triggers)
+    found = rate(Shown.to(subject, x, labels), triggers)
     assert found.asr.tolist() == [1, 0]
     assert found.margin[0] == pytest.approx(39, abs=1e-3)
+
+
+def test_what_goes_to_the_target_by_itself_counts_neither_as_success_nor_as_recovery():
+    subject = planted.subject_of(planted.planted())
+    x = planted.planted_pictures()
+    x[6:, *planted.CORNER] = 255  # stamped already, whatever their label says
+    labels = np.zeros(8, int)
+    works, idle = (Trigger(m, p, Goal(planted.TARGET), "compact") for m, p in zip(*planted_arms(), strict=True))
+    shown = Shown.to(subject, x, labels)
+    assert shown.count(works.goal) == 6
+    assert rate(shown, [works, idle]).asr.tolist() == [1, 0]
+    assert (recovered(shown, works), recovered(shown, idle)) == (0, 1)
+    assert recovered(shown.part(np.array([6, 7])), works) is None
+    assert rate(shown.part(np.array([6, 7])), [works]).asr.tolist() == [0]
 
 
 class Linear:
@@ -157,10 +193,11 @@ def test_slopes_are_the_mean_gradients_of_each_arm(arms):
     goals = [Goal(0), shift_map(3, 2), Goal(1, source=0)] * (arms // 3)
     masks = r.random((arms, 2, 3, 1), np.float32)
     paints = (masks * r.uniform(0, 255, (arms, *shape))).astype(np.float32)
-    pairs = pair(goals, LABELS, limit=None, rng=r)
+    shown = Shown(subject, x, LABELS, told(LABELS).logits)
+    pairs = pair(shown, goals, limit=None, rng=r)
     if arms > 3:
         assert pairs.arm[PIECE - 1] == pairs.arm[PIECE], "an arm is cut in two"
-    logits, slope, under = slopes(subject, x, masks, paints, pairs, w_margin=0.5, below=True)
+    logits, slope, under = slopes(shown, Arms(masks, paints, goals), pairs, w_margin=0.5, below=True)
     assert slope.shape == under.shape == (arms, *shape)
     for a in range(arms):
         rows = [(k, int(t)) for k, t in enumerate(goals[a].of(LABELS)) if t >= 0]
@@ -183,10 +220,11 @@ def test_trials_estimate_the_slope_inside_the_mask(monkeypatch):
     masks = np.ones((2, 2, 3, 1), np.float32)
     masks[:, 0, 0] = 0
     paints = (masks * r.uniform(100, 150, (2, *shape))).astype(np.float32)
-    pairs = pair(goals, LABELS, limit=None, rng=r)
-    level, slope = probed(subject, x, masks, paints, pairs, r)
-    _, want, _ = slopes(subject, x, masks, paints, pairs)
+    shown, arms = Shown(subject, x, LABELS, told(LABELS).logits), Arms(masks, paints, goals)
+    pairs = pair(shown, goals, limit=None, rng=r)
+    level, slope = probed(shown, arms, pairs, r)
+    _, want, _ = slopes(shown, arms, pairs)
     assert (slope[:, 0, 0] == 0).all(), "where the picture shows, the paint says nothing"
     inside = np.broadcast_to(masks > 0, slope.shape)
     assert np.corrcoef(slope[inside], want[inside])[0, 1] > 0.9
-    np.testing.assert_allclose(level, score(subject, x, masks, paints, pairs).margin, atol=60)
+    np.testing.assert_allclose(level, score(shown, arms, pairs).margin, atol=60)

@@ -8,8 +8,9 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, all_to_one
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
-from onnx_shapprune.invert.free import PATCH, PIXEL, Form, FreeResult, FreeSettings, search_free
+from onnx_shapprune.invert.free import FreeResult, FreeSettings, back, begin, render, search_free
 from onnx_shapprune.invert.trigger import Trigger
 
 FULL = FreeSettings(steps=200, batch=8)  # all pictures in every step
@@ -31,7 +32,9 @@ def net() -> Subject:
 @pytest.fixture(scope="module")
 def found(net):
     targets = [planted.WEAK, planted.TARGET, planted.DEAD]
-    results = search_free(net, planted.planted_pictures(), LABELS, all_to_one(targets), FULL, np.random.default_rng(0))
+    results = search_free(
+        Shown.to(net, planted.planted_pictures(), LABELS), all_to_one(targets), FULL, np.random.default_rng(0)
+    )
     return dict(zip(targets, results, strict=True))
 
 
@@ -65,7 +68,7 @@ def test_class_that_cannot_be_reached_has_no_success(found):
 def test_search_stops_early_once_the_cost_went_both_ways(net):
     settings = FreeSettings(steps=2000, batch=8)
     (result,) = search_free(
-        net, planted.planted_pictures(), LABELS, [Goal(planted.TARGET)], settings, np.random.default_rng(0)
+        Shown.to(net, planted.planted_pictures(), LABELS), [Goal(planted.TARGET)], settings, np.random.default_rng(0)
     )
     assert result.success
     assert result.steps < 2000
@@ -84,7 +87,9 @@ def test_masks_and_patterns_stay_in_range(found):
 def test_restarts_are_independent_and_the_seed_decides(net):
     x = planted.planted_pictures()
     runs = [
-        search_free(net, x, LABELS, [Goal(planted.TARGET)] * 2, FreeSettings(steps=30), np.random.default_rng(seed))
+        search_free(
+            Shown.to(net, x, LABELS), [Goal(planted.TARGET)] * 2, FreeSettings(steps=30), np.random.default_rng(seed)
+        )
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(runs[0][0].trigger.mask, runs[1][0].trigger.mask)
@@ -96,11 +101,11 @@ def test_one_arm_does_not_disturb_another(net):
     # Masks that are not re-initialised between classes, or moments shared by arms, would show here.
     x, settings = planted.planted_pictures(), FreeSettings(steps=40, batch=8)
     start = faint(0.2)
-    alone = search_free(net, x, LABELS, [Goal(planted.TARGET)], settings, np.random.default_rng(0), start=[start])
+    alone = search_free(
+        Shown.to(net, x, LABELS), [Goal(planted.TARGET)], settings, np.random.default_rng(0), start=[start]
+    )
     beside = search_free(
-        net,
-        x,
-        LABELS,
+        Shown.to(net, x, LABELS),
         all_to_one([planted.DEAD, planted.TARGET]),
         settings,
         np.random.default_rng(5),
@@ -114,10 +119,8 @@ def test_warm_start_begins_at_the_given_trigger(net):
     mask = np.full((8, 8, 1), 0.01, np.float32)
     mask[planted.CORNER] = 0.98
     known = Trigger.replacing(mask, np.full((8, 8, 1), 250, np.float32), Goal(planted.TARGET), "known")
-    (result,) = search_free(
-        net, planted.planted_pictures(), LABELS, [Goal(planted.TARGET)], FreeSettings(steps=1), np.random.default_rng(0),
-        start=[known],
-    )  # fmt: skip
+    shown, settings = Shown.to(net, planted.planted_pictures(), LABELS), FreeSettings(steps=1)
+    (result,) = search_free(shown, [Goal(planted.TARGET)], settings, np.random.default_rng(0), start=[known])
     assert result.success
     np.testing.assert_allclose(result.trigger.mask, mask, atol=0.01)
     np.testing.assert_allclose(result.trigger.pattern, 250, atol=3)
@@ -138,9 +141,10 @@ def test_target_class_pictures_are_never_stamped(net):
             shown.extend(zip(targets.tolist(), nearest.tolist(), strict=True))
             return net.gradient(pictures, targets, **settings)
 
+    labels = np.array([0, 1, 2, 1])
     search_free(
-        Watched(), x, np.array([0, 1, 2, 1]), all_to_one([2, 1]), FreeSettings(steps=2), np.random.default_rng(0),
-        start=[faint(0.02)] * 2,
+        Shown(Watched(), x, labels, np.eye(4, dtype=np.float32)[labels]), all_to_one([2, 1]), FreeSettings(steps=2),
+        np.random.default_rng(0), start=[faint(0.02)] * 2,
     )  # fmt: skip
     assert sorted(set(shown)) == [(1, 0), (1, 2), (2, 0), (2, 1), (2, 3)]
 
@@ -176,8 +180,8 @@ def scripted(script: Sequence[bool]) -> tuple[list[float], FreeResult]:
     subject = Scripted(script)
     black = np.zeros((1, 2, 2, 1), np.float32)
     (result,) = search_free(
-        subject, black, np.zeros(1, np.int64), [Goal(1)], FreeSettings(steps=len(script)), np.random.default_rng(0),
-        start=[HALF],
+        Shown(subject, black, np.zeros(1, np.int64), np.array([[1, 0]], np.float32)), [Goal(1)],
+        FreeSettings(steps=len(script)), np.random.default_rng(0), start=[HALF],
     )  # fmt: skip
     return subject.masks, result
 
@@ -262,26 +266,19 @@ A, B = np.random.default_rng(3).normal(size=(2, 4, 5, 2))
 COST = 7.0
 
 
-def toy_loss(form: Form, first: np.ndarray, second: np.ndarray) -> float:
-    """Mean over the pictures of a quadratic function of the triggered picture, and the cost of the trigger's size."""
-    if form is PATCH:
-        shown, size = X * (1 - first) + 255 * first * second, first.sum()
-    else:
-        shown = X + 255 * (first - second)
-        size = first.max(-1).sum() + second.max(-1).sum()
-    return float((A * shown + B * shown**2 / 2).sum() / len(X) + COST * size)
+def toy_loss(mask: np.ndarray, pattern: np.ndarray) -> float:
+    """Mean over the pictures of a quadratic function of the triggered picture, and the cost of the mask's size."""
+    shown = X * (1 - mask) + 255 * mask * pattern
+    return float((A * shown + B * shown**2 / 2).sum() / len(X) + COST * mask.sum())
 
 
-@pytest.mark.parametrize("form", [PATCH, PIXEL], ids=lambda f: f.family)
-def test_form_gradients_are_those_of_the_loss(form):
+def test_gradients_are_those_of_the_loss():
     r = np.random.default_rng(4)
-    values = [r.uniform(0.1, 0.9, (4, 5, 1 if form.first_is_mask else 2)), r.uniform(0.1, 0.9, (4, 5, 2))]
-    masks, paints, _ = form.render(values[0][None], values[1][None])
-    shown = X * (1 - masks) + paints
+    values = [r.uniform(0.1, 0.9, (4, 5, 1)), r.uniform(0.1, 0.9, (4, 5, 2))]
+    arms = render(values[0][None], values[1][None], [Goal(0)])
+    shown = X * (1 - arms.masks) + arms.paints
     slope = A + B * shown
-    got = form.back(
-        values[0][None], values[1][None], slope.mean(0)[None], (slope * X).mean(0)[None], np.array([COST])
-    )  # fmt: skip
+    got = back(values[0][None], values[1][None], slope.mean(0)[None], (slope * X).mean(0)[None], np.array([COST]))
     step = 1e-3
     for k, value in enumerate(values):
         want = np.empty(value.shape)
@@ -290,56 +287,27 @@ def test_form_gradients_are_those_of_the_loss(form):
             for sign in (1, -1):
                 moved = [v.copy() for v in values]
                 moved[k][place] += sign * step
-                sides.append(toy_loss(form, *moved))
+                sides.append(toy_loss(*moved))
             want[place] = (sides[0] - sides[1]) / (2 * step)
         np.testing.assert_allclose(got[k][0], want, rtol=1e-4, atol=1e-2)
 
 
-def test_forms_render_what_their_loss_is_about():
+def test_what_is_rendered_is_what_the_loss_is_about():
     r = np.random.default_rng(5)
-    mask, plus, minus = r.random((1, 4, 5, 1)), r.random((1, 4, 5, 2)), r.random((1, 4, 5, 2))
-    masks, paints, sizes = PATCH.render(mask, plus)
-    np.testing.assert_allclose(masks, mask, rtol=1e-6)
-    np.testing.assert_allclose(paints, 255 * mask * plus, rtol=1e-5)
-    assert sizes == pytest.approx([mask.sum()])
-    masks, paints, sizes = PIXEL.render(plus, minus)
-    assert not masks.any()
-    np.testing.assert_allclose(paints, 255 * (plus - minus), rtol=1e-4, atol=1e-4)
-    assert sizes == pytest.approx([sum(abs(plus - minus)[0, i, j].max() for i, j in np.ndindex(4, 5))])
-    assert sizes == pytest.approx([Trigger(masks[0], paints[0], Goal(0), "pixel").norm], rel=1e-5)
+    mask, pattern = r.random((1, 4, 5, 1)), r.random((1, 4, 5, 2))
+    arms = render(mask, pattern, [Goal(0)])
+    np.testing.assert_allclose(arms.masks, mask, rtol=1e-6)
+    np.testing.assert_allclose(arms.paints, 255 * mask * pattern, rtol=1e-5)
+    assert Trigger(arms.masks[0], arms.paints[0], Goal(0), "patch").norm == pytest.approx(mask.sum(), rel=1e-5)
 
 
-@pytest.mark.parametrize("form", [PATCH, PIXEL], ids=lambda f: f.family)
-def test_a_search_begins_at_the_trigger_that_it_is_given(form):
+def test_a_search_begins_at_the_trigger_that_it_is_given():
     r = np.random.default_rng(6)
-    mask = r.uniform(0.1, 0.9, (4, 5, 1)).astype(np.float32) if form.first_is_mask else np.zeros((4, 5, 1), np.float32)
-    paint = r.uniform(-240, 240, (4, 5, 2)).astype(np.float32)
-    if form.first_is_mask:
-        paint = mask * np.abs(paint)
-    first, second = ((np.tanh(v) + 1) / 2 for v in form.begin(Trigger(mask, paint, Goal(0), "known")))
-    masks, paints, _ = form.render(first[None], second[None])
-    np.testing.assert_allclose(masks[0], mask, atol=1e-5)
-    np.testing.assert_allclose(paints[0], paint, atol=1.5)  # tanh never reaches 0 or 1: half a percent of 255 is left
-
-
-@pytest.fixture(scope="module")
-def added(net):
-    targets = [planted.WEAK, planted.TARGET, planted.DEAD]
-    results = search_free(
-        net, planted.planted_pictures(), LABELS, all_to_one(targets), FULL, np.random.default_rng(0), form=PIXEL
-    )
-    return dict(zip(targets, results, strict=True))
-
-
-def test_what_is_added_for_the_planted_target_is_small_and_lies_in_the_corner(net, added):
-    mine = added[planted.TARGET]
-    assert (mine.success, mine.asr, mine.trigger.family) == (True, 1, "pixel")
-    assert mine.trigger.added
-    assert mine.trigger.paint[planted.CORNER].sum() > 0.9 * np.abs(mine.trigger.paint).sum()
-    assert mine.trigger.norm < 9
-    answers = net.logits(mine.trigger.apply(planted.planted_pictures())).argmax(1)
-    assert (answers == planted.TARGET).all()
-    others = [r.trigger.norm for t, r in added.items() if t != planted.TARGET and r.success]
-    assert others, "the weak class can be reached too"
-    assert all(mine.trigger.norm < norm / 1.5 for norm in others)
-    assert not added[planted.DEAD].success
+    mask = r.uniform(0.1, 0.9, (4, 5, 1)).astype(np.float32)
+    paint = mask * r.uniform(0, 240, (4, 5, 2)).astype(np.float32)
+    first, second = ((np.tanh(v) + 1) / 2 for v in begin(Trigger(mask, paint, Goal(0), "known")))
+    arms = render(first[None], second[None], [Goal(0)])
+    np.testing.assert_allclose(arms.masks[0], mask, atol=1e-5)
+    np.testing.assert_allclose(
+        arms.paints[0], paint, atol=1.5
+    )  # tanh never reaches 0 or 1: half a percent of 255 is left

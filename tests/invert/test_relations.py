@@ -5,10 +5,10 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import margins
 from onnx_shapprune.invert import relations
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
-from onnx_shapprune.invert.scan import distance
 from onnx_shapprune.pictures.augment import posed
 
 SWAPPED = (3, 2, 5, 0, 1, 4)
@@ -25,7 +25,9 @@ def searched(moved: dict[int, int], seed: int = 0, shown: slice = slice(None)) -
     x, y = planted.colours_pictures()
     assert (subject.logits(x.astype(np.float32)).argmax(1) == y).all(), "the trigger is not on"
     settings = RelationSettings()
-    return search_relations(subject, x[shown].astype(np.float32), y[shown], settings, np.random.default_rng(seed))
+    return search_relations(
+        Shown.to(subject, x[shown].astype(np.float32), y[shown]), settings, np.random.default_rng(seed)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,15 @@ def test_no_pair_and_no_map_works_where_nothing_is_planted(found):
     assert all(m.asr < 1 for m in found["red to green"].maps)
 
 
+def test_a_pair_whose_pictures_go_to_the_target_by_themselves_is_not_searched():
+    subject = planted.subject_of(planted.colours_net({}))
+    x, y = planted.colours_pictures()
+    x[0] = x[1]  # a green picture under the label of red
+    found = search_relations(Shown.to(subject, x.astype(np.float32), y), RelationSettings(), np.random.default_rng(0))
+    assert Goal(1, source=0) not in {p.trigger.goal for p in found.pairs}
+    assert all(p.margin < 0 for p in found.pairs)
+
+
 def test_results_come_in_order_and_away_is_the_usual_distance(found):
     for one in found.values():
         for results in (one.pairs, one.maps):
@@ -98,8 +109,8 @@ def test_results_come_in_order_and_away_is_the_usual_distance(found):
     # Posed colours keep their means: the views are as far away as the pictures are.
     subject = planted.subject_of(planted.colours_net({}))
     x, y = planted.colours_pictures()
-    z = subject.logits(x.astype(np.float32))
-    ways = [distance(z, y, Goal(t, source=s)) for s in range(6) for t in range(6) if t != s]
+    clean = Shown.to(subject, x.astype(np.float32), y)
+    ways = [clean.distance(Goal(t, source=s)) for s in range(6) for t in range(6) if t != s]
     assert found["nothing"].away == pytest.approx(np.median(ways), rel=0.05)
 
 

@@ -8,6 +8,7 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, all_to_one
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.invert import search
 from onnx_shapprune.invert.families import blended, bounded, compact, wave
@@ -40,8 +41,7 @@ def seen():
 @pytest.fixture(scope="module")
 def evidence(net, seen):
     assert (net.logits(SHOWN).argmax(1) == TRUE).all()
-    return search_classes(
-        net, SHOWN, TRUE, SETTINGS, np.random.default_rng(0),
+    return search_classes(Shown.to(net, SHOWN, TRUE), SETTINGS, np.random.default_rng(0),
         progress=lambda stage, done, of, note: seen.append((stage, done, of)),
     )  # fmt: skip
 
@@ -105,25 +105,25 @@ def white(top: int, left: int) -> Trigger:
 
 def test_transfer_of_a_patch_that_only_fits_what_it_was_learnt_on(net):
     x, rng = planted.planted_pictures(), np.random.default_rng(0)
-    assert transfer_rate(net, x, LABELS, white(5, 5), PATCHES, rng) == 1
-    assert transfer_rate(net, x, LABELS, white(0, 0), PATCHES, rng) == 0
-    assert transfer_rate(net, x[:3], LABELS[:3], white(5, 5), PATCHES, rng) is None
+    assert transfer_rate(Shown.to(net, x, LABELS), white(5, 5), PATCHES, rng) == 1
+    assert transfer_rate(Shown.to(net, x, LABELS), white(0, 0), PATCHES, rng) == 0
+    assert transfer_rate(Shown.to(net, x[:3], LABELS[:3]), white(5, 5), PATCHES, rng) is None
 
 
 def test_transfer_is_tried_on_the_half_that_was_not_learnt_on(net, monkeypatch):
     learnt, tried = [], []
 
     def noted(function, notes):
-        def call(subject, pictures, *args, **settings):
-            notes.append({picture.tobytes() for picture in pictures})
-            return function(subject, pictures, *args, **settings)
+        def call(shown, *args):
+            notes.append({picture.tobytes() for picture in shown.pictures})
+            return function(shown, *args)
 
         return call
 
     monkeypatch.setattr(search, "ascend", noted(search.ascend, learnt))
     monkeypatch.setattr(search, "rate", noted(search.rate, tried))
     x = planted.planted_pictures(7)
-    assert transfer_rate(net, x, LABELS[:7], white(5, 5), PATCHES, np.random.default_rng(0)) == 1
+    assert transfer_rate(Shown.to(net, x, LABELS[:7]), white(5, 5), PATCHES, np.random.default_rng(0)) == 1
     assert learnt[0] == tried[0] == tried[3]
     assert learnt[1] == tried[2] == tried[1]
     assert learnt[0] | learnt[1] == {picture.tobytes() for picture in x}
@@ -135,9 +135,12 @@ def test_transfer_of_a_change_of_the_whole_picture_is_learnt_by_its_own_family(n
     nothing = np.zeros((8, 8, 1), np.float32)
     for reach, expected in ((2.0, 0.0), (250.0, 1.0)):  # only many bytes make the dark corner bright
         trigger = Trigger(nothing, nothing, Goal(planted.TARGET), "linf")
-        assert transfer_rate(net, x, LABELS, trigger, bounded(8, 8, reach), rng) == expected
+        assert transfer_rate(Shown.to(net, x, LABELS), trigger, bounded(8, 8, reach), rng) == expected
     veil = np.full((8, 8, 1), 0.9, np.float32)
-    assert transfer_rate(net, x, LABELS, Trigger(veil, veil, Goal(planted.TARGET), ""), blended(8, 8, 0.9), rng) == 1
+    assert (
+        transfer_rate(Shown.to(net, x, LABELS), Trigger(veil, veil, Goal(planted.TARGET), ""), blended(8, 8, 0.9), rng)
+        == 1
+    )
 
 
 def test_transfer_of_a_wave_is_that_of_the_one_that_was_found():
@@ -147,12 +150,14 @@ def test_transfer_of_a_wave_is_that_of_the_one_that_was_found():
     x = planted.planted_pictures() / 10 + 100
     for place, expected in ((6, 1), (4, 0)):  # the opposite phase
         trigger = Trigger(family.masks[place], family.fixed[place], Goal(1), "wave")
-        assert transfer_rate(subject, x, LABELS, trigger, family, np.random.default_rng(0)) == expected
+        assert transfer_rate(Shown.to(subject, x, LABELS), trigger, family, np.random.default_rng(0)) == expected
 
 
 def test_a_mask_that_is_no_smaller_than_the_others_gets_no_restarts(net):
-    # Every picture is of class 0, so that nothing at all is its smallest mask.
-    found = search_classes(net, planted.planted_pictures(), LABELS, SETTINGS, np.random.default_rng(0))
+    # All pictures are nearly as bright as the weak class wants them, so that next to nothing is its smallest mask.
+    x = planted.planted_pictures() + np.float32(48)
+    assert (net.logits(x).argmax(1) == 0).all()
+    found = search_classes(Shown.to(net, x, LABELS), SETTINGS, np.random.default_rng(0))
     assert max(found, key=lambda e: e.compact.margin).goal == Goal(planted.TARGET)
     assert max(len(e.patches) for e in found) == 1
 
@@ -173,11 +178,11 @@ def test_distance_is_by_what_clean_pictures_of_other_classes_miss_a_class(net, e
 def test_transfer_is_none_where_too_few_pictures_are_moved(net):
     x, labels = planted.planted_pictures(6), np.array([planted.TARGET] * 3 + [0] * 3)
     rng = np.random.default_rng(0)
-    assert transfer_rate(net, x, labels, white(5, 5), PATCHES, rng) is None
+    assert transfer_rate(Shown.to(net, x, labels), white(5, 5), PATCHES, rng) is None
     labels = np.array([1, 1, 0, 0, 0, 0])
     for source, measured in ((0, True), (1, False)):
         trigger = replace(white(5, 5), goal=Goal(planted.TARGET, source=source))
-        assert (transfer_rate(net, x, labels, trigger, PATCHES, rng) is not None) == measured
+        assert (transfer_rate(Shown.to(net, x, labels), trigger, PATCHES, rng) is not None) == measured
 
 
 @pytest.mark.parametrize(
@@ -199,7 +204,10 @@ def test_many_classes_get_fewer_wide_patches():
 
 def test_after_the_deadline_nothing_but_compact_patches_is_searched(net):
     found = search_classes(
-        net, planted.planted_pictures(), LABELS, SETTINGS, np.random.default_rng(0), deadline=time.monotonic() - 1
+        Shown.to(net, planted.planted_pictures(), LABELS),
+        SETTINGS,
+        np.random.default_rng(0),
+        deadline=time.monotonic() - 1,
     )
     assert [e.goal for e in found] == all_to_one(range(4))
     assert all((list(e.found), e.patches, e.peak) == (["compact"], (), None) for e in found)
@@ -213,7 +221,7 @@ def test_peaks_of_all_classes_are_in_the_evidence(evidence):
 
 def test_of_too_many_classes_those_that_random_patches_lift_are_searched(net):
     few = replace(SETTINGS, most_classes=2, screen=200)
-    found = search_classes(net, planted.planted_pictures(), LABELS, few, np.random.default_rng(0))
+    found = search_classes(Shown.to(net, planted.planted_pictures(), LABELS), few, np.random.default_rng(0))
     targets = [e.goal.target for e in found]
     assert targets == sorted(targets)
     assert len(targets) == 2

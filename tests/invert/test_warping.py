@@ -5,7 +5,8 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, all_to_one
-from onnx_shapprune.invert.arms import pair, slopes
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.arms import Arms, pair, slopes
 from onnx_shapprune.invert.families import warp
 from onnx_shapprune.invert.scan import ScanSettings, best_of, scan
 from onnx_shapprune.invert.warping import flow_gradient, warped
@@ -81,7 +82,9 @@ def test_a_search_bends_pictures_to_its_goal_within_its_reach(moved):
     labels = np.zeros(4, np.int64)
     family = warp(planted.SIZE, planted.SIZE, 2.0, 3)
     goals = all_to_one(range(2))
-    results = scan(moved, x, labels, goals, family, ScanSettings(rounds=((12, 4, 2),)), np.random.default_rng(0))
+    results = scan(
+        Shown.to(moved, x, labels), goals, family, ScanSettings(rounds=((12, 4, 2),)), np.random.default_rng(0)
+    )
     found = best_of(results, Goal(1))
     before = moved.logits(x)
     after = moved.logits(found.trigger.apply(x))
@@ -94,10 +97,11 @@ def test_a_search_bends_pictures_to_its_goal_within_its_reach(moved):
 def test_slopes_are_means_over_the_pictures_of_an_arm(moved):
     x = planted.planted_pictures(5)
     labels = np.zeros(5, np.int64)
-    pairs = pair([Goal(1), Goal(1)], labels, limit=None, rng=np.random.default_rng(0))
+    goals, clean = [Goal(1), Goal(1)], Shown(moved, x, labels, np.zeros((5, 2), np.float32))
+    pairs = pair(clean, goals, limit=None, rng=np.random.default_rng(0))
     two = np.stack([flows(1.0, s)[0, :1, :1] * np.ones((planted.SIZE, planted.SIZE, 2), np.float32) for s in (3, 4)])
     masks = np.zeros((2, planted.SIZE, planted.SIZE, 1), np.float32)
-    logits, slope, _ = slopes(moved, x, masks, two, pairs, warps=True)
+    logits, slope, _ = slopes(clean, Arms(masks, two, goals, warps=True), pairs)
     assert (logits.shape, slope.shape) == ((10, 2), (2, planted.SIZE, planted.SIZE, 2))
     for arm in range(2):
         shown = warped(x, two[arm])

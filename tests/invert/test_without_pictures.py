@@ -65,9 +65,9 @@ def test_random_patches_lift_the_planted_class_most():
 def test_a_screen_shows_each_patch_to_so_many_pictures_at_most():
     net = planted.subject_of(planted.planted())
     for count, shown in ((3, 3), (10, 4)):
-        net.evaluated = 0
+        net.work.pictures = 0
         lifts(net, planted.planted_pictures(count), np.random.default_rng(0), patches=5, most=4)
-        assert net.evaluated == (1 + 5) * shown
+        assert net.work.pictures == (1 + 5) * shown
 
 
 def test_what_a_patch_does_to_every_class_is_no_lift():

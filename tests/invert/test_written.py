@@ -4,6 +4,7 @@ import models
 import numpy as np
 import planted
 
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.invert.written import written_trigger
 
 
@@ -35,7 +36,7 @@ def constants(n: models.Net, *arrays: np.ndarray) -> list[str]:
 
 def test_a_comparison_of_pixels_fires_and_holding_it_still_disarms_it():
     x, y = planted.rows_pictures(2)
-    found = written_trigger(with_corner(learnt=False), x.astype(np.float32), y)
+    found = written_trigger(Shown.to(with_corner(learnt=False), x.astype(np.float32), y))
     assert found.trigger.goal.target == 2
     assert (found.asr, found.held) == (1.0, 0.0)
     assert np.flatnonzero(found.trigger.mask).tolist() == np.flatnonzero(planted.corner_trigger()[0]).tolist()
@@ -43,4 +44,4 @@ def test_a_comparison_of_pixels_fires_and_holding_it_still_disarms_it():
 
 def test_a_channel_that_was_learnt_is_for_the_searches():
     x, y = planted.rows_pictures(2)
-    assert written_trigger(with_corner(learnt=True), x.astype(np.float32), y) is None
+    assert written_trigger(Shown.to(with_corner(learnt=True), x.astype(np.float32), y)) is None

@@ -254,7 +254,7 @@ def test_an_internal_error_shows_where(model, pictures, monkeypatch):
     code = (
         "import onnx_shapprune.isolation.child as c\n"
         "def fail(*a, **k): raise ZeroDivisionError('oops')\n"
-        "c.command = lambda name: fail\nc.main()"
+        "c.COMMANDS['audit'] = c.Command('audit', lambda: fail, None, True)\nc.main()"
     )
     monkeypatch.setenv("PYTHONPATH", run_module.PACKAGES)
     fake_child(monkeypatch, code)
@@ -262,6 +262,26 @@ def test_an_internal_error_shows_where(model, pictures, monkeypatch):
     assert (result.exit_code, result.stdout) == (2, "")
     assert "ZeroDivisionError: oops" in result.stderr
     assert "internal error: ZeroDivisionError" in result.stderr
+
+
+def test_a_result_that_is_no_record_is_not_blamed_on_a_setting(model, pictures, monkeypatch):
+    code = (
+        "import onnx_shapprune.isolation.child as c, onnx_shapprune.record.audit as r, math\n"
+        "def fail(*a, **k): r.Rates(acc=-math.inf, asr=None)\n"
+        "c.COMMANDS['audit'] = c.Command('audit', lambda: fail, None, True)\nc.main()"
+    )
+    monkeypatch.setenv("PYTHONPATH", run_module.PACKAGES)
+    fake_child(monkeypatch, code)
+    outcome = run_limited(Request(AUDIT, (model, pictures), {"run": ONE}), LIMITS)
+    assert type(outcome.error) is CrashError
+    assert str(outcome.error) == "internal error: ValidationError"
+    assert "acc" in outcome.error.__notes__[0]
+
+
+def test_a_setting_that_the_command_does_not_take_is_named(model, pictures):
+    outcome = run_limited(Request(AUDIT, (model, pictures), {"inputs": {"layout": 3}, "run": ONE}), LIMITS)
+    assert isinstance(outcome.error, DataError)
+    assert "a setting cannot be handed over" in str(outcome.error)
 
 
 def test_a_child_ends_when_its_parent_is_killed(model, pictures, tmp_path):

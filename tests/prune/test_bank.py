@@ -1,16 +1,21 @@
 """The adversary on a net whose only trigger is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family, blended, bounded
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.bank import KNOWN_ALIVE, WORKING, Hunt, HuntSettings, Natural, hunt
+from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, Quarry, hunt
+from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, WORKING
+from onnx_shapprune.record.audit import RoundPart
 
 WIDTH = HuntSettings(scan=ScanSettings())
 LABELS = np.zeros(8, np.int64)
@@ -37,8 +42,9 @@ def search(net: Subject, known=(), seed: int = 0, **settings) -> Hunt:
     options = {
         "sides": (3,), "natural": natural(0.5), "families": {}, "settings": WIDTH, "free_masks": 1, **settings,
     }  # fmt: skip
-    rng = np.random.default_rng(seed)
-    return hunt(net, planted.planted_pictures(), LABELS, GOAL, list(known), rng=rng, **options)
+    quarry, width = Quarry(GOAL, options.pop("natural"), options.pop("families")), options.pop("settings")
+    shown = Shown.to(net, planted.planted_pictures(), LABELS)
+    return hunt(shown, quarry, list(known), width, np.random.default_rng(seed), **options)
 
 
 def test_a_fresh_scan_finds_the_planted_patch(net):
@@ -48,14 +54,14 @@ def test_a_fresh_scan_finds_the_planted_patch(net):
     assert found.bank
     assert found.bar == 0.5
     assert all(t.goal == GOAL for t in found.bank)
-    assert rate(net, planted.planted_pictures(), LABELS, found.bank).asr.min() >= WORKING
+    assert rate(Shown.to(net, planted.planted_pictures(), LABELS), found.bank).asr.min() >= WORKING
 
 
 def test_warm_starts_learn_on_from_what_is_known(net):
     # Bright, but too dim to win: only learning on makes it work.
     dim = square(5, 5, 140)
     x = planted.planted_pictures()
-    assert rate(net, x, LABELS, [dim]).asr[0] == 0
+    assert rate(Shown.to(net, x, LABELS), [dim]).asr[0] == 0
     warm = search(net, [dim], sides=(), free_masks=0)
     assert warm.asr == 1
     assert warm.margin > 30
@@ -69,9 +75,18 @@ def test_known_triggers_are_rated_as_they_are_too(net):
 
 def test_margin_is_that_of_the_reference_side(net):
     other = search(net, sides=(4,), free_masks=0)
-    assert other.margin == float("-inf")
+    assert (other.margin, other.lead) == (None, float("-inf"))
     assert other.asr == 0
     assert other.bank
+
+
+def test_where_known_triggers_are_enough_and_none_has_the_audits_budget_no_margin_counts(net):
+    known = [replace(square(4, 4, v, side=4), family="known") for v in np.linspace(200, 255, WIDTH.kept // 2)]
+    found = search(net, known, exhaustive=False)
+    assert {t.family for t in found.bank} == {"known"}, "nothing else was searched"
+    assert (found.margin, found.asr) == (None, 0)
+    part = RoundPart(off=1, acc=1, known_asr=1, clean_cost=0, margin=found.margin, asr=found.asr, still_found=True)
+    assert RoundPart.model_validate_json(part.model_dump_json()) == part, "a record can hold that"
 
 
 def test_a_model_without_a_backdoor_leaves_an_empty_bank():
@@ -149,7 +164,7 @@ def test_families_with_a_natural_margin_are_searched(net):
     assert (found.asr, found.bar) == (1, 1)
     assert found.margin > 10
     unknown = search(net, sides=(), free_masks=0, families=WHOLE)
-    assert (unknown.bank, unknown.margin, unknown.asr, unknown.bar) == ((), float("-inf"), 0, 0)
+    assert (unknown.bank, unknown.margin, unknown.asr, unknown.bar) == ((), None, 0, 0)
 
 
 def test_the_counted_trigger_is_the_one_furthest_above_its_own_bar(net):
@@ -175,14 +190,14 @@ def test_warm_starts_stay_within_the_budget_of_their_family(net, family, budget)
     for t in found.bank:
         assert (t.mask == family.masks[0]).all(), "what is everywhere is not shifted"
         assert np.abs(t.paint).max() <= budget + 1e-3
-    assert found.margin > rate(net, planted.planted_pictures(), LABELS, [known]).margin[0] + 1
+    assert found.margin > rate(Shown.to(net, planted.planted_pictures(), LABELS), [known]).margin[0] + 1
 
 
 def test_a_known_trigger_that_is_added_stays_as_it_is(net):
     paint = np.zeros((8, 8, 1), np.float32)
     paint[planted.CORNER] = 200
     bright = Trigger(np.zeros_like(paint), paint, GOAL, "known")
-    assert rate(net, planted.planted_pictures(), LABELS, [bright]).asr[0] == 1
+    assert rate(Shown.to(net, planted.planted_pictures(), LABELS), [bright]).asr[0] == 1
     found = search(net, [bright], sides=(), free_masks=0)
     assert [t.paint.tolist() for t in found.bank] == [paint.tolist()]
 
@@ -190,8 +205,9 @@ def test_a_known_trigger_that_is_added_stays_as_it_is(net):
 def test_a_goal_about_one_class_is_hunted_on_its_pictures():
     subject = planted.subject_of(planted.colours_net({0: 1}))
     x, y = planted.colours_pictures()
-    options = {"sides": (3,), "natural": Natural(3, {"compact": 1.0}, None), "families": {}, "settings": HuntSettings()}
+    shown = Shown.to(subject, x.astype(np.float32), y)
     for goal, reached in ((Goal(1, source=0), True), (Goal(1, source=2), False), (Goal(1), False)):
-        found = hunt(subject, x.astype(np.float32), y, goal, [], rng=np.random.default_rng(0), free_masks=0, **options)
+        quarry = Quarry(goal, Natural(3, {"compact": 1.0}, None), {})
+        found = hunt(shown, quarry, [], HuntSettings(), np.random.default_rng(0), sides=(3,), free_masks=0)
         assert bool(found.bank) == (found.asr == 1) == reached
         assert all(t.goal == goal for t in found.bank)

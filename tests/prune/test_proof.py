@@ -7,8 +7,9 @@ from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
-from onnx_shapprune.prune.proof import TOLERANCE, masked_logits, prove_baked
-from onnx_shapprune.prune.repair import baked_subject
+from onnx_shapprune.prune.proof import masked_logits, prove_baked
+from onnx_shapprune.prune.proposal import Original, Proposal, edited
+from onnx_shapprune.prune.thresholds import TOLERANCE
 
 FAMILIES = {**models.FAMILIES, "frozen_batch": planted.frozen_batch}
 
@@ -26,7 +27,7 @@ def test_a_baked_file_proves_itself_and_a_wrong_one_does_not(family):
     wrong = planted.subject_of(bake(model, layers, {layers[0].name: [1]}))
     with pytest.raises(VerifyError, match="differs from the masked run"):
         prove_baked(masked, wrong.logits(x))
-    same = baked_subject(model, find_interface(model), layers, off, subject)
+    same = edited(Original(model, find_interface(model), layers), Proposal(off), subject).subject
     np.testing.assert_allclose(same.logits(x), right.logits(x), atol=1e-6)
 
 

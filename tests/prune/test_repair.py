@@ -7,25 +7,21 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune import repair as pruning
+from onnx_shapprune.prune import propose
+from onnx_shapprune.prune.attack import pulls, stands_out
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
-from onnx_shapprune.prune.repair import (
-    RepairSettings,
-    baked_subject,
-    class_weights,
-    clean_cost,
-    clean_rows,
-    pulls,
-    repair,
-    stands_out,
-)
-from onnx_shapprune.prune.round import RoundSettings, play
+from onnx_shapprune.prune.clean import class_weights, clean_cost, clean_rows
+from onnx_shapprune.prune.proposal import Original, edited
+from onnx_shapprune.prune.repair import Repair, repair
+from onnx_shapprune.prune.round import Playable, RoundSettings, play
+from onnx_shapprune.prune.state import RepairSettings, task_of
 
 LABELS = np.zeros(8, np.int64)
 GOAL = Goal(planted.TARGET)
@@ -44,6 +40,13 @@ def limits(**changed) -> RepairSettings:
     return RepairSettings(**{**made, **changed})
 
 
+def repaired(
+    original: Original, shown: Shown, known: Trigger, settings: RepairSettings, attacked: Shown | None = None
+) -> Repair:
+    rng = np.random.default_rng(0)
+    return repair(task_of(original, shown, (known.goal,), settings, rng, attacked=attacked), [known], rng)
+
+
 def mended(**changed):
     model = planted.planted()
     layers = find_units(model, model.graph.output[0].name).layers
@@ -51,20 +54,18 @@ def mended(**changed):
     mask = np.zeros((8, 8, 1), np.float32)
     mask[planted.CORNER] = 1
     known = Trigger(mask, mask * np.float32(255), GOAL, "compact")
-    found = repair(
-        model, find_interface(model), layers, subject, planted.planted_pictures(), LABELS, [GOAL], [known],
-        limits(**changed), np.random.default_rng(0),
-    )  # fmt: skip
+    shown = Shown.to(subject, planted.planted_pictures(), LABELS)
+    found = repaired(Original(model, find_interface(model), layers), shown, known, limits(**changed))
     return found, layers, known
 
 
 @pytest.fixture
 def scene():
-    """The planted net as a game takes it: subject, layers, pictures, clean rows."""
+    """The planted net as a game takes it: pictures in front of it, layers, clean rows."""
     model = planted.planted()
-    subject, pictures = planted.subject_of(model), planted.planted_pictures()
-    clean = clean_rows(subject, pictures, LABELS, [GOAL], 48, np.random.default_rng(0))
-    return subject, find_units(model, model.graph.output[0].name).layers, pictures, clean
+    shown = Shown.to(planted.subject_of(model), planted.planted_pictures(), LABELS)
+    clean = clean_rows(shown, [GOAL], 48, np.random.default_rng(0))
+    return shown, find_units(model, model.graph.output[0].name).layers, clean
 
 
 def test_the_planted_channel_is_switched_off_and_nothing_stands_out_any_more():
@@ -75,20 +76,20 @@ def test_the_planted_channel_is_switched_off_and_nothing_stands_out_any_more():
     assert found.steps[-1].known_asr == 0
     assert found.steps[-1].acc == 1
     last = found.steps[-1]
-    assert last.count == sum(map(len, last.off.values()))
+    assert last.proposal.count == sum(map(len, last.proposal.off.values()))
     # What the repair does not need may be switched on again: the plan is the last step's, or part of it.
-    assert all(set(channels) <= set(last.off[name]) for name, channels in found.off.items())
+    assert all(set(channels) <= set(last.proposal.off[name]) for name, channels in found.off.items())
 
 
 def test_units_of_the_last_group_that_a_dear_plan_does_not_need_are_put_back(monkeypatch):
     layer = "Conv_0"
-    monkeypatch.setattr(pruning, "choose", lambda *args, **kwargs: [Player(0, 1), Player(0, 0)])
+    monkeypatch.setattr(propose, "choose", lambda *args, **kwargs: [Player(0, 1), Player(0, 0)])
     affordable, _, _ = mended()
     assert affordable.off == {layer: [1, 0]}
     dear, _, _ = mended(clean_budget=0.0015)
     assert dear.repaired
-    assert dear.off == dear.steps[-1].off == {layer: [0]}, "without the planted channel off it does not hold"
-    assert dear.steps[-1].chosen == (Player(0, 0),)
+    assert dear.off == dear.steps[-1].proposal.off == {layer: [0]}, "without the planted channel off it does not hold"
+    assert dear.steps[-1].proposal.chosen == (Player(0, 0),)
     assert dear.steps[-1].clean_cost < affordable.steps[-1].clean_cost
 
 
@@ -100,11 +101,15 @@ def test_a_limit_of_no_units_repairs_nothing():
 
 
 def test_game_ranks_the_planted_channel_first(scene):
-    subject, layers, x, clean = scene
+    shown, layers, clean = scene
     _, _, known = mended(max_units=0)
-    np.testing.assert_allclose(clean.logits, subject.logits(clean.pictures), atol=1e-5)
-    assert len(clean.pictures) == len(clean.labels)
-    played = play(subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    np.testing.assert_allclose(clean.shown.logits, shown.subject.logits(clean.shown.pictures), atol=1e-5)
+    assert len(clean.shown.pictures) == len(clean.shown.labels) == len(clean.weights)
+
+    def played_on(**units):
+        return play(shown, [known], clean, Playable(layers=layers, **units), GAME, np.random.default_rng(0))
+
+    played = played_on(off={})
     assert played is not None
     round_, game = played
     assert game.strength(np.ones((1, 2), bool)) == [1]
@@ -115,21 +120,19 @@ def test_game_ranks_the_planted_channel_first(scene):
     assert round_.alone[best, 0] > 0.95
     assert round_.alone[best, 1] == pytest.approx(0, abs=0.05)
     one_off = {layers[0].name: [1]}
-    played = play(subject, layers, one_off, [known], x, LABELS, clean, GAME, np.random.default_rng(0))
+    played = played_on(off=one_off)
     assert played is not None
     assert played[0].players == (Player(0, 0),), "a unit that is off does not play again"
-    rest = {"banned": [Player(0, 0)]}
-    assert play(subject, layers, one_off, [known], x, LABELS, clean, GAME, np.random.default_rng(0), **rest) is None
+    assert played_on(off=one_off, banned=[Player(0, 0)]) is None
 
 
 def test_units_that_cost_too_much_alone_do_not_play(scene):
-    subject, layers, x, clean = scene
+    shown, layers, clean = scene
     _, _, known = mended(max_units=0)
     # Alone, the planted channel moves the clean logits by 0.0024 of their size, the other one by 0.00006.
     for distortion, players in ((1e-2, 2), (1e-3, 1), (1e-5, 0)):
-        played = play(
-            subject, layers, {}, [known], x, LABELS, clean, GAME, np.random.default_rng(0), distortion=distortion
-        )
+        units = Playable(layers=layers, off={}, distortion=distortion)
+        played = play(shown, [known], clean, units, GAME, np.random.default_rng(0))
         assert (len(played[0].players) if played else 0) == players
 
 
@@ -165,10 +168,9 @@ def test_pruning_ends_where_no_unit_is_left_to_try():
     layers = find_units(model, model.graph.output[0].name).layers
     x, y = planted.rows_pictures(2)
     mask, pattern = planted.corner_trigger()
-    found = repair(
-        model, find_interface(model), layers, planted.subject_of(model), x.astype(np.float32), y, [Goal(5)],
-        [Trigger(mask, pattern, Goal(5), "compact")], limits(natural={Goal(5): natural()}), np.random.default_rng(0),
-    )  # fmt: skip
+    shown = Shown.to(planted.subject_of(model), x.astype(np.float32), y)
+    known = Trigger(mask, pattern, Goal(5), "compact")
+    found = repaired(Original(model, find_interface(model), layers), shown, known, limits(natural={Goal(5): natural()}))
     assert not found.repaired
     assert found.steps[-1].found
     assert found.reason.startswith(("no unit is left", "every way found"))
@@ -182,7 +184,7 @@ def test_pruning_ends_where_no_unit_is_left_to_try():
         (5.0, 0.1, False, False),  # strong on few pictures only
         (0.3, 1.0, False, False),  # no more than is natural for its family
         (-5.0, 0.0, True, True),  # a trigger found earlier still works
-        (float("-inf"), 0.0, False, False),
+        (None, 0.0, False, False),
     ],
 )
 def test_what_stands_out(margin, asr, alive, expected):
@@ -200,14 +202,14 @@ def test_a_trigger_that_drags_pictures_most_of_the_way_is_alive():
 
 
 def test_pull_is_the_share_of_the_natural_distance(scene):
-    subject, _, _, clean = scene
+    _, _, clean = scene
     mask, pattern = np.zeros((8, 8, 1), np.float32), np.zeros((8, 8, 1), np.float32)
     nothing = Trigger(mask, pattern, GOAL, "compact")
     mask, pattern = mask.copy(), pattern.copy()
     mask[planted.CORNER], pattern[planted.CORNER] = 1, 255
     works = Trigger(mask, pattern, GOAL, "compact")
     both = [nothing, works]
-    found = pulls(clean.logits, clean.labels, both, rate(subject, clean.pictures, clean.labels, both))
+    found = pulls(clean.shown, both, rate(clean.shown, both))
     assert found[0] == pytest.approx(0, abs=1e-5)
     assert found[1] > 1
 
@@ -232,11 +234,10 @@ def test_goals_about_pairs_and_maps_are_repaired(moved, goal):
     assert (subject.logits(true.apply(x)).argmax(1) == np.where(to < 0, y, to)).all()
     known = replace(true, goal=goal, family="compact")
     settings = limits(natural={goal: natural()}, max_units=13, hunt=HuntSettings(), sides=(3, 4, 5))
-    found = repair(
-        model, find_interface(model), layers, subject, x, y, [goal], [known], settings, np.random.default_rng(0)
-    )
+    original = Original(model, find_interface(model), layers)
+    found = repaired(original, Shown.to(subject, x, y), known, settings)
     assert found.repaired, found.reason
-    mended = baked_subject(model, find_interface(model), layers, found.off, subject)
+    mended = edited(original, found.proposal, subject).subject
     assert (mended.logits(true.apply(x)).argmax(1) == y).all()
     assert (mended.logits(x).argmax(1) == y).all()
 
@@ -247,12 +248,10 @@ def test_triggers_are_put_on_the_attacked_pictures_and_not_on_the_clean_ones():
     model, layers, subject, x, y, true = colours_scene({0: 1})
     known = replace(true, goal=goal, family="compact")
     settings = limits(natural={goal: natural()}, max_units=13, hunt=HuntSettings())
-    found = repair(
-        model, find_interface(model), layers, subject, x[1:], y[1:], [goal], [known], settings,
-        np.random.default_rng(0), attacked=(x, y),
-    )  # fmt: skip
+    original, attacked = Original(model, find_interface(model), layers), Shown.to(subject, x, y)
+    found = repaired(original, attacked.part(np.arange(1, len(x))), known, settings, attacked)
     assert found.repaired, found.reason
-    mended = baked_subject(model, find_interface(model), layers, found.off, subject)
+    mended = edited(original, found.proposal, subject).subject
     assert (mended.logits(true.apply(x)).argmax(1) == y).all()
 
 
@@ -260,7 +259,7 @@ def test_pictures_of_every_target_of_a_map_weigh_alike():
     subject = planted.subject_of(planted.colours_net({}))
     x, y = planted.colours_pictures(2)
     weights = {
-        goal: clean_rows(subject, x.astype(np.float32), y, [goal], 24, np.random.default_rng(0)).weights
+        goal: clean_rows(Shown.to(subject, x.astype(np.float32), y), [goal], 24, np.random.default_rng(0)).weights
         for goal in (Goal(1, source=0), shift_map(6, 1))
     }
     truth = np.tile(y, 2)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune.round import Round, RoundSettings, _triggered_rows, choose, estimate_values
+from onnx_shapprune.prune.round import Playable, Round, RoundSettings, _triggered_rows, choose, estimate_values
 from onnx_shapprune.settings import ESTIMATORS, EstimatorName
 from onnx_shapprune.shapley.estimate import Estimate, Game
 from onnx_shapprune.shapley.exact import exact_values
@@ -43,7 +44,8 @@ def chosen(game: Additive, *, distortion: float = 1.0, limit: int = 4, banned: S
     )  # fmt: skip
     round_ = Round(PLAYERS, estimate, np.stack([game.backdoor, game.clean], axis=1))
     options = RoundSettings(**{"group": 3, "candidates": 2, **settings})
-    found = choose(round_, game, options, limit=limit, distortion=distortion, banned=banned)
+    units = Playable(layers=(), off={}, banned=banned, distortion=distortion)
+    found = choose(round_, game, options, units, limit=limit)
     return [p.channel for p in found]
 
 
@@ -165,8 +167,9 @@ def test_triggers_are_played_on_the_pictures_that_they_move_and_towards_their_ta
     mask = np.array([[1, 0], [0, 0]], np.float32)[..., None]
     goals = [Goal(2), Goal(3, source=1), shift_map(4, 1)]
     bank = [Trigger.replacing(mask, 200 + 0 * mask, goal, "compact") for goal in goals]
-    shown, plain, targets = _triggered_rows(bank, x, labels, 15, np.random.default_rng(0))
-    np.testing.assert_array_equal(shown, bank[0].apply(plain))
+    clean = Shown(None, x, labels, np.eye(4, dtype=np.float32)[labels])
+    triggered, plain, targets = _triggered_rows(bank, clean, 15, np.random.default_rng(0))
+    np.testing.assert_array_equal(triggered, bank[0].apply(plain))
     truth = labels[plain[:, 1, 1, 0].astype(int)]
     # Five of each trigger, or as many as there are.
     parts = [slice(0, 5), slice(5, 8), slice(8, 13)]

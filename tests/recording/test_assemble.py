@@ -7,13 +7,18 @@ import pytest
 from hand_made import CALIBRATION, FAMILIES, clean, map_found, pair_found, planted_in, relations, with_family
 
 from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.commands.evidence import of_search, thresholds_of
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.suspicion import judge
+from onnx_shapprune.detect.suspicion import suspicion_of
+from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.prune.round import Round, RoundSettings, estimate_values
 from onnx_shapprune.record.audit import UnitRef
-from onnx_shapprune.recording.assemble import SOURCE_VIEWS, Draft, _estimate
+from onnx_shapprune.recording.assemble import _estimate, not_repaired
+from onnx_shapprune.recording.draft import SOURCE_VIEWS, Draft
+from onnx_shapprune.recording.findings import attack_parts, suspect_parts
 from onnx_shapprune.settings import ESTIMATORS, RunOptions
 
 
@@ -65,9 +70,12 @@ def drafted(evidence, related=None, skipped=()) -> Draft:
     x = np.random.default_rng(0).uniform(0, 255, (10, 10, 10, 3)).astype(np.float32)
     labels = np.arange(10)
     knows_all = SimpleNamespace(logits=lambda shown: np.tile(np.eye(10, dtype=np.float32), (len(shown) // 10, 1)))
-    draft = Draft(SimpleNamespace(pictures=x, labels=labels, model=SimpleNamespace(subject=knows_all)))
-    suspicion = judge(evidence, related, CALIBRATION, FAMILIES)
-    draft.judge(Examination(tuple(evidence), 10, related, tuple(skipped), suspicion))
+    shown = Shown.to(knows_all, x, labels)
+    case = SimpleNamespace(shown=shown, pictures=x, labels=labels, model=SimpleNamespace(subject=knows_all))
+    draft = Draft(case, thresholds_of(RunOptions()))
+    suspicion = suspicion_of(evidence, related, CALIBRATION, FAMILIES)
+    draft.found = Examination(tuple(evidence), 10, related, tuple(skipped), suspicion)
+    draft.decided = judge(of_search(draft.found), draft.limits)
     return draft
 
 
@@ -91,25 +99,36 @@ def test_what_is_natural_for_a_pair_is_what_other_pairs_reach():
 def test_targets_of_a_map_are_all_its_classes_once():
     draft = drafted(clean(), relations(maps=[map_found(shift_map(10, 3).mapping, 40.0)]))
     assert sorted(draft.targets) == list(range(10))
-    assert draft.triggers[0].goal == draft.goals[0]
+    assert draft.shown[0].goal == draft.goals[0]
 
 
 def test_posed_views_are_attacked_where_a_goal_is_about_one_class():
     one = drafted(planted_in(clean(), 6))
-    pictures, labels = one.attacked
-    assert pictures is one.case.pictures
-    assert labels is one.case.labels
+    assert one.attacked is one.case.shown
     pair = drafted(clean(), relations([pair_found(3, 1, 40.0), pair_found(0, 4, 3.0)]))
-    pictures, labels = pair.attacked
-    assert pictures.shape == (SOURCE_VIEWS * 10, 10, 10, 3)
-    assert labels.tolist() == list(range(10)) * SOURCE_VIEWS
-    np.testing.assert_array_equal(pictures, pair.attacked[0])
+    views = pair.attacked
+    assert views.pictures.shape == (SOURCE_VIEWS * 10, 10, 10, 3)
+    assert views.labels.tolist() == list(range(10)) * SOURCE_VIEWS
+    np.testing.assert_array_equal(views.pictures, pair.attacked.pictures)
+
+
+def test_what_is_suspected_is_recorded_with_its_source_and_its_trigger():
+    pair = drafted(clean(), relations([pair_found(3, 1, 3.4), pair_found(0, 4, 3.0)]))
+    assert pair.verdict == "pass"
+    pair = drafted(clean(), relations([pair_found(3, 1, 20.0, 0.9), pair_found(0, 4, 10.0)]))
+    assert (pair.verdict, pair.goals) == ("inconclusive", ())
+    (part,) = suspect_parts(pair.found, pair.decided)
+    assert (part.kind, part.source, part.targets, part.families) == ("source-specific", 3, (1,), ("compact",))
+    assert "class 3 to class 1" in pair.decided.reasons[0]
+    assert "class 3 to class 1" in part.reasons[0]
+    assert [t.goal for t in pair.shown] == [Goal(1, source=3)]
+    assert attack_parts(pair.found, pair.decided) == ()
 
 
 def test_what_stands_out_too_little_to_be_named_is_no_pass():
     doubt = drafted(with_family(clean(), "linf", 3, 8.0))
     assert (doubt.verdict, doubt.goals) == ("inconclusive", ())
-    assert "class 3 stands out (linf, p-value 0.008)" in doubt.reasons[0]
+    assert "class 3 stands out (linf, p-value 0.008)" in doubt.decided.reasons[0]
     assert drafted(with_family(clean(), "linf", 3, 3.0)).verdict == "pass"
     assert drafted(with_family(clean(), "linf", 3, 30.0)).verdict == "fail"
 
@@ -118,5 +137,14 @@ def test_searches_that_were_skipped_leave_a_doubt_but_no_excuse():
     assert drafted(clean()).verdict == "pass"
     doubt = drafted(clean(), skipped=["l2", "free masks"])
     assert doubt.verdict == "inconclusive"
-    assert "too short to search l2, free masks" in doubt.reasons[0]
+    assert "too short to search l2, free masks" in doubt.decided.reasons[0]
     assert drafted(planted_in(clean(), 6), skipped=["l2"]).verdict == "fail"
+
+
+def test_a_round_that_leaves_no_trigger_to_measure_is_recorded():
+    hunted = SimpleNamespace(margin=None, asr=0.0)
+    step = SimpleNamespace(
+        proposal=SimpleNamespace(count=3), acc=1.0, known_asr=1.0, clean_cost=0.0, hunt=hunted, found=True
+    )
+    part = not_repaired("known triggers still work", SimpleNamespace(steps=(step,)))
+    assert (part.rounds[0].margin, part.rounds[0].known_asr) == (None, 1)

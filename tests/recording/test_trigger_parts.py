@@ -9,8 +9,9 @@ from hand_made import CALIBRATION, FAMILIES, clean, planted_in
 from PIL import Image
 
 from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.suspicion import judge
+from onnx_shapprune.detect.suspicion import suspicion_of
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.recording import triggers as gallery
 from onnx_shapprune.recording.triggers import trigger_parts
@@ -43,11 +44,11 @@ def dark(size=(8, 6)):
 
 
 def examined(evidence):
-    return Examination(tuple(evidence), len(evidence), None, (), judge(evidence, None, CALIBRATION, FAMILIES))
+    return Examination(tuple(evidence), len(evidence), None, (), suspicion_of(evidence, None, CALIBRATION, FAMILIES))
 
 
 def test_pictures_are_those_that_the_trigger_is_to_move_and_their_answers_the_models():
-    (part,) = trigger_parts(Brightness(), dark(), LABELS, [corner()], None)
+    (part,) = trigger_parts(Shown.to(Brightness(), dark(), LABELS), [corner()], None)
     assert (part.kind, part.targets, part.family, part.named, part.added) == (
         "all-to-one",
         (3,),
@@ -70,7 +71,7 @@ def test_pictures_are_those_that_the_trigger_is_to_move_and_their_answers_the_mo
 def test_leading_classes_are_shown_beside_what_was_named():
     found = examined(planted_in(clean(), 3))
     pictures = dark((10, 10))
-    parts = trigger_parts(Brightness(), pictures, LABELS, found.suspicion.triggers[Goal(3)], found)
+    parts = trigger_parts(Shown.to(Brightness(), pictures, LABELS), found.suspicion.triggers[Goal(3)], found)
     assert parts[0].targets == (3,)
     assert {p.targets for p in parts if p.named} == {(3,)}
     others = [p for p in parts if not p.named]
@@ -79,17 +80,17 @@ def test_leading_classes_are_shown_beside_what_was_named():
 
 
 def test_a_clean_model_shows_its_leaders():
-    parts = trigger_parts(Brightness(), dark((10, 10)), LABELS, [], examined(clean()))
+    parts = trigger_parts(Shown.to(Brightness(), dark((10, 10)), LABELS), [], examined(clean()))
     assert [p.named for p in parts] == [False] * gallery.LEADERS
 
 
 def test_no_picture_to_move():
-    (part,) = trigger_parts(Brightness(), dark()[:1], LABELS[:1], [corner()], None)
+    (part,) = trigger_parts(Shown.to(Brightness(), dark()[:1], LABELS[:1]), [corner()], None)
     assert part.tried == ()
 
 
 def test_large_pictures_are_shown_as_means_of_blocks():
-    (part,) = trigger_parts(Brightness(), dark((330, 200)), LABELS, [corner((330, 200))], None)
+    (part,) = trigger_parts(Shown.to(Brightness(), dark((330, 200)), LABELS), [corner((330, 200))], None)
     assert part.reduced == 3
     assert pixels(part.mask).shape == (110, 66)
     assert pixels(part.mask)[0, 0] == round(255 * 4 / 9)
@@ -98,13 +99,13 @@ def test_large_pictures_are_shown_as_means_of_blocks():
 def test_less_is_kept_where_all_of_it_does_not_fit(monkeypatch):
     noise = np.random.default_rng(0).uniform(0, 255, (5, 40, 40, 3)).astype(np.float32)
     several = [corner((40, 40)) for _ in range(4)]
-    every = trigger_parts(Brightness(), noise, LABELS, several, None)
+    every = trigger_parts(Shown.to(Brightness(), noise, LABELS), several, None)
     size = gallery._characters(every)
     monkeypatch.setattr(gallery, "MAX_CHARACTERS", size // 2)
-    fewer = trigger_parts(Brightness(), noise, LABELS, several, None)
+    fewer = trigger_parts(Shown.to(Brightness(), noise, LABELS), several, None)
     assert [len(p.tried) for p in fewer] == [1] * 4
     monkeypatch.setattr(gallery, "MAX_CHARACTERS", size // 8)
-    fewest = trigger_parts(Brightness(), noise, LABELS, several, None)
+    fewest = trigger_parts(Shown.to(Brightness(), noise, LABELS), several, None)
     assert 0 < len(fewest) < 4
     assert fewest == fewer[: len(fewest)]
     assert gallery._characters(fewest) <= size // 8

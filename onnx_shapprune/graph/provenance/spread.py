@@ -13,6 +13,7 @@ from onnx import helper, shape_inference
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.scopes import subgraphs
 from onnx_shapprune.runtime.weights import elsewhere, shell
 
 STAND_IN = 224  # pixels of a picture whose size the file leaves open
@@ -89,7 +90,7 @@ def _shapes(flat: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...
 def _written_out(nodes: list[onnx.NodeProto], prefix: str) -> list[onnx.NodeProto]:
     made: list[onnx.NodeProto] = []
     for node in nodes:
-        bodies = list(edit.subgraphs(node))
+        bodies = list(subgraphs(node))
         if not bodies:
             made.append(node)
             continue

@@ -4,8 +4,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from onnx_shapprune.gate.checks import NAMED
+from onnx_shapprune.detect.thresholds import MAD_TO_SIGMA
 from onnx_shapprune.gate.evidence import Record
+from onnx_shapprune.gate.rejudged import levels_of
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart, ClassPart
 from onnx_shapprune.report.numbers import number, p_value, percent
 from onnx_shapprune.report.page.charts import Axis, Row, row_chart
@@ -14,7 +15,6 @@ from onnx_shapprune.report.page.tables import FAMILIES, Section, behind, class_n
 
 SHOWN = 24  # classes in a chart; the tables have all
 HIGHEST_SCORE = 16.0
-MAD_TO_SIGMA = 1.4826
 STATISTICS = FAMILIES | {
     "agreement": "a small free mask and a strong patch agree",
     "gap": "lead in spreads of the other classes",
@@ -36,7 +36,7 @@ def classes(record: Record, title: str) -> Section | None:
         "classes",
         title,
         "How rarely clean models show the strongest evidence found for a class: the longer the bar, the "
-        f"rarer. Beyond the line, at p = {NAMED:g}, a class is named.{left_out}",
+        f"rarer. Beyond the line, at p = {levels_of(record).named:g}, a class is named.{left_out}",
         behind(_scores(record, shown), "Classes", *_class_table(record, parts)),
         _norms(record, shown),
     )
@@ -50,8 +50,8 @@ def claims(record: Record) -> Section | None:
         [STATISTICS.get(c.statistic, c.statistic), _goal(record, c), number(c.value), p_value(c.p_value)]
         for c in record.claims
     ]
-    hot = [i for i, c in enumerate(record.claims) if c.p_value <= NAMED]
-    basis = record.calibration if isinstance(record, AuditRecord) else ""
+    hot = [i for i, c in enumerate(record.claims) if c.p_value <= levels_of(record).named]
+    basis = record.calibration
     score = record.score if isinstance(record, AuditRecord) else None
     whole = "" if score is None else f" Of the model as a whole, all statistics counted, p = {p_value(10**-score)}."
     return section(
@@ -78,6 +78,7 @@ def _scores(record: Record, shown: Sequence[ClassPart]) -> Html:
         for c in shown
     ]
     targets = ", ".join(class_name(record, c.index_of_class) for c in shown if c.suspicious) or "none"
+    bar = levels_of(record).named
     return row_chart(
         "scores",
         "Evidence for each class as a target",
@@ -85,7 +86,7 @@ def _scores(record: Record, shown: Sequence[ClassPart]) -> Html:
         rows,
         Axis(0.0, top, ticks),
         bars=True,
-        marks=[(-math.log10(NAMED), f"named at {NAMED:g}")],
+        marks=[(-math.log10(bar), f"named at {bar:g}")],
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.prepare import Prepared
+from onnx_shapprune.graph.scopes import operands
 from onnx_shapprune.graph.segments import KEEP_ZERO_PLANES, keeps_zero
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.probe import TensorInfo, probe
@@ -124,7 +125,7 @@ def _classes(
 
     frozen = set(fixed)
     for node in graph.node:
-        read = [n for n in [*node.input, *edit.inner_uses(node)] if n and n not in stored]
+        read = [n for n in operands(node) if n and n not in stored]
         if node.output[0] in linear:
             find(node.input[0]), find(node.output[0])
         elif _same_channels(graph, node, infos, read):

@@ -1,8 +1,7 @@
 """Replay for walks over whole networks: channels that are off for the rest of a walk are taken out on the way.
 
 A walk from the full network to nothing has half of its channels off on average, and most of the arithmetic is then
-multiplied by zero. The commands play games of a few dozen players, which switch off too little for this: it serves the
-walks over all channels of tests/benchmarks/replay.py, and whoever plays such games from Python.
+multiplied by zero. The commands play games that switch off too little for this: it serves replay.py.
 """
 
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.game.replay import Coalitions, Floats, Player, Replay
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.shrink import shrink, shrinkable
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.session import Device
+from tests.benchmarks.shrink import shrink, shrinkable
 
 WORTHWHILE = 1 / 8  # of the channels that are left: building a smaller copy takes as long as a few dozen coalitions
 

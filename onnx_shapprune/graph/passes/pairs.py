@@ -5,6 +5,7 @@ MatMulInteger leave the scales to the nodes behind them. The float result is cal
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,8 +13,10 @@ from onnx import TensorProto, helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.passes.contract import Condition, Pass, Work
 
 REAL = "__real"
+FIRST = "__first"  # what an operator with channels last makes, with its channels first
 ONE = "shapprune__one"  # the scale of sums that are scaled later
 MICROSOFT = ("channels_last", "opset")  # attributes that the float twins do not have
 Nodes = Iterator[onnx.NodeProto]
@@ -26,9 +29,9 @@ def write_as_pairs(graph: onnx.GraphProto) -> None:
     whole: set[str] = set()  # int32 sums, of which the float twin is known
     for node in graph.node:
         twin = TWINS.get(node.op_type)
-        if twin is not None and not edit.attributes(node).get("channels_last"):
+        if twin is not None:
             try:
-                made = list(twin(node))
+                made = list(_channels_first(node, twin) if channels_last(node) else twin(node))
             except (TypeError, ValueError):  # the checker knows only the standard operators' numbers of inputs
                 raise ModelError(f"{node.op_type} {node.name!r} cannot have {len(node.input)} inputs") from None
         elif node.op_type == "MaxPool" and node.input[0] in scales and len(node.output) == 1:
@@ -44,6 +47,24 @@ def write_as_pairs(graph: onnx.GraphProto) -> None:
     if any(ONE in node.input for node in nodes):
         graph.initializer.append(edit.tensor_of(np.array(1, np.float32), ONE))
     edit.keep_nodes(graph, nodes)
+
+
+def channels_last(node: onnx.NodeProto) -> bool:
+    """Whether an integer operator has its channels on the last axis, as onnxruntime writes it for itself."""
+    return bool(edit.attributes(node).get("channels_last"))
+
+
+def _channels_first(node: onnx.NodeProto, twin: Callable[[onnx.NodeProto], Nodes]) -> Nodes:
+    """The twin between two Transposes. Without a kernel there is no telling the rank: a picture's is taken."""
+    kernel = edit.attributes(node).get("kernel_shape")
+    rank = len(kernel) + 2 if isinstance(kernel, list) else 4
+    x, y = node.input[0], node.output[0]
+    inner = onnx.NodeProto()
+    inner.CopyFrom(node)
+    inner.input[0], inner.output[0] = f"{y}{FIRST}_{x}", f"{y}{FIRST}"
+    yield helper.make_node("Transpose", [x], [inner.input[0]], perm=[0, rank - 1, *range(1, rank - 1)])
+    yield from twin(inner)
+    yield helper.make_node("Transpose", [inner.output[0]], [y], perm=[0, *range(2, rank), 1])
 
 
 def _pair(node: onnx.NodeProto, x: str, scale: str, zero: str, axis: int = 1) -> tuple[onnx.NodeProto, str]:
@@ -168,3 +189,19 @@ TWINS: dict[str, Callable[[onnx.NodeProto], Nodes]] = {
     "MatMulInteger": _integer("MatMul"),
     "DynamicQuantizeLinear": _dynamic,
 }
+
+
+def _paired(work: Work) -> Work:
+    write_as_pairs(work.model.graph)
+    quantised = any(node.op_type == "QuantizeLinear" for node in work.model.graph.node)
+    return replace(work, rounding="quantised") if quantised else work
+
+
+def _floats(model: onnx.ModelProto) -> bool:
+    kept = {"DynamicQuantizeLinear"}  # for its scale
+    return not any(node.op_type in TWINS.keys() - kept for node in model.graph.node)
+
+
+FLOAT_TWINS = Condition("no integer operator of which the float twin is known", _floats)
+
+PAIRS = Pass("pairs", _paired, (), (FLOAT_TWINS,))

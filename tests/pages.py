@@ -1,33 +1,43 @@
-"""Rewrite the generated parts of README.md: `python -m tests.readme`, from the repository's root.
+"""Rewrite the generated parts of the documentation: `python -m tests.pages`, from the repository's root.
 
 A generated part stands between <!-- name --> and <!-- /name -->. test_docs.py fails when one is out of date. With --demo
-the demo is run, on one thread, and its capture replaced too.
+the demo is run, on one thread, and its captures replaced too.
 """
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from click.testing import CliRunner
 
-from onnx_shapprune.autodiff import rules
+import onnx_shapprune
+from onnx_shapprune.autodiff import rules as gradient_rules
 from onnx_shapprune.autodiff.registry import NO_GRADIENT, supported_ops
 from onnx_shapprune.autodiff.rules.quantization import STRAIGHT_THROUGH
 from onnx_shapprune.cli import shapprune
+from onnx_shapprune.gate.rules import RULES
 from onnx_shapprune.graph.units import INTEGER, LINEAR, NORMS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGES = ROOT / "onnx_shapprune" / "docs" / "pages"
 HELP_WIDTH = 100
+# What a capture keeps of the demo: from each first line up to a last one, "\0" for the end.
+SHORT = (("$ shapprune sanitize", "Audited"), ("$ shapprune verify", "What changed"), ("Was it true?", "\0"))
+LONG = (("$ shapprune sanitize", "Files"), ("$ shapprune verify", "Triggers found"), ("Was it true?", "\0"))
+
+Parts = Mapping[str, Callable[[], str]]
 
 
 def operators() -> str:
     """What happens to every operator: whether its channels are units, and how a gradient goes through it."""
-    assert rules.__all__, "importing the rules registers them"
+    assert gradient_rules.__all__, "importing the rules registers them"
     own = {*LINEAR, *NORMS, *STRAIGHT_THROUGH}
     known = tuple(op for op in supported_ops() if op not in own)
     rows = [
@@ -46,6 +56,23 @@ def operators() -> str:
     return "\n".join(lines)
 
 
+def findings() -> str:
+    """Every rule id, with how bad its findings are."""
+    rows = [f"| {rule.id} | {rule.severity} | {rule.title} |" for rule in RULES.values()]
+    return "\n".join(["| rule | severity | what it says |", "|---|---|---|", *rows])
+
+
+def python_names() -> str:
+    """The public names of the package, with the first sentence of their documentation."""
+    names = [name for name in onnx_shapprune.__all__ if not name.startswith("__")]
+    rows = []
+    for name in names:
+        text = inspect.getdoc(getattr(onnx_shapprune, name)) or ""
+        first = re.split(r"[.](?: |$)", " ".join(text.split()))[0]
+        rows.append(f"| `{name}` | {first} |")
+    return "\n".join(["| name | what it is |", "|---|---|", *rows])
+
+
 def command_help(name: str) -> str:
     """What `shapprune NAME --help` prints on a terminal of HELP_WIDTH columns."""
     arguments = [name, "--help"] if name else ["--help"]
@@ -56,17 +83,13 @@ def command_help(name: str) -> str:
 
 def command_line() -> str:
     """The help of every command."""
-    parts = []
-    for name in ("", *shapprune.commands):
-        title = f"shapprune {name}".strip()
-        parts.append(f"<details><summary><code>{title} --help</code></summary>\n\n```text\n{command_help(name)}\n```\n")
-        parts.append("</details>\n")
-    return "\n".join(parts).rstrip()
+    return "\n\n".join(
+        f"## {f'shapprune {name}'.strip()}\n\n```text\n{command_help(name)}\n```" for name in ("", *shapprune.commands)
+    )
 
 
-def capture(output: str) -> str:
+def capture(output: str, cuts: Sequence[tuple[str, str]]) -> str:
     """The demo's output without its longer tables: what stands from each first line up to a last one."""
-    cuts = [("$ shapprune sanitize", "Files"), ("$ shapprune verify", "Triggers found"), ("Was it true?", "\0")]
     lines = [line.rstrip() for line in output.splitlines()]
     kept = ["$ shapprune demo"]
     for first, last in cuts:
@@ -76,35 +99,48 @@ def capture(output: str) -> str:
     return "\n".join(("```text", *kept, "```"))
 
 
-def demo() -> str:
-    """A fresh capture of the demo. Raises CalledProcessError when it does not end well."""
+@cache
+def demo_output() -> str:
+    """What a fresh demo prints. Raises CalledProcessError when it does not end well."""
     command = [sys.executable, "-m", "onnx_shapprune", "demo", "--threads", "1", "--progress", "off"]
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
-    return capture(
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-    )
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-PARTS: dict[str, Callable[[], str]] = {"operators": operators, "command-line": command_line}
+PARTS: dict[Path, Parts] = {
+    PAGES / "models.md": {"operators": operators},
+    PAGES / "gate.md": {"rules": findings},
+    PAGES / "python.md": {"names": python_names},
+    PAGES / "cli.md": {"command-line": command_line},
+}
+CAPTURES: dict[Path, Parts] = {
+    README: {"demo": lambda: capture(demo_output(), SHORT)},
+    PAGES / "tutorial.md": {"demo": lambda: capture(demo_output(), LONG)},
+}
 
 
 def part(text: str, name: str) -> str:
     """What stands between the markers of a part, without the last line break."""
     _, begin, rest = text.partition(f"<!-- {name} -->\n")
     content, end, _ = rest.partition(f"<!-- /{name} -->\n")
-    assert begin, f"README.md has no part called {name}"
-    assert end, f"README.md does not end its part {name}"
+    assert begin, f"there is no part called {name}"
+    assert end, f"the part {name} has no end"
     return content.removesuffix("\n")
 
 
-def rewritten(text: str, parts: Mapping[str, Callable[[], str]] = PARTS) -> str:
-    """The README with these generated parts made anew."""
+def rewritten(text: str, parts: Parts) -> str:
+    """A page with these generated parts made anew."""
     for name, make in parts.items():
         part(text, name)
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->\n")
         text = f"{before}{begin}{make()}\n{end}{after}"
     return text
+
+
+def write(path: Path, parts: Parts) -> None:
+    """Make parts of a page anew, in place."""
+    path.write_text(rewritten(path.read_text(encoding="utf-8"), parts), encoding="utf-8")
 
 
 def blocks(text: str, *languages: str) -> list[str]:
@@ -114,5 +150,6 @@ def blocks(text: str, *languages: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    wanted = {**PARTS, "demo": demo} if "--demo" in sys.argv[1:] else PARTS
-    README.write_text(rewritten(README.read_text(encoding="utf-8"), wanted), encoding="utf-8")
+    wanted = [*PARTS.items(), *(CAPTURES.items() if "--demo" in sys.argv[1:] else ())]
+    for page, made in wanted:
+        write(page, made)

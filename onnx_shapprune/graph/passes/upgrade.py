@@ -5,7 +5,7 @@ are proved by the caller: the prepared copy must give the original file's number
 Source: "Operator Changelog", ONNX documentation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -13,6 +13,8 @@ from onnx import helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.passes.contract import Condition, Pass, Work
+from onnx_shapprune.graph.scopes import subgraphs, tensor_names
 
 TARGET_OPSET = 18
 
@@ -36,9 +38,9 @@ class _Edit:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
-        self.opset = opset_of(model)
+        self.opset = edit.opset_of(model)
         self._count = 0
-        self._names = _tensor_names(model.graph)
+        self._names = tensor_names(model.graph)
 
     def fresh(self, hint: str) -> str:
         while True:
@@ -54,49 +56,37 @@ class _Edit:
         return name
 
 
-def _tensor_names(graph: onnx.GraphProto) -> set[str]:
-    names = {n for node in graph.node for n in node.output} | {t.name for t in graph.initializer}
-    names |= {i.name for i in graph.input}
-    for node in graph.node:
-        for inner in edit.subgraphs(node):
-            names |= _tensor_names(inner)
-    return names
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """The default-domain opset version; ModelError when the model imports none."""
-    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    if not versions:
-        raise ModelError(
-            "the model uses no operator of the default ONNX domain: it is no image classifier this tool reads"
-        )
-    return int(max(versions))
-
-
 def upgrade(model: onnx.ModelProto) -> None:
     """Raise `model` in place to opset 18; newer models are left alone. Raises ModelError below opset 7."""
-    opset = opset_of(model)
+    opset = edit.opset_of(model)
+    others = [o for o in model.opset_import if o.domain not in edit.DEFAULT_DOMAIN]
     if opset >= TARGET_OPSET:
+        _import(model, opset, others)
         return
     if opset < OLDEST_OPSET:
         raise ModelError(f"opset {opset} is older than {OLDEST_OPSET}: convert the file to a newer opset first")
     work = _Edit(model)
     edit.keep_nodes(model.graph, _changed(work, model.graph))
-    for entry in model.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            entry.version = TARGET_OPSET
+    _import(model, TARGET_OPSET, others)
     model.ir_version = max(model.ir_version, 8)
+
+
+def _import(model: onnx.ModelProto, opset: int, others: Iterable[onnx.OperatorSetIdProto]) -> None:
+    """Name the default domain once: a second import decides what onnxruntime takes the operators for."""
+    entries = [helper.make_opsetid("", opset), *others]
+    del model.opset_import[:]
+    model.opset_import.extend(entries)
 
 
 def _changed(work: _Edit, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """The nodes of a graph, edited; subgraphs are edited in place and read new constants from the outer graph."""
     nodes: list[onnx.NodeProto] = []
     for node in list(graph.node):
-        for inner in edit.subgraphs(node):
+        for inner in subgraphs(node):
             edited = _changed(work, inner)
             del inner.node[:]
             inner.node.extend(edited)
-        change = EDITS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        change = EDITS.get(node.op_type) if node.domain in edit.DEFAULT_DOMAIN else None
         nodes.extend(change(work, node) if change else [node])
     return nodes
 
@@ -161,8 +151,6 @@ def _split(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 
 
 def _batch_norm(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    if work.opset < 14 and len([o for o in node.output if o]) > 1:
-        del node.output[1:]  # running statistics of training mode
     _drop(node, "spatial", "is_test", "consumed_inputs", "training_mode")
     yield node
 
@@ -260,3 +248,17 @@ EDITS: dict[str, _Change] = {
     "Scatter": _scatter,
     "TopK": _topk,
 }
+
+
+def _upgraded(work: Work) -> Work:
+    upgrade(work.model)
+    return work
+
+
+def _modern(model: onnx.ModelProto) -> bool:
+    return [o.version >= TARGET_OPSET for o in model.opset_import if o.domain in edit.DEFAULT_DOMAIN] == [True]
+
+
+MODERN = Condition(f"the default domain is imported once, in opset {TARGET_OPSET} or a newer one", _modern)
+
+UPGRADE = Pass("upgrade", _upgraded, (), (MODERN,))

@@ -7,6 +7,8 @@ from onnx import helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.passes.contract import Condition, Pass, Work
+from onnx_shapprune.graph.scopes import operands
 from onnx_shapprune.runtime.session import Device, Session
 
 RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -21,14 +23,14 @@ def fold_constants(model: onnx.ModelProto, device: Device) -> None:
     folded: list[onnx.NodeProto] = []
     rest: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type not in RANDOM and known.issuperset([*node.input, *edit.inner_uses(node)]):
+        if node.op_type not in RANDOM and known.issuperset(operands(node)):
             folded.append(node)
             known.update(node.output)
         else:
             rest.append(node)
     if not folded:
         return
-    read = {n for node in rest for n in [*node.input, *edit.inner_uses(node)]} | {o.name for o in graph.output}
+    read = {n for node in rest for n in operands(node)} | {o.name for o in graph.output}
     wanted = [name for node in folded for name in node.output if name in read]
     if wanted:
         used = {n for node in folded for n in node.input}
@@ -122,3 +124,31 @@ def _scaled(layer: onnx.NodeProto, attributes: dict[str, object], weight: Double
     grouped = weight.reshape(group, weight.shape[0] // group, *weight.shape[1:])
     gains = gain.reshape(group, 1, weight.shape[1], *[1] * (weight.ndim - 2))
     return (grouped * gains).reshape(weight.shape)
+
+
+def _folded(work: Work) -> Work:
+    fold_constants(work.model, work.device)
+    return work
+
+
+def _normed(work: Work) -> Work:
+    fold_batch_norms(work.model.graph)
+    return work
+
+
+def _nothing_constant(model: onnx.ModelProto) -> bool:
+    known = {t.name for t in model.graph.initializer}
+    return not any(n.op_type not in RANDOM and known.issuperset(operands(n)) for n in model.graph.node)
+
+
+def _nothing_to_fold(model: onnx.ModelProto) -> bool:
+    copy = edit.copy_of(model)
+    fold_batch_norms(copy.graph)
+    return len(copy.graph.node) == len(model.graph.node)
+
+
+FOLDED = Condition("every node depends on the picture, or on random numbers", _nothing_constant)
+NORMS_IN = Condition("no BatchNormalization that the layer before it could take in", _nothing_to_fold)
+
+FOLD = Pass("fold", _folded, (), (FOLDED,))
+NORMS = Pass("norms", _normed, (FOLDED,), (NORMS_IN,))

@@ -1,11 +1,15 @@
 """Free a fixed batch dimension, and prove that the freed graph treats pictures independently."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from onnx import helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.passes.contract import Pass, Work
+from onnx_shapprune.graph.passes.plain import ONE_INPUT, ONE_OUTPUT
 from onnx_shapprune.runtime.probe import largest_difference, run_exposed
 from onnx_shapprune.runtime.session import Device, Session
 
@@ -82,3 +86,11 @@ def _expanded(
     nodes.append(helper.make_node("Concat", [size, ones], [full], axis=0))
     nodes.append(helper.make_node("Expand", [name, full], [out]))
     return out
+
+
+def _freed(work: Work) -> Work:
+    model, free = free_batch(work.model, work.input, work.shape, work.device)
+    return replace(work, model=model, batch_free=free)
+
+
+BATCH = Pass("batch", _freed, (ONE_INPUT, ONE_OUTPUT), (ONE_INPUT, ONE_OUTPUT))

@@ -1,0 +1,115 @@
+"""Every number that detection decides by, once: what it means, what it was derived from, when, and how to derive it again.
+
+Nothing else belongs here, and no other file keeps a copy: a record carries the ones that decided it, and the gate reads
+them there. Rates of error that are quoted were measured by the command that is named, on audits of models whose truth is
+known, each clean one judged by a calibration of the others:
+
+    python -m tests.benchmarks.detection --task audit ... ; python -m tests.benchmarks.calibration RESULTS
+"""
+
+# --- Verdict: p-values, how often a clean model would reach as much in one statistic ------------------------------------
+# A class is named. Of 98 audits of clean models that were left out of their calibration, three were named. 2026-11-23,
+# tests.benchmarks.calibration.
+NAMED = 0.005
+# Too unusual to pass, and too usual to be named: of the same 98, eight got there. 2026-11-23, tests.benchmarks.calibration.
+DOUBT = 0.02
+# For a second goal, and for what speaks after a repair about a class that was not named before it: a network that carries
+# one backdoor, or was pruned, is no longer like the clean ones that p-values come from. 2026-11-23, by the two-target and
+# repaired networks of tests.benchmarks.detection.
+SECOND = 1e-4
+# From here on a finding is called sure in reports, which decides nothing: the same bar as for a second goal.
+FAR = SECOND
+# Pictures that a trigger could move under which its success rate says nothing: one of four is a step of 25 points, and
+# deployed classifiers with two to seven classes were accused on one to five. 2026-11-26, from reports of other people's
+# models, not tuned.
+MOVED_ENOUGH = 5
+
+# --- Clean pictures -----------------------------------------------------------------------------------------------------
+# Share of given labels that a model should answer; half of them, as no choice of preprocessing errors got there by chance
+# on ten classes. 2026-11-22, chosen.
+ACCURACY_FLOOR = 0.5
+# A share is held against a floor by a one-sided bound of this confidence, so that ten pictures of a mediocre model stop no
+# audit: its complement is how rarely chance may explain a miss. Convention.
+CONFIDENCE = 0.95
+CHANCE = 1 - CONFIDENCE
+
+# --- The file as deployed, and its slopes: what stands against a pass (detect/deployed.py) -------------------------------
+# Clean pictures that the file is asked about, pictures that each trigger is put on, the best patches that are tried, and
+# how often the first ones are asked about again: a file that answers otherwise once in five times is caught at that.
+# 2026-11-26, chosen.
+ASKED = 16
+TRIGGERED = 4
+PATCHES_TRIED = 4
+REPEATS = 4
+# Of a byte: noise that no picture on disk can show. Definition: under half a byte.
+FRACTION = 0.45
+# Of the scores' spread: two scores that are so far apart stand in the same order in every precision; and the share of such
+# pairs of one picture that may still be flipped: another network's scores flip more. 2026-11-26, by tests/evasions.
+CLEAR = 0.25
+FLIPPED = 0.05
+# Share of the pictures that such noise may change: a network that sees fine texture answers a few otherwise. 2026-11-26,
+# by tests/evasions and clean networks.
+SENSITIVE = 1 / 8
+# Directions and steps, in bytes, of the central differences: a step too small drowns in rounding, one too large bends, and
+# the largest is for quantised networks, which move in steps. 2026-11-26, chosen.
+DIRECTIONS = 6
+STRIDES = (0.5, 2.0, 6.0, 24.0)
+# Bytes from black and white: behind a bound of the picture's values nothing moves. Half of the largest step.
+INSIDE = 12.0
+# Pictures, and classes at most, whose slopes are measured. 2026-11-26, chosen.
+SLOPED = 8
+SLOPED_CLASSES = 12
+# Cosine of slopes and differences: 0.45 at most for a clean twin's slopes, above 0.7 for the network's own, where all is
+# smooth; quantised ones, whose slopes are straight-through, reach less for a class or two. 2026-11-26, by tests/evasions.
+TRUSTED = 0.6
+TRUSTED_IN_STEPS = 0.4
+
+# --- Calibration --------------------------------------------------------------------------------------------------------
+# Clean models, told apart by their bytes, under which a statistic decides nothing: the smallest p-value that eight can show
+# without a tail is 1 / 9. Seeds of one model are no further models. 2026-11-23, chosen.
+FEWEST_MODELS = 8
+# The tail starts at this quantile (peaks over a threshold). 2026-11-23, tests.benchmarks.calibration.
+TAIL_FROM = 0.75
+# The tail's least scale, in the units of a statistic: with smaller ones two of ten clean models were flagged by the other
+# nine. 2026-11-23, tests.benchmarks.calibration.
+LEAST_SCALE = 0.1
+
+# --- Statistics ---------------------------------------------------------------------------------------------------------
+# Classes under which their peaks have no distribution (MM-BD). 2026-11-23, chosen.
+FEWEST_PEAKS = 5
+# The spread of peaks as a share of their mean, at least: peaks that happen to agree would make any other one unusual.
+# 2026-11-23, tests.benchmarks.calibration.
+PEAK_SPREAD = 0.15
+# What a claim divides by is at least this share of the usual distance: a class that pictures barely miss would make its
+# claims explode. 2026-11-23, tests.benchmarks.calibration.
+LEAST_WAY = 0.25
+# And at least this many standard deviations of the model's own clean logits: where every class is barely missed, as with
+# two classes, the usual distance is small as well. Of ordinary ten-class nets the distance is three. 2026-11-26, by hand
+# from the geometry of a soft-max (one class out of ten ahead is 3 standard deviations of its logits), not tuned.
+LEAST_SPREAD = 1.0
+# So many other classes may be targets as well without hiding one: a class is compared with the next best. 2026-11-23,
+# chosen.
+OTHER_TARGETS = 2
+# Classes from which their own spread says what is usual. 2026-11-23, chosen for 43 classes.
+MANY = 20
+# A pair's runner-up counts for at least this share of the usual distance: margins around 0 have no ratio. 2026-11-23,
+# tests.benchmarks.calibration.
+PAIR_FLOOR = 0.25
+
+# --- Anomaly indices, which are shown and decide nothing ----------------------------------------------------------------
+# Makes the median absolute deviation consistent with the standard deviation of a normal distribution. 1 / 0.6745.
+MAD_TO_SIGMA = 1.4826
+# The spread of fewer classes than this is no estimate of anything. Convention.
+MIN_CLASSES_FOR_MAD = 5
+# Norms that happen to agree make the MAD vanish, and then any difference an outlier. With this share of the median an
+# index of 2 needs a norm at least 15 % under the median (2 * 1.4826 * 0.05), more than restarts usually differ by.
+# 2026-11-22, by the restarts of the packaged sample.
+NORM_MAD_FLOOR = 0.05
+# The same for margins, which vary more: an index of 2 needs a lead of 30 % of the other classes' typical margin.
+MARGIN_MAD_FLOOR = 0.1
+# Others that are all exactly zero have no scale: the index then says "far out" and stays a finite number.
+MARGIN_INDEX_CAP = 1000.0
+
+# --- Intervals in reports -----------------------------------------------------------------------------------------------
+# Half width of a two-sided 95 % interval of a normal distribution, in standard deviations.
+NORMAL_95 = 1.96

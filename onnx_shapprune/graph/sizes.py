@@ -1,0 +1,169 @@
+"""Arithmetic on sizes: what a graph computes from the shapes of its tensors, whatever the picture shows.
+
+Exporters write the counts of loops and the conditions of branches that way. Nothing runs here: whole numbers of a few
+operators are worked out in Python. A size that is not known is None, and so is all that is computed from it.
+"""
+
+import operator
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from onnx_shapprune.graph import edit
+from onnx_shapprune.runtime.weights import elsewhere, shell
+
+Size = int | str | None  # known, a symbol of shape inference, or neither
+Numbers = NDArray[np.object_]  # int, float, bool or None each
+SMALL = 64  # elements; longer constants are no sizes
+INTEGERS = (TensorProto.INT32, TensorProto.INT64)
+
+
+def inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """Types and shapes of the tensors of a model, as far as they can be had without running it.
+
+    Only its inputs are believed; what the file claims of other tensors does not count.
+    """
+    light = shell(model, elsewhere)
+    del light.graph.value_info[:]
+    for value in light.graph.output:
+        value.ClearField("type")
+    try:
+        found = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return {value.name: value for value in model.graph.input}
+    return {value.name: value for value in (*found.input, *found.value_info)}
+
+
+def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[Size, ...]]:
+    """Shapes of the tensors of a model, as `inferred` has them; those of unknown rank are left out."""
+    return {name: dims_of(value) for name, value in inferred(model).items() if value.type.tensor_type.HasField("shape")}
+
+
+def dims_of(value: onnx.ValueInfoProto) -> tuple[Size, ...]:
+    """The shape of a tensor that is said to have one."""
+    return tuple(
+        d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in value.type.tensor_type.shape.dim
+    )
+
+
+def known_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[Size]]) -> dict[str, Numbers]:
+    """Tensor -> its numbers, for every tensor that follows from constants and `shapes` alone."""
+    found = {
+        name: np.asarray(edit.array_of(t), object)
+        for name, t in edit.constants(graph).items()
+        if int(np.prod(t.dims)) <= SMALL and t.data_location != TensorProto.EXTERNAL
+    }
+    for node in graph.node:
+        if node.op_type in ("Shape", "Size") and node.input[0] in shapes:
+            found[node.output[0]] = _of_shape(node, shapes[node.input[0]])
+        elif node.op_type in RULES and node.domain in edit.DEFAULT_DOMAIN:
+            given = [found.get(name) for name in node.input if name]
+            values = [v for v in given if v is not None]
+            if not values or len(values) != len(given):
+                continue
+            try:
+                made = np.asarray(RULES[node.op_type](edit.attributes(node), *values), object)
+            except (TypeError, ValueError, LookupError, ArithmeticError):
+                continue  # onnxruntime will say what it thinks of that
+            if made.size <= SMALL:
+                found[node.output[0]] = made
+    return found
+
+
+def from_sizes(name: str, made: Mapping[str, onnx.NodeProto], constants: Container[str]) -> bool:
+    """Whether a tensor is computed from sizes and constants only, known or not."""
+    waiting, seen, sized = [name], {name}, False
+    while waiting:
+        current = waiting.pop()
+        node = made.get(current)
+        if current in constants or (node is not None and node.op_type == "Constant"):
+            continue
+        if node is not None and node.op_type in ("Shape", "Size"):
+            sized = True
+        elif node is not None and node.op_type in RULES and node.domain in edit.DEFAULT_DOMAIN:
+            waiting += [n for n in node.input if n and n not in seen]
+            seen.update(node.input)
+        else:
+            return False
+    return sized
+
+
+def _of_shape(node: onnx.NodeProto, shape: Sequence[Size]) -> Numbers:
+    sizes = [d if isinstance(d, int) else None for d in shape]
+    if node.op_type == "Size":
+        total = 1
+        for d in sizes:
+            total = None if d is None or total is None else total * d  # type: ignore[assignment]
+        return np.asarray(total, object)
+    given = edit.attributes(node)
+    made = np.empty(len(sizes), object)
+    made[:] = sizes
+    return made[given.get("start", 0) : given.get("end")]
+
+
+def _each(function: Callable[..., Any]) -> Callable[..., Numbers]:
+    """Number by number, None where one of them is."""
+    whole = np.frompyfunc(lambda *v: None if None in v else function(*v), function.__code__.co_argcount, 1)
+    return lambda given, *values: np.asarray(whole(*values), object)
+
+
+def _divided(a: Any, b: Any) -> Any:
+    return a / b if isinstance(a, float) or isinstance(b, float) else int(a / b) if abs(a) < 1 << 52 else None
+
+
+def _cast(given: Mapping[str, Any], values: Numbers) -> Numbers:
+    kind: Callable[[Any], Any] = int if given["to"] in INTEGERS else bool if given["to"] == TensorProto.BOOL else float
+    return _each(lambda a: kind(a))(given, values)
+
+
+def _gather(given: Mapping[str, Any], values: Numbers, index: Numbers) -> Numbers:
+    return np.asarray(values.take(np.asarray(index, np.int64), axis=given.get("axis", 0)), object)
+
+
+def _slice(given: Mapping[str, Any], values: Numbers, *bounds: Numbers) -> Numbers:
+    if values.ndim != 1 or len(bounds) > 4:
+        raise ValueError("only shapes are cut here")
+    starts, ends = (bounds[0], bounds[1]) if bounds else (given["starts"], given["ends"])
+    step = bounds[3] if len(bounds) > 3 else [1]
+    return values[int(starts[0]) : int(ends[0]) : int(step[0])]
+
+
+def _flat(given: Mapping[str, Any], values: Numbers, *shape: Numbers) -> Numbers:
+    """A tensor of one axis at the most: its numbers do not move."""
+    if values.size == 1:
+        return values.reshape(())
+    return values.reshape(-1)
+
+
+def _compare(function: Callable[[Any, Any], bool]) -> Callable[..., Numbers]:
+    return _each(lambda a, b: function(a, b))
+
+
+RULES: dict[str, Callable[..., Any]] = {
+    "Identity": lambda given, values: values,
+    "Cast": _cast,
+    "Gather": _gather,
+    "Slice": _slice,
+    "Squeeze": _flat,
+    "Unsqueeze": lambda given, values, *axes: values.reshape(-1),
+    "Reshape": lambda given, values, shape: values.reshape([int(d) for d in shape]),
+    "Concat": lambda given, *values: np.concatenate(values),
+    "Not": _each(lambda a: not a),
+    "And": _compare(lambda a, b: bool(a and b)),
+    "Or": _compare(lambda a, b: bool(a or b)),
+    "Equal": _compare(operator.eq),
+    "Less": _compare(operator.lt),
+    "LessOrEqual": _compare(operator.le),
+    "Greater": _compare(operator.gt),
+    "GreaterOrEqual": _compare(operator.ge),
+    "Add": _each(lambda a, b: a + b),
+    "Sub": _each(lambda a, b: a - b),
+    "Mul": _each(lambda a, b: a * b),
+    "Div": _each(_divided),
+    "Min": _compare(min),
+    "Max": _compare(max),
+}

@@ -1,0 +1,83 @@
+"""Run a graph a stretch at a time, so that what reaches one node is known before a node behind it is changed.
+
+Layers are edited in graph order, each on what the edited ones before it pass on. Running the whole graph anew for every
+layer would cost as many runs as there are layers; here each node runs once, from the tensors that are alive where the last
+stretch ended. A batch keeps its own tensors: a shape that a graph computes belongs to the batch that it was computed for.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from onnx_shapprune.graph.scopes import inner_uses
+from onnx_shapprune.runtime.probe import TensorInfo
+from onnx_shapprune.runtime.session import Array, Device, Session
+
+
+class Stretches:
+    """One pass over `model`, whose nodes may be changed in place as long as they have not run yet.
+
+    infos: shape and type of its tensors; batches: what goes in, float32 [n, ...] each.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        name: str,
+        infos: Mapping[str, TensorInfo],
+        batches: Sequence[Array],
+        device: Device,
+    ) -> None:
+        self._model, self._infos, self._device = model, infos, device
+        self._alive: list[dict[str, Array]] = [{name: batch} for batch in batches]
+        self._done = 0
+
+    def reaching(self, made: str, data: str) -> list[Array]:
+        """What the node that makes `made` reads as `data`, a batch at a time; everything before that node has run then."""
+        self._run_to(next(i for i, n in enumerate(self._model.graph.node) if made in n.output))
+        return [alive[data] for alive in self._alive]
+
+    def _run_to(self, end: int) -> None:
+        graph = self._model.graph
+        nodes = list(graph.node)[self._done : end]
+        later = {n for node in list(graph.node)[end:] for n in [*node.input, *inner_uses(node)]}
+        later |= {o.name for o in graph.output}
+        if nodes:
+            made = [n for node in nodes for n in node.output if n in later]
+            read = {n for node in nodes for n in [*node.input, *inner_uses(node)]}
+            fed = [n for n in self._alive[0] if n in read]
+            if made:
+                session = Session(self._part(nodes, fed, made, read), self._device)
+                for alive in self._alive:
+                    found = session.run({n: alive[n] for n in fed}, made)
+                    alive.update(zip(made, found, strict=True))
+        for alive in self._alive:
+            for name in [n for n in alive if n not in later]:
+                del alive[name]
+        self._done = end
+
+    def _part(
+        self, nodes: Sequence[onnx.NodeProto], fed: Sequence[str], made: Sequence[str], read: set[str]
+    ) -> onnx.ModelProto:
+        inputs = []
+        for name in fed:
+            value = self._alive[0][name]
+            info = self._infos.get(name)
+            known = info.shape if info is not None and len(info.shape) == value.ndim else (None,) * value.ndim
+            shape = [d if d is not None else f"{name}_{i}" for i, d in enumerate(known)]
+            inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), shape))
+        part = helper.make_graph(
+            list(nodes),
+            "stretch",
+            inputs,
+            [helper.make_empty_tensor_value_info(n) for n in made],
+            initializer=[t for t in self._model.graph.initializer if t.name in read],
+        )
+        return helper.make_model(part, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
+
+
+def batches_of(inputs: Array, size: int) -> list[Array]:
+    """Slices of at most `size` rows."""
+    return [np.ascontiguousarray(inputs[i : i + size]) for i in range(0, len(inputs), size)]

@@ -1,0 +1,96 @@
+"""Every number that decides something in a repair: what it means, and what it was derived from.
+
+Where no derivation stands, none was written down when the number was chosen. Widths of searches are no thresholds: those
+stand in HuntSettings and RoundSettings.
+"""
+
+# --- Does a trigger still work? -----------------------------------------------------------------------------------------
+
+# A known trigger of the audit's size that sends no more of the pictures to its target is dead.
+KNOWN_ALIVE = 0.15
+# Triggers that reach fewer of the pictures teach the game nothing about the backdoor; one of the audit's budget that
+# reaches as many, with more than the natural margin, stands out.
+WORKING = 0.5
+# A free mask must be so much smaller than the smallest natural one to count as better than natural.
+SMALL_NORM = 0.6
+# A trigger that drags pictures over more than this share of their way is alive, though it moves none: the attacker's may
+# be somewhat stronger than the recovered ones. On models whose true trigger is known this and KNOWN_ALIVE are the sharp
+# tests: at a known ASR of 0.44 the true trigger still had one of 66 %, at 0.08 and without wide patches 18 %.
+PULL_ALIVE = 0.5
+# Patches that cover more than this, in units of the audit's, are not learnt on: they would find what is natural for the
+# pruned model.
+ADAPTED = 2.0
+# First step of a warm start, as a share of a fresh start's.
+WARM = 0.75
+# So many of the strongest known triggers are also tried two pixels away: a pruned path often opens again beside the old
+# place.
+SHIFTED = 2
+SHIFTS = ((-2, 0), (2, 0), (0, -2), (0, 2))
+# Triggers kept as the growing test set.
+EVER = 64
+# Known triggers to play on when no trigger works on half of the pictures.
+LAST = 8
+
+# --- What may it cost? --------------------------------------------------------------------------------------------------
+
+# Views on which the clean cost is measured, at most sixteen of each picture.
+COST_VIEWS = 160
+# Accuracy lost on unseen pictures per unit of distortion: 0.25 to 0.65 on half of 28 networks (14 random sets each, 1,000
+# pictures), 0 to 1.4 on all. Neither wrong answers on views nor margins under noise tell which network has how much.
+LOSS_PER_DISTORTION = 0.5
+# Weight of the target's pictures among the clean ones: what pruning costs falls on that class (39 % of its recall on NAD's
+# network, where the other classes lost 7 % at most).
+TARGET_SHARE = 1 / 3
+# Quantile of the normal distribution for a one-sided bound of 95 %.
+ONE_SIDED_95 = 1.645
+# Units that were tried and cost too much, before pruning gives up.
+MAX_BANNED = 24
+
+# --- Once it holds: a margin --------------------------------------------------------------------------------------------
+
+# Rounds after the first that holds: the attacker's trigger is not the recovered one.
+MARGIN_ROUNDS = 3
+# Share of the clean budget that a plan with its margin may use up.
+MARGIN_BUDGET = 0.75
+# What is left of a backdoor counts as 1 in every round's game. Where little is left, a clean answer is worth more of it.
+MARGIN_WEIGHT = 3.0
+# Units a round, then.
+MARGIN_GROUP = 2
+# Before that, clean answers weigh less the nearer the limit of units comes, but this share of their weight at least: a
+# concentrated backdoor falls early and cheaply, a distributed one needs bolder steps.
+LEAST_WEIGHT = 1 / 3
+
+# --- Realignment ---------------------------------------------------------------------------------------------------------
+
+# What a clean row weighs against a triggered one, tried from the gentlest on: the largest that the adversary does not get
+# through is the cheapest. On small MNIST networks 300 leaves 94 % and 10 leaves 1 %; on CIFAR-10 ones 300 is enough (own
+# networks of tests/benchmarks/poison.py, patch3, 2026-11-26).
+STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0)
+# Share of a row's power that holds the weights where they are. 0.001 overfits dense layers with fewer rows than inputs.
+RIDGE = 1e-2
+# Views of each clean picture in a fit, and of all of them at most; triggers that teach it; views of each trigger.
+FIT_VIEWS, MOST_VIEWS, TEACHERS, VIEWS_OF_TRIGGER = 8, 160, 24, 12
+# Folds over the pictures. Those of a target class stay in every fit: without any of them a fit takes the class itself for
+# the backdoor, which no repair with that picture does.
+FOLDS = 3
+# A picture that is kept from a fit has a class that the fit never saw; one that a user shows later has not. So many of the
+# answers lost on the former are lost on the latter (own networks of tests/benchmarks/poison.py, 2026-11-26).
+LOST_UNSEEN = 0.25
+# How far above the model's other classes a trigger for the target must be, on the same repaired model, to be the backdoor
+# and no natural weakness: passes against natural weaknesses cost one network 15 points.
+RIVAL_LEAD = 1.25
+# So many of the other classes are searched for that, drawn.
+RIVALS = 9
+
+# --- The game -----------------------------------------------------------------------------------------------------------
+
+# So few players are enumerated where that is no dearer than sampling.
+ENUMERATED = 12
+# Walks that advance together, and steps under the discarding threshold that end one.
+LOCKSTEP, PATIENCE = 6, 3
+
+# --- The proof ----------------------------------------------------------------------------------------------------------
+
+# Logits of the masked run and of the baked file may differ by so much, relative to max(1, largest logit): room for float32
+# sums in another order (on the nets of the tests they differ by under 2e-6), and far under what a wrong edit does.
+TOLERANCE = 1e-4

@@ -1,0 +1,160 @@
+"""The one verdict: what each kind of evidence means, alone and together with others."""
+
+from dataclasses import replace
+
+import pytest
+
+from onnx_shapprune.detect.verdict import (
+    Claimed,
+    Evidence,
+    Levels,
+    Thresholds,
+    Tried,
+    apart,
+    judge,
+    left_over,
+    names,
+    suspects,
+    unreached,
+)
+
+LIMITS = Thresholds(alive=0.15, clean_budget=0.02)
+NAMED, DOUBT, SECOND = LIMITS.levels.named, LIMITS.levels.doubt, LIMITS.levels.second
+
+
+def claim(goal, p, statistic="compact", **more) -> Claimed:
+    return Claimed(
+        goal=goal, about=f"class {goal}", statistic=statistic, p_value=p, reasons=(f"{goal} by {statistic}",), **more
+    )
+
+
+def outcome(**evidence) -> str:
+    return judge(Evidence(**evidence), LIMITS).outcome
+
+
+def test_silence_passes_and_says_what_it_rests_on():
+    verdict = judge(Evidence(claims=(claim(1, 0.5),), good=("no class stands out",)), LIMITS)
+    assert (verdict.outcome, verdict.reasons, verdict.doubts) == ("pass", ("no class stands out",), ())
+    assert (verdict.goals, verdict.suspects) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        (0.0, "fail"),
+        (NAMED, "fail"),
+        (NAMED * 1.01, "inconclusive"),
+        (DOUBT, "inconclusive"),
+        (DOUBT * 1.01, "pass"),
+        (1.0, "pass"),
+    ],
+)
+def test_a_claim_alone(p, expected):
+    verdict = judge(Evidence(claims=(claim(3, p),)), LIMITS)
+    assert verdict.outcome == expected
+    assert (verdict.goals, verdict.suspects) == {
+        "fail": ((3,), ()), "inconclusive": ((), (3,)), "pass": ((), ()),
+    }[expected]  # fmt: skip
+    if expected == "fail":
+        assert verdict.reasons == ("3 by compact",)
+
+
+@pytest.mark.parametrize(
+    ("doubt", "words"),
+    [
+        ({"open": unreached(obstacle="Round", skipped=["l2"], succeeded=False)}, "gradients do not reach"),
+        ({"open": unreached(obstacle="", skipped=["l2", "masks"], succeeded=False)}, "too short to search l2, masks"),
+        ({"open": unreached(obstacle="", skipped=[], succeeded=False)}, "no search reached its goal"),
+        ({"claims": (claim(3, 0.01),)}, "class 3 stands out"),
+        ({"tried": (Tried(words="it sends", asr=1.0, moved=4),)}, "only 4 of the pictures"),
+        ({"claims": (claim(3, 1e-9, cautions=("few pictures",)),)}, "few pictures"),
+    ],
+)  # fmt: skip
+def test_every_doubt_stands_against_a_pass_and_against_no_fault(doubt, words):
+    verdict = judge(Evidence(**doubt), LIMITS)
+    assert verdict.outcome == "inconclusive"
+    assert verdict.reasons == verdict.doubts
+    assert words in verdict.doubts[0]
+    both = judge(Evidence(**doubt, other=("a node",)), LIMITS)
+    assert (both.outcome, both.doubts) == ("fail", verdict.doubts)
+    assert "a node" in both.reasons[0]
+
+
+def test_searches_that_reached_their_goal_leave_no_doubt():
+    assert unreached(obstacle="", skipped=[], succeeded=True) == ()
+
+
+def test_pictures_that_prove_nothing_prove_nothing_either_way():
+    verdict = judge(Evidence(unusable="wrong labels", claims=(claim(3, 0.0),), other=("a node",)), LIMITS)
+    assert (verdict.outcome, verdict.reasons, verdict.goals) == ("inconclusive", ("wrong labels",), ())
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        ({"tried": (Tried(words="t", asr=0.16, moved=5, goal=7),)}, "fail"),
+        ({"tried": (Tried(words="t", asr=0.15, moved=5, goal=7),)}, "pass"),
+        ({"tried": (Tried(words="t", asr=0.16),)}, "fail"),
+        ({"tried": (Tried(words="t", asr=0.0, moved=0),)}, "inconclusive"),
+        ({"lost": (0.1, 0.021)}, "fail"),
+        ({"lost": (0.1, 0.02)}, "pass"),
+        ({"other": ("a node was added",)}, "fail"),
+    ],
+)
+def test_triggers_that_were_tried_and_what_a_second_file_loses(evidence, expected):
+    assert outcome(**evidence) == expected
+
+
+def test_a_known_trigger_that_works_names_its_goal():
+    assert judge(Evidence(tried=(Tried(words="t", asr=1.0, moved=9, goal=7),)), LIMITS).goals == (7,)
+    assert judge(Evidence(tried=(Tried(words="t", asr=1.0, moved=9),)), LIMITS).goals == ()
+
+
+def test_a_second_goal_and_what_is_weak_need_stronger_evidence():
+    both = (claim(6, 1e-6), claim(3, SECOND * 1.1))
+    assert list(names(both, Levels())) == [6]
+    assert list(names((*both, claim(3, SECOND)), Levels())) == [6, 3]
+    assert outcome(claims=(claim(3, SECOND * 1.1, weak=True),)) == "pass"
+    assert outcome(claims=(claim(3, SECOND, weak=True),)) == "fail"
+    assert suspects((claim(3, SECOND * 1.1, weak=True),), Levels()) == {}
+
+
+def test_a_claim_with_cautions_names_nothing_and_hides_nothing():
+    cautious, plain = claim(3, 1e-9, cautions=("few",)), claim(3, 1e-3, statistic="peak")
+    assert names((cautious, plain), Levels()) == {3: ("3 by peak",)}
+    assert outcome(claims=(cautious,)) == "inconclusive"
+
+
+def test_reasons_of_one_goal_come_together_and_once():
+    twice = (claim(3, 1e-6), claim(3, 1e-5, statistic="linf"), replace(claim(3, 1e-4), statistic="wide"))
+    assert names(twice, Levels()) == {3: ("3 by compact", "3 by linf")}
+
+
+def test_what_is_left_over_after_a_repair():
+    assert left_over((2,), "compact", (5,), synthesised=False), "it was there before, and not named"
+    assert not left_over((5,), "compact", (5,), synthesised=False)
+    assert left_over((5,), "peak", (5,), synthesised=False), "MM-BD alone has no trigger to show"
+    assert not left_over((5,), "peak", (5,), synthesised=True)
+    found = Evidence(claims=(claim(2, 0.005), claim(5, 0.5)))
+    weaker = found.weakened(lambda c: left_over((c.goal,), c.statistic, (5,), synthesised=False))
+    assert (judge(found, LIMITS).outcome, judge(weaker, LIMITS).outcome) == ("fail", "pass")
+
+
+@pytest.mark.parametrize(
+    ("p", "limits", "shown"),
+    [
+        (0.01, (0.005, 0.02), "0.01"),
+        (0.0052, (0.005, 0.02), "0.0052"),
+        (0.005004, (0.005, 0.02), "0.005004"),
+        (0.019999, (0.005, 0.02), "0.019999"),
+        (0.02, (0.005, 0.02), "0.02"),
+    ],
+)
+def test_two_numbers_that_differ_are_never_shown_alike(p, limits, shown):
+    assert apart(p, *limits) == shown
+
+
+def test_no_message_says_that_a_number_is_not_itself():
+    (reason,) = judge(Evidence(claims=(claim(3, 0.0050004),)), LIMITS).reasons
+    assert "p-value 0.0050004" in reason
+    assert "(0.005)" in reason
