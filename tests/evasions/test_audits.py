@@ -12,7 +12,7 @@ from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = rows_design()
-QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1)
+QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1, calibration=planted.calibration())
 SCORES = InputOptions(output="scores")
 
 
