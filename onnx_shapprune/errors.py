@@ -13,6 +13,10 @@ class ShapPruneError(Exception):
     exit_code = 2
 
 
+# How the message of a ModelError begins that says of a readable file that this tool is not for it.
+NOT_APPLICABLE = "not an image classifier"
+
+
 class ModelError(ShapPruneError):
     """The file is missing, broken, too large, or no image classifier."""
 

@@ -17,64 +17,74 @@ VALUES: tuple[ValueName, ...] = get_args(ValueName)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputOptions:
-    """How pictures become the model's input; an ONNX file does not say.
-
-    Bytes 0..255 are scaled linearly to `input_range`, then (x - mean) / std in that unit; mean and std hold one number or
-    one per channel (RGB order). layout: "auto", "NCHW" or "NHWC". channel_order: "RGB" or "BGR". resize: "stretch",
-    "crop", "fit" or "error". class_names: a file with one name per line. per_class: use so many pictures of a class.
-    output: which graph output holds the scores, where there are several. size: height and width of the pictures, where the
-    file leaves them open or takes them flattened. limits: what the file may ask for. allow_root: a folder around the
-    model's own that links of the model or its data may lead to.
-    """
+    """How pictures become the model's input; an ONNX file does not say."""
 
     input_range: tuple[float, float] = (0.0, 1.0)
+    """What the bytes 0..255 are scaled to, linearly."""
     mean: tuple[float, ...] = (0.0,)
+    """Subtracted after that, in the same unit: one number, or one per channel in RGB order."""
     std: tuple[float, ...] = (1.0,)
+    """Divided by after the mean: one number, or one per channel in RGB order."""
     layout: str = "auto"
+    """Order of the model's axes: "auto", "NCHW" or "NHWC"."""
     channel_order: str = "RGB"
+    """Order of the colours that the model takes: "RGB" or "BGR"."""
     resize: Resize = "stretch"
+    """What is done with pictures of another size: "stretch", "crop", "fit" or "error"."""
     class_names: Path | None = None
+    """A file with one class name per line, in index order."""
     per_class: int | None = None
+    """How many pictures of each class are used; None: all."""
     output: str | None = None
+    """The graph output with the class scores, where there are several."""
     size: tuple[int, int] | None = None
+    """Height and width in pixels, where the file leaves them open or takes pictures flattened."""
     limits: FileLimits = field(default_factory=FileLimits)
+    """What the file may ask for before anything of it runs."""
     allow_root: Path | None = None
+    """A folder around the model's own that links of the model or its data may lead to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How much is searched, estimated and pruned. Raises DataError where a number makes no sense.
-
-    restarts: free-mask searches of a class that stands out. clean_budget: clean accuracy that a repair may cost, 0..1.
-    max_units: share of all units that may be switched off, 0..1; None: 1 %, and 24 units at least. clean_weight: lambda of
-    the dual game. value: what a coalition of units is worth, see game/value.py. estimator: of the Shapley values.
-    permutations: walks per round; "leverage" evaluates about as many coalitions as so many full walks, "top-k" may end
-    before. discard_threshold: of walks, epsilon: of "permutation" only, None = off. max_evaluations, max_seconds: of one
-    estimate; seconds make the result depend on how busy a machine is.
-    min_accuracy: few-shot accuracy under which an audit proves nothing, None = 0.5. threads: 0 = all cores. max_memory:
-    MiB that activations are fitted into, beside the weights and the libraries. calibration: a file of `shapprune
-    calibrate`, None = the one that comes with the package. search_seconds: searches that would begin
-    later are left out, and a model in which the others find nothing is inconclusive.
-    """
+    """How much is searched, estimated and pruned. Raises DataError where a number makes no sense."""
 
     seed: int = 0
+    """Of all randomness."""
     device: str = "auto"
+    """"auto", "cpu", "cuda" or "cuda:N"."""
     threads: int = 0
+    """CPU threads, never more than there are cores for this process; 0: all of them."""
     restarts: int = 3
+    """Free-mask searches of a class that stands out."""
     clean_budget: float = 0.02
+    """Clean accuracy that a repair may cost, 0..1."""
     max_units: float | None = None
+    """Share of all units that may be switched off, 0..1; None: 1 %, and 24 units at least."""
     clean_weight: float = 6.0
+    """Lambda of the dual game."""
     value: ValueName = "dual"
+    """What a coalition of units is worth, see game/value.py."""
     estimator: EstimatorName = "permutation"
+    """How Shapley values are estimated."""
     epsilon: float | None = 0.3
+    """Share of uniformly random walks, of "permutation" only; None: all."""
     discard_threshold: float | None = 0.1
+    """Share of the backdoor below which a walk ends; None: none does."""
     permutations: int = 12
+    """Walks per round; "leverage" evaluates about as many coalitions as so many full walks, "top-k" may end before."""
     max_evaluations: int | None = None
+    """Coalitions of one estimate; None: no limit."""
     max_seconds: float | None = None
+    """Seconds of one estimate, which then depends on how busy a machine is; None: no limit."""
     min_accuracy: float | None = None
+    """Few-shot accuracy under which an audit proves nothing; None: 0.5."""
     max_memory: int = 2048
+    """MiB that activations are fitted into, beside the weights and the libraries."""
     calibration: Path | None = None
+    """A file of `shapprune calibrate`; None: the one that comes with the package."""
     search_seconds: float | None = None
+    """Searches that would begin later are left out, and a model in which the others find nothing is inconclusive."""
 
     def __post_init__(self) -> None:
         for name, value in (("clean budget", self.clean_budget), ("max units", self.max_units)):

@@ -105,8 +105,8 @@ def test_the_actions_gate_hands_on_what_it_was_given_and_the_exit_code(shell, co
     assert result.returncode == code
     assert (shell.folder / "out").read_text() == f"exit-code={code}\n"
     assert shell.calls == [
-        ["shapprune", "gate", "a model.onnx", "--data", "$(touch x)", "-o", "shapprune-report.json", "--mean", "0.5",
-         "--seed", "1", "--policy", "p q.toml"]
+        ["shapprune", "gate", "--isolated", "a model.onnx", "--data", "$(touch x)", "-o", "shapprune-report.json",
+         "--mean", "0.5", "--seed", "1", "--policy", "p q.toml"]
     ]  # fmt: skip
 
 
@@ -239,7 +239,16 @@ def test_cosign_signs_only_what_passed(shell, code, signed):
     assert ("cosign" in {call[0] for call in shell.calls}) is signed
     if signed:
         gate, report, cosign = shell.calls
-        assert gate == ["shapprune", "gate", "report.json", "--model", "model.onnx", "--policy", "policy.toml"]
+        assert gate == [
+            "shapprune",
+            "gate",
+            "--isolated",
+            "report.json",
+            "--model",
+            "model.onnx",
+            "--policy",
+            "policy.toml",
+        ]
         statement_file = report[report.index("-o") + 1]
         assert cosign[cosign.index("--statement") + 1] == statement_file
         assert not Path(statement_file).exists()
@@ -305,3 +314,11 @@ def test_mlflow_moves_an_alias_only_on_a_pass(tmp_path, small, monkeypatch):
     code, tags, aliased = hook("pass", "0" * 64)
     assert (code, aliased, tags["shapprune.verdict"]) == (2, False, "could not run")
     assert "about other bytes" in tags["shapprune.reason"]
+
+
+@pytest.mark.parametrize("name", ["gitlab-ci.yml", "github-action/action.yml", "cosign.sh"])
+def test_no_sample_reads_settings_that_a_pull_request_can_bring(name):
+    calls = re.findall(r"shapprune (?:gate|report|audit|inspect)\b(?: --isolated)?", (GATES / name).read_text())
+    commands = [call for call in calls if call not in ("shapprune audit", "shapprune gate") or "--isolated" in call]
+    assert len(commands) >= 2
+    assert all(call.endswith("--isolated") for call in commands)

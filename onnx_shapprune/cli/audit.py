@@ -5,55 +5,26 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli.exits import verdict_code
-from onnx_shapprune.cli.options import (
-    Display,
-    artifacts_option,
-    data_option,
-    display_options,
-    input_options,
-    model_argument,
-    process_options,
-    report_option,
-    run_options,
-    trigger_option,
-)
+from onnx_shapprune.cli.options.display import Display, display_options
+from onnx_shapprune.cli.options.outputs import Outputs, model_argument, output_options
+from onnx_shapprune.cli.options.search import Search, search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_record, write_reports
-from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.cli.results import deliver, refusal_written
+from onnx_shapprune.cli.values import PairCommand
 from onnx_shapprune.commands.table import AUDIT
-from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
-from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.report.subject import located
 
 
 @click.command("audit", cls=PairCommand)
 @model_argument
-@data_option
-@click.option("-o", "--output", type=FILE, metavar="REPORT.json", help="Write the whole record here as JSON.")
-@report_option
-@trigger_option
-@artifacts_option
+@search_options
+@output_options("REPORT.json", "Write the whole record here as JSON.", artifacts=True)
 @display_options
-@input_options
-@run_options
-@process_options
 @click.pass_obj
-def audit_command(
-    invocation: Invocation,
-    *,
-    model: Path,
-    data: Path | None,
-    output: Path | None,
-    reports: Reports,
-    known_trigger: tuple[Path, ...],
-    artifacts: Path | None,
-    display: Display,
-    inputs: InputOptions,
-    run: RunOptions,
-    process: ProcessLimits | None,
-) -> int:
+def audit_command(invocation: Invocation, *, model: Path, search: Search, outputs: Outputs, display: Display) -> int:
     """Look for a backdoor: search a trigger for every class, compare the classes, rank the units that carry it.
 
     Exits with 0 when no backdoor was found, 1 when one was found, 2 when it could not run, 3 when nothing can be told.
@@ -62,22 +33,19 @@ def audit_command(
     Example:
       shapprune audit model.onnx --data pictures/ --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26 -o report.json
     """
-    check_outputs(
-        [output, *paths(reports)],
-        inputs=(model, data, inputs.class_names, run.calibration, *known_trigger),
-        artifacts=artifacts,
-    )
-    with progress_on_stderr(display) as progress:
-        record = isolated(AUDIT, process, progress)(
+    check_outputs(outputs.files, inputs=(model, *search.files), artifacts=outputs.artifacts)
+    with (
+        refusal_written(model, search, invocation.command, output=outputs.output, reports=outputs.reports),
+        progress_on_stderr(display) as progress,
+    ):
+        record = isolated(AUDIT, search.process, progress)(
             model,
-            data,
-            inputs=inputs,
-            run=run,
-            known_trigger=known_trigger,
-            artifacts=artifacts,
+            search.data,
+            inputs=search.inputs,
+            run=search.run,
+            known_trigger=search.known_trigger,
+            artifacts=outputs.artifacts,
             command=invocation.command,
         )
-    write_record(record, output)
-    write_reports(record, reports)
-    show_record(record, display)
+    deliver(located(record, model), display, output=outputs.output, reports=outputs.reports)
     return verdict_code(record)

@@ -5,10 +5,14 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli import exits
-from onnx_shapprune.cli.options import Display, data_option, display_options, input_options, run_options
+from onnx_shapprune.cli.options.display import Display, display_options
+from onnx_shapprune.cli.options.inputs import input_options
+from onnx_shapprune.cli.options.running import run_options
+from onnx_shapprune.cli.options.search import REQUIRED_DATA
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.streams import show
+from onnx_shapprune.cli.threads import capped
 from onnx_shapprune.cli.values import FILE, PairCommand
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.files.writing import write_atomically
@@ -17,7 +21,7 @@ from onnx_shapprune.settings import InputOptions, RunOptions
 
 @click.command("calibrate", cls=PairCommand)
 @click.argument("models", type=FILE, metavar="CLEAN_MODELS/")
-@data_option
+@REQUIRED_DATA
 @click.option(
     "-o",
     "--output",
@@ -65,7 +69,7 @@ def calibrate_command(
         raise ModelError(f"{models} is no folder with .onnx files")
     check_outputs([output], inputs=(*files, data, inputs.class_names, run.calibration))
     with progress_on_stderr(display) as progress:
-        result = calibrate(files, data, inputs=inputs, run=run, seeds=seeds, progress=progress)
+        result = calibrate(files, data, inputs=inputs, run=capped(run), seeds=seeds, progress=progress)
     made = result.calibration
     write_atomically(output, calibration_text(made).encode())
     for name in result.repeated:

@@ -1,17 +1,21 @@
 """Settings from files and the environment: flag before environment before file before default.
 
 A file is looked for from the current directory upward, and never inside a model's folder: who ships a model must not
-ship the settings of its audit. What decides (a policy, --exit-zero) and where results go is never read from a file.
+ship the settings of its audit. What decides (a policy, --exit-zero) and where results go is never read from a file, and
+what protects (calibration, limits, roots, the child process) only from one that was named: anybody who opens a pull
+request can put a file where it is found.
 """
 
 import glob
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 
 import click
 
+from onnx_shapprune.cli.sections import SETTINGS, SectionedOption, write_sections
 from onnx_shapprune.errors import ConfigError
 from onnx_shapprune.files.reading import read_regular_file
 from onnx_shapprune.gate.spelling import meant
@@ -20,6 +24,8 @@ from onnx_shapprune.report.text import plain
 CONFIG, PYPROJECT = "shapprune.toml", "pyproject.toml"
 MAX_CONFIG_BYTES = 1 << 20
 PREFIX = "SHAPPRUNE"
+EVIDENCE = "evidence"  # the argument that is a report, or a model
+STRINGS = re.compile(r"""\"(?:\\.|[^"\\])*\"|'[^']*'""")
 NOT_IN_FILES = {
     "config",
     "isolated",
@@ -34,6 +40,8 @@ NOT_IN_FILES = {
     "dry-run",
     "keep-partial",
 }
+ONLY_IN_NAMED_FILES = {"calibration", "allow-root", "limit", "in-process", "timeout", "memory-limit"}
+MOST_DOTS = 100  # in a line, outside of strings: the time that a dotted key takes grows with their square
 
 
 class ConfiguredCommand(click.Command):
@@ -42,47 +50,64 @@ class ConfiguredCommand(click.Command):
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)  # type: ignore[arg-type]
         self.params += [
-            click.Option(
+            SectionedOption(
                 ["--config"],
+                section=SETTINGS,
                 type=click.Path(path_type=Path),
                 metavar="FILE",
                 expose_value=False,
                 help="Settings.  [default: shapprune.toml or [tool.shapprune] in pyproject.toml, here or above]",
             ),
-            click.Option(["--isolated"], is_flag=True, expose_value=False, help="Read no file with settings."),
+            SectionedOption(
+                ["--isolated"],
+                section=SETTINGS,
+                is_flag=True,
+                expose_value=False,
+                help="Read no file with settings.",
+            ),
         ]
         for name, option in options(self).items():
             option.envvar = f"{PREFIX}_{name.upper().replace('-', '_')}"
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_sections(self, ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         typed = self.make_parser(ctx).parse_args(list(args))[0]
         asks_help = (option := self.get_help_option(ctx)) is not None and option.name in typed
         if not ctx.resilient_parsing and not asks_help:
-            path = self._config(typed)
+            path, named = self._config(typed)
             if path is not None:
-                if typed.get("verbose"):
-                    click.echo(f"settings from {plain(str(path), limit=400)}", err=True)
-                ctx.default_map = defaults(ctx, path)
+                ctx.default_map, read = defaults(ctx, path, named=named)
+                if read:
+                    keys = plain(", ".join(read), limit=400)
+                    click.echo(f"note: settings from {plain(str(path), limit=400)}: {keys}", err=True)
         return super().parse_args(ctx, args)
 
-    def _config(self, typed: Mapping[str, object]) -> Path | None:
-        """The file with settings: the one that was asked for, or the nearest, None for none."""
+    def _config(self, typed: Mapping[str, object]) -> tuple[Path | None, bool]:
+        """The file with settings: the one that was asked for, or the nearest, None for none; and whether it was named."""
         if typed.get("isolated") or click.BOOL(os.environ.get(f"{PREFIX}_ISOLATED") or False):
-            return None
+            return None, False
         if asked := typed.get("config") or os.environ.get(f"{PREFIX}_CONFIG"):
-            return Path(str(asked))
+            return Path(str(asked)), True
         found = nearest(Path.cwd())
-        named = [typed.get(str(p.name)) for p in self.params if isinstance(p, click.Argument) or p.name == "model"]
-        values = [v for value in named for v in (value if isinstance(value, tuple) else (value,))]
-        models = [Path(value) for value in values if isinstance(value, str) and not value.endswith(".json")]
+        about = [p for p in self.params if isinstance(p, click.Argument) or p.name == "model"]
+        values = [(p, v) for p in about for v in _each(typed.get(str(p.name)))]
+        # A report may lie beside settings, a model must not, whatever it is called.
+        models = [Path(v) for p, v in values if p.name != EVIDENCE or v.lower().endswith(".onnx")]
         if found is not None and any(inside(Path.cwd(), model) for model in models):
             click.echo(
                 f"note: {plain(str(found), limit=400)} is not read, since the current directory is in the model's folder; "
                 "--config reads it",
                 err=True,
             )
-            return None
-        return found
+            return None, False
+        return found, False
+
+
+def _each(value: object) -> list[str]:
+    """The texts of an argument that takes one, none or many."""
+    return [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, str)]
 
 
 def options(command: click.Command) -> dict[str, click.Option]:
@@ -119,7 +144,9 @@ def table(path: Path) -> dict[str, object] | None:
     """What a file says, of a pyproject.toml its table tool.shapprune, None where it has none. Raises ConfigError."""
     payload = read_regular_file(path, limit=MAX_CONFIG_BYTES, what="configuration", error=ConfigError)
     try:
-        content = tomllib.loads(payload.decode("utf-8"))
+        text = payload.decode("utf-8")
+        _refuse_dots(path, text)
+        content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no TOML: {error}; --isolated goes without it") from None
     if path.name != PYPROJECT:
@@ -128,9 +155,19 @@ def table(path: Path) -> dict[str, object] | None:
     return found if isinstance(found, dict) else None
 
 
-def defaults(ctx: click.Context, path: Path) -> MutableMapping[str, object]:
-    """Values by parameter name for the command of `ctx`: top-level keys hold for all commands that have such an option,
-    a table [audit] only for that one, and first. Every key of the file is checked. Raises ConfigError.
+def _refuse_dots(path: Path, text: str) -> None:
+    """Raise ConfigError for keys like a.a.a.a with so many parts that they only cost time."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MOST_DOTS and STRINGS.sub("", line).count(".") > MOST_DOTS:
+            raise ConfigError(
+                f"{path}: line {number} has a key of more than {MOST_DOTS} parts; --isolated goes without it"
+            )
+
+
+def defaults(ctx: click.Context, path: Path, *, named: bool) -> tuple[MutableMapping[str, object], list[str]]:
+    """Values by parameter name for the command of `ctx`, and the keys that they come from: top-level keys hold for all
+    commands that have such an option, a table [audit] only for that one, and first. Every key of the file is checked.
+    named: whether the file was asked for, rather than found. Raises ConfigError.
     """
     root = ctx.find_root().command
     commands = root.commands if isinstance(root, click.Group) else {str(ctx.command.name): ctx.command}
@@ -144,15 +181,21 @@ def defaults(ctx: click.Context, path: Path) -> MutableMapping[str, object]:
     for key in shared:
         _check_key(path, key, key, known)
     chosen: dict[str, object] = {}
+    read: list[str] = []
     for name, command in commands.items():
         own = options(command)
         for key in tables.get(name, {}):
             _check_key(path, f"{name}.{key}", key, own.keys() - NOT_IN_FILES)
         values = {k: v for k, v in shared.items() if k in own} | tables.get(name, {})
-        read = {str(own[k].name): _value(ctx, path, k, own[k], v) for k, v in values.items()}
+        if not named and (protecting := next((k for k in values if k in ONLY_IN_NAMED_FILES), None)):
+            raise ConfigError(
+                f"{path}: {protecting} is not taken from a file that was only found: give --{protecting}, or name the file "
+                "with --config"
+            )
+        typed = {str(own[k].name): _value(ctx, path, k, own[k], v) for k, v in values.items()}
         if command is ctx.command:
-            chosen = read
-    return chosen
+            chosen, read = typed, list(values)
+    return chosen, read
 
 
 def _check_key(path: Path, where: str, key: str, known: Iterable[str]) -> None:
@@ -170,6 +213,8 @@ def _value(ctx: click.Context, path: Path, key: str, option: click.Option, value
         )
     if isinstance(option.type, click.Path) and isinstance(value, str) and value != "none":
         value = os.path.join(path.parent, value)
+    elif option.multiple:
+        value = value if isinstance(value, list) else [value]
     elif isinstance(value, list) and option.nargs == 1:
         value = ",".join(map(str, value))
     try:

@@ -10,12 +10,14 @@ from pydantic import BaseModel
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.cli.configuration import ConfiguredCommand
-from onnx_shapprune.cli.options import Display, display_options
+from onnx_shapprune.cli.options.display import Display, display_options
+from onnx_shapprune.cli.options.running import SEED, THREADS
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import write_record, write_reports
 from onnx_shapprune.cli.streams import show
+from onnx_shapprune.cli.threads import capped
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.table import SANITIZE, VERIFY
@@ -51,16 +53,9 @@ class DemoRecord(BaseModel):
     metavar="DIR",
     help="Folder for what the demo makes.  [default: a temporary one, removed at the end]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Random seed.")
+@SEED
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="CPU threads; 0 takes all cores.",
-)
+@THREADS
 @display_options
 @click.pass_obj
 def demo_command(
@@ -75,7 +70,7 @@ def demo_command(
     Example:
       shapprune demo -o demo/
     """
-    run = RunOptions(seed=seed, device=device, threads=threads)
+    run = capped(RunOptions(seed=seed, device=device, threads=threads))
     with _folder(output) as folder:
         return _demo(folder, kept=output is not None, run=run, display=display, command=invocation.command)
 

@@ -1,32 +1,31 @@
 """shapprune gate"""
 
+from functools import partial
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
 from onnx_shapprune.cli import exits
-from onnx_shapprune.cli.options import (
-    Display,
-    display_options,
-    input_options,
-    optional_data_option,
-    process_options,
-    report_option,
-    run_options,
-)
+from onnx_shapprune.cli.options.display import Display, display_options
+from onnx_shapprune.cli.options.outputs import Outputs, output_options
+from onnx_shapprune.cli.options.search import Search, gate_search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import today, write_record, write_reports
-from onnx_shapprune.cli.streams import show
-from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.cli.results import (
+    refusal_written,
+    show_judgement,
+    shown_whatever_happens,
+    today,
+    write_record,
+    write_reports,
+)
+from onnx_shapprune.cli.values import FILE, PairCommand
 from onnx_shapprune.commands.table import AUDIT
-from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
-from onnx_shapprune.report.text import json_text
-from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.report.subject import located
 
 # What can be said about a report; everything else says how a model is to be audited.
 ABOUT_REPORTS = {
@@ -59,20 +58,10 @@ ABOUT_REPORTS = {
     metavar="MODEL.onnx",
     help="The file to be deployed: hashed, and refused where the report is about other bytes.",
 )
-@optional_data_option
-@click.option(
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="REPORT.json",
-    help="Write the record here as JSON; only where a model is audited.",
-)
-@report_option
+@gate_search_options
+@output_options("REPORT.json", "Write the record here as JSON; only where a model is audited.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 instead of 1; 2 and 3 stay what they are.")
 @display_options
-@input_options
-@run_options
-@process_options
 @click.pass_obj
 def gate_command(
     invocation: Invocation,
@@ -80,14 +69,10 @@ def gate_command(
     evidence: Path,
     policy: Path | None,
     model: Path | None,
-    data: Path | None,
-    output: Path | None,
-    reports: Reports,
+    search: Search,
+    outputs: Outputs,
     exit_zero: bool,
     display: Display,
-    inputs: InputOptions,
-    run: RunOptions,
-    process: ProcessLimits | None,
 ) -> int:
     """Hold a report against a policy; runs no model. Given a model and pictures instead, audit first. "-" reads the report
     from standard input.
@@ -103,7 +88,6 @@ def gate_command(
     from onnx_shapprune.gate.evidence import check_model, load_record
     from onnx_shapprune.gate.judge import judge
     from onnx_shapprune.gate.policy import load_policy
-    from onnx_shapprune.report.decision import judgement_line, judgement_text
 
     context, wanted = click.get_current_context(), load_policy(policy)
     audited = evidence.suffix.lower() == ".onnx"
@@ -112,27 +96,28 @@ def gate_command(
         _refuse(context, {"model"}, "the model is given already")
         if context.get_parameter_source("data") is ParameterSource.DEFAULT:
             raise click.UsageError(f"{evidence} is a model: give its report, or --data to audit it now", context)
-        check_outputs([output, *paths(reports)], inputs=(evidence, data, policy, inputs.class_names, run.calibration))
-        with progress_on_stderr(display) as progress:
-            record = isolated(AUDIT, process, progress)(
-                evidence, data, inputs=inputs, run=run, command=invocation.command
+        check_outputs(outputs.files, inputs=(evidence, policy, *search.files))
+        with (
+            refusal_written(evidence, search, invocation.command, output=outputs.output, reports=outputs.reports),
+            progress_on_stderr(display) as progress,
+        ):
+            record = isolated(AUDIT, search.process, progress)(
+                evidence, search.data, inputs=search.inputs, run=search.run, command=invocation.command
             )
-        write_record(record, output)
+        record = located(record, evidence)
+        check_model(record, evidence)  # the file may have been exchanged while its audit ran
     else:
         audit_only = {p.name for p in context.command.params if p.name} - ABOUT_REPORTS
         _refuse(context, audit_only, "a report is judged as it is; thresholds belong into the policy")
-        check_outputs(paths(reports), inputs=(evidence, policy, model))
+        check_outputs(outputs.files, inputs=(evidence, policy, model))
         record = load_record(evidence)
         if model is not None:
             check_model(record, model)
     judgement = judge(record, wanted, today=today(), model_checked=audited or model is not None)
-    write_reports(record, reports, judgement)
-    if display.as_json:
-        show(json_text(judgement))
-    elif display.quiet:
-        show(judgement_line(judgement, colour=display.colour))
-    else:
-        show(judgement_text(judgement, width=display.width, colour=display.colour))
+    with shown_whatever_happens(lambda: show_judgement(judgement, display)) as write:
+        write(partial(write_record, record, outputs.output if audited else None))
+        for report in outputs.reports:
+            write(partial(write_reports, record, (report,), judgement))
     code = exits.VERDICTS[judgement.verdict]
     if exit_zero and code == exits.FAIL:
         click.echo("note: exit code 1 is given as 0 (--exit-zero)", err=True)

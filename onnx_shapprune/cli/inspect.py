@@ -1,52 +1,33 @@
 """shapprune inspect"""
 
 import json
-import shutil
 from pathlib import Path
 
 import click
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.cli.configuration import ConfiguredCommand
-from onnx_shapprune.cli.options import (
-    colour_option,
-    file_options,
-    format_option,
-    input_size_option,
-    layout_option,
-    output_name_option,
-    process_options,
-)
-from onnx_shapprune.cli.streams import show, wants_colour
+from onnx_shapprune.cli.options.display import Display, brief_display_options
+from onnx_shapprune.cli.options.inputs import file_options
+from onnx_shapprune.cli.options.process import process_options
+from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.commands.table import INSPECT
 from onnx_shapprune.errors import ShapPruneError
-from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.report.terminal import hostile, inspect_text
 from onnx_shapprune.report.text import json_text, plain
+from onnx_shapprune.settings import InputOptions
 
 
 @click.command("inspect", cls=ConfiguredCommand)
 @click.argument("models", type=FILE, nargs=-1, required=True, metavar="MODEL.onnx...")
-@layout_option
-@input_size_option
-@output_name_option
 @file_options
-@format_option
-@colour_option
+@brief_display_options
 @process_options
 def inspect_command(
-    models: tuple[Path, ...],
-    layout: str,
-    input_size: tuple[int, int] | None,
-    output_name: str | None,
-    limits: FileLimits,
-    allow_root: Path | None,
-    format_: str,
-    color: str,
-    process: ProcessLimits | None,
+    models: tuple[Path, ...], inputs: InputOptions, display: Display, process: ProcessLimits | None
 ) -> int:
     """Say what files are, without running them.
 
@@ -63,7 +44,12 @@ def inspect_command(
         where = f"{model}: " if len(models) > 1 else ""
         try:
             record = isolated(INSPECT, process)(
-                model, layout=layout, output=output_name, size=input_size, limits=limits, allow_root=allow_root
+                model,
+                layout=inputs.layout,
+                output=inputs.output,
+                size=inputs.size,
+                limits=inputs.limits,
+                allow_root=inputs.allow_root,
             )
         except ShapPruneError as error:
             if len(models) == 1:
@@ -76,10 +62,9 @@ def inspect_command(
         if reason:
             click.echo(f"error: {plain(reason, limit=600)}", err=True)
             code = exits.FAIL if exits.FAIL in (code, failed) else failed
-    if format_ == "json":
+    if display.as_json:
         texts = [json_text(r) for r in records]
         show(texts[0] if len(models) == 1 else json.dumps([json.loads(t) for t in texts], indent=2) + "\n")
     else:
-        width = shutil.get_terminal_size((80, 24)).columns
-        show("\n".join(inspect_text(r, width=width, colour=wants_colour(color)) for r in records))
+        show("\n".join(inspect_text(r, width=display.width, colour=display.colour) for r in records))
     return code

@@ -1,6 +1,8 @@
 """Refuse places that cannot be written before any work is done."""
 
 import itertools
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,14 +19,21 @@ def check_outputs(
     """
     wanted = [path for path in outputs if path is not None]
     for path in wanted:
+        check_writable(path)
         for source in inputs:
             if source is not None and same_file(path, source):
                 raise OutputError(f"output {path} is the same file as input {source}: choose another name")
-        check_writable(path)
     for a, b in itertools.combinations(wanted, 2):
         if same_file(a, b):
             raise OutputError(f"{a} and {b} are the same file: choose two names")
     if artifacts is not None:
-        if artifacts.exists() and not artifacts.is_dir():
-            raise OutputError(f"cannot write artifacts into {artifacts}: it is not a folder")
-        check_folder(artifacts if artifacts.is_dir() else artifacts.parent, what=artifacts)
+        try:
+            found = stat.S_ISDIR(os.stat(artifacts).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            check_folder(artifacts.parent, what=artifacts)
+        except (OSError, ValueError):
+            raise OutputError(f"cannot write artifacts into {str(artifacts)!r}: it is no path") from None
+        else:
+            if not found:
+                raise OutputError(f"cannot write artifacts into {artifacts}: it is not a folder")
+            check_folder(artifacts, what=artifacts)

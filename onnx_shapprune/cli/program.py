@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.errors import ShapPruneError
-from onnx_shapprune.report.text import plain
+from onnx_shapprune.report.text import harmless, plain
 
 ERROR_LIMIT = 1000
 
@@ -87,7 +87,7 @@ def _origin(error: click.UsageError) -> str:
 
 
 def _say(line: str) -> None:
-    click.echo(plain(line, limit=ERROR_LIMIT), err=True)
+    click.echo(harmless(plain(line, limit=ERROR_LIMIT)), err=True)
 
 
 def _drop_stdout() -> None:

@@ -1,22 +1,20 @@
 """shapprune rules"""
 
 import json
-import shutil
 from dataclasses import asdict
 
 import click
 
 from onnx_shapprune.cli import exits
 from onnx_shapprune.cli.configuration import ConfiguredCommand
-from onnx_shapprune.cli.options import colour_option, format_option
-from onnx_shapprune.cli.streams import show, wants_colour
+from onnx_shapprune.cli.options.display import Display, brief_display_options
+from onnx_shapprune.cli.streams import show
 
 
 @click.command("rules", cls=ConfiguredCommand)
 @click.argument("rule_id", metavar="[ID]", required=False)
-@format_option
-@colour_option
-def rules_command(rule_id: str | None, format_: str, color: str) -> int:
+@brief_display_options
+def rules_command(rule_id: str | None, display: Display) -> int:
     """List what a report can hold against a model, or explain one rule. The ids stay what they are.
 
     \b
@@ -30,8 +28,8 @@ def rules_command(rule_id: str | None, format_: str, color: str) -> int:
     if rule_id is not None and rule_id.upper() not in RULES:
         raise click.UsageError(f"no rule {rule_id!r}{meant(rule_id.upper(), RULES)}")
     rules = [RULES[rule_id.upper()]] if rule_id else list(RULES.values())
-    if format_ == "json":
+    if display.as_json:
         show(json.dumps([asdict(rule) for rule in rules], indent=2) + "\n")
     else:
-        show(rules_text(rules, width=shutil.get_terminal_size((80, 24)).columns, colour=wants_colour(color)))
+        show(rules_text(rules, width=display.width, colour=display.colour))
     return exits.PASS

@@ -5,69 +5,45 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli.exits import repair_code
-from onnx_shapprune.cli.options import (
-    Display,
-    artifacts_option,
-    data_option,
-    display_options,
-    input_options,
-    model_argument,
-    process_options,
-    report_option,
-    run_options,
-    trigger_option,
-)
+from onnx_shapprune.cli.options.display import Display, display_options
+from onnx_shapprune.cli.options.outputs import Outputs, model_argument, output_options
+from onnx_shapprune.cli.options.search import Search, search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_reports
-from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.cli.results import deliver, refusal_written
+from onnx_shapprune.cli.values import PairCommand
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.table import SANITIZE
-from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
-from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.report.subject import located
 
 
 @click.command("sanitize", cls=PairCommand)
 @model_argument
-@data_option
-@click.option(
-    "-o",
-    "--output",
-    type=FILE,
-    metavar="CLEAN.onnx",
-    help="Where the repaired model goes; required, unless with --dry-run. Never the input.",
+@search_options
+@output_options(
+    "CLEAN.onnx",
+    "Where the repaired model goes; required, unless with --dry-run. Never the input.",
+    artifacts=True,
 )
-@report_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and what it would do, and write no model.")
 @click.option(
     "--keep-partial",
     is_flag=True,
     help="Write the best effort too when the model could not be repaired; still exits with 1.",
 )
-@trigger_option
-@artifacts_option
 @display_options
-@input_options
-@run_options
-@process_options
 @click.pass_obj
 def sanitize_command(
     invocation: Invocation,
     *,
     model: Path,
-    data: Path | None,
-    output: Path | None,
-    reports: Reports,
+    search: Search,
+    outputs: Outputs,
     dry_run: bool,
     keep_partial: bool,
-    known_trigger: tuple[Path, ...],
-    artifacts: Path | None,
     display: Display,
-    inputs: InputOptions,
-    run: RunOptions,
-    process: ProcessLimits | None,
 ) -> int:
     """Audit a model and switch off the few channels that carry its backdoor, until no trigger is found any more.
 
@@ -78,24 +54,21 @@ def sanitize_command(
     Example:
       shapprune sanitize model.onnx --data pictures/ -o clean.onnx --report report.json --report html=report.html
     """
-    if output is None and not dry_run:
+    if outputs.output is None and not dry_run:
         raise click.UsageError("Missing option '-o': say where the repaired model goes, or use --dry-run.")
-    wanted = None if dry_run else output
-    check_outputs(
-        [output, *paths(reports)],
-        inputs=(model, data, inputs.class_names, run.calibration, *known_trigger),
-        artifacts=artifacts,
-    )
-    with progress_on_stderr(display) as progress:
-        record = isolated(SANITIZE, process, progress)(
+    check_outputs(outputs.files, inputs=(model, *search.files), artifacts=outputs.artifacts)
+    with (
+        refusal_written(model, search, invocation.command, reports=outputs.reports),
+        progress_on_stderr(display) as progress,
+    ):
+        record = isolated(SANITIZE, search.process, progress)(
             model,
-            data,
-            output=Output(wanted, keep_partial=keep_partial, artifacts=artifacts),
-            inputs=inputs,
-            run=run,
-            known_trigger=known_trigger,
+            search.data,
+            output=Output(None if dry_run else outputs.output, keep_partial=keep_partial, artifacts=outputs.artifacts),
+            inputs=search.inputs,
+            run=search.run,
+            known_trigger=search.known_trigger,
             command=invocation.command,
         )
-    write_reports(record, reports)
-    show_record(record, display)
+    deliver(located(record, model, outputs.output), display, reports=outputs.reports)
     return repair_code(record)

@@ -6,6 +6,8 @@ from typing import TextIO
 
 import click
 
+from onnx_shapprune.errors import OutputError
+
 
 def wants_colour(choice: str, stream: TextIO | None = None) -> bool:
     """Whether to colour what is written to `stream` (stdout). NO_COLOR wins over FORCE_COLOR (no-color.org)."""
@@ -18,13 +20,15 @@ def wants_colour(choice: str, stream: TextIO | None = None) -> bool:
     return is_terminal(stream or sys.stdout)
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that understands escape codes."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is there and is a terminal that understands escape codes."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def show(text: str) -> None:
     """Write a result to stdout; characters that its encoding lacks become question marks."""
+    if sys.stdout is None:  # it was closed before the program began
+        raise OutputError("there is no stdout to write the result to")
     encoding = sys.stdout.encoding or "utf-8"
     # color=True: whether to colour was decided before the text was made.
     click.echo(text.encode(encoding, "replace").decode(encoding), nl=False, color=True)

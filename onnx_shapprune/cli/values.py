@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli.configuration import ConfiguredCommand
+from onnx_shapprune.errors import DataError
 from onnx_shapprune.gate.spelling import meant
+from onnx_shapprune.pictures.preprocess import parse_numbers
 
 FILE = click.Path(path_type=Path)
 Reports = tuple[tuple[str, Path], ...]
@@ -67,15 +69,27 @@ class Budget(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         self.fail(f"{text[:40]!r} is no budget: give coalitions (200) or seconds (30s)", param, ctx)
 
 
-def paths(reports: Reports) -> list[Path]:
-    """Where reports go."""
-    return [path for _, path in reports]
+class Numbers(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Numbers with commas between them: a tuple of floats."""
+
+    name = "numbers"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_numbers(str(value), option="numbers")
+        except DataError as error:
+            self.fail(str(error).removeprefix("numbers: "), param, ctx)
 
 
 class Report(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """FORMAT=PATH, or a path alone for JSON: (format, path). A path with "=" in its name is written ./a=b."""
 
     name = "report"
+
+    def __init__(self, formats: tuple[str, ...] = REPORT_FORMATS) -> None:
+        self._formats = formats
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         return "[FORMAT=]FILE"
@@ -86,9 +100,9 @@ class Report(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         before, equals, after = str(value).partition("=")
         if not equals or not before.isalnum():
             return "json", Path(str(value))
-        if before not in REPORT_FORMATS:
+        if before not in self._formats:
             self.fail(
-                f"no format {before[:40]!r}{meant(before, REPORT_FORMATS)} (formats: {', '.join(REPORT_FORMATS)})",
+                f"no format {before[:40]!r}{meant(before, self._formats)} (formats: {', '.join(self._formats)})",
                 param,
                 ctx,
             )

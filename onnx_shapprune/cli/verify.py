@@ -5,50 +5,34 @@ from pathlib import Path
 import click
 
 from onnx_shapprune.cli.exits import verdict_code
-from onnx_shapprune.cli.options import (
-    Display,
-    data_option,
-    display_options,
-    input_options,
-    process_options,
-    report_option,
-    run_options,
-    trigger_option,
-)
+from onnx_shapprune.cli.options.display import Display, display_options
+from onnx_shapprune.cli.options.outputs import Outputs, report_options
+from onnx_shapprune.cli.options.search import Search, search_options
 from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
-from onnx_shapprune.cli.results import show_record, write_reports
-from onnx_shapprune.cli.values import FILE, PairCommand, Reports, paths
+from onnx_shapprune.cli.results import deliver
+from onnx_shapprune.cli.values import FILE, PairCommand
 from onnx_shapprune.commands.table import VERIFY
-from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
-from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.report.subject import located
 
 
 @click.command("verify", cls=PairCommand)
 @click.argument("before", type=FILE, metavar="BEFORE.onnx")
 @click.argument("after", type=FILE, metavar="AFTER.onnx")
-@data_option
-@report_option
-@trigger_option
+@search_options
+@report_options
 @display_options
-@input_options
-@run_options
-@process_options
 @click.pass_obj
 def verify_command(
     invocation: Invocation,
     *,
     before: Path,
     after: Path,
-    data: Path | None,
-    reports: Reports,
-    known_trigger: tuple[Path, ...],
+    search: Search,
+    outputs: Outputs,
     display: Display,
-    inputs: InputOptions,
-    run: RunOptions,
-    process: ProcessLimits | None,
 ) -> int:
     """Compare a model with its repaired copy: what changed in the file, and whether a trigger is still found.
 
@@ -59,17 +43,16 @@ def verify_command(
     Example:
       shapprune verify model.onnx clean.onnx --data pictures/
     """
-    check_outputs(paths(reports), inputs=(before, after, data, inputs.class_names, run.calibration, *known_trigger))
+    check_outputs(outputs.files, inputs=(before, after, *search.files))
     with progress_on_stderr(display) as progress:
-        record = isolated(VERIFY, process, progress)(
+        record = isolated(VERIFY, search.process, progress)(
             before,
             after,
-            data,
-            inputs=inputs,
-            run=run,
-            known_trigger=known_trigger,
+            search.data,
+            inputs=search.inputs,
+            run=search.run,
+            known_trigger=search.known_trigger,
             command=invocation.command,
         )
-    write_reports(record, reports)
-    show_record(record, display)
+    deliver(located(record, after), display, reports=outputs.reports)
     return verdict_code(record)

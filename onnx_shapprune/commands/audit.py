@@ -16,6 +16,7 @@ from onnx_shapprune.case.open import Case, Clock, Opened, open_case
 from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_trigger, of_written, thresholds_of
+from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
@@ -57,6 +58,7 @@ def audit(
     artifacts = None if artifacts is None else Path(artifacts)
     draft = examined(model, data, inputs, run, known_trigger, clock, progress)
     if draft.goals and not draft.written:
+        tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=None))
         with clock.stage("shapley"):
             try:
                 draft.round = _rank(draft, run, progress)

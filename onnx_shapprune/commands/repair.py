@@ -13,6 +13,7 @@ from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import effort_of, examined, record_of, search, sides_of
 from onnx_shapprune.commands.evidence import doubts, judged, of_repaired, of_search
 from onnx_shapprune.commands.output import Output
+from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
 from onnx_shapprune.graph.external import data_name, split
@@ -70,6 +71,8 @@ def sanitize(
     elif draft.goals and opened.subject.obstacle:
         status = assemble.not_repaired(f"a repair needs gradients: {opened.subject.obstacle}")
     elif draft.goals:
+        begun = RepairPart(status="not_tried", reason="the repair was begun and is not over")
+        tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=begun))
         with clock.stage("repair"):
             plan = draft.plan = _repair(draft, run, progress)
         draft.round = plan.steps[0].proposal.round if plan.steps else None

@@ -6,6 +6,8 @@ from scipy.stats import beta
 from onnx_shapprune.case.open import Case
 from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, CONFIDENCE
 
+SHOWN = 4  # folders that are named
+
 
 def too_low(right: int, total: int, floor: float | None) -> str | None:
     """The reason to stop when even the upper confidence bound of the accuracy is under the floor, else None.
@@ -28,6 +30,11 @@ def unusable(case: Case, floor: float | None) -> str | None:
     """Why an audit on these pictures would prove nothing, else None. floor: as in `too_low`, for labels that were given."""
     shown = case.shown
     reason = too_low(int(shown.right.sum()), len(shown), floor) if case.labels_given else None
+    if reason is not None and (names := case.few.alphabetical):
+        reason += (
+            f"; or the order of the classes, since the folders were numbered alphabetically ({', '.join(names[:SHOWN])}, "
+            "...): --classes says which class each is"
+        )
     if reason is None and (len(np.unique(shown.labels)) < 2 or len(np.unique(shown.answers)) < 2):
         return "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
     return reason

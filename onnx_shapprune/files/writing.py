@@ -41,15 +41,29 @@ def write_atomically(path: Path, payload: bytes) -> None:
         raise
 
 
+def no_link(path: str, flags: int) -> int:
+    """An opener that takes the file itself and nothing that a link at its place leads to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def check_writable(path: Path) -> None:
     """Raise OutputError unless a file can be put at `path`; leaves nothing behind.
 
     A device or a folder at `path` is refused: writing would replace it.
     """
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder")
-    if path.exists() and not path.is_file():
-        raise OutputError(f"cannot write {path}: it is not a regular file")
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # a name that is too long, a loop of links, a NUL byte
+        raise OutputError(
+            f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or 'it is no path'}"
+        ) from None
+    else:
+        if stat.S_ISDIR(mode):
+            raise OutputError(f"cannot write {path}: it is a folder")
+        if not stat.S_ISREG(mode):
+            raise OutputError(f"cannot write {path}: it is not a regular file")
     check_folder(path.parent, what=path)
 
 

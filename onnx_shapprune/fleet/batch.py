@@ -26,28 +26,34 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
-    """What holds for all models. sanitize: repair them too; resume: take over earlier results for the same bytes and
-    settings; limits: of every child process; invocation: how the program was called, for the records.
-    """
+    """What holds for all models."""
 
     sanitize: bool = False
+    """Repair them too."""
     resume: bool = False
+    """Take over earlier results for the same bytes and settings."""
     run: RunOptions = field(default_factory=RunOptions)
+    """How much is searched, and on what."""
     limits: ProcessLimits = field(default_factory=ProcessLimits)
+    """Of every child process."""
     invocation: tuple[str, ...] = ()
+    """How the program was called, for the records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Progress: `done` audits of the `total` that are needed are over; state: what `model` is at, or its outcome where its
-    audit is `over`.
-    """
+    """Progress of a batch."""
 
     done: int
+    """Audits that are over."""
     total: int
+    """Audits that are needed."""
     model: str
+    """The model that was heard of last, as listed."""
     state: str
+    """What it is at, or its outcome."""
     over: bool
+    """Whether its audit is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ an error: a block whose child fails ends all others, one whose worker was lost i
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,51 +27,61 @@ from onnx_shapprune.shapley.blocks import merge, split, walks_of
 from onnx_shapprune.shapley.running import Progress
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Who plays the walks."""
+
+    executor: Executor
+    """Takes the blocks, one task each."""
+    blocks: int
+    """How many the walks are divided into, at most one a walk."""
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
+    """Of each child, which sends 40 bytes for every step of a walk."""
+    sha256: str | None = None
+    """Of the model; None: as it is now."""
+
+
 def channel_values(
     model: Path | str,
     data: Path | str | None,
     *,
     known_trigger: Sequence[Path | str],
-    executor: Executor,
-    blocks: int,
-    sha256: str | None = None,
+    workers: Workers,
     layers: Sequence[str] = (),
     inputs: InputOptions | None = None,
     run: RunOptions | None = None,
-    limits: ProcessLimits | None = None,
     progress: Progress | None = None,
 ) -> ChannelValues:
     """What `valuing.channel_values` gives for the same settings, bit for bit where the workers have the same processors,
     onnxruntime and `run.threads`; they are checked to agree wherever blocks share a coalition.
 
-    blocks: how many the walks are divided into, at most one a walk. sha256: of the model, None = as it is now; workers
-    check it, the pictures and the trigger. run: its walks must not depend on each other (epsilon None, or "antithetic")
-    nor on time (max_seconds None). limits: of each child, which sends 40 bytes for every step of a walk. `progress` gets
-    (blocks, of). Raises ShapPruneError, and no part of an estimate is given.
+    Workers check the model, the pictures and the trigger. run: its walks must not depend on each other (epsilon None, or
+    "antithetic") nor on time (max_seconds None). `progress` gets (blocks, of). Raises ShapPruneError, and no part of an
+    estimate is given.
     """
     run, inputs = run or RunOptions(), absolute_inputs(inputs or InputOptions())
-    if blocks < 1:
-        raise DataError(f"at least 1 block is needed, not {blocks}")
+    if workers.blocks < 1:
+        raise DataError(f"at least 1 block is needed, not {workers.blocks}")
     if run.max_seconds is not None:
         raise DataError("an estimate in blocks cannot end by the clock: set max_seconds to None, or max_evaluations")
     settings = walk_settings(round_settings(run))
-    parts = split(walks_of(settings), blocks)
+    parts = split(walks_of(settings), workers.blocks)
     model, data = Path(model).absolute(), absolute(None if data is None else Path(data))
     trigger = [Path(path).absolute() for path in known_trigger]
     block = Block(known_trigger=tuple((p, trigger_digest(p)) for p in trigger), layers=tuple(layers), first=0, last=0)
     task = Task(
         command="walks",
         model=model,
-        sha256=sha256 or model_digest(model, inputs)[0],
+        sha256=workers.sha256 or model_digest(model, inputs)[0],
         data=data,
         pictures=pictures_digest(data),
         output=None,
         inputs=inputs,
         run=run,
-        limits=limits or ProcessLimits(),
+        limits=workers.limits,
     )
     tasks = [replace(task, block=replace(block, first=part.start, last=part.stop)) for part in parts]
-    records = _played(tasks, executor, progress or (lambda done, of: None))
+    records = _played(tasks, workers.executor, progress or (lambda done, of: None))
     players = records[0].players
     if any(r.players != players for r in records):
         raise EngineError("blocks differ in who plays")

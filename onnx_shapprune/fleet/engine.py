@@ -1,16 +1,10 @@
 """Executors: threads that each watch one child process, or the workers of a Dask cluster."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from onnx_shapprune.errors import EngineError
-
-
-def cores() -> int:
-    """CPU cores that this process may use, which on a cluster are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -1,9 +1,13 @@
 """What an audit depends on, as digests: the same model under the same settings need not be audited twice."""
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from onnx_shapprune.errors import DataError, ModelError, ShapPruneError
@@ -11,10 +15,15 @@ from onnx_shapprune.files.reading import hash_regular_file, open_regular_file
 from onnx_shapprune.pictures.files import SUFFIXES
 from onnx_shapprune.record.audit import FileDigest
 from onnx_shapprune.settings import InputOptions, RunOptions
-from onnx_shapprune.version import __version__
 
 MAX_DATA_BYTES = 4 << 30
 CHUNK = 1 << 20
+OUTPUT = "sanitized.onnx"  # what a repaired model is called in the results of a batch
+# Of one model, and of a file that sanitize is about to write.
+RESULT_FOLDER = re.compile(r"[0-9a-f]{64}(-[0-9a-f]{8})?|\.[0-9a-f]{16}")
+PACKAGE = Path(__file__).parents[1]
+CODE = frozenset({".py", ".json", ".toml"})
+COMPUTING = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "scipy", "pillow")
 LOCATION = b"location"  # protobuf keeps strings as they are, and every external tensor has an entry of this name
 
 
@@ -51,14 +60,30 @@ def pictures_digest(data: Path | None) -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def code_digest() -> str:
+    """sha256 over all that this package is made of, thresholds and the bundled calibration included, and over the versions
+    of the libraries that compute: a version number alone would have to be changed with every threshold.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in CODE and path.is_file():
+            payload = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{payload} {path.relative_to(PACKAGE).as_posix()}\n".encode())
+    for name in COMPUTING:
+        with contextlib.suppress(PackageNotFoundError):
+            digest.update(f"{name} {version(name)}\n".encode())
+    return digest.hexdigest()
+
+
 def settings_digest(command: str, pictures: str, inputs: InputOptions, run: RunOptions) -> str:
-    """sha256 over everything but the model that a record depends on: this version, the command, pictures by their digest,
+    """sha256 over everything but the model that a record depends on: this tool, the command, pictures by their digest,
     options, class names and calibration by their bytes. Not the number of threads, nor limits of time and memory: these
     decide whether there is a record, not what it says. Raises DataError where a file cannot be read.
     """
     files = {"class_names": inputs.class_names, "calibration": run.calibration}
     content = {
-        "version": __version__,
+        "code": code_digest(),
         "command": command,
         "pictures": pictures,
         **asdict(inputs),

@@ -16,6 +16,8 @@ from typing import Never
 
 from onnx_shapprune.errors import ListError, ShapPruneError
 from onnx_shapprune.files.reading import read_regular_file, unique_keys
+from onnx_shapprune.files.writing import same_file
+from onnx_shapprune.fleet.identity import OUTPUT, RESULT_FOLDER
 from onnx_shapprune.gate.spelling import meant
 from onnx_shapprune.pictures.files import RESIZES
 from onnx_shapprune.pictures.preprocess import parse_numbers
@@ -48,9 +50,13 @@ def read_entries(
     """
     inputs = inputs or InputOptions()
     if source.is_dir():
+        if leave_out is not None and same_file(source, leave_out):
+            raise ListError(
+                f"{leave_out} holds the models that are to be audited: choose another folder for the results"
+            )
         paths = _below(source, leave_out)
     elif glob.has_magic(str(source)) and not source.exists():
-        paths = [p for p in map(Path, sorted(glob.glob(str(source), recursive=True))) if not _inside(p, leave_out)]
+        paths = [p for p in map(Path, sorted(glob.glob(str(source), recursive=True))) if not _is_result(p, leave_out)]
     else:
         found = [_entry(source, *row, data, inputs) for row in _rows(source)]
         return tuple(found) or _nothing(source)
@@ -75,17 +81,21 @@ def _below(folder: Path, leave_out: Path | None) -> list[Path]:
     found: list[Path] = []
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        if (real := os.path.realpath(place)) in seen or (seen and _inside(Path(place), leave_out)):
+        if (real := os.path.realpath(place)) in seen:
             folders.clear()
             continue
         seen.add(real)
         folders.sort()
-        found += [Path(place, name) for name in names if name.lower().endswith(".onnx")]
+        models = [Path(place, name) for name in names if name.lower().endswith(".onnx")]
+        found += [path for path in models if not _is_result(path, leave_out)]
     return sorted(found)
 
 
-def _inside(path: Path, folder: Path | None) -> bool:
-    return folder is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+def _is_result(path: Path, results: Path | None) -> bool:
+    """Whether a file is one that a batch wrote into its folder of results, which may lie anywhere near the models."""
+    if results is None or path.name != OUTPUT or not RESULT_FOLDER.fullmatch(path.parent.name):
+        return False
+    return os.path.realpath(path.parent.parent) == os.path.realpath(results)
 
 
 def _readable(path: Path) -> str:
@@ -102,16 +112,19 @@ def _rows(source: Path) -> Iterator[tuple[int, Row]]:
         text = payload.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ListError(f"{source} is no list: it is no UTF-8 text") from None
-    read = {".csv": _csv, ".jsonl": _json_lines}.get(source.suffix.lower(), _plain_lines)
+    read = {".csv": _csv, ".jsonl": _json_lines}.get(source.suffix.lower())
     try:
-        yield from read(text)
+        yield from read(text) if read else _plain_lines(text, source.parent)
     except (csv.Error, ValueError, RecursionError) as error:
         raise ListError(f"{source} cannot be read: {error}") from None
 
 
-def _plain_lines(text: str) -> Iterator[tuple[int, Row]]:
+def _plain_lines(text: str, folder: Path) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(text.split("\n"), 1):
-        if (path := line.strip()) and not path.startswith("#"):
+        path = line.strip()
+        if path.startswith("#") and os.path.lexists(folder / path):
+            raise ValueError(f"line {number} is a comment or the file {path!r}: write ./{path} for the file")
+        if path and not path.startswith("#"):
             yield number, {MODEL: path}
 
 
@@ -179,6 +192,13 @@ def _range(text: str) -> tuple[float, ...]:
     return numbers
 
 
+def _size(text: str) -> tuple[int, int]:
+    words = text.replace(",", " ").replace("x", " ").split()
+    if len(words) != 2:
+        raise ValueError(f"{text[:40]!r} is no size: give height and width, as in 32 48 or 32x48")
+    return _positive(words[0]), _positive(words[1])
+
+
 def _one_of(*known: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in known:
@@ -199,6 +219,7 @@ COLUMNS: dict[str, tuple[str, Callable[[str], object]]] = {
     "input-range": ("input_range", _range),
     "mean": ("mean", _numbers),
     "std": ("std", _numbers),
+    "input-size": ("size", _size),
     "layout": ("layout", _one_of("auto", "NCHW", "NHWC")),
     "channel-order": ("channel_order", _one_of("RGB", "BGR")),
     "resize": ("resize", _one_of(*RESIZES)),

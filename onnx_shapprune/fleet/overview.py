@@ -16,18 +16,20 @@ from onnx_shapprune.report.text import plain
 from onnx_shapprune.version import __version__
 
 OVERVIEW, SUMMARY = "index.html", "summary.csv"
-NAME_LIMIT, REASON_LIMIT = 120, 160
+NAME_LIMIT, REASON_LIMIT = 120, 600
 TITLES: dict[Outcome, str] = {
     "fail": "Failed",
     "could not run": "Could not run",
     "inconclusive": "Inconclusive",
     "pass": "Passed",
+    "not applicable": "Not applicable",
 }
 LEADS: dict[Outcome, str] = {
     "fail": "A backdoor was found, the policy is not met, or the file is made to hurt whoever opens it.",
     "could not run": "Nothing was audited: nothing is known about these files.",
     "inconclusive": "Too little is known to say anything. Do not treat these files as clean.",
     "pass": "The policy is met.",
+    "not applicable": "No picture classifiers: not audited, nothing is known about these files.",
 }
 
 
@@ -96,4 +98,4 @@ def _row(result: Result) -> list[str | Html]:
 
 
 def _sign(outcome: Outcome) -> str:
-    return "inconclusive" if outcome == "could not run" else outcome
+    return "inconclusive" if outcome in ("could not run", "not applicable") else outcome

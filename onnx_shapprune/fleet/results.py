@@ -16,16 +16,18 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from onnx_shapprune.errors import EvidenceError, OutputError, ShapPruneError
+from onnx_shapprune.errors import NOT_APPLICABLE, EvidenceError, OutputError, ShapPruneError
 from onnx_shapprune.files.reading import hash_regular_file
-from onnx_shapprune.files.writing import check_folder, write_atomically
-from onnx_shapprune.fleet.identity import folder_name, same_external
+from onnx_shapprune.files.writing import check_folder, no_link, write_atomically
+from onnx_shapprune.fleet.identity import OUTPUT, folder_name, same_external
 from onnx_shapprune.fleet.task import Answer, Task
-from onnx_shapprune.gate.evidence import load_record
+from onnx_shapprune.gate.evidence import is_rewritten, load_record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.policy import Policy
-from onnx_shapprune.record.audit import AuditRecord, FileDigest, Finite, Part
+from onnx_shapprune.graph.external import data_name
+from onnx_shapprune.record.audit import AuditRecord, FileDigest, Finite, Part, RepairPart
 from onnx_shapprune.report.formats import FORMATS
+from onnx_shapprune.report.subject import located
 from onnx_shapprune.report.text import json_text, plain
 
 try:
@@ -33,38 +35,52 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-INDEX, REPORT, JUDGEMENT, PAGE, OUTPUT = "index.jsonl", "report.json", "judgement.json", "report.html", "sanitized.onnx"
+INDEX, REPORT, JUDGEMENT, PAGE = "index.jsonl", "report.json", "judgement.json", "report.html"
 MAX_REPORT_BYTES = 64 << 20
-REASONS, REASON_LIMIT = 5, 300
-# From the worst to the best, which is the order in which a batch is summed up.
-Outcome = Literal["fail", "could not run", "inconclusive", "pass"]
+DATA = data_name(OUTPUT)
+REASONS, REASON_LIMIT = 5, 1000
+# From the worst to the best, which is the order in which a batch is summed up. What this tool is not for stands apart: it
+# does not spoil a batch, and a batch of nothing else has not passed.
+Outcome = Literal["fail", "could not run", "inconclusive", "pass", "not applicable"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 OF_EXIT_CODES: dict[int, Outcome] = {1: "fail", 2: "could not run", 3: "inconclusive"}
 
 
 class Result(Part):
-    """What came of one model: a line of the index.
-
-    model: its path as listed; sha256: "" where it could not be read; settings: digest of all else that the record depends
-    on. outcome: of the policy, or of the error that stands in for a record; folder: of its report, "" without one;
-    report_sha256: of report.json. output: what sanitize wrote; same_as: the path of the same bytes that were audited.
-    """
+    """What came of one model: a line of the index."""
 
     model: str
+    """Its path as listed."""
     sha256: str = ""
+    """Of the file, "" where it could not be read."""
     external: tuple[FileDigest, ...] = ()
+    """Its data files."""
     settings: str = ""
+    """Digest of all else that the record depends on, "" where the work ended early: it is to be done again."""
     outcome: Outcome
+    """Of the policy, or of the error that stands in for a record."""
     reasons: tuple[str, ...] = ()
+    """In words, the first few."""
     target_classes: tuple[int, ...] = ()
+    """That the attacks which were named answer with."""
     score: Finite | None = None
+    """-log10 of the p-value of the whole model."""
     folder: Annotated[str, Field(pattern=r"^([0-9a-f]{64}(-[0-9a-f]{8})?)?$")] = ""
+    """Of its report, "" without one."""
     report_sha256: str = ""
+    """Of report.json."""
     repair: str = ""
+    """Status of the repair."""
     output: FileDigest | None = None
+    """What sanitize wrote."""
+    output_external: tuple[FileDigest, ...] = ()
+    """The weights beside it."""
     same_as: str = ""
+    """Path of the same bytes that were audited."""
     seconds: Finite = 0.0
+    """Of the audit."""
     finished: str = ""
+    """When, in ISO 8601."""
 
 
 def failed(model: str, reason: str, exit_code: int = 2, *, sha256: str = "", settings: str = "") -> Result:
@@ -73,7 +89,7 @@ def failed(model: str, reason: str, exit_code: int = 2, *, sha256: str = "", set
         model=model,
         sha256=sha256,
         settings=settings,
-        outcome=OF_EXIT_CODES[exit_code],
+        outcome="not applicable" if reason.startswith(NOT_APPLICABLE) else OF_EXIT_CODES[exit_code],
         reasons=(plain(reason, limit=REASON_LIMIT),),
         finished=_now(),
     )
@@ -137,7 +153,7 @@ class ResultsFolder:
         """Add a line to the index. Raises OutputError."""
         path, line = self.path / INDEX, json.dumps(result.model_dump(mode="json")).encode() + b"\n"
         try:
-            with open(path, "ab+", buffering=0) as stream, _locked(stream.fileno()):
+            with open(path, "ab+", buffering=0, opener=no_link) as stream, _locked(stream.fileno()):
                 size = stream.seek(0, os.SEEK_END)
                 if size and stream.seek(size - 1) is not None and stream.read(1) != b"\n":
                     line = b"\n" + line  # whoever wrote before was cut off
@@ -160,34 +176,48 @@ class ResultsFolder:
         folder = folder_name(task.sha256, record.model.external)
         if self._settings.setdefault(folder, settings) != settings:  # the same model listed twice, with other pictures
             folder = f"{folder}-{settings[:8]}"
-        place, written = self.path / folder, record.repair.output
-        try:
-            place.mkdir(exist_ok=True)
-            if written is None:
-                (place / OUTPUT).unlink(missing_ok=True)
-            elif task.output is not None:
-                os.replace(task.output, place / OUTPUT)
-        except OSError as error:
-            raise OutputError(f"cannot write into {place}: {error.strerror}") from None
+        place = self.path / folder
+        record = located(_whole_output(record), task.model, place / OUTPUT)
+        self._move_output(task, place, record.repair)
         payload = json_text(record).encode()
         result = Result(
             model=shown,
             sha256=task.sha256,
             external=record.model.external,
-            settings=settings,
+            settings="" if answer.reason else settings,
             outcome="inconclusive",
             target_classes=record.target_classes,
             score=record.score,
             folder=folder,
             report_sha256=hashlib.sha256(payload).hexdigest(),
             repair=record.repair.status,
-            output=written,
+            output=record.repair.output,
+            output_external=record.repair.output_external,
             seconds=seconds,
             finished=_now(),
         )
         result = self._judged(record, folder, result)
         write_atomically(place / REPORT, payload)
         return result
+
+    def _move_output(self, task: Task, place: Path, repair: RepairPart) -> None:
+        """Put the files that sanitize wrote into a folder of results, weights before the model that points at them, in the
+        place of earlier ones: all of them or none. Raises OutputError.
+        """
+        written: list[Path] = []
+        if task.output is not None and repair.output is not None:
+            written = [*(task.output.with_name(file.name) for file in repair.output_external), task.output]
+        try:
+            place.mkdir(exist_ok=True)
+            if place.is_symlink():
+                raise OutputError(f"cannot write into {place}: it is a link")
+            (place / OUTPUT).unlink(missing_ok=True)
+            if not repair.output_external:
+                (place / DATA).unlink(missing_ok=True)
+            for file in written:
+                os.replace(file, place / file.name)
+        except OSError as error:
+            raise OutputError(f"cannot write into {place}: {error.strerror}") from None
 
     def _stored(self, row: Result) -> AuditRecord | None:
         """The record of an earlier line, where its files are still the ones that the line is about."""
@@ -196,7 +226,7 @@ class ResultsFolder:
             if hash_regular_file(place / REPORT, limit=MAX_REPORT_BYTES, what="report") != row.report_sha256:
                 return None
             if row.output is not None:
-                _check_output(place / OUTPUT, row.output)
+                _check_output(place / OUTPUT, row.output, row.output_external)
             record = load_record(place / REPORT)
         except ShapPruneError:
             return None
@@ -222,15 +252,27 @@ def _checked(sent: str, task: Task) -> AuditRecord:
     if record.model.sha256 != task.sha256:
         raise EvidenceError(f"the file changed while it was audited: {task.model}")
     if task.output is not None and record.repair.output is not None:
-        _check_output(task.output, record.repair.output)
+        _check_output(task.output, record.repair.output, record.repair.output_external)
     return record
 
 
-def _check_output(path: Path, expected: FileDigest) -> None:
-    """Raise EvidenceError unless a file that sanitize wrote is there and is this one."""
-    found = hash_regular_file(path, limit=expected.size, what="sanitized model", error=EvidenceError)
-    if found != expected.sha256:
-        raise EvidenceError(f"the sanitized model is not the one of its record: {path}")
+def _whole_output(record: AuditRecord) -> AuditRecord:
+    """The record without a copy that would not open: that of a model whose weights lie beside the original."""
+    repair = record.repair
+    if repair.output is None or not record.model.external or is_rewritten(record):
+        return record
+    reason = f"{repair.reason}; no copy is kept, as the weights lie beside the original"
+    return record.model_copy(update={"repair": repair.model_copy(update={"output": None, "reason": reason})})
+
+
+def _check_output(path: Path, model: FileDigest, external: tuple[FileDigest, ...]) -> None:
+    """Raise EvidenceError unless the files that sanitize wrote are there, side by side, and are these."""
+    if any(file.name != DATA for file in external):
+        raise EvidenceError(f"the sanitized model has other files than {DATA} beside it")
+    for place, expected in ((path, model), *((path.with_name(file.name), file) for file in external)):
+        found = hash_regular_file(place, limit=expected.size, what="sanitized model", error=EvidenceError)
+        if found != expected.sha256:
+            raise EvidenceError(f"the sanitized model is not the one of its record: {place}")
 
 
 def read_index(folder: Path) -> list[Result]:
@@ -238,7 +280,8 @@ def read_index(folder: Path) -> list[Result]:
     EvidenceError where the index cannot be read.
     """
     try:
-        lines = (folder / INDEX).read_bytes().split(b"\n")
+        with open(folder / INDEX, "rb", opener=no_link) as stream:
+            lines = stream.read().split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from onnx_shapprune.fleet.results import OUTCOMES, REPORT, Outcome, Result
-from onnx_shapprune.report.layout import Column, Page
+from onnx_shapprune.report.layout import Page
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.terminal import VERDICT_STYLES, WIDTH
 from onnx_shapprune.report.text import plain
 
-SHOWN, NAME_CELLS = 50, 32
-STYLES = {**VERDICT_STYLES, "could not run": "yellow"}
+SHOWN = 50
+STYLES = {**VERDICT_STYLES, "could not run": "yellow", "not applicable": "dim"}
 COLUMNS = (
     "outcome",
     "model",
@@ -48,29 +48,34 @@ def counted(results: Sequence[Result]) -> dict[Outcome, int]:
 
 def summary_line(results: Sequence[Result], *, colour: bool = False) -> str:
     page = Page(WIDTH, colour=colour)
-    _headline(page, results)
+    page.line(*_headline(results))
     return page.text()
 
 
 def summary_text(results: Sequence[Result], *, width: int = WIDTH, colour: bool = False) -> str:
     """Counts, and a line for each model that has not passed; of very many, only the worst."""
     page = Page(width, colour=colour)
-    _headline(page, results)
-    bad = [r for r in by_severity(results) if r.outcome != "pass"]
-    if bad:
-        page.title("Not passed")
-        columns = [
-            Column(title="", right=False),
-            Column(title="model", right=False),
-            Column(title="reason", right=False, elastic=True),
-        ]
-        rows = [[r.outcome, _end(plain(r.model, limit=1000)), "; ".join(r.reasons)] for r in bad[:SHOWN]]
-        page.table(columns, rows, style=lambda row: STYLES[bad[row].outcome])
-    if len(bad) > SHOWN:
-        page.say(f"and {len(bad) - SHOWN} more, see summary.csv")
+    page.headline(*_headline(results))
+    bad = [r for r in by_severity(results) if r.outcome not in ("pass", "not applicable")]
+    _listed(page, "Not passed", bad)
+    _listed(
+        page, "Not applicable: not audited, nothing is known", [r for r in results if r.outcome == "not applicable"]
+    )
     if twins := sum(bool(r.same_as) for r in results):
         page.say(f"{count(twins, 'model')} listed twice or more: the same bytes were audited once")
     return page.text()
+
+
+def _listed(page: Page, title: str, results: Sequence[Result]) -> None:
+    """Models with their reasons, of very many the first."""
+    if results:
+        page.title(title)
+    for result in results[:SHOWN]:
+        page.say(f"{result.outcome}  {plain(result.model, limit=1000)}", style=STYLES[result.outcome], limit=1000)
+        for reason in result.reasons:
+            page.say(reason, indent=4, bullet="-", limit=1000)
+    if len(results) > SHOWN:
+        page.say(f"and {len(results) - SHOWN} more, see summary.csv")
 
 
 def summary_json(results: Sequence[Result]) -> str:
@@ -106,12 +111,7 @@ def summary_csv(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
-def _end(name: str) -> str:
-    """The end of a path, where models differ."""
-    return name if len(name) <= NAME_CELLS else "…" + name[1 - NAME_CELLS :]
-
-
-def _headline(page: Page, results: Sequence[Result]) -> None:
+def _headline(results: Sequence[Result]) -> tuple[str, str, str]:
     outcome = worst(results)
     counts = ", ".join(f"{number} {name}" for name, number in counted(results).items() if number)
-    page.headline(outcome.upper(), STYLES[outcome], f"{count(len(results), 'model')}: {counts}")
+    return outcome.upper(), STYLES[outcome], f"{count(len(results), 'model')}: {counts}"

@@ -6,19 +6,18 @@ does; an exception out of `work` is therefore never the model's fault, but that 
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from onnx_shapprune.commands.table import COMMANDS
-from onnx_shapprune.errors import DataError, EngineError, ModelError, ShapPruneError
+from onnx_shapprune.errors import DataError, EngineError, HostileFileError, ModelError, ShapPruneError
 from onnx_shapprune.files.reading import hash_regular_file
-from onnx_shapprune.fleet.identity import MAX_DATA_BYTES, model_digest, pictures_digest
+from onnx_shapprune.fleet.identity import MAX_DATA_BYTES, code_digest, model_digest, pictures_digest
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import Request, run_limited
 from onnx_shapprune.isolation.supervisor import Progress
 from onnx_shapprune.settings import InputOptions, RunOptions
-from onnx_shapprune.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,27 +34,39 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is to be done with one model. sha256, pictures: digests of the model and of `data`, None for no pictures; output:
-    where sanitize writes; invocation: for the record; block: of "walks".
-    """
+    """What is to be done with one model."""
 
     command: Literal["audit", "sanitize", "walks"]
+    """The command of the tool that is called."""
     model: Path
+    """Absolute."""
     sha256: str
+    """Of the model."""
     data: Path | None
+    """Pictures; None: they are drawn out of the model."""
     pictures: str
+    """Digest of `data`."""
     output: Path | None
+    """Where sanitize writes."""
     inputs: InputOptions
+    """How pictures become inputs."""
     run: RunOptions
+    """How much is searched, and on what."""
     limits: ProcessLimits
+    """Of the child process."""
     invocation: tuple[str, ...] = ()
+    """How the program was called, for the record."""
     block: Block | None = None
-    version: str = __version__
+    """Which walks, of "walks" only."""
+    code: str = field(default_factory=code_digest)
+    """Digest of the tool that asks, and of the libraries that compute for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A record as JSON, or why there is none, with the exit code that this has. missing: limits that did not hold."""
+    """A record as JSON, or why there is none, with the exit code that this has; with both, the work ended early. missing:
+    limits that did not hold.
+    """
 
     record: str | None = None
     reason: str = ""
@@ -83,16 +94,34 @@ def work(task: Task, progress: Progress | None = None, stop: threading.Event | N
         Request(COMMANDS[task.command], (task.model, task.data), settings), task.limits, progress, stop=stop
     )
     seconds = time.monotonic() - began
+    if isinstance(outcome.error, HostileFileError):
+        return _refused(task, outcome.error, seconds)
     if outcome.record is None:
         assert outcome.error is not None
         return Answer(reason=str(outcome.error), exit_code=outcome.error.exit_code, seconds=seconds)
-    return Answer(record=outcome.record.model_dump_json(), seconds=seconds, missing=outcome.missing)
+    return Answer(
+        record=outcome.record.model_dump_json(),
+        reason=str(outcome.error or ""),
+        seconds=seconds,
+        missing=outcome.missing,
+    )
+
+
+def _refused(task: Task, error: HostileFileError, seconds: float) -> Answer:
+    """That a file is hostile is a finding, with a record like any other."""
+    from onnx_shapprune.recording.refused import refused_record
+
+    try:
+        record = refused_record(task.model, error, task.inputs, task.run, task.invocation)
+    except ShapPruneError:  # it is gone meanwhile
+        return Answer(reason=str(error), exit_code=error.exit_code, seconds=seconds)
+    return Answer(record=record.model_dump_json(), seconds=seconds)
 
 
 def _check(task: Task) -> None:
     """Raise where this machine has another version of the tool, another model or other pictures than the one that asks."""
-    if task.version != __version__:
-        raise EngineError(f"the worker has version {__version__} of onnx-shapprune, the batch {task.version}")
+    if task.code != code_digest():
+        raise EngineError("the worker has another onnx-shapprune, or other libraries, than the batch that asks it")
     found, _ = model_digest(task.model, task.inputs)
     if found != task.sha256:
         raise ModelError(f"{task.model} is not the file that was listed: its sha256 is {found}, not {task.sha256}")

@@ -66,7 +66,7 @@ def judged_files(record: Record) -> tuple[FileDigest, ...]:
     if is_rewritten(record):
         assert output is not None
         return (output, *record.repair.output_external)
-    return (FileDigest(name=model.name, size=model.size, sha256=model.sha256), *model.external)
+    return (FileDigest(name=model.name, size=model.size, sha256=model.sha256, path=model.path), *model.external)
 
 
 def is_rewritten(record: AuditRecord) -> bool:

@@ -5,7 +5,7 @@ at the same nodes as `units`, the classifier among them, and keeps the way from 
 are computed, to the constants of the file, where the result is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.bake import own_tensor, store
 from onnx_shapprune.graph.rows import Geometry, geometry_of, matrices, weight_of
+from onnx_shapprune.graph.scopes import inner_uses
 from onnx_shapprune.graph.stored import RefusedError, Stored, readable, stored
 from onnx_shapprune.graph.units import Layer, Parameter, Refused, linear_layers
 
@@ -251,3 +252,18 @@ def _add(model: onnx.ModelProto, linear: Linear, home: Home, shift: Doubles) -> 
     before = edit.array_of(tensor)
     means = home.values(before)
     store(tensor, home.array(means + shift.reshape([-1 if d > 1 else 1 for d in means.shape]), before))
+
+
+def consumers(copy: onnx.ModelProto, linears: Sequence[Linear], tensors: Collection[str]) -> tuple[Linear, ...]:
+    """Those of the layers that read one of the tensors, or what is computed of it without another layer between."""
+    by_output = {linear.made: linear for linear in linears}
+    reached, found = set(tensors), set[str]()
+    for node in copy.graph.node:
+        if not reached.intersection([*node.input, *inner_uses(node)]):
+            continue
+        made = next((n for n in node.output if n in by_output), None)
+        if made is None:
+            reached.update(n for n in node.output if n)
+        elif reached.intersection(node.input[:1]):
+            found.add(made)
+    return tuple(linear for linear in linears if linear.made in found)

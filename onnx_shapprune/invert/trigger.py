@@ -47,6 +47,11 @@ class Trigger:
         return replace(self, paint=values) if self.flow is None else replace(self, flow=values)
 
     @property
+    def inverted(self) -> "Trigger":
+        """The same change the other way round: white for black on the same pixels, taken away for added, bent back."""
+        return self.relearnt(np.asarray(255 * self.mask - self.paint if self.flow is None else -self.flow, np.float32))
+
+    @property
     def pattern(self) -> Pixels:
         """What shows through the mask, float32 [h, w, c] in 0..255; grey where the mask covers nothing."""
         covered = self.mask > 1e-6

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from typing import IO, Any
 
-from pydantic import TypeAdapter, ValidationError, validate_call
+from pydantic import BaseModel, TypeAdapter, ValidationError, validate_call
 
 from onnx_shapprune.commands.table import COMMANDS, Command
 from onnx_shapprune.errors import CrashError, DataError, HostileFileError, LimitError, ShapPruneError
-from onnx_shapprune.isolation.limits import ProcessLimits, give_up, may_use_cuda
+from onnx_shapprune.isolation.limits import ProcessLimits, die_with_the_parent, give_up, may_use_cuda
 
 TRACEBACK = 1 << 14  # characters
 
@@ -27,6 +27,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever prints, prints to stderr
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         request = json.loads(stdin.readline())
+    die_with_the_parent(request["parent"])
     limits = TypeAdapter(ProcessLimits).validate_python(request["limits"])
     settings = request["settings"]
     device = (settings.get("run") or settings).get("device", "auto")
@@ -42,10 +43,7 @@ def main() -> None:
 def _answer(
     command: Command[Any], arguments: Sequence[object], settings: Mapping[str, object], pipe: IO[bytes]
 ) -> dict[str, object]:
-    def progress(stage: str, done: int, total: int, note: str) -> None:
-        _send(pipe, {"progress": [stage, done, total, note]})
-
-    extra = {"progress": progress} if command.runs_model else {}
+    extra = {"progress": _Told(pipe)} if command.runs_model else {}
     try:
         call = _prepared(command, arguments, {**settings, **extra})
         return {"record": call().model_dump(mode="json")}
@@ -78,6 +76,19 @@ def _prepared(command: Command[Any], arguments: Sequence[object], settings: Mapp
         return validate_call(bound)(*arguments, **settings)
     except ValidationError as error:  # a path that is no UTF-8, for one
         raise DataError(f"a setting cannot be handed over: {error.errors()[0]['msg']}") from None
+
+
+class _Told:
+    """Progress that the parent follows; it also keeps the record of what is known so far."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+
+    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+        _send(self._pipe, {"progress": [stage, done, total, note]})
+
+    def so_far(self, record: BaseModel) -> None:
+        _send(self._pipe, {"so_far": record.model_dump(mode="json")})
 
 
 def _send(pipe: IO[bytes], frame: Mapping[str, object]) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,10 @@ from onnx_shapprune import errors
 from onnx_shapprune.commands.table import Command, Made
 from onnx_shapprune.errors import CrashError, HostileFileError, LimitError, ShapPruneError
 from onnx_shapprune.isolation.limits import ProcessLimits
+from onnx_shapprune.isolation.private import private_folder
 from onnx_shapprune.isolation.supervisor import Ended, Progress, supervise
+from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.report.text import plain
 
 PACKAGES = str(Path(__file__).parents[2])
 # -P and append: a file called numpy.py in the folder of a model must not be what the child imports.
@@ -46,14 +48,16 @@ class Request(Generic[Made]):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Made]):
-    """A record, or the error that stands in for it; its `exit_code` is never 0. missing: limits that were not applied
-    because the platform lacks them; errors: the end of the child's stderr.
+    """What came of a request: a record, an error whose `exit_code` is never 0, or both: then the work ended early, and the
+    record says what was known by then.
     """
 
     record: Made | None
     error: ShapPruneError | None
     missing: tuple[str, ...] = ()
+    """Limits that were not applied because the platform lacks them."""
     errors: str = ""
+    """The end of the child's stderr."""
 
 
 def run_limited(
@@ -73,18 +77,23 @@ def run_limited(
             "arguments": request.arguments,
             "settings": dict(request.settings),
             "limits": limits,
+            "parent": os.getpid(),
         },
         default=_plain,
     )
-    with tempfile.TemporaryDirectory(prefix="shapprune-", ignore_cleanup_errors=True) as private:
+    with private_folder() as private:
         environment = {**os.environ, "TMPDIR": private, "TEMP": private, "TMP": private}
         try:
             ended = supervise(CHILD, payload.encode(), limits, environment=environment, progress=progress, stop=stop)
         except OSError as error:
             return Outcome(None, CrashError(f"no process can be started: {error.strerror}"))
     if ended.answer is None:
-        return Outcome(None, _error_of(ended, limits), errors=ended.errors)
-    return _outcome(request.command, ended.answer, ended.errors)
+        outcome: Outcome[Made] = Outcome(None, _error_of(ended, limits), errors=ended.errors)
+    else:
+        outcome = _outcome(request.command, ended.answer, ended.errors)
+    if outcome.record is None and outcome.error is not None and ended.so_far is not None:
+        return dataclasses.replace(outcome, record=_unfinished(request.command, ended.so_far, outcome.error))
+    return outcome
 
 
 def isolated(
@@ -105,9 +114,26 @@ def isolated(
         if outcome.record is None:
             assert outcome.error is not None
             raise outcome.error
+        if outcome.error is not None:
+            sys.stderr.write(f"note: {plain(str(outcome.error), limit=400)}; what was known by then is reported\n")
         return outcome.record
 
     return call_apart
+
+
+def _unfinished(command: Command[Made], sent: Mapping[str, object], error: ShapPruneError) -> Made | None:
+    """The record that a child sent before the error; it says itself that it is not the last word."""
+    try:
+        record: Made = command.record.model_validate_json(json.dumps(sent))
+    except ValidationError:
+        return None
+    if not isinstance(record, AuditRecord):
+        return None
+    early = f"the work ended early: {error}"
+    repair = record.repair
+    if repair.status == "not_tried" and command.name == "sanitize":
+        repair = repair.model_copy(update={"reason": f"the repair is not over: {error}"})
+    return record.model_copy(update={"warnings": (*record.warnings, early), "repair": repair})
 
 
 def _outcome(command: Command[Made], answer: Mapping[str, Any], stderr: str) -> Outcome[Made]:

@@ -1,19 +1,21 @@
 """Run one child process to its end, whatever it does: it may crash, hang, fork, flood its pipes or send garbage.
 
-The child gets its request on stdin and answers on stdout with JSON lines (never pickle): {"progress": [...]} any number of
-times and {"answer": {...}} once, as its last word, after which it must exit with 0. It runs in a session of its own, so
-that it and all that it forks can be killed together; only what starts yet another session gets away.
+The child gets its request on stdin and answers on stdout with JSON lines (never pickle): {"progress": [...]} and
+{"so_far": {...}} any number of times and {"answer": {...}} once, as its last word, after which it must exit with 0. It
+runs in a session of its own, so that it and all that it forks can be killed together; only what starts yet another
+session gets away, and nobody waits for that: the pipes which it may hold open are closed here.
 """
 
 import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal
 
@@ -24,6 +26,7 @@ TICK = 0.2
 CHUNK = 1 << 16
 STDERR_TAIL = 1 << 14
 QUEUED = 256  # frames; a child that sends more of them than are read has to wait
+LATE_CHUNKS = 16  # that are still read from a pipe which a grandchild goes on to fill
 MAX_PROGRESS_BYTES = 64 << 20
 
 Progress = Callable[[str, int, int, str], None]
@@ -33,13 +36,14 @@ End = Literal["answered", "died", "too long", "garbage", "flood", "stopped"]
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a child ended. answer: what it sent, only where it also exited with 0; code: its exit status, minus the signal
-    that killed it; errors: the end of its stderr.
+    that killed it; errors: the end of its stderr; so_far: the last record that it sent before its answer.
     """
 
     end: End
     answer: Mapping[str, object] | None
     code: int | None
     errors: str
+    so_far: Mapping[str, object] | None = None
 
 
 class _Child:
@@ -50,6 +54,8 @@ class _Child:
     ) -> None:
         self.frames: queue.Queue[object] = queue.Queue(QUEUED)
         self.closed = threading.Event()
+        self.answer: Mapping[str, object] | None = None
+        self.so_far: Mapping[str, object] | None = None
         self._tail = bytearray()
         self._done = threading.Event()
         self._process = subprocess.Popen(
@@ -63,12 +69,16 @@ class _Child:
         stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
         assert stdin is not None
         self._stdin: IO[bytes] = stdin
-        for work, *arguments in (
-            (self._send, request),
-            (self._read_frames, stdout, answer_bytes),
-            (self._read_errors, stderr),
-        ):
-            threading.Thread(target=work, args=arguments, daemon=True).start()
+        self._threads = [
+            threading.Thread(target=work, args=arguments, daemon=True)
+            for work, *arguments in (
+                (self._send, request),
+                (self._read_frames, stdout, answer_bytes),
+                (self._read_errors, stderr),
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def exited(self) -> bool:
         """Whether it has ended; it is not reaped yet, so that its process group keeps its number."""
@@ -80,7 +90,7 @@ class _Child:
         )
 
     def end(self) -> int:
-        """Ask it to end, then kill it and everything in its group; gives its exit status."""
+        """Ask it to end, then kill it and everything in its group; gives its exit status. Leaves no thread and no pipe."""
         if not self.exited():
             self._signal(signal.SIGTERM)
             self._wait_until(self.exited)
@@ -89,6 +99,8 @@ class _Child:
         self._done.set()
         with contextlib.suppress(OSError):
             self._stdin.close()
+        for thread in self._threads:
+            thread.join(GRACE)
         return code
 
     def errors(self) -> str:
@@ -114,8 +126,8 @@ class _Child:
     def _read_frames(self, stream: IO[bytes], answer_bytes: int) -> None:
         """Split stdout into frames; "garbage" or "flood" instead of one ends the reading."""
         line, total = bytearray(), 0
-        with contextlib.suppress(OSError, ValueError):
-            while chunk := os.read(stream.fileno(), CHUNK):
+        with stream, contextlib.suppress(OSError, ValueError):
+            for chunk in self._chunks(stream):
                 total += len(chunk)
                 *whole, rest = chunk.split(b"\n")
                 for part in whole:
@@ -128,6 +140,24 @@ class _Child:
                     return
         self.closed.set()
 
+    def _chunks(self, stream: IO[bytes]) -> Iterator[bytes]:
+        """What comes through a pipe until it closes or, once the child is over, until nothing is left in it."""
+        descriptor, late = stream.fileno(), 0
+        waiting = None
+        if hasattr(select, "poll"):
+            waiting = select.poll()
+            waiting.register(descriptor, select.POLLIN | select.POLLHUP)
+        while late < LATE_CHUNKS:
+            if waiting is not None and not waiting.poll(1000 * TICK):
+                if self._done.is_set():
+                    return
+                continue
+            chunk = os.read(descriptor, CHUNK)
+            if not chunk:
+                return
+            late += self._done.is_set()
+            yield chunk
+
     def _put(self, frame: object) -> bool:
         """Hand a frame over; False when nobody takes it any more, or when nothing good can follow."""
         while not self._done.is_set():
@@ -139,8 +169,8 @@ class _Child:
         return False
 
     def _read_errors(self, stream: IO[bytes]) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while chunk := os.read(stream.fileno(), CHUNK):
+        with stream, contextlib.suppress(OSError, ValueError):
+            for chunk in self._chunks(stream):
                 self._tail += chunk
                 del self._tail[:-STDERR_TAIL]
 
@@ -162,44 +192,43 @@ def supervise(
     deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
     child = _Child(command, request, environment, limits.answer_mib << 20)
     try:
-        end, answer = _follow(child, deadline, progress, stop)
+        end = _follow(child, deadline, progress, stop)
     finally:
         code = child.end()
     if end == "answered" and code != 0:
-        return Ended("died", None, code, child.errors())
-    return Ended(end, answer if end == "answered" else None, code, child.errors())
+        end = "died"
+    return Ended(end, child.answer if end == "answered" else None, code, child.errors(), child.so_far)
 
 
-def _follow(
-    child: _Child, deadline: float | None, progress: Progress | None, stop: threading.Event | None
-) -> tuple[End, Mapping[str, object] | None]:
-    """Read frames until the child has ended, or must be ended."""
-    answer: Mapping[str, object] | None = None
+def _follow(child: _Child, deadline: float | None, progress: Progress | None, stop: threading.Event | None) -> End:
+    """Read frames until the child has ended, or must be ended; keeps what was answered in the child."""
     last = None  # when a child must have ended that has closed its pipe, has ended, or has answered
     while True:
         now = time.monotonic()
         if deadline is not None and now > deadline:
-            return "too long", None
+            return "too long"
         if stop is not None and stop.is_set():
-            return "stopped", None
-        over = child.closed.is_set() or answer is not None or child.exited()
+            return "stopped"
+        over = child.closed.is_set() or child.answer is not None or child.exited()
         last = now + GRACE if over and last is None else last
         try:
             frame = child.frames.get(timeout=TICK / 10 if over else TICK)
         except queue.Empty:
             if last is not None and ((child.exited() and child.closed.is_set()) or now > last):
-                return "died" if answer is None else "answered", answer
+                return "died" if child.answer is None else "answered"
             continue
         match frame:
-            case {"progress": [str() as stage, int() as done, int() as total, str() as note]} if answer is None:
+            case {"progress": [str() as stage, int() as done, int() as total, str() as note]} if child.answer is None:
                 if progress is not None:
                     progress(stage, done, total, note)
-            case {"answer": dict() as sent} if answer is None:
-                answer = sent
+            case {"so_far": dict() as sent} if child.answer is None:
+                child.so_far = sent
+            case {"answer": dict() as sent} if child.answer is None:
+                child.answer = sent
             case "flood":
-                return "flood", None
+                return "flood"
             case _:
-                return "garbage", None
+                return "garbage"
 
 
 def _frame(line: bytes) -> object:

@@ -6,7 +6,7 @@ folder gives the same arrays and the same digest everywhere.
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ from onnx_shapprune.pictures.files import (
     read_picture,
 )
 
+LEADING = re.compile(r"([0-9]{1,9})(?:[^0-9A-Za-z]|$)")  # the class that a folder names
 LabelSource = Literal["given", "folder", "model", "synthesised"]
 
 
@@ -33,14 +34,16 @@ class FewShot:
     """Clean pictures. x: uint8 [n, h, w, c]; y: int64 [n] class indices or None; names: where each picture came from.
 
     label_source is None while y is None, then says who gave the labels: "given" (.npz), "folder" or "model" (the
-    audited model's own answers) or "synthesised" (the pictures too come out of the model). Raises DataError on arrays
-    that do not belong together.
+    audited model's own answers) or "synthesised" (the pictures too come out of the model). alphabetical: names of the
+    folders, where nothing but their order says which class each is. Raises DataError on arrays that do not belong
+    together.
     """
 
     x: NDArray[np.uint8]
     y: NDArray[np.int64] | None
     names: tuple[str, ...]
     label_source: LabelSource | None
+    alphabetical: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.x.dtype != np.uint8 or self.x.ndim != 4 or not self.x.size:
@@ -109,7 +112,7 @@ def few_per_class(pictures: FewShot, k: int) -> FewShot:
         raise DataError("pictures without labels cannot be limited per class")
     keep = _first_per_class(pictures.y, k)
     names = tuple(pictures.names[i] for i in keep)
-    return FewShot(x=pictures.x[keep], y=pictures.y[keep], names=names, label_source=pictures.label_source)
+    return replace(pictures, x=pictures.x[keep], y=pictures.y[keep], names=names)
 
 
 def load_class_names(path: Path | str) -> tuple[str, ...]:
@@ -148,20 +151,34 @@ def _load_folder(
     if flat and labelled:
         raise DataError(f"{str(path)!r} holds pictures beside class folders: move them into a class folder")
     files, y = flat, None
+    alphabetical: tuple[str, ...] = ()
     if labelled:
         index = _folder_classes(path, tuple(by_folder), tuple(folder.name for folder in folders), labels, classes)
+        if labels is None and not all(map(LEADING.match, by_folder)):
+            alphabetical = tuple(by_folder)
         ordered = sorted(by_folder, key=lambda name: index[name])
         chosen = [(file, index[name]) for name in ordered for file in by_folder[name][:per_class]]
         files, y = [file for file, _ in chosen], np.array([label for _, label in chosen], np.int64)
         _check_labels(y, classes, where=str(path))
     if not files:
-        raise DataError(f"{str(path)!r} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        deeper = _deeper(folders)
+        hint = f": its pictures lie deeper, give {str(deeper)!r}" if deeper else f" ({', '.join(sorted(SUFFIXES))})"
+        raise DataError(f"{str(path)!r} holds no pictures{hint}")
     shape = _checked_shape(len(files), size, channels)
     x = np.empty(shape, np.uint8)
     for i, file in enumerate(files):
         x[i] = read_picture(file, channels=channels, size=size, resize=resize)
     names = tuple(file.relative_to(path).as_posix() for file in files)
-    return FewShot(x=x, y=y, names=names, label_source=None if y is None else "folder")
+    source: LabelSource | None = None if y is None else "folder"
+    return FewShot(x=x, y=y, names=names, label_source=source, alphabetical=alphabetical)
+
+
+def _deeper(folders: list[Path]) -> Path | None:
+    """The first of these folders whose own sub-folders hold pictures, as data/train/cat/1.png does for data."""
+    for folder in folders:
+        if any(entry.is_dir() and _picture_files(entry) for entry in _listing(folder)):
+            return folder
+    return None
 
 
 def _listing(path: Path) -> list[Path]:
@@ -194,7 +211,7 @@ def _folder_classes(
         if odd is not None:
             raise DataError(f"folder {odd!r} in {str(path)!r} is not exactly one of the class names")
         return {name: labels.index(name) for name in folders}
-    numbers = [re.match(r"([0-9]{1,9})(?:[^0-9A-Za-z]|$)", name) for name in folders]
+    numbers = [LEADING.match(name) for name in folders]
     index = {name: int(match[1]) for name, match in zip(folders, numbers, strict=True) if match}
     if len(index) == len(folders):
         if len(set(index.values())) < len(index):

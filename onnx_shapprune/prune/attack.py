@@ -80,6 +80,9 @@ def attacked(
     tried = task.tried.on(subject)
     rated = rate(tried, state.ever)
     pull = pulls(tried, state.ever, rated)
+    if edited.proposal.changes:  # what the same pixels do in any other paint is no backdoor
+        inverted = [t.inverted for t in state.ever]
+        pull = pull - np.maximum(0, pulls(tried, inverted, rate(tried, inverted)))
     telling = [i for i, t in enumerate(state.ever) if natural[t.goal].tells(t)]
     alive = any(rated.asr[i] > natural[state.ever[i].goal].chance(state.ever[i]) for i in telling)
     scaled = max((pull[i] / natural[state.ever[i].goal].area(state.ever[i]) for i in telling), default=0.0)

@@ -21,15 +21,20 @@ class Part(BaseModel):
 
 
 class FileDigest(Part):
-    """One file that took part: name without folders, bytes, sha256."""
+    """One file that took part: name without folders, bytes, sha256. path: below the repository that the run was in, ""
+    where it lay elsewhere.
+    """
 
     name: str
     size: int
     sha256: str
+    path: str = ""
 
 
 class ModelPart(Part):
-    """The audited file. `sha256` is of the .onnx file itself; `external` lists its data files."""
+    """The audited file. `sha256` is of the .onnx file itself; `external` lists its data files; `path` as in FileDigest. Of a
+    file that was refused before it was read, numbers are 0 and names empty.
+    """
 
     name: str
     sha256: str
@@ -45,6 +50,7 @@ class ModelPart(Part):
     class_names: tuple[str, ...] = ()
     parameters: int
     copy_difference: Finite
+    path: str = ""
 
 
 class DataPart(Part):

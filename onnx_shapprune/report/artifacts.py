@@ -27,8 +27,9 @@ def write_artifacts(
 ) -> tuple[FileDigest, ...]:
     """Write <class>_<family>_{mask,pattern,applied}.png and <class>_<family>_trigger.npz for each trigger.
 
-    pictures: [n, h, w, c] in 0..255; the first three carry the pattern in `applied`. A second trigger of the same class
-    and family gets _2 in its names. The folder is made, its parent must exist. Raises OutputError.
+    mask and pattern have the model's size, so that --known-trigger takes them back; applied is enlarged. pictures:
+    [n, h, w, c] in 0..255; the first three carry the pattern in `applied`. A second trigger of the same class and family
+    gets _2 in its names. The folder is made, its parent must exist. Raises OutputError.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -43,8 +44,8 @@ def write_artifacts(
             stem = f"{stem}_{seen[stem]}"
         shown = trigger.apply(pictures[:SHOWN_PICTURES].astype(np.float32))
         files = {
-            f"{stem}_mask.png": png_bytes(trigger.mask * 255),
-            f"{stem}_pattern.png": png_bytes(visible(trigger)),
+            f"{stem}_mask.png": png_bytes(trigger.mask * 255, min_height=1),
+            f"{stem}_pattern.png": png_bytes(visible(trigger), min_height=1),
             f"{stem}_applied.png": png_bytes(np.concatenate(list(shown), axis=1)),
             f"{stem}_trigger.npz": _npz(trigger),
         }

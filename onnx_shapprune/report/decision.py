@@ -15,7 +15,7 @@ SEVERITY_STYLES = {"critical": "red", "high": "red", "medium": "yellow", "low": 
 def judgement_line(judgement: Judgement, *, colour: bool = False) -> str:
     """The verdict and the first reason; a line more for every waiver, used or not, which no option hides."""
     page = Page(WIDTH, colour=colour)
-    page.headline(judgement.verdict.upper(), VERDICT_STYLES[judgement.verdict], _short(judgement))
+    page.line(judgement.verdict.upper(), VERDICT_STYLES[judgement.verdict], _short(judgement))
     for waived in judgement.suppressed:
         page.say(_waived(waived), bullet="~")
     for unused in judgement.unused_waivers:

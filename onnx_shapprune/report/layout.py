@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from onnx_shapprune.report.text import cells, fit, plain, wrap
+from onnx_shapprune.report.text import cells, fit, harmless, plain, wrap
 
 CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 MIN_WIDTH, MAX_WIDTH = 60, 120
+LINE = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,12 @@ class Page:
     def paint(self, text: str, style: str) -> str:
         return f"\x1b[{CODES[style]}m{text}\x1b[0m" if self._colour and style else text
 
+    def line(self, word: str, style: str, rest: str) -> None:
+        """A coloured word, then plain text on the same line, however wide: what reads a single line must get all of it."""
+        self._lines.append(f"{self.paint(self.paint(word, 'bold'), style)}  {plain(rest, limit=LINE)}".rstrip())
+
     def headline(self, word: str, style: str, rest: str) -> None:
-        """A coloured word, then plain text."""
+        """A coloured word, then plain text, cut at the width of the page."""
         room = self.width - cells(word) - 2
         self._lines.append(f"{self.paint(self.paint(word, 'bold'), style)}  {fit(plain(rest), room).rstrip()}".rstrip())
 
@@ -79,4 +84,4 @@ class Page:
             self._lines.append(self.paint(line(row), style(number) if style else ""))
 
     def text(self) -> str:
-        return "\n".join(self._lines) + "\n"
+        return "\n".join(map(harmless, self._lines)) + "\n"

@@ -1,10 +1,15 @@
 """What a report is about: which file was changed, and when the run was."""
 
 import datetime
+from pathlib import Path
+from typing import TypeVar
 
+from onnx_shapprune.files.places import repository_path
 from onnx_shapprune.gate.evidence import Record, is_rewritten
-from onnx_shapprune.record.audit import FileDigest, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, FileDigest, VerifyRecord
 from onnx_shapprune.report.text import plain
+
+Made = TypeVar("Made", AuditRecord, VerifyRecord)
 
 
 def original(record: Record) -> FileDigest | None:
@@ -14,6 +19,31 @@ def original(record: Record) -> FileDigest | None:
     if not is_rewritten(record):
         return None
     return FileDigest(name=record.model.name, size=record.model.size, sha256=record.model.sha256)
+
+
+def located(record: Made, model: Path, output: Path | None = None) -> Made:
+    """The record with the places of the file that it is about, and of the one that was written, below the repository."""
+    place = {"path": repository_path(model)}
+    if isinstance(record, VerifyRecord):
+        return record.model_copy(update={"after_model": record.after_model.model_copy(update=place)})
+    changed: dict[str, object] = {"model": record.model.model_copy(update=place)}
+    if output is not None and record.repair.output is not None:
+        written = record.repair.output.model_copy(update={"path": repository_path(output)})
+        changed["repair"] = record.repair.model_copy(update={"output": written})
+    return record.model_copy(update=changed)
+
+
+def shown_path(file: FileDigest) -> str:
+    """Where tools that point at files find this one: its place in the repository, else its name alone."""
+    return file.path or file.name
+
+
+def run_id(record: Record, file: FileDigest) -> str:
+    """What tells the runs of one repository apart: what was done to which file. A file whose place is not known is told
+    apart by its bytes.
+    """
+    done = "verify" if isinstance(record, VerifyRecord) else "sanitize" if is_rewritten(record) else "audit"
+    return f"{done}/{file.path}" if file.path else f"{done}/{file.name}/{file.sha256[:12]}"
 
 
 def moment(record: Record) -> datetime.datetime | None:

@@ -16,7 +16,6 @@ from onnx_shapprune.record.audit import (
     VerifyRecord,
 )
 from onnx_shapprune.record.graph import InspectRecord, MaskRecord
-from onnx_shapprune.record.installation import InstallationRecord
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
 from onnx_shapprune.report.subject import compared_with
@@ -36,9 +35,14 @@ REPAIR_WORDS = {
 
 
 def verdict_text(record: AuditRecord | VerifyRecord, *, colour: bool = False) -> str:
-    """One line: the verdict, and the outcome of a repair where there was one."""
+    """One line, however long: the verdict, or the outcome of a repair where there was one."""
     page = Page(WIDTH, colour=colour)
-    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], _summary(record))
+    reason = record.reasons[0] if record.reasons else ""
+    if isinstance(record, AuditRecord) and record.repair.status in ("repaired", "not_repaired"):
+        word, style, about = _outcome(record, "")
+        page.line(word, style, f"{about}: {record.repair.reason or reason}")
+    else:
+        page.line(record.verdict.upper(), VERDICT_STYLES[record.verdict], reason)
     return page.text()
 
 
@@ -195,31 +199,21 @@ def mask_text(record: MaskRecord, *, width: int = WIDTH, colour: bool = False) -
     return page.text()
 
 
-def installation_text(record: InstallationRecord, *, width: int = WIDTH, colour: bool = False) -> str:
-    """Whether an installation is fit to run, and why not, as text of at most `width` columns."""
-    page = Page(width, colour=colour)
-    word, style = ("FIT", "green") if record.fit else ("NOT FIT", "red")
-    page.headline(word, style, f"onnx-shapprune {record.version}")
-    marks = {"ok": ("-", ""), "note": ("-", "dim"), "problem": ("!", "red")}
-    for fact in record.facts:
-        mark, paint = marks[fact.outcome]
-        page.say(f"{fact.name}: {plain(fact.value, limit=400)}", bullet=mark, style=paint)
-        if fact.advice:
-            page.say(fact.advice, indent=6)
-    return page.text()
-
-
 def _headline(page: Page, record: AuditRecord) -> None:
-    repaired = {"repaired": ": REPAIRED", "not_repaired": ": NOT REPAIRED"}.get(record.repair.status, "")
-    name = plain(record.model.name, limit=50) + repaired
-    page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], name)
+    page.headline(*_outcome(record, plain(record.model.name, limit=50) + " "))
 
 
-def _summary(record: AuditRecord | VerifyRecord) -> str:
-    reason = record.reasons[0] if record.reasons else ""
-    if isinstance(record, AuditRecord) and record.repair.status in ("repaired", "not_repaired"):
-        return f"{REPAIR_WORDS[record.repair.status][0]}: {record.repair.reason or reason}"
-    return reason
+def _outcome(record: AuditRecord, name: str) -> tuple[str, str, str]:
+    """What the run came to, as a word, its style, and words about the file: of a repair, not the verdict on its input."""
+    status, written = record.repair.status, record.repair.output is not None
+    if status == "repaired":
+        if not written:
+            return "DRY RUN, nothing written", "yellow", f"{name}(the input is backdoored, and can be repaired)"
+        return "REPAIRED", "green", f"{name}(the input was backdoored)"
+    if status == "not_repaired":
+        about = "the best effort was written" if written else "nothing was written"
+        return "NOT REPAIRED", "red", f"{name}(the input is backdoored, {about})"
+    return record.verdict.upper(), VERDICT_STYLES[record.verdict], name.rstrip()
 
 
 def _reasons(page: Page, reasons: Sequence[str]) -> None:
@@ -312,6 +306,8 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
         return
     page.title("Repair")
     word, style = REPAIR_WORDS[repair.status]
+    if repair.status == "repaired" and repair.output is None:
+        word = "would be repaired: DRY RUN, nothing written"
     page.say(word, style=style)
     if repair.reason:
         page.say(repair.reason)
@@ -343,7 +339,8 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
         for layer, channels in by_layer.items():
             page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
     if repair.masked_vs_baked is not None:
-        page.say(f"masked run and written file agree to {repair.masked_vs_baked:.1e}")
+        file = "written file" if repair.output is not None else "repaired copy, which was not written,"
+        page.say(f"masked run and {file} agree to {repair.masked_vs_baked:.1e}")
 
 
 def _rates(page: Page, before: Rates, after: Rates | None) -> None:

@@ -4,11 +4,27 @@ Everything of that kind passes `plain` before it reaches a terminal.
 """
 
 import json
+import re
 import unicodedata
 
 from pydantic import BaseModel
 
 LIMIT = 200
+# Letters and marks that take no ink, of categories that mostly do: U+3164 alone makes a name that looks empty.
+FILLERS = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+            *range(0x180B, 0x1810),
+            *range(0xFE00, 0xFE10),
+            *range(0xE0100, 0xE01F0),
+        ),
+    )
+)
+# What CI runners take for a command: "::error::" where a line begins, "##[error]" and "##vso[" anywhere.
+AT_START = re.compile(r"^((?:\s|\x1b\[[0-9;]*m)*):(?=:)")
+ANYWHERE = re.compile(r"##(?=[A-Za-z]*\[)")
 
 
 def plain(text: str, *, limit: int = LIMIT) -> str:
@@ -18,9 +34,16 @@ def plain(text: str, *, limit: int = LIMIT) -> str:
     return cleaned if len(cleaned) <= limit and len(text) <= 4 * limit else cleaned[: limit - 1] + "…"
 
 
+def harmless(line: str) -> str:
+    """A line of output that no CI runner takes for a command."""
+    return ANYWHERE.sub("# #", AT_START.sub(r"\1: ", line))
+
+
 def _visible(char: str) -> str:
     if char in "\t\n\r\v\f\x85\u2028\u2029":
         return " "
+    if char in FILLERS:
+        return ""
     category = unicodedata.category(char)
     if category == "Cs":  # half of a pair, or a byte of a file name that is no UTF-8: no encoder takes it
         return "\ufffd"
@@ -85,4 +108,4 @@ def json_text(record: BaseModel) -> str:
     """A record as indented JSON in ASCII (hostile names reach a terminal only as escapes), with a final newline."""
     # Half a pair, from a file name that is no UTF-8, would be refused by those who read the file.
     whole = json.dumps(record.model_dump(mode="json"), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-    return json.dumps(json.loads(whole), indent=2, ensure_ascii=True) + "\n"
+    return ANYWHERE.sub(r"#\\u0023", json.dumps(json.loads(whole), indent=2, ensure_ascii=True)) + "\n"

@@ -14,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from onnx_shapprune.errors import DeviceError, LimitError, ModelError, ShapPruneError
+from onnx_shapprune.runtime.cores import usable_threads
 from onnx_shapprune.runtime.cuda import DRIVER, loads, preload
 from onnx_shapprune.runtime.weights import elsewhere, heavy, shell, weight_bytes
 
@@ -58,12 +59,12 @@ def resolve_device(asked: str, *, threads: int = 0, memory: int = MEMORY) -> Dev
     """Turn "auto", "cpu", "cuda" or "cuda:N" into a Device that really runs a node.
 
     "auto" takes CUDA where a session opens on it and the CPU otherwise. Raises DeviceError when CUDA was asked for and
-    cannot run, or when the word is not understood.
+    cannot run, or when the word is not understood. threads: never more are used than there are cores for this process.
     """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", asked)
     if not match:
         raise DeviceError(f"device {asked!r} is not understood: use auto, cpu, cuda or cuda:N")
-    cpu = Device(threads=threads, memory=memory)
+    cpu = Device(threads=usable_threads(threads), memory=memory)
     if asked == "cpu":
         return cpu
     wanted = replace(cpu, provider=CUDA, index=int(match.group(1) or 0))

@@ -13,8 +13,8 @@ sign)
   statement=$(mktemp)
   trap 'rm -f "$statement"' EXIT
   # Signs only what the policy lets pass, about the bytes that are there.
-  shapprune gate "$report" --model "$model" --policy "$policy"
-  shapprune report "$report" --policy "$policy" -f intoto -o "$statement"
+  shapprune gate --isolated "$report" --model "$model" --policy "$policy"
+  shapprune report --isolated "$report" --policy "$policy" -f intoto -o "$statement"
   cosign attest-blob --yes --key "$key" --statement "$statement" --bundle "$bundle" "$model"
   ;;
 verify)

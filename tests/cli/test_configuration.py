@@ -1,6 +1,7 @@
 """Where a setting comes from: flag before environment before file before default, and never from a model's folder."""
 
 import json
+import time
 import tomllib
 
 import click
@@ -91,10 +92,75 @@ def test_config_and_isolated(project, seed, tmp_path, monkeypatch):
     assert "perhaps" in only_line(run("rules"))
 
 
-def test_verbose_says_what_was_read(project, seed, fake, pictures):
-    path = project("seed = 1\n")
-    assert f"settings from {path}" in run("audit", seed.model, "--data", pictures, "-v").stderr
-    assert "settings from" not in run("audit", seed.model, "--data", pictures).stderr
+@pytest.mark.parametrize("options", [(), ("-q",)])
+def test_what_was_read_is_said(project, seed, pictures, options):
+    path = project("seed = 1\n[audit]\nrestarts = 2\n[verify]\nlayout = 'NCHW'\n")
+    result = run("audit", seed.model, "--data", pictures, *options)
+    assert f"note: settings from {path}: seed, restarts\n" in result.stderr
+    assert "settings from" not in result.stdout
+    path.write_text("[verify]\nseed = 1\n")
+    assert "settings from" not in run("audit", seed.model, "--data", pictures, *options).stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("calibration", '"cal.json"'),
+        ("allow-root", '"/"'),
+        ("limit", '["depth=64"]'),
+        ("in-process", "true"),
+        ("timeout", '"off"'),
+        ("memory-limit", '"off"'),
+    ],
+)
+@pytest.mark.parametrize("file", ["shapprune.toml", "pyproject.toml"])
+@pytest.mark.parametrize("place", ["", "[gate]"])
+def test_what_protects_is_only_taken_from_a_file_that_was_named(
+    project, fake, tmp_path, pictures, model, key, value, file, place
+):
+    """A pull request can put a file at the root, and a model far from it."""
+    models = tmp_path / "models"
+    models.mkdir()
+    moved = model.rename(models / "model.onnx")
+    head = "[tool.shapprune]" if file == "pyproject.toml" else ""
+    table = place.replace("[", "[tool.shapprune.") if head and place else place
+    path = project(f"{head}\n{table}\n{key} = {value}\n", file)
+    for command in ("gate", "inspect", "batch"):
+        extra = ["-o", tmp_path / "results"] if command == "batch" else []
+        data = [] if command == "inspect" else ["--data", pictures]
+        line = only_line(run(command, moved, *data, *extra))
+        assert f"{key} is not taken from a file that was only found" in line
+        assert str(path) in line
+    assert not fake.calls
+    audit = f"[audit]\n{key} = {value}\n"
+    (tmp_path / "mine.toml").write_text(audit)
+    run("audit", moved, "--data", pictures, "--config", tmp_path / "mine.toml")
+    assert len(fake.calls) == 1
+    if key == "limit":
+        assert fake.settings["inputs"].limits.depth == 64
+
+
+def test_a_model_called_like_a_report_is_still_a_model(project, seed, monkeypatch, pictures):
+    folder = seed.model.parent
+    (folder / "shapprune.toml").write_text("seed = 66\n")
+    seed.model.rename(folder / "m.json")
+    monkeypatch.chdir(folder)
+    for command in (["audit", "m.json", "--data", pictures], ["verify", "m.json", "m.json", "--data", pictures],
+                    ["inspect", "m.json"]):  # fmt: skip
+        result = run(*command)
+        assert "shapprune.toml is not read" in result.stderr
+        assert "settings from" not in result.stderr
+
+
+@pytest.mark.parametrize("key", ["a." * 400_000 + "a = 1", "[" + "a." * 400_000 + "a]", '"a".' * 150_000 + "a = 1"])
+def test_a_key_of_very_many_parts_takes_no_time(project, seed, pictures, key):
+    project(f"[tool.shapprune]\n{key}\n", "pyproject.toml")
+    began = time.monotonic()
+    line = only_line(run("audit", seed.model, "--data", pictures))
+    assert "line 2 has a key of more than 100 parts" in line
+    assert time.monotonic() - began < 5
+    project(f'[tool.shapprune]\nseed = 3\n[tool.other]\ntext = "{"." * 5000}"\n', "pyproject.toml")
+    assert seed() == 3
 
 
 def test_a_models_folder_ships_no_settings(seed, monkeypatch, pictures):
@@ -148,11 +214,11 @@ def test_a_folder_of_models_is_a_models_folder(tmp_path):
 
 def test_values_arrive_as_from_the_command_line(project, seed, fake, tmp_path):
     (project.folder / "mine.json").write_text("")
-    project(
+    path = project(
         'mean = [0.1, 0.2, 0.3]\nstd = 0.5\ninput-range = [-1, 1]\nepsilon = "off"\nbudget = "30s"\nquiet = true\n'
         'calibration = "mine.json"\n[audit]\nchannel-order = "BGR"\n'
     )
-    seed()
+    seed("--config", path)
     inputs, used = fake.settings["inputs"], fake.settings["run"]
     assert (inputs.mean, inputs.std, inputs.input_range) == ((0.1, 0.2, 0.3), (0.5,), (-1.0, 1.0))
     assert (inputs.channel_order, used.epsilon, used.max_seconds) == ("BGR", None, 30.0)
@@ -209,8 +275,7 @@ def test_schema_config_lists_every_setting_and_is_toml_that_is_understood(projec
     content = tomllib.loads("\n".join(keys))
     every = {o for c in shapprune.commands.values() for o in options(c)} - NOT_IN_FILES
     assert every == {line[2:].split(" = ")[0] for line in text.splitlines() if line.startswith("# ") and " = " in line}
-    project(json_to_toml(content))
-    assert run("rules").exit_code == 0
+    assert run("rules", "--config", project(json_to_toml(content))).exit_code == 0
 
 
 def json_to_toml(content: dict[str, object]) -> str:

@@ -86,6 +86,25 @@ def test_help_needs_nothing(args):
     assert len(args) == 1 or "Example:\n    shapprune " in result.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="shells differ on Windows")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_streams_that_were_closed_before(model, closed):
+    command = f"exec {sys.executable} -m onnx_shapprune inspect {model} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    no_stdout = ">&-" in closed.split()
+    assert done.returncode == (2 if no_stdout else 0), done.stderr
+    assert "Traceback" not in done.stderr
+    if closed == ">&-":
+        assert done.stderr == "error: there is no stdout to write the result to\n"
+
+
+def test_a_name_that_is_none_is_one_line(fake, model, pictures, tmp_path):
+    name = "x" * 300
+    assert "cannot write" in only_line(run("audit", model, "--data", pictures, "-o", tmp_path / name))
+    assert "cannot write" in only_line(run("audit", model, "--data", pictures, "--artifacts", tmp_path / name))
+    assert not fake.calls
+
+
 def test_closed_stdout_is_no_verdict(model):
     """`shapprune inspect model | true`: click's own answer would be exit code 1."""
     read, write = os.pipe()

@@ -24,6 +24,12 @@ def report(tmp_path):
     return store
 
 
+def of_file(record, model):
+    """A record about the bytes of a file."""
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    return record.model_copy(update={"model": record.model.model_copy(update={"sha256": digest})})
+
+
 def waived(sha256: str) -> str:
     return (
         f'schema = 1\n[[waiver]]\nrule = "OSP101"\nmodel_sha256 = "{sha256}"\nuntil = 2999-12-31\nreason = "small"\n'
@@ -94,7 +100,7 @@ def test_a_wrong_policy_is_no_verdict(report, tmp_path):
 
 
 def test_a_model_with_pictures_is_audited_first(fake, model, pictures, tmp_path):
-    fake.record = audit_record(verdict="pass", repair="not_tried")
+    fake.record = of_file(audit_record(verdict="pass", repair="not_tried"), model)
     result = run("gate", model, "--data", pictures, "--seed", "3", "-o", tmp_path / "r.json", "-f", "json")
     ((name, args, settings),) = fake.calls
     assert (name, args, settings["run"].seed) == ("audit", (model, pictures), 3)
@@ -102,11 +108,19 @@ def test_a_model_with_pictures_is_audited_first(fake, model, pictures, tmp_path)
     assert run("gate", tmp_path / "r.json").exit_code == 0
 
 
+def test_a_file_that_was_exchanged_while_its_audit_ran_is_no_verdict(fake, model, pictures, tmp_path):
+    fake.record = of_file(audit_record(verdict="pass", repair="not_tried"), model)
+    model.write_bytes(model.read_bytes() + b"x")
+    output = tmp_path / "r.json"
+    assert "about other bytes" in only_line(run("gate", model, "--data", pictures, "-o", output))
+    assert not output.exists()
+
+
 def test_a_model_alone_proves_nothing(fake, model, pictures):
     assert "give its report, or --data" in only_line(run("gate", model))
     assert "--model cannot be used here" in only_line(run("gate", model, "--data", pictures, "--model", model))
     assert not fake.calls
-    fake.record = audit_record(repair="not_tried")
+    fake.record = of_file(audit_record(repair="not_tried"), model)
     assert run("gate", model, "--data", "none").exit_code == 1
     assert fake.calls[0][1] == (model, None)
 

@@ -93,6 +93,7 @@ def test_a_known_trigger_in_one_file(fake, model, pictures):
 
 
 def test_stdout_holds_the_result_and_nothing_else(fake, model, pictures, tmp_path):
+    fake.record = audit_record(repair="not_tried")
     result = run("audit", model, "--data", pictures, "-f", "json", "-o", tmp_path / "r.json")
     assert AuditRecord.model_validate_json(result.stdout) == fake.record
     assert json.loads((tmp_path / "r.json").read_text()) == json.loads(result.stdout)
@@ -103,6 +104,7 @@ def test_stdout_holds_the_result_and_nothing_else(fake, model, pictures, tmp_pat
 
 
 def test_quiet(fake, model, pictures):
+    fake.record = audit_record(repair="not_tried")
     result = run("audit", model, "--data", pictures, "-q")
     assert (result.stdout.count("\n"), result.stderr) == (1, "")
     assert result.stdout.startswith("FAIL")

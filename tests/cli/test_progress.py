@@ -1,11 +1,14 @@
 """Bars on a terminal, lines elsewhere, silence where it is asked for."""
 
 import io
+import sys
+import time
 
 import pytest
 
-from onnx_shapprune.cli.options import Display
-from onnx_shapprune.cli.progress import ProgressReport, progress_mode
+from onnx_shapprune.cli import progress as progress_module
+from onnx_shapprune.cli.options.display import Display
+from onnx_shapprune.cli.progress import ProgressReport, progress_mode, progress_on_stderr
 
 
 class Clock:
@@ -73,6 +76,44 @@ def test_a_stage_that_is_broken_off_leaves_no_bar():
     text = stream.getvalue()
     assert "\r\x1b[Ksearch: 1/9 done in 5.0 s\n" in text.replace("\x1b[K\r", "\r")
     assert "\x1b[31m" not in text
+
+
+def test_a_clock_goes_on_where_nothing_is_told(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    stream, clock = io.StringIO(), Clock()
+    report = ProgressReport(stream, "bar", clock=clock)
+
+    def wait(seconds: int) -> str:
+        before = len(stream.getvalue())
+        for _ in range(seconds):
+            clock.now += 1
+            report.tick()
+        return stream.getvalue()[before:]
+
+    assert wait(3) == "\rworking  2 s\x1b[K\rworking  3 s\x1b[K"
+    report("search", 0, 4, "class 1")
+    assert wait(3).endswith("\rsearch       .................... 0/4  3 s  class 1\x1b[K")
+    report("search", 4, 4, "")
+    assert wait(1) == ""
+    assert "working  2 s" in wait(1)
+    report.close()
+    assert stream.getvalue().endswith("\r\x1b[K")
+    assert wait(5) == "", "closed"
+
+
+def test_a_thread_keeps_the_clock_of_a_terminal(monkeypatch):
+    monkeypatch.setattr(progress_module, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(progress_module, "QUICK_SECONDS", 0.05)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    display = Display(as_json=False, colour=False, width=80)
+    with progress_on_stderr(display):
+        time.sleep(0.3)
+        assert "working" in sys.stderr.getvalue()
+    text = sys.stderr.getvalue()
+    time.sleep(0.1)
+    assert sys.stderr.getvalue() == text
 
 
 @pytest.mark.parametrize(

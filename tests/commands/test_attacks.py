@@ -8,12 +8,13 @@ import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.commands import effort
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.detect.calibration import Calibration, calibration_text
-from onnx_shapprune.errors import DataError
+from onnx_shapprune.errors import DataError, VerifyError
 from onnx_shapprune.invert.search import SearchSettings
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.known_trigger import load_trigger
@@ -82,6 +83,24 @@ def test_a_source_specific_attack_is_named_with_its_source(folder):
     assert record.before.asr == 1
     assert record.units.ranked
     assert AuditRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_network_that_makes_itself_large_hides_nothing(folder, monkeypatch):
+    """A branch that matters to nobody makes any network a large one; pairs of classes are searched all the same."""
+    monkeypatch.setattr(effort, "THRIFTY_ABOVE", 0)
+    record = audited(folder, "source")
+    assert record.verdict == "fail"
+    assert [(attack.kind, attack.source, attack.targets) for attack in record.attacks] == [("source-specific", 0, (1,))]
+
+
+def test_a_finding_outlives_what_comes_after_it(folder, monkeypatch):
+    def fail(*arguments, **settings):
+        raise VerifyError("masks and tensors are of different types")
+
+    monkeypatch.setattr("onnx_shapprune.commands.audit._rank", fail)
+    record = audited(folder, "source")
+    assert record.verdict == "fail"
+    assert any("the channels were not ranked: masks and tensors" in text for text in record.warnings)
 
 
 def test_an_all_to_all_attack_is_named_with_its_map(folder):

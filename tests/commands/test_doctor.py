@@ -11,7 +11,7 @@ from pages import ROOT
 from onnx_shapprune.commands import doctor as installation
 from onnx_shapprune.commands.doctor import FLOORS, PYTHON_FLOOR, RUNTIME_FLOOR, WHEELS, examine_installation
 from onnx_shapprune.record.installation import Fact
-from onnx_shapprune.report.terminal import installation_text
+from onnx_shapprune.report.installation import installation_text
 from onnx_shapprune.runtime import cuda, session
 
 
@@ -59,6 +59,28 @@ def test_two_wheels_are_a_problem_with_a_way_out(versions):
     text = installation_text(examine_installation(), width=60)
     assert text.startswith("NOT FIT")
     assert all(len(line) <= 60 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "words", "advice"),
+    [
+        ("1.31.0", "", "onnxruntime-gpu, which pip takes by itself", "pip install 'onnxruntime>="),
+        ("", "1.31.0", "onnxruntime, for the CPU", "pip install 'onnx-shapprune[cuda]'"),
+    ],
+)
+def test_it_is_said_which_wheel_is_there_and_why(versions, gpu, cpu, words, advice):
+    versions(onnxruntime_gpu=gpu, onnxruntime=cpu)
+    fact = facts()["wheel"]
+    assert words in fact.value
+    assert advice in fact.advice
+    assert fact.outcome == "note"
+
+
+def test_the_small_installation_is_the_same_but_for_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {d.partition(";")[0].strip() for d in project["dependencies"]}
+    lines = {line for line in (ROOT / "requirements-cpu.txt").read_text().splitlines() if not line.startswith("#")}
+    assert lines == {d for d in wanted if not d.startswith("onnxruntime-gpu")}
 
 
 def test_what_is_missing_or_too_old(versions):

@@ -1,8 +1,10 @@
 from math import comb
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from onnx_shapprune.detect.accuracy import too_low
+from onnx_shapprune.detect.accuracy import too_low, unusable
 from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, CONFIDENCE
 
 
@@ -36,3 +38,16 @@ def test_reason_names_numbers_and_the_options_to_check():
     reason = too_low(1, 10, None)
     for words in ("only 1 of 10", "39%", "50% expected", "--input-range", "--mean", "--std", "--layout"):
         assert words in reason
+
+
+@pytest.mark.parametrize("names", [(), ("cat", "ship")])
+def test_folders_that_the_alphabet_numbered_are_named(names):
+    """All pictures get the other label: the order of the classes is as likely wrong as the preprocessing."""
+    subject = SimpleNamespace(logits=lambda x: np.eye(2)[[0, 1] * 5])
+    few = SimpleNamespace(alphabetical=names)
+    case = SimpleNamespace(
+        model=SimpleNamespace(subject=subject), pictures=None, labels=np.array([1, 0] * 5), labels_given=True, few=few
+    )
+    reason = unusable(case, None)
+    assert "only 0 of 10" in reason
+    assert ("numbered alphabetically (cat, ship, ...): --classes" in reason) is bool(names)

@@ -1,5 +1,6 @@
 """A batch of played audits in real child processes: every model ends as a line, and none is green without an audit."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,8 +13,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import models
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
+from onnx_shapprune.errors import EvidenceError
+from onnx_shapprune.fleet import identity, results
 from onnx_shapprune.fleet.batch import RETRIES
 from onnx_shapprune.fleet.results import read_index
 from onnx_shapprune.fleet.task import work
@@ -341,7 +348,7 @@ def test_a_worker_checks_what_it_was_sent(fleet, tmp_path):
     answer = work(task)
     assert (answer.record, answer.exit_code) == (None, 2)
     assert "is not the file that was listed" in answer.reason
-    assert "the worker has version" in work(replace(task, version="0.0.1")).reason
+    assert "the worker has another onnx-shapprune" in work(replace(task, code="0")).reason
 
 
 def wait_for(condition) -> None:
@@ -349,3 +356,115 @@ def wait_for(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+@pytest.fixture
+def pair(fleet):
+    """A model that keeps its weights beside it, under the names that sanitize gives."""
+    folder = fleet.records / "pair"
+    folder.mkdir()
+    made = models.vgg_maxpool()
+    onnx.save(
+        made, folder / "sanitized.onnx", save_as_external_data=True, location="sanitized.onnx.data", size_threshold=0
+    )
+    fleet.add("weights.bin", "x")
+    return folder
+
+
+def test_a_repaired_model_is_kept_with_its_weights_and_opens(fleet, pair):
+    fleet.add("a.onnx", "fail pair")
+    done = fleet(sanitize=True)["a.onnx"]
+    place = fleet.results / done.folder
+    assert [f.name for f in done.output_external] == ["sanitized.onnx.data"]
+    session = onnxruntime.InferenceSession(place / "sanitized.onnx", providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.zeros((1, 3, 8, 8), np.float32)})[0].shape == (1, 4)
+    assert not [p.name for p in fleet.results.iterdir() if p.name.startswith(".")]
+
+
+def test_a_repaired_model_without_its_weights_is_no_earlier_result(fleet, pair):
+    fleet.add("a.onnx", "fail pair")
+    fleet.add("weights.bin", "x")
+    done = fleet(sanitize=True)["a.onnx"]
+    fleet.runs()
+    (fleet.results / done.folder / "sanitized.onnx.data").unlink()
+    assert not fleet.folder()._stored(done)
+    fleet(sanitize=True, resume=True)
+    assert fleet.runs() == ["a.onnx"]
+
+
+@pytest.mark.parametrize("damage", ["lost", "other", "renamed"])
+def test_a_pair_that_is_not_whole_is_no_result(fleet, pair, monkeypatch, damage):
+    fleet.add("a.onnx", "fail pair")
+    check = results._check_output
+
+    def damaged(path, model, external):
+        data = path.with_name("sanitized.onnx.data")
+        if damage == "lost":
+            data.unlink()
+        elif damage == "other":
+            data.write_bytes(data.read_bytes()[::-1])
+        else:
+            external = tuple(f.model_copy(update={"name": "../report.json"}) for f in external)
+        check(path, model, external)
+
+    monkeypatch.setattr(results, "_check_output", damaged)
+    done = fleet(sanitize=True)["a.onnx"]
+    assert (done.outcome, done.folder, done.output) == ("could not run", "", None)
+    assert "sanitized" in done.reasons[0]
+    assert not list(fleet.results.rglob("*.onnx*"))
+
+
+def test_no_copy_is_kept_of_a_model_whose_weights_lie_beside_it(fleet):
+    path = fleet.add("a.onnx", "location weights.bin copied")
+    fleet.add("weights.bin", "x")
+    done = fleet(sanitize=True)["a.onnx"]
+    assert (done.outcome, done.output) == ("pass", None)
+    stored = json.loads((fleet.results / done.folder / "report.json").read_text())
+    assert "no copy is kept" in stored["repair"]["reason"]
+    assert path.exists()
+    assert not list(fleet.results.rglob("*.onnx"))
+
+
+def test_another_threshold_is_another_setting(fleet, monkeypatch):
+    """What decides is hashed itself, not the number of a version."""
+    fleet.add("a.onnx", "pass")
+    fleet()
+    assert fleet.runs() == ["a.onnx"]
+    fleet(resume=True)
+    assert fleet.runs() == []
+    monkeypatch.setattr(identity, "code_digest", lambda: "another")
+    fleet(resume=True)
+    assert fleet.runs() == ["a.onnx"]
+
+
+@pytest.mark.parametrize("name", ["detect/suspicion.py", "detect/calibration.json", "sample/../settings.py"])
+def test_every_file_that_decides_is_hashed(tmp_path, monkeypatch, name):
+    copy = tmp_path / "package"
+    shutil.copytree(identity.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(identity, "PACKAGE", copy)
+    before = identity.code_digest.__wrapped__()
+    assert before == identity.code_digest()
+    (copy / name).write_text((copy / name).read_text() + " ")
+    assert identity.code_digest.__wrapped__() != before
+
+
+def test_nothing_is_written_through_links(fleet, tmp_path):
+    model = fleet.add("a.onnx", "pass")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    fleet.results.mkdir()
+    (fleet.results / hashlib.sha256(model.read_bytes()).hexdigest()).symlink_to(elsewhere)
+    done = fleet()["a.onnx"]
+    assert (done.outcome, list(elsewhere.iterdir())) == ("could not run", [])
+    assert "it is a link" in done.reasons[0]
+
+
+def test_an_index_that_is_a_link_is_neither_read_nor_written(fleet, tmp_path):
+    fleet.add("a.onnx", "pass")
+    other = tmp_path / "other.txt"
+    other.write_text("mine\n")
+    fleet.results.mkdir()
+    (fleet.results / "index.jsonl").symlink_to(other)
+    with pytest.raises(EvidenceError, match="cannot read"):
+        fleet()
+    assert other.read_text() == "mine\n"

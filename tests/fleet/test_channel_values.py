@@ -20,7 +20,7 @@ from onnx_shapprune.commands.values import channel_values as in_one_process
 from onnx_shapprune.errors import DataError, EngineError
 from onnx_shapprune.fleet import task as task_module
 from onnx_shapprune.fleet.batch import RETRIES
-from onnx_shapprune.fleet.blocks import channel_values
+from onnx_shapprune.fleet.blocks import Workers, channel_values
 from onnx_shapprune.isolation import run as run_module
 from onnx_shapprune.isolation.run import Outcome
 from onnx_shapprune.record.walks import WalksRecord
@@ -86,7 +86,7 @@ def same_as_one_process(files, blocks) -> bool:
     one = in_one_process(**files)
     assert np.ptp(one.estimate.values) > 0
     with ThreadPoolExecutor(2) as executor:
-        return bits(channel_values(**files, executor=executor, blocks=blocks)) == bits(one)
+        return bits(channel_values(**files, workers=Workers(executor=executor, blocks=blocks))) == bits(one)
 
 
 @pytest.mark.parametrize("run", [RUN, PAIRS])
@@ -110,7 +110,9 @@ def lose(times: int) -> Callable[[int], None]:
 def test_a_block_whose_worker_was_lost_is_played_by_another(files, no_children):
     steps = []
     with Troubled(lose(RETRIES)) as executor:
-        found = channel_values(**files, executor=executor, blocks=2, progress=lambda *step: steps.append(step))
+        found = channel_values(
+            **files, workers=Workers(executor=executor, blocks=2), progress=lambda *step: steps.append(step)
+        )
         assert executor.submitted == RETRIES + 2
     assert steps == [(1, 2), (2, 2)]
     assert bits(found) == bits(in_one_process(**files))
@@ -118,14 +120,14 @@ def test_a_block_whose_worker_was_lost_is_played_by_another(files, no_children):
 
 def test_a_block_that_is_lost_again_and_again_is_an_error(files):
     with Troubled(lose(99)) as executor, pytest.raises(EngineError, match="lost block 1 3 times: the worker was lost"):
-        channel_values(**files, executor=executor, blocks=1)
+        channel_values(**files, workers=Workers(executor=executor, blocks=1))
 
 
 def test_an_executor_that_takes_nothing_is_an_error(files):
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     with pytest.raises(EngineError, match="takes no block: cannot schedule"):
-        channel_values(**files, executor=executor, blocks=1)
+        channel_values(**files, workers=Workers(executor=executor, blocks=1))
 
 
 def test_a_block_whose_child_dies_ends_the_others(files, monkeypatch):
@@ -133,7 +135,7 @@ def test_a_block_whose_child_dies_ends_the_others(files, monkeypatch):
     monkeypatch.setattr(run_module, "CHILD", (sys.executable, "-c", code))
     began = time.monotonic()
     with ThreadPoolExecutor(2) as executor, pytest.raises(EngineError, match=r"block 1 of 3: .*SIGSEGV"):
-        channel_values(**files, executor=executor, blocks=3)
+        channel_values(**files, workers=Workers(executor=executor, blocks=3))
     assert time.monotonic() - began < 20
 
 
@@ -141,7 +143,7 @@ def test_a_block_that_holds_less_than_it_should_is_an_error(files, monkeypatch):
     answer = {"answer": {"missing": [], "record": {"players": [["a", 0]], "paths": []}}}
     monkeypatch.setattr(run_module, "CHILD", (sys.executable, "-c", GONE + f"print({json.dumps(answer)!r})"))
     with ThreadPoolExecutor(2) as executor, pytest.raises(EngineError, match="0 walks came back of 6"):
-        channel_values(**files, executor=executor, blocks=2)
+        channel_values(**files, workers=Workers(executor=executor, blocks=2))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_a_block_that_holds_less_than_it_should_is_an_error(files, monkeypatch):
 def test_a_worker_that_finds_other_files_plays_nothing(files, name, words):
     path: Path = files[name][0] if name == "known_trigger" else files[name]
     with Troubled(lambda number: path.write_bytes(b"x")) as executor, pytest.raises(EngineError, match=words) as caught:
-        channel_values(**files, executor=executor, blocks=1)
+        channel_values(**files, workers=Workers(executor=executor, blocks=1))
     assert caught.value.exit_code == 2
 
 
@@ -166,8 +168,9 @@ def test_a_worker_that_finds_other_files_plays_nothing(files, name, words):
 )
 def test_what_cannot_be_played_in_blocks_is_refused_at_once(files, change, words):
     with Troubled(lose(99)) as executor:
+        settings = {**files, **change}
         with pytest.raises(DataError, match=words):
-            channel_values(**{**files, "blocks": 2, **change}, executor=executor)
+            channel_values(workers=Workers(executor=executor, blocks=settings.pop("blocks", 2)), **settings)
         assert executor.submitted == 0
 
 

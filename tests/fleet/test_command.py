@@ -9,11 +9,13 @@ import planted
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
+from record_samples import audit_record
 
 from onnx_shapprune.cli import shapprune
 from onnx_shapprune.cli.batch import BatchProgress
 from onnx_shapprune.cli.progress import ProgressReport
 from onnx_shapprune.fleet.batch import Step
+from onnx_shapprune.report.text import json_text
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and limits differ on Windows")
 
@@ -40,6 +42,10 @@ def only_line(result) -> str:
         (["pass", "inconclusive"], 3),
         (["pass", "hang"], 3),
         (["pass"], 0),
+        (["pass", "text"], 0),
+        (["text"], 2),
+        (["inconclusive", "text"], 3),
+        (["pass", "hostile"], 1),
     ],
 )
 def test_exit_codes(fleet, texts, code):
@@ -90,8 +96,9 @@ def test_shards_share_a_folder_and_the_page_holds_all(fleet):
 
 def test_cores_are_shared_by_the_jobs(fleet, monkeypatch):
     fleet.add("a.onnx", "pass")
-    for jobs, threads, expected in ((1, 0, 8), (3, 0, 2), (64, 0, 1), (3, 5, 5)):
-        monkeypatch.setattr("onnx_shapprune.fleet.engine.cores", lambda: 8)
+    for jobs, threads, expected in ((1, 0, 8), (3, 0, 2), (64, 0, 1), (3, 5, 5), (1, 99, 8)):
+        monkeypatch.setattr("onnx_shapprune.cli.batch.usable_cores", lambda: 8)
+        monkeypatch.setattr("onnx_shapprune.cli.threads.usable_cores", lambda: 8)
         typed(fleet, "--jobs", jobs, "--threads", threads)
         (report,) = fleet.results.glob("*/report.json")
         assert json.loads(report.read_text())["settings"]["threads"] == expected
@@ -192,3 +199,15 @@ def test_real_children(tmp_path):
     hung = run("batch", models / "endl*.onnx", "-o", tmp_path / "hung", *common, *limits)
     assert hung.exit_code == 3
     assert "longer than 2 s" in json.loads(hung.stdout)["results"][0]["reasons"][0]
+
+
+def test_reasons_are_not_cut_before_what_they_say(fleet):
+    reason = f"{'a trigger of very many words ' * 6}names class 7 (p-value 0.0002)"
+    record = audit_record(repair="not_tried", reason=reason)
+    (fleet.records / "fail.json").write_text(json_text(record))
+    fleet.add(f"{'very-long-' * 9}name.onnx", "fail")
+    text = " ".join(typed(fleet).stdout.split())
+    assert "class 7 (p-value 0.0002)" in text
+    assert "name.onnx" in text
+    assert typed(fleet, "-q").stdout == "FAIL  1 model: 1 fail\n"
+    assert "class 7 (p-value 0.0002)" in (fleet.results / "index.html").read_text()

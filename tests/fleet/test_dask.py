@@ -182,15 +182,16 @@ def test_blocks_of_permutations_are_merged_to_the_values_of_one_process(tmp_path
         stack.callback(lambda: cluster.kill(cluster.scheduler, *cluster.workers))
         executor = stack.enter_context(dask_executor(cluster.address, gpu=False))
         two = blocks.channel_values(
-            tmp_path / "model.onnx", tmp_path / "pictures.npz", executor=executor, blocks=2, **files
+            tmp_path / "model.onnx",
+            tmp_path / "pictures.npz",
+            workers=blocks.Workers(executor=executor, blocks=2),
+            **files,
         )
         with pytest.raises(EngineError, match="not the file that was listed"):
             blocks.channel_values(
                 tmp_path / "model.onnx",
                 tmp_path / "pictures.npz",
-                executor=executor,
-                blocks=2,
-                sha256="0" * 64,
+                workers=blocks.Workers(executor=executor, blocks=2, sha256="0" * 64),
                 **files,
             )
     assert two.players == one.players

@@ -15,7 +15,7 @@ from onnx_shapprune.settings import InputOptions
 @pytest.fixture
 def models(tmp_path):
     place = tmp_path / "models"
-    for name in ("b.onnx", "a.ONNX", "sub/c.onnx", "sub/notes.txt", "results/x/sanitized.onnx"):
+    for name in ("b.onnx", "a.ONNX", "sub/c.onnx", "sub/notes.txt", f"results/{'0' * 64}/sanitized.onnx"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).touch()
     return place
@@ -60,6 +60,45 @@ def test_a_folder_that_cannot_be_listed_is_an_error(models):
         read_entries(models, data="none")
 
 
+@pytest.mark.parametrize("pattern", ["", "**/*.onnx"])
+def test_results_above_the_models_hide_none_of_them(models, monkeypatch, pattern):
+    monkeypatch.chdir(models.parent)
+    found = read_entries(Path(pattern or "models"), data="none", leave_out=Path())
+    assert {"b.onnx", "c.onnx"} <= {*names(found)}
+
+
+def test_only_what_a_batch_wrote_is_left_out(models):
+    results = models / "results"
+    for name in (
+        f"{'a' * 64}/sanitized.onnx",
+        f"{'a' * 64}-{'b' * 8}/sanitized.onnx",
+        f"{'a' * 64}/other.onnx",
+        "mine/sanitized.onnx",
+    ):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).touch()
+    found = {str(e.path.relative_to(models)) for e in read_entries(models, data="none", leave_out=results)}
+    assert {n for n in found if n.startswith("results")} == {
+        f"results/{'a' * 64}/other.onnx",
+        "results/mine/sanitized.onnx",
+    }
+    assert len([n for n in read_entries(models, data="none") if "results" in str(n.path)]) == 5
+
+
+def test_results_in_the_folder_of_models_are_refused(models):
+    with pytest.raises(ListError, match="choose another folder"):
+        read_entries(models, data="none", leave_out=models.parent / models.name)
+
+
+def test_a_file_that_looks_like_a_comment_is_refused(models):
+    (models / "#evil.onnx").touch()
+    (models / "list.txt").write_text("b.onnx\n#evil.onnx\n")
+    with pytest.raises(ListError, match=r"line 2 is a comment or the file '#evil.onnx': write \./#evil.onnx"):
+        read_entries(models / "list.txt", data="none")
+    (models / "list.txt").write_text("b.onnx\n./#evil.onnx\n# a comment\n")
+    assert [e.path.name for e in read_entries(models / "list.txt", data="none")] == ["b.onnx", "#evil.onnx"]
+
+
 def test_lines_of_paths(models):
     (models / "list.txt").write_text("\n# known good\nsub/c.onnx\n  /abs/d.onnx \nb.onnx\n")
     entries = read_entries(models / "list.txt", data="none")
@@ -69,7 +108,8 @@ def test_lines_of_paths(models):
 
 CELLS = {
     "model": "b.onnx", "data": "p.npz", "input-range": "0 255", "mean": "1,2,3", "std": "2", "layout": "NHWC",
-    "channel-order": "BGR", "resize": "crop", "classes": "names.txt", "per-class": "3", "output-name": "y",
+    "input-size": "32 48", "channel-order": "BGR",
+    "resize": "crop", "classes": "names.txt", "per-class": "3", "output-name": "y",
 }  # fmt: skip
 
 
@@ -86,7 +126,7 @@ def test_every_column_arrives_and_empty_cells_do_not(models, suffix):
     given = InputOptions(std=(9.0,), resize="fit")
     first, second, third = read_entries(path, data="q.npz", inputs=given)
     assert first.inputs == InputOptions(
-        input_range=(0, 255), mean=(1, 2, 3), std=(2,), layout="NHWC", channel_order="BGR", resize="crop",
+        input_range=(0, 255), mean=(1, 2, 3), std=(2,), layout="NHWC", size=(32, 48), channel_order="BGR", resize="crop",
         class_names=models / "names.txt", per_class=3, output="y",
     )  # fmt: skip
     assert (first.data, str(second.data), third.data) == (models / "p.npz", "q.npz", None)
@@ -104,6 +144,8 @@ def test_every_column_arrives_and_empty_cells_do_not(models, suffix):
         ("l.csv", "model,mean\nb.onnx,x\n", "line 2: mean: "),
         ("l.csv", "model,input-range\nb.onnx,3\n", "not two numbers"),
         ("l.csv", "model,layout\nb.onnx,CHW\n", "none of auto, NCHW, NHWC"),
+        ("l.csv", "model,input-size\nb.onnx,32\n", "is no size: give height and width"),
+        ("l.csv", "model,input-size\nb.onnx,0x32\n", "is no number of at least 1"),
         ("l.csv", "model,per-class\nb.onnx,0\n", "at least 1"),
         ("l.csv", 'model\n"b.onnx', "cannot be read"),
         ("l.csv", "model\n", "has no models"),

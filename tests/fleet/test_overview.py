@@ -16,7 +16,7 @@ SHA = "ab" * 32
 
 
 def result(outcome: str, model: str = "", **more) -> Result:
-    folder = "" if outcome == "could not run" else SHA
+    folder = "" if outcome in ("could not run", "not applicable") else SHA
     made = {
         "model": model or f"{outcome}.onnx",
         "sha256": SHA,
@@ -27,7 +27,7 @@ def result(outcome: str, model: str = "", **more) -> Result:
     return Result(**(made | more))
 
 
-ALL = [result(o) for o in reversed(OUTCOMES)]
+ALL = [result(o) for o in reversed(OUTCOMES) if o != "not applicable"]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,9 @@ ALL = [result(o) for o in reversed(OUTCOMES)]
         (("inconclusive", "pass"), "inconclusive"),
         (("pass", "pass"), "pass"),
         ((), "could not run"),
+        (("not applicable", "pass"), "pass"),
+        (("not applicable", "inconclusive"), "inconclusive"),
+        (("not applicable",), "not applicable"),
     ],
 )
 def test_the_worst_counts(outcomes, whole):
@@ -64,10 +67,10 @@ def test_text_lists_what_has_not_passed_and_counts_the_rest():
 
 def test_json_and_csv_have_every_model():
     content = json.loads(summary_json(ALL))
-    assert content["outcomes"] == dict.fromkeys(OUTCOMES, 1)
-    assert [r["outcome"] for r in content["results"]] == list(OUTCOMES)
+    assert content["outcomes"] == {o: int(o != "not applicable") for o in OUTCOMES}
+    assert [r["outcome"] for r in content["results"]] == [o for o in OUTCOMES if o != "not applicable"]
     rows = list(csv.DictReader(io.StringIO(summary_csv(ALL))))
-    assert [r["outcome"] for r in rows] == list(OUTCOMES)
+    assert [r["outcome"] for r in rows] == [o for o in OUTCOMES if o != "not applicable"]
     assert [r["report"] for r in rows] == [f"{SHA}/report.json", "", f"{SHA}/report.json", f"{SHA}/report.json"]
 
 
@@ -120,3 +123,16 @@ def test_the_page_links_every_report_in_order_and_runs_nothing():
     places = [text.index(f">{title}: ") for title in ("Failed", "Could not run", "Inconclusive", "Passed")]
     assert places == sorted(places)
     assert "<td>could not run.onnx" in text.replace("<span>", "")
+
+
+def test_what_is_not_applicable_stands_apart():
+    other = result("not applicable", "text.onnx", reasons=("not an image classifier: 2 inputs",))
+    text = summary_text([*ALL, other])
+    passed, apart = text.split("\nNot applicable: not audited, nothing is known\n")
+    assert "text.onnx" not in passed
+    assert "text.onnx" in apart
+    assert "not an image classifier: 2 inputs" in apart
+    page = overview_page([other, result("pass")])
+    assert page.index("pass.onnx") < page.index("text.onnx")
+    assert "Not applicable: 1" in page
+    assert "Not passed" not in summary_text([other, result("pass")])

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.interface import find_interface, first_channels, scores_fault
 
 
 def graph(shape, dtype=TensorProto.FLOAT, outputs=("y",), inputs=("x",)) -> onnx.ModelProto:
@@ -46,6 +46,11 @@ def test_layout_and_sizes(shape, asked, layout, rest):
         (["N", 3072], {"size": (32, 32), "layout": "NHWC"}, (32, 32, 3), (-1, 3072)),
         ([3, 32, 48], {}, (3, 32, 48), (3, 32, 48)),
         ([28, 28, 1], {}, (28, 28, 1), (28, 28, 1)),
+        ([1, 784, 1], {"size": (28, 28)}, (1, 28, 28), (-1, 784, 1)),
+        (["N", 1, 1, 3072], {"size": (32, 32)}, (3, 32, 32), (-1, 1, 1, 3072)),
+        (["N", 28, 28], {}, (1, 28, 28), (-1, 28, 28)),
+        (["N", 28, 28], {"layout": "NHWC"}, (28, 28, 1), (-1, 28, 28)),
+        (["N", "H", "W"], {"size": (28, 20)}, (1, 28, 20), (-1, 28, 20)),
     ],
 )
 def test_open_flat_and_unbatched_pictures(shape, options, dims, entry):
@@ -67,6 +72,9 @@ def test_half_precision_initializers_as_inputs_and_a_chosen_output():
         (graph(["N", 3, 8, 8], inputs=()), {}, "0 inputs instead of one picture input"),
         (graph(["N", 3, 8, 8], TensorProto.INT64), {}, "input 'x' is no float32 or float16 tensor"),
         (graph(["N", 4]), {}, "input 'x' has 2 dimensions, a picture batch has 4"),
+        (graph([1, 784, 1]), {}, r"of shape \[1, 784, 1\] takes flattened pictures: say --input-size"),
+        (graph(["N", "H", "W"]), {}, "grey pictures of open size: say --input-size"),
+        (graph(["N", 28, 28]), {"size": (20, 20)}, "--input-size 20 20 is not what the file says"),
         (graph(["N", 4]), {"size": (3, 3)}, "4 values are no picture of 3 x 3 pixels"),
         (graph(["N", None]), {"size": (3, 3)}, "an open number of values are no picture"),
         (graph(["N", 3, 8, 9]), {"size": (8, 8)}, "--input-size 8 8 is not what the file says"),
@@ -91,3 +99,45 @@ def test_an_output_that_is_no_tensor():
     model.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None))
     with pytest.raises(ModelError, match="output 'y' is no tensor"):
         find_interface(model)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "fault"),
+    [
+        (("N", 10), "float32", ""),
+        ((10,), "float32", ""),
+        (("N", 10, 1, 1), "float16", ""),
+        (("N", 1, 1, 10), "float64", ""),
+        (("N", None), "float32", ""),
+        (("N", 10, None, None), "float32", ""),
+        (("N", 4, 12, 12), "float32", "more than one axis besides the batch"),
+        (("N", 2, 4), "float32", "more than one axis besides the batch"),
+        ((1, 4, "H", 12), "float32", "more than one axis besides the batch"),
+        (("N",), "int64", "holds int64 numbers"),
+        (("N", 10), "uint8", "holds uint8 numbers"),
+        (("N", 1), "float32", r"has 1 value(s) per picture"),
+        (("N", 0), "float32", r"has 0 value(s) per picture"),
+        ((), "float32", "is a single number"),
+    ],
+)
+def test_what_may_be_class_scores(shape, dtype, fault):
+    said = scores_fault("y", shape, dtype)
+    assert fault in said
+    assert bool(fault) == bool(said)
+
+
+def test_the_first_convolution_is_found_behind_preprocessing():
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 3, 1, 2]),
+        helper.make_node("Mul", ["b", "k"], ["c"]),
+        helper.make_node("Conv", ["c", "w"], ["y"], group=3),
+    ]
+    weights = [
+        helper.make_tensor("w", TensorProto.FLOAT, [3, 1, 1, 1], [1, 1, 1]),
+        helper.make_tensor("k", TensorProto.FLOAT, [], [2]),
+    ]
+    made = helper.make_graph(nodes, "g", [], [], weights)
+    assert first_channels(made, "x") == (3, 3)
+    made.node.add(op_type="Relu", input=["x"], output=["z"])
+    assert first_channels(made, "x") is None, "what is read twice is no plain way in"

@@ -1,5 +1,6 @@
 """The tool itself in a child process: the same records and errors, and never a green end for a dead child."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
+from record_samples import audit_record
 
 from onnx_shapprune.cli import shapprune
 from onnx_shapprune.commands.inspect import inspect
-from onnx_shapprune.commands.table import AUDIT, INSPECT
+from onnx_shapprune.commands.table import AUDIT, INSPECT, SANITIZE
 from onnx_shapprune.errors import CrashError, DataError, HostileFileError, LimitError, ModelError, UnsupportedOpError
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.isolation import run as run_module
@@ -254,7 +256,8 @@ def test_an_internal_error_shows_where(model, pictures, monkeypatch):
     code = (
         "import onnx_shapprune.isolation.child as c\n"
         "def fail(*a, **k): raise ZeroDivisionError('oops')\n"
-        "c.COMMANDS['audit'] = c.Command('audit', lambda: fail, None, True)\nc.main()"
+        "from dataclasses import replace\n"
+        "c.COMMANDS = {'audit': replace(c.COMMANDS['audit'], load=lambda: fail)}\nc.main()"
     )
     monkeypatch.setenv("PYTHONPATH", run_module.PACKAGES)
     fake_child(monkeypatch, code)
@@ -328,3 +331,42 @@ def test_devices_that_may_be_a_gpu():
 
 def test_an_outcome_without_a_record_has_an_error():
     assert Outcome(None, LimitError("x")).error.exit_code == 3
+
+
+ANSWERS = {
+    "a timeout": ("time.sleep(60)", "longer than 3 s"),
+    "a crash": ("os.abort()", "SIGABRT"),
+    "an error": ("""print('{"answer": {"error": "OutputError", "text": "the disk is full"}}')""", "the disk is full"),
+}
+
+
+@pytest.mark.parametrize(("end", "words"), ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("command", [AUDIT, SANITIZE])
+def test_a_verdict_is_not_lost_to_what_comes_after_it(monkeypatch, capsys, tmp_path, command, end, words):
+    record = audit_record(repair="not_tried")
+    (tmp_path / "frame").write_text(json.dumps({"so_far": record.model_dump(mode="json")}))
+    code = f"import os, sys, time; print(open({str(tmp_path / 'frame')!r}).read(), flush=True); {end}"
+    monkeypatch.setattr(run_module, "CHILD", (sys.executable, "-c", code))
+    found = isolated(command, ProcessLimits(seconds=3))("model.onnx", None)
+    assert (found.verdict, found.reasons, found.attacks) == ("fail", record.reasons, record.attacks)
+    assert words in found.warnings[-1]
+    assert (words in found.repair.reason) is (command is SANITIZE)
+    assert words in capsys.readouterr().err
+
+
+def test_the_search_is_told_before_what_follows_it():
+    seen = []
+
+    class Impatient:
+        def __call__(self, *frame):
+            pass
+
+        def so_far(self, record):
+            seen.append(record)
+            raise KeyboardInterrupt
+
+    model, pictures, trigger = map(sample_path, ("backdoored.onnx", "pictures", "trigger.npz"))
+    with pytest.raises(KeyboardInterrupt):
+        AUDIT.load()(model, pictures, known_trigger=[trigger], run=ONE, progress=Impatient())
+    assert seen[0].verdict == "fail"
+    assert seen[0].units.ranked == ()

@@ -1,6 +1,7 @@
 """Real children that crash, hang, bomb, flood and fork: the parent lives, says what happened, and leaves nobody behind."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -209,3 +210,39 @@ def test_limits_are_not_raised_above_those_of_the_parent():
         "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (40, 40)", open_files=1000
     )
     assert child(code).code == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("end", [ANSWER, "import time; time.sleep(60)"])
+def test_a_grandchild_in_a_session_of_its_own_costs_nothing(end, tmp_path):
+    """It gets away and keeps the pipes open, but no thread waits for it and no descriptor is left."""
+    code = (
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(30)\n"
+        "    os._exit(0)\n"
+        f"while not os.path.exists({str(tmp_path / 'pid')!r}): time.sleep(0.01)\n"
+    )
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    ended = child(code + end, ProcessLimits(seconds=3, answer_mib=1))
+    assert ended.end == ("answered" if end == ANSWER else "too long")
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, descriptors)
+    pid = int((tmp_path / "pid").read_text())
+    assert not gone(pid), "else this test shows nothing"
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_grandchild_that_floods_stderr_holds_nobody(tmp_path):
+    code = "import os\nif os.fork() == 0:\n    os.setsid()\n    while True: os.write(2, b'x' * 65536)\n"
+    threads = threading.active_count()
+    assert child(code + ANSWER).end == "answered"
+    assert threading.active_count() == threads
+
+
+def test_what_was_known_before_the_end_is_kept():
+    code = """print('{"so_far": {"a": 1}}'); print('{"so_far": {"a": 2}}', flush=True); import time; time.sleep(60)"""
+    ended = child(code, HURRIED)
+    assert (ended.end, ended.answer, ended.so_far) == ("too long", None, {"a": 2})
+    assert child("""print('{"so_far": 5}', flush=True)\nimport time; time.sleep(60)""").end == "garbage"

@@ -620,3 +620,22 @@ def test_drawing_rounds_clips_and_is_deterministic(tmp_path: Path) -> None:
             png_bytes(bad)
     with pytest.raises(OutputError, match="cannot be written"):
         save_png(tmp_path / "absent" / "a.png", np.zeros((2, 2)))
+
+
+def test_pictures_that_lie_deeper_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
+    write(tmp_path / "train" / "0" / "a.png", picture(rng, 4, 4, 3))
+    with pytest.raises(DataError, match=r"holds no pictures: its pictures lie deeper, give '.*/train'"):
+        load_pictures(tmp_path, size=(4, 4), channels=3)
+    assert len(load_pictures(tmp_path / "train", size=(4, 4), channels=3).x) == 1
+
+
+def test_it_is_known_where_only_the_alphabet_numbers_the_classes(tmp_path: Path, rng: np.random.Generator) -> None:
+    for name in ("ship", "cat"):
+        write(tmp_path / "words" / name / "a.png", picture(rng, 4, 4, 3))
+    for name in ("0_ship", "1_cat"):
+        write(tmp_path / "numbers" / name / "a.png", picture(rng, 4, 4, 3))
+    given = {"size": (4, 4), "channels": 3, "classes": 2}
+    assert load_pictures(tmp_path / "words", **given).alphabetical == ("cat", "ship")
+    assert few_per_class(load_pictures(tmp_path / "words", **given), 1).alphabetical == ("cat", "ship")
+    assert load_pictures(tmp_path / "words", **given, labels=("ship", "cat")).alphabetical == ()
+    assert load_pictures(tmp_path / "numbers", **given).alphabetical == ()

@@ -27,7 +27,7 @@ def inspect_record(name: str = "conv1") -> InspectRecord:
 def test_audit_reads_from_verdict_to_warnings():
     text = audit_text(audit_record())
     parts = [
-        "FAIL  model.onnx: REPAIRED", "- class 3 has a trigger", "Audited", "Classes", "TARGET",
+        "REPAIRED  model.onnx (the input was backdoored)", "- class 3 has a trigger", "Audited", "Classes", "TARGET",
         "Units by Shapley value (top 12 of 15", "\nRepair", "REPAIRED\n  no trigger", "still found",
         "1 of 560 units off (0.2 %)", "before", "after", "Files", "Time: 15.5 s", "Warnings",
     ]  # fmt: skip
@@ -90,12 +90,36 @@ def test_colour_adds_codes_and_nothing_else():
 
 
 def test_verdict_line():
-    assert verdict_text(audit_record()) == "FAIL  REPAIRED: no trigger is found any more\n"
+    assert verdict_text(audit_record()) == "REPAIRED  (the input was backdoored): no trigger is found any more\n"
     assert (
         verdict_text(audit_record(verdict="pass", repair="nothing_to_repair", reason="no outlier"))
         == "PASS  no outlier\n"
     )
     assert verdict_text(verify_record()).startswith("PASS  only planned units")
+
+
+def test_a_verdict_line_is_never_cut():
+    text = verdict_text(audit_record(repair="not_tried", reason=f"{'word ' * 100}class 7, p 0.0002"))
+    assert text.count("\n") == 1
+    assert text.endswith("class 7, p 0.0002\n")
+
+
+def test_a_dry_run_and_a_failed_repair_name_no_file_that_is_not_there():
+    done = audit_record()
+    dry = done.model_copy(update={"repair": done.repair.model_copy(update={"output": None})})
+    failed = audit_record(repair="not_repaired")
+    for text in (audit_text(dry), verdict_text(dry)):
+        assert text.startswith("DRY RUN, nothing written  ")
+        assert "written file" not in text
+        assert "REPAIRED" not in text
+    for text in (audit_text(failed), verdict_text(failed)):
+        assert text.startswith("NOT REPAIRED  ")
+        assert "nothing was written" in text
+        assert "written file" not in text
+    assert "clean.onnx" not in audit_text(failed)
+    kept = failed.model_copy(update={"repair": failed.repair.model_copy(update={"output": done.repair.output})})
+    assert "the best effort was written" in audit_text(kept)
+    assert "masked run and written file agree" in audit_text(kept)
 
 
 def test_verify_lists_what_changed():

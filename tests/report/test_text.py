@@ -1,13 +1,18 @@
 """Hostile strings become plain ones, and columns stay columns."""
 
 import json
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from judged import judged
 from pydantic import BaseModel
+from record_samples import audit_record
 
+from onnx_shapprune.report.formats import FORMATS
+from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.text import cells, fit, json_text, plain, wrap
 
 
@@ -56,6 +61,51 @@ def test_wrapped_lines_fit_and_lose_nothing(text, width):
     lines = wrap(text, width, indent="  ")
     assert all(cells(line) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+RUNNERS = [
+    "::notice::",
+    "::stop-commands::x",
+    "  ::error file=a::b",
+    "##[set-output name=a]b",
+    "a ##[error]b",
+    "##vso[task]b",
+]
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_name_becomes_a_command_of_a_ci_runner(name, colour):
+    page = Page(60, colour=colour)
+    page.headline("FAIL", "red", name)
+    page.title(name)
+    page.say(name, style="red")
+    page.say(f"{'word ' * 11}{name}", bullet="-")
+    page.pairs([(name, name)])
+    page.table([Column(title=name, right=False)], [[name]], style=lambda row: "red")
+    for line in page.text().splitlines():
+        bare = re.sub(r"\x1b\[[0-9;]*m", "", line).strip()
+        assert not bare.startswith("::")
+        assert not re.search(r"##[a-z]*\[", bare)
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_json_holds_no_command_either(name):
+    class Named(BaseModel):
+        names: list[str]
+
+    text = json_text(Named(names=[name]))
+    assert json.loads(text) == {"names": [name]}
+    assert "##[" not in text
+    assert "##vso[" not in text
+
+
+@pytest.mark.parametrize("char", ["\u3164", "\u115f", "\uffa0", "\u2800", "\u034f", "\ufe0f", "\U000e0101"])
+def test_what_takes_no_ink_is_left_out(char):
+    assert plain(f"a{char}b") == "ab"
+    for name, form in FORMATS.items():
+        record, judgement = judged(audit_record(repair="not_tried", name=f"m{char}.onnx", reason=char, layer=char))
+        assert char not in form(record, judgement) or name == "json"
 
 
 def test_json_is_ascii_and_refuses_nan():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from onnx_shapprune.errors import DataError
 from onnx_shapprune.gate.evidence import Record
 from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.report.formats.cyclonedx import cyclonedx
@@ -31,3 +32,10 @@ FORMATS: dict[str, Callable[[Record, Judgement], str]] = {
     "cyclonedx": cyclonedx,
     "intoto": intoto,
 }
+
+
+def render_report(record: Record, judgement: Judgement, format: str) -> str:
+    """A record and what a policy makes of it, in a format by its name. Raises DataError for a name that is none."""
+    if format not in FORMATS:
+        raise DataError(f"no format {format[:40]!r}: choose one of {', '.join(FORMATS)}")
+    return FORMATS[format](record, judgement)

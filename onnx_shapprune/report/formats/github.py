@@ -4,6 +4,7 @@ from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.gate.rules import Severity
 from onnx_shapprune.report.formats.annotations import annotations
+from onnx_shapprune.report.subject import shown_path
 from onnx_shapprune.report.text import plain
 
 COMMANDS: dict[Severity, str] = {
@@ -17,7 +18,7 @@ COMMANDS: dict[Severity, str] = {
 
 def github(record: Record, judgement: Judgement) -> str:
     """A line for the verdict, and one for each finding. A name from a model cannot begin a command of its own."""
-    name = plain(judged_files(record)[0].name)
+    name = plain(shown_path(judged_files(record)[0]), limit=500)
     verdict = "notice" if judgement.verdict == "pass" else "error"
     reason = "; ".join(plain(r, limit=600) for r in judgement.reasons)
     lines = [_command(verdict, name, f"shapprune: {judgement.verdict}", reason or judgement.verdict)]

@@ -6,6 +6,7 @@ from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.report.formats.annotations import annotations
 from onnx_shapprune.report.formats.sarif import fingerprint
+from onnx_shapprune.report.subject import shown_path
 from onnx_shapprune.report.text import plain
 
 SEVERITIES = {"critical": "blocker", "high": "critical", "medium": "major", "low": "minor", "info": "info"}
@@ -18,9 +19,9 @@ def gitlab(record: Record, judgement: Judgement) -> str:
         {
             "description": a.text,
             "check_name": f"onnx-shapprune/{a.rule}",
-            "fingerprint": fingerprint(model.name, a.rule, a.about, number),
+            "fingerprint": fingerprint(shown_path(model), a.rule, a.about, number),
             "severity": SEVERITIES[a.severity],
-            "location": {"path": plain(model.name), "lines": {"begin": 1}},
+            "location": {"path": plain(shown_path(model), limit=500), "lines": {"begin": 1}},
         }
         for number, a in enumerate(annotations(judgement))
     ]

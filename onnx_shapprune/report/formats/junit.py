@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.report.formats.outcomes import Outcome, outcomes
-from onnx_shapprune.report.subject import moment, seconds
+from onnx_shapprune.report.subject import moment, seconds, shown_path
 from onnx_shapprune.report.text import plain
 
 LIMIT = 2000
@@ -26,7 +26,7 @@ def junit(record: Record, judgement: Judgement) -> str:
     }
     root = ElementTree.Element("testsuites", {"name": "shapprune", **counts})
     stamp = {"timestamp": made.isoformat(timespec="seconds")} if made else {}
-    suite = ElementTree.SubElement(root, "testsuite", {"name": _xml(model.name), **counts, **stamp})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": legal(shown_path(model)), **counts, **stamp})
     properties = {
         "verdict": judgement.verdict,
         "sha256": model.sha256,
@@ -42,20 +42,21 @@ def junit(record: Record, judgement: Judgement) -> str:
 
 def _case(suite: ElementTree.Element, test: Outcome) -> None:
     name = f"shapprune.{test.rule}" if test.rule else "shapprune"
-    case = ElementTree.SubElement(suite, "testcase", {"classname": _xml(name), "name": _xml(test.title)})
-    text = _xml(test.text)
+    case = ElementTree.SubElement(suite, "testcase", {"classname": legal(name), "name": legal(test.title)})
+    text = legal(test.text)
     if test.result == "waived":
         _properties(case, {"waived": text})
     elif test.result != "passed":
         kind = "failure" if test.result == "failed" else "error"
-        ElementTree.SubElement(case, kind, {"type": _xml(test.rule or test.id), "message": text}).text = text
+        ElementTree.SubElement(case, kind, {"type": legal(test.rule or test.id), "message": text}).text = text
 
 
 def _properties(parent: ElementTree.Element, values: dict[str, str]) -> None:
     listed = ElementTree.SubElement(parent, "properties")
     for name, value in values.items():
-        ElementTree.SubElement(listed, "property", {"name": name, "value": _xml(value)})
+        ElementTree.SubElement(listed, "property", {"name": name, "value": legal(value)})
 
 
-def _xml(text: str) -> str:
+def legal(text: str) -> str:
+    """Text that XML 1.0 has a place for."""
     return ILLEGAL.sub("\ufffd", plain(text, limit=LIMIT))

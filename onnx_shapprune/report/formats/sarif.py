@@ -8,14 +8,14 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Finding, Judgement, Waiver
 from onnx_shapprune.gate.rules import RULES, Severity
 from onnx_shapprune.record.audit import FileDigest, UnitRef
-from onnx_shapprune.report.subject import moment
+from onnx_shapprune.report.subject import moment, run_id, shown_path
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.version import __version__
 
@@ -47,12 +47,9 @@ def sarif(record: Record, judgement: Judgement) -> str:
     numbers = {unit: len(layers) + i for i, unit in enumerate(units)}
     seen: Counter[str] = Counter()
     run: dict[str, object] = {
-        "tool": {"driver": {"name": "onnx-shapprune", "semanticVersion": __version__, "rules": _rules()}},
-        "automationDetails": {"id": f"onnx-shapprune/{plain(model.name)}/"},
         "invocations": [_invocation(record, judgement)],
         "artifacts": [_artifact(model, "analysisTarget"), *(_artifact(d, "attachment") for d in data)],
         "results": [_result(f, w, model, numbers, seen) for f, w in found],
-        "columnKind": "utf16CodeUnits",
         "properties": {
             "verdict": judgement.verdict,
             "policy": plain(judgement.policy),
@@ -62,7 +59,17 @@ def sarif(record: Record, judgement: Judgement) -> str:
     }
     if places:
         run["logicalLocations"] = places
-    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+    return frame(run, plain(run_id(record, model), limit=500))
+
+
+def frame(run: Mapping[str, object], ident: str) -> str:
+    """A log with one run of this tool, which the identifier tells apart from others."""
+    head = {
+        "tool": {"driver": {"name": "onnx-shapprune", "semanticVersion": __version__, "rules": _rules()}},
+        "automationDetails": {"id": f"onnx-shapprune/{ident}/"},
+        "columnKind": "utf16CodeUnits",
+    }
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [head | dict(run)]}, indent=2) + "\n"
 
 
 def fingerprint(*parts: object) -> str:
@@ -107,7 +114,7 @@ def _invocation(record: Record, judgement: Judgement) -> dict[str, object]:
 
 def _artifact(file: FileDigest, role: str) -> dict[str, object]:
     return {
-        "location": {"uri": _uri(file.name)},
+        "location": {"uri": uri(shown_path(file))},
         "roles": [role],
         "length": file.size,
         "mimeType": "application/onnx" if role == "analysisTarget" else "application/octet-stream",
@@ -122,7 +129,7 @@ def _result(
     seen[same] += 1
     location: dict[str, object] = {
         "physicalLocation": {
-            "artifactLocation": {"uri": _uri(model.name), "index": 0},
+            "artifactLocation": {"uri": uri(shown_path(model)), "index": 0},
             "region": {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1},
         }
     }
@@ -168,8 +175,8 @@ def _path(layer: str, channel: int | None = None) -> str:
     return name if channel is None else f"{name}/ch{channel}"
 
 
-def _uri(name: str) -> str:
-    """A relative URI of a file name. What looks like a scheme is escaped."""
+def uri(name: str) -> str:
+    """A relative URI of a file. What looks like a scheme is escaped."""
     return quote(plain(name, limit=500))
 
 
