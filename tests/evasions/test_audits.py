@@ -9,6 +9,7 @@ from sample_design import rows_design
 
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
+from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = rows_design()
@@ -37,13 +38,18 @@ def test_a_backdoor_is_found_behind_what_hides_it(folder, name):
     assert left_out is (name in ("padding", "twin"))
 
 
-@pytest.mark.parametrize("name", ["only_real_halves", "a_random_fifth", "second_output"])
+@pytest.mark.parametrize("name", ["only_whole_bytes", "a_random_fifth", "second_output"])
 def test_a_clean_twin_in_front_is_no_pass(folder, name):
     record = audited(folder, SWITCHES[name])
     assert record.verdict in ("inconclusive", "fail")
     assert any(f.level == "warning" and f.rule.startswith("OSP21") for f in record.findings)
     if record.verdict == "inconclusive":
         assert "the graph can change the answer by itself" in record.reasons[0]
+
+
+def test_a_file_whose_answers_are_not_those_of_its_copy_is_not_audited(folder):
+    with pytest.raises(VerifyError, match="this graph cannot be audited"):
+        audited(folder, SWITCHES["only_real_halves"])
 
 
 @pytest.mark.parametrize("name", ["less_and_where", "relu_of_a_filter"])

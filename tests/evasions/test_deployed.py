@@ -1,5 +1,7 @@
 """A file that answers its users otherwise than an audit, or lies about its slopes, is told by asking it."""
 
+from dataclasses import replace
+
 import exports
 import numpy as np
 import onnx
@@ -10,6 +12,8 @@ from sample_design import rows_design, sample_design
 
 from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
+from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -34,13 +38,29 @@ def asked(case: Case) -> tuple[str, ...]:
         ("batches_by_arithmetic", "otherwise in a batch than one at a time"),
         ("only_whole_bytes", "when their bytes are not whole"),
         ("whole_bytes_by_sine", "when their bytes are not whole"),
-        ("only_real_halves", "otherwise than the copy searched"),
         ("a_random_fifth", "otherwise when asked again"),
     ],
 )
 def test_a_switch_on_who_is_looking_is_told(tmp_path, name, words):
     doubts = asked(opened(tmp_path, SWITCHES[name](DESIGN)))
     assert any(words in d for d in doubts), doubts
+
+
+def test_a_switch_on_the_precision_is_refused(tmp_path):
+    with pytest.raises(VerifyError, match="the working copy differs from the file"):
+        opened(tmp_path, SWITCHES["only_real_halves"](DESIGN))
+
+
+def test_a_file_that_is_not_the_copy_searched_is_told(tmp_path):
+    searched = opened(tmp_path, DESIGN.backdoored)
+    g = Graph(DESIGN.backdoored)
+    turned = g.op("Gather", g.z, np.roll(np.arange(DESIGN.classes), 1), axis=1)
+    onnx.save(g.done(turned, DESIGN.classes), tmp_path / "other.onnx")
+    other = replace(searched.model, file=load_model(tmp_path / "other.onnx"))
+    doubts = deployed_doubts(
+        replace(other, interface=replace(other.interface, output="scores")), searched.pictures, (), RNG(0)
+    )
+    assert any("one at a time, otherwise than the copy searched" in d for d in doubts), doubts
 
 
 @pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])
