@@ -109,7 +109,7 @@ def examined(
 def _with_written(evidence: Evidence[Goal], draft: Draft, clock: Clock) -> Evidence[Goal]:
     """The evidence of searches that name nothing, and of a trigger in the graph, where that is of a kind to hold one."""
     case = draft.case
-    if judge(evidence, draft.limits).goals or not graph_doubt(case.model.oddities):
+    if not graph_doubt(case.model.oddities) or judge(evidence, draft.limits).goals:
         return evidence
     with clock.stage("confirm"):
         draft.written = written_trigger(case.shown)

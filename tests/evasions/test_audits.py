@@ -9,6 +9,7 @@ from sample_design import rows_design
 
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
+from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -63,6 +64,19 @@ def test_a_trigger_in_the_graph_is_found_and_not_repaired(folder, name):
     )
     assert mended.repair.status == "not_repaired"
     assert not (folder / "never.onnx").exists()
+
+
+def test_a_repaired_file_is_asked_what_any_other_is_before_it_passes(folder, monkeypatch):
+    answers = [("it answers otherwise",), (), ("it answers otherwise",)]
+    monkeypatch.setattr("onnx_shapprune.commands.evidence.deployed_doubts", lambda *_: answers.pop(0))
+    model, pictures, out = folder / "planted.onnx", folder / "pictures.npz", folder / "out.onnx"
+    onnx.save(DESIGN.backdoored, model)
+    doubted, held = (sanitize(model, pictures, output=out, run=QUICK) for _ in range(2))
+    assert doubted.repair.status == "not_repaired"
+    assert doubted.repair.reason == "in a full audit of the baked file, it answers otherwise"
+    assert held.repair.status == "repaired"
+    compared = verify(model, out, pictures, run=QUICK)
+    assert (compared.verdict, compared.doubts, answers) == ("inconclusive", ("it answers otherwise",), [])
 
 
 @pytest.mark.parametrize("name", ["calibrated", "label_beside_scores"])
