@@ -56,7 +56,7 @@ def attack(
         steps=(*state.steps, step),
         held=None if step.found else edited.proposal,
         holding=0 if step.found else state.holding + 1,
-        quiet=seen.quiet,
+        quiet=seen.quiet and not edited.proposal.changes,  # a fit goes on as far as is cheap
     )
 
 

@@ -1,7 +1,7 @@
 """Proposals that realign layers: the gentlest fit first that no known trigger gets through."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,14 @@ from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented
 from onnx_shapprune.prune.proposal import Proposal, applied, edited
+from onnx_shapprune.prune.propose import pruned
 from onnx_shapprune.prune.realign import Fit, Realigned, Views, realign
 from onnx_shapprune.prune.state import State, Task
 from onnx_shapprune.prune.thresholds import (
     FIT_VIEWS,
     FOLDS,
     LOST_UNSEEN,
-    MARGIN_BUDGET,
+    MARGIN_FIT,
     MOST_VIEWS,
     RIDGE,
     STRENGTHS,
@@ -36,29 +37,34 @@ def realigned(
     task: Task, state: State, rng: np.random.Generator, progress: Progress | None = None
 ) -> Generator[Proposal, None, None]:
     """Realign all linear layers on the triggers known so far, each time with clean pictures weighing less, until none of
-    these triggers moves more pictures than chance does. Once a file holds, one step further where that is cheap.
+    these triggers moves more pictures than chance does. Once a file holds, one more that goes as far as is cheap.
     """
-    before = state.edited.proposal
-    used = min((s.proposal.fit.strength for s in state.steps if s.proposal.fit), default=np.inf)
-    base = Proposal(off=before.off)
-    pruned = _without_changes(task, state)
-    linears, _ = find_linears(applied(task.original, base), task.original.interface.output, pruned.prepared.model)
+    base = Proposal(off=state.edited.proposal.off)
+    without = _without_changes(task, state)
+    linears, _ = find_linears(applied(task.original, base), task.original.interface.output, without.prepared.model)
     teachers = teachers_of(state)
     if not linears or not teachers or state.holding > 1:
         return
-    taught = shown_for_fit(task)
+    used = min((s.proposal.fit.strength for s in state.steps if s.proposal.fit), default=np.inf)
+    lesson = Lesson(task, without, linears, teachers)
     left = [s for s in STRENGTHS if s < used]
-    for strength in left[:1] if state.held else left:
-        fit = Fit(strength=strength, ridge=RIDGE)
+    further: Proposal | None = None
+    for strength in left:
         if progress:
-            progress("realigning", len(STRENGTHS) - len(left), len(STRENGTHS), f"clean pictures weigh {strength:g}")
-        made = realign(task.shown.subject, pruned, linears, views_of(taught, teachers, rng), fit, rng)
-        if strength != left[-1] and not state.held and _alive(task, made, teachers):
+            done = STRENGTHS.index(strength)
+            progress("realigning", done, len(STRENGTHS), f"a clean row weighs {strength:g} times a triggered one")
+        fit = Fit(strength=strength, ridge=RIDGE)
+        if state.held is None:
+            made = lesson.fitted(fit, rng)
+            if strength == left[-1] or not lesson.alive(made):
+                yield replace(base, changes=made.changes, fit=fit, expected=lesson.expected_loss(fit))
             continue
-        expected = expected_loss(task, pruned, linears, teachers, fit)
-        if state.held and expected > MARGIN_BUDGET * task.settings.clean_budget:
-            return
-        yield replace(base, changes=made.changes, fit=fit, expected=expected)
+        expected = lesson.expected_loss(fit)
+        if expected > MARGIN_FIT * task.settings.clean_budget:
+            break
+        further = replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)
+    if further:
+        yield further
 
 
 def _without_changes(task: Task, state: State) -> Subject:
@@ -103,34 +109,62 @@ def views_of(shown: Shown, triggers: Sequence[Trigger], rng: np.random.Generator
     return Views(clean.pictures, np.concatenate(triggered), np.concatenate(of).astype(np.int64))
 
 
-def _alive(task: Task, made: Realigned, triggers: Sequence[Trigger]) -> bool:
-    """Whether a known trigger still moves more of the pictures than chance does."""
-    natural, subject = task.settings.natural, task.shown.subject
-    tried = task.tried.on(Subject(made.prepared, subject.preprocessing, subject.device, subject.work))
-    asr = rate(tried, triggers).asr
-    return any(a > natural[t.goal].chance(t) for a, t in zip(asr, triggers, strict=True) if natural[t.goal].tells(t))
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """What is taught: pruned: the file with units off and nothing realigned; linears: its layers that are realigned."""
+
+    task: Task
+    pruned: Subject
+    linears: Sequence[Linear]
+    triggers: Sequence[Trigger]
+
+    def fitted(self, fit: Fit, rng: np.random.Generator) -> Realigned:
+        """A fit on all pictures."""
+        return self._on(shown_for_fit(self.task), self.triggers, fit, rng)
+
+    def alive(self, made: Realigned) -> bool:
+        """Whether a trigger that was taught still moves more of the pictures than chance does."""
+        natural = self.task.settings.natural
+        asr = rate(self.task.tried.on(self._subject(made)), self.triggers).asr
+        return any(
+            a > natural[t.goal].chance(t) for a, t in zip(asr, self.triggers, strict=True) if natural[t.goal].tells(t)
+        )
+
+    def expected_loss(self, fit: Fit) -> float:
+        """Clean accuracy, 0..1, that a fit is expected to cost on pictures that it never saw, from folds over the pictures:
+        views of one picture are no test of a fit to its other views.
+        """
+        shown = self.task.shown
+        kept = np.isin(shown.labels, [t for g in self.task.goals for t in g.targets])
+        others = np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
+        lost = 0.0
+        for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
+            rest = shown.part(np.setdiff1d(np.arange(len(shown)), fold))
+            taught = [t for t in self.triggers if rest.count(t.goal)]
+            if not taught:
+                continue
+            rng = np.random.default_rng(0)
+            made = self._on(rest, taught, fit, rng)
+            unseen = shown.part(fold)
+            views = Shown.to(
+                shown.subject,
+                augmented(unseen.pictures, FIT_VIEWS, rng),
+                np.tile(unseen.labels, FIT_VIEWS + 1),
+            )
+            lost += float((views.right & ~views.on(self._subject(made)).right).mean()) * len(fold)
+        return LOST_UNSEEN * lost / max(1, len(others))
+
+    def _on(self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator) -> Realigned:
+        views = views_of(shown, triggers, rng)
+        return realign(self.task.shown.subject, self.pruned, self.linears, views, fit, rng)
+
+    def _subject(self, made: Realigned) -> Subject:
+        like = self.pruned
+        return Subject(made.prepared, like.preprocessing, like.device, like.work)
 
 
-def expected_loss(
-    task: Task, pruned: Subject, linears: Sequence[Linear], triggers: Sequence[Trigger], fit: Fit
-) -> float:
-    """Clean accuracy, 0..1, that a fit is expected to cost on pictures that it never saw, from folds over the pictures:
-    views of one picture are no test of a fit to its other views.
-    """
-    shown = task.shown
-    kept = np.isin(shown.labels, [t for g in task.goals for t in g.targets])
-    others = np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
-    lost: list[float] = []
-    for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
-        rest = shown.part(np.setdiff1d(np.arange(len(shown)), fold))
-        if not any(rest.count(t.goal) for t in triggers):
-            continue
-        teaching = [t for t in triggers if rest.count(t.goal)]
-        rng = np.random.default_rng(0)
-        made = realign(shown.subject, pruned, linears, views_of(rest, teaching, rng), fit, rng)
-        pictures = augmented(shown.pictures[fold], FIT_VIEWS, rng)
-        subject = Subject(made.prepared, pruned.preprocessing, pruned.device, pruned.work)
-        was, now = (s.logits(pictures).argmax(1) for s in (shown.subject, subject))
-        truth = np.tile(shown.labels[fold], FIT_VIEWS + 1)
-        lost.append(float(((was == truth) & (now != truth)).mean()) * len(fold))
-    return LOST_UNSEEN * sum(lost) / max(1, len(others))
+def pruned_then_realigned(
+    task: Task, state: State, rng: np.random.Generator, progress: Progress | None = None
+) -> Generator[Proposal, None, None]:
+    """Switch off one group of units, then realign what is left."""
+    yield from (realigned if state.edited.proposal.off else pruned)(task, state, rng, progress)
