@@ -16,11 +16,10 @@ from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.passes.ends import FLOATS, LAYING, SILENT, Tail, before
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.provenance.operators import LAYERS
+from onnx_shapprune.graph.provenance.operators import LAYERS, ROUNDS
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Device, Session
 
-STEPS = frozenset({"Round", "Floor", "Ceil"})
 FINE = 0.01  # of the scores' spread: a rounding that changes them by less decides nothing
 MOST_ENDS = 64
 
@@ -103,7 +102,7 @@ def without_fine_steps(prepared: Prepared, feed: edit.Array, device: Device) -> 
 
 def _is_step(node: onnx.NodeProto, prepared: Prepared) -> bool:
     if node.op_type != "Cast":
-        return node.op_type in STEPS
+        return node.op_type in ROUNDS
     return edit.attributes(node).get("to") not in FLOATS and prepared.infos[node.input[0]].dtype.kind == "f"
 
 

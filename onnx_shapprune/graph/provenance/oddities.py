@@ -13,6 +13,7 @@ import onnx
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.passes.ends import FLOATS
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, follow, label, value_inputs
 from onnx_shapprune.graph.provenance.operators import BOUNDS, COMPARES, JOINS, ROUNDS, SAME_EVERYWHERE, STATISTICS
 from onnx_shapprune.graph.provenance.spread import spread
@@ -113,7 +114,7 @@ def _decides(node: onnx.NodeProto, p: Provenance) -> bool:
         return False
     if node.op_type == "Cast":
         to = edit.attributes(node).get("to")
-        whole = to not in (1, 10, 11, 16)  # float, half, double, bfloat16
+        whole = to not in FLOATS
         return whole and not _is_decided(node.input[0], p)
     if node.op_type == "TopK" and len(node.output) > 1 and node.output[1] not in p.reaching:
         return False  # the values themselves are as smooth as a maximum
