@@ -13,6 +13,8 @@ EstimatorName = Literal["permutation", "antithetic", "top-k", "leverage"]
 ESTIMATORS: tuple[EstimatorName, ...] = get_args(EstimatorName)
 ValueName = Literal["dual", "asr", "probability", "margin"]
 VALUES: tuple[ValueName, ...] = get_args(ValueName)
+MethodName = Literal["prune", "realign", "both"]
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class RunOptions:
     """CPU threads, never more than there are cores for this process; 0: all of them."""
     restarts: int = 3
     """Free-mask searches of a class that stands out."""
+    method: Literal["auto"] | MethodName = "auto"
+    """How a model is repaired: units off, layers realigned, both, or the first of them that holds."""
     clean_budget: float = 0.02
     """Clean accuracy that a repair may cost, 0..1."""
     max_units: float | None = None
@@ -94,6 +98,8 @@ class RunOptions:
             raise DataError("at least 1 restart and 2 permutations are needed")
         if self.estimator not in ESTIMATORS:
             raise DataError(f"no estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
+        if self.method not in ("auto", *METHODS):
+            raise DataError(f"no method {self.method!r}: choose one of auto, {', '.join(METHODS)}")
         if self.value not in VALUES:
             raise DataError(f"no value {self.value!r}: choose one of {', '.join(VALUES)}")
         if (self.max_evaluations is not None and self.max_evaluations < 1) or (

@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
 from onnx_shapprune.graph.external import data_name, split
+from onnx_shapprune.prune.attack import begin
+from onnx_shapprune.prune.methods import PROPOSERS, methods_of
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.proposal import Original, applied, edited
 from onnx_shapprune.prune.repair import Repair, repair
-from onnx_shapprune.prune.state import RepairSettings, task_of
+from onnx_shapprune.prune.state import RepairSettings, Task, task_of
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
 from onnx_shapprune.recording import assemble
 from onnx_shapprune.recording.draft import Draft
@@ -38,7 +40,7 @@ def sanitize(
     command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> AuditRecord:
-    """Audit, then switch off channels until no search finds a trigger that stands out, and write the baked file.
+    """Audit, then repair until no search finds a trigger that stands out, and write the repaired file.
 
     output: where the file goes, None for a dry run; an `Output` says more. The file is written when the model was
     repaired, as a byte-identical copy when nothing was found, and as a best effort with `keep_partial`; otherwise nothing
@@ -73,14 +75,7 @@ def sanitize(
     elif draft.goals:
         begun = RepairPart(status="not_tried", reason="the repair was begun and is not over")
         tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=begun))
-        with clock.stage("repair"):
-            plan = draft.plan = _repair(draft, run, progress)
-        draft.round = plan.steps[0].proposal.round if plan.steps else None
-        if plan.off or plan.proposal.changes:
-            with clock.stage("bake and re-audit"):
-                files, status = _bake_and_reaudit(draft, plan, name, inputs, run, progress)
-        else:
-            status = assemble.not_repaired(plan.reason)
+        files, status = _best(draft, _Run(name, inputs, run, clock, progress))
     if files and path is not None and (status.status != "not_repaired" or wanted.keep_partial):
         status = status.model_copy(update=_written(path, files))
     return record_of(draft, inputs, run, clock, wanted.artifacts, command, repair_status=status)
@@ -105,7 +100,64 @@ def _written(path: Path, files: Mapping[str, bytes]) -> dict[str, object]:
     return {"output": written, "output_external": tuple(others)}
 
 
-def _repair(draft: Draft, run: RunOptions, progress: Progress | None) -> Repair:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the attempts at a repair have in common beside the draft. name: of the file to write."""
+
+    name: str
+    inputs: InputOptions
+    run: RunOptions
+    clock: Clock
+    progress: Progress | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Attempt:
+    """A plan and what became of it. repaired: the file with it, None where nothing was changed."""
+
+    plan: Repair
+    files: dict[str, bytes]
+    status: RepairPart
+    repaired: Opened | None = None
+
+    @property
+    def left(self) -> tuple[bool, float, float]:
+        """How bad it is: not repaired, what is left of the known triggers, and what it costs."""
+        steps = self.plan.steps
+        return (
+            self.status.status != "repaired",
+            steps[-1].known_asr if steps else 1.0,
+            steps[-1].clean_cost if steps else 0.0,
+        )
+
+
+def _best(draft: Draft, how: _Run) -> tuple[dict[str, bytes], RepairPart]:
+    """Try the methods until one holds, a full audit of its file included; the best attempt goes into the draft.
+
+    Returns the files by name, the model last.
+    """
+    rng = np.random.default_rng(how.run.seed)
+    with how.clock.stage("repair"):
+        task = _task(draft, how.run, rng)
+        start = begin(task, draft.triggers, rng)
+    best: _Attempt | None = None
+    for method in methods_of(how.run.method):
+        with how.clock.stage("repair"):
+            plan = repair(task, start, rng, propose=PROPOSERS[method], progress=how.progress)
+            plan = replace(plan, method=method)
+        with how.clock.stage("bake and re-audit"):
+            attempt = _audited(draft, task.original, plan, how)
+        if best is None or attempt.left < best.left:
+            best = attempt
+        if best.status.status == "repaired":
+            break
+    assert best is not None
+    draft.plan, draft.repaired = best.plan, best.repaired
+    draft.round = next((s.proposal.round for s in best.plan.steps if s.proposal.round), None)
+    return best.files, best.status
+
+
+def _task(draft: Draft, run: RunOptions, rng: np.random.Generator) -> Task:
     case = draft.case
     sides, effort = sides_of(draft), effort_of(case.model, run)
     limit = run.unit_limit(case.model.units.total)
@@ -121,47 +173,39 @@ def _repair(draft: Draft, run: RunOptions, progress: Progress | None) -> Repair:
         hunt=effort.hunt,
         round=replace(effort.round, group=group),
     )
-    rng = np.random.default_rng(run.seed)
-    task = task_of(_original(case.model), case.shown, draft.goals, settings, rng, attacked=draft.views)
-    return repair(task, draft.triggers, rng, progress=progress)
+    opened = case.model
+    original = Original(opened.file.loaded, opened.interface, opened.units.layers)
+    return task_of(original, case.shown, draft.goals, settings, rng, attacked=draft.views)
 
 
-def _original(opened: Opened) -> Original:
-    return Original(opened.file.loaded, opened.interface, opened.units.layers)
-
-
-def _bake_and_reaudit(
-    draft: Draft, plan: Repair, name: str, inputs: InputOptions, run: RunOptions, progress: Progress | None
-) -> tuple[dict[str, bytes], RepairPart]:
-    """Bake, prove masked == baked on what a reader of the files gets, and audit that with another seed.
-
-    Returns the files by name, the model last.
+def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Attempt:
+    """Write the plan into the file's bytes, prove on what a reader of them gets that it does what was attacked, and audit
+    that with another seed.
     """
-    opened = draft.case.model
-    original = _original(opened)
-    baked = applied(original, plan.proposal)
-    data = split(baked, opened.file.proto, data_name(name))
-    files = ({data_name(name): data} if data else {}) | {name: baked.SerializeToString()}
-    del baked
+    if not plan.changed:
+        return _Attempt(plan, {}, assemble.not_repaired(plan.reason, plan))
+    opened, name, pictures = draft.case.model, how.name, draft.case.pictures
+    made = applied(original, plan.proposal)
+    data = split(made, opened.file.proto, data_name(name))
+    files = ({data_name(name): data} if data else {}) | {name: made.SerializeToString()}
+    del made
     opened.subject.rest()
-    reread = reopen(files, inputs, draft.case)
-    pictures = draft.case.pictures
-    if plan.proposal.changes:  # what was attacked, against what a reader of the files gets
+    reread = reopen(files, how.inputs, draft.case)
+    if plan.proposal.changes:
         planned = edited(original, plan.proposal, opened.subject).subject.logits(pictures)
     else:
         planned = masked_logits(opened.subject, opened.units.layers, plan.off, pictures)
     difference = prove_baked(planned, reread.subject.logits(pictures))
-    draft.repaired = reread
     if not plan.repaired:
-        return files, assemble.not_repaired(plan.reason, plan, difference)
-    again = search(reread, draft.case, run, run.seed + 1, prefixed(progress, "re-audit: "))
+        return _Attempt(plan, files, assemble.not_repaired(plan.reason, plan, difference), reread)
+    again = search(reread, draft.case, how.run, how.run.seed + 1, prefixed(how.progress, "re-audit: "))
     synthesised = draft.case.few.label_source == "synthesised"
     evidence = of_repaired(of_search(again), draft.targets, synthesised=synthesised)
     verdict = judged(evidence, draft.limits, lambda: doubts(reread, pictures, again, run.seed + 1))
     if verdict.outcome != "pass":
-        reason = f"in a full audit of the baked file, {verdict.reasons[0]}"
-        return files, assemble.not_repaired(reason, plan, difference, again)
-    return files, assemble.repaired(plan, difference, again)
+        reason = f"in a full audit of the repaired file, {verdict.reasons[0]}"
+        return _Attempt(plan, files, assemble.not_repaired(reason, plan, difference, again), reread)
+    return _Attempt(plan, files, assemble.repaired(plan, difference, again), reread)
 
 
 def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Opened:

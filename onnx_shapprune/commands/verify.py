@@ -12,6 +12,7 @@ from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_secon
 from onnx_shapprune.detect.verdict import Evidence
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.graph.compare import explained
+from onnx_shapprune.graph.units import linear_layers
 from onnx_shapprune.record.audit import VerifyRecord
 from onnx_shapprune.recording import assemble
 from onnx_shapprune.recording.draft import Second
@@ -40,7 +41,8 @@ def verify(
         raise DataError("the two models take different pictures or have different classes: they cannot be compared")
     opened = opened.within(case.model.subject.reach)
     # With external data inlined: references to other files compare equal whatever lies there.
-    difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers)
+    linears, _ = linear_layers(case.model.file.loaded, case.model.interface.output)
+    difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers, linears)
     first, found = draft.decided, None
     searched: Evidence[Goal] = Evidence(unusable=draft.unusable)
     with clock.stage("search after"):

@@ -123,7 +123,7 @@ def judge(evidence: Evidence[Subject], limits: Thresholds) -> Verdict[Subject]:
     if evidence.other:
         more = f" and {len(evidence.other) - 3} more" if len(evidence.other) > 3 else ""
         listed = "; ".join(evidence.other[:3])
-        faults.append(f"the second file differs in more than switched-off channels: {listed}{more}")
+        faults.append(f"the second file differs in more than a repair changes: {listed}{more}")
     doubts += evidence.open
     outcome: Outcome = "fail" if faults else "inconclusive" if doubts else "pass"
     return Verdict(outcome, tuple(faults or doubts or evidence.good), tuple(doubts), tuple(goals), tuple(suspected))

@@ -263,9 +263,7 @@ def _second_file(record: VerifyRecord, limits: RepairLimits) -> Iterator[Graded]
     yield _surely_lost(record.clean_cost, limits)
     other = record.other_changes
     value = "; ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
-    finding = _finding(
-        "OSP204", f"the second file differs in more than switched-off channels: {value}", confidence="high"
-    )
+    finding = _finding("OSP204", f"the second file differs in more than a repair changes: {value}", confidence="high")
     yield _graded("other changes", value or "none", "none", "OSP204", [finding] if other else ())
 
 

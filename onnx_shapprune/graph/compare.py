@@ -17,12 +17,14 @@ Copies = dict[tuple[tuple[str, ...], str], onnx.TensorProto]
 @dataclass(frozen=True, slots=True)
 class Difference:
     """changed: names of constants whose values differ; zeroed: (layer name, channel) that are all zero in `after` only;
-    other: differences beyond constants' values, in words.
+    other: differences beyond constants' values, in words. realigned: (layer name, |N - W| / |W| over its parameters) of
+    linear layers that have other weights, beside what is zeroed.
     """
 
     changed: tuple[str, ...]
     zeroed: tuple[tuple[str, int], ...]
     other: tuple[str, ...]
+    realigned: tuple[tuple[str, float], ...] = ()
 
 
 def compare(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer]) -> Difference:
@@ -60,17 +62,42 @@ def compare(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[La
     return Difference(tuple(sorted(set(changed))), zeroed, tuple(other))
 
 
-def explained(before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer]) -> Difference:
-    """As `compare`, but `other` lists everything that switching off the `zeroed` channels does not explain.
+def explained(
+    before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer], linears: Sequence[Layer] = ()
+) -> Difference:
+    """As `compare`, but `other` lists everything that a repair does not explain: channels that are off, and other weights in
+    the `linears`, which are the linear layers of `before`.
 
-    The channels are baked into `before`: what then still differs was changed by somebody else.
+    The channels are baked into `before`: what then still differs was realigned, or changed by somebody else.
     """
+    known = {layer.nodes: layer for layer in (*linears, *layers)}  # of both, the one that has units
     found = compare(before, after, layers)
     off: dict[str, list[int]] = {}
     for name, channel in found.zeroed:
         off.setdefault(name, []).append(channel)
-    rest = compare(bake(before, layers, off), after, layers)
-    return replace(found, other=(*rest.other, *(f"constant {name} holds other values" for name in rest.changed)))
+    baked = bake(before, layers, off)
+    rest = compare(baked, after, tuple(known.values()))
+    owners = {p.name: layer for layer in reversed(linears) for p in layer.parameters}
+    moved: dict[str, list[str]] = {}
+    other = list(rest.other)
+    for name in rest.changed:
+        if name in owners:
+            moved.setdefault(owners[name].name, []).append(name)
+        else:
+            other.append(f"constant {name} holds other values")
+    old = edit.constants(baked.graph)
+    joined, copies = _rejoined(baked, after, tuple(known.values()))
+    new = edit.constants(joined.graph) | {name: copy for (_, name), copy in copies.items()}
+    realigned = tuple((layer, _share(old, new, names)) for layer, names in moved.items())
+    return replace(found, other=tuple(other), realigned=realigned)
+
+
+def _share(old: Mapping[str, onnx.TensorProto], new: Mapping[str, onnx.TensorProto], names: Sequence[str]) -> float:
+    """How far constants moved, in their own size; 1 where they were all zero or are not stored one by one."""
+    pairs = [(edit.array_of(old[n]), edit.array_of(new[n])) for n in names if n in old and n in new]
+    moved = sum(float(((b.astype(np.float64) - a.astype(np.float64)) ** 2).sum()) for a, b in pairs)
+    size = sum(float((a.astype(np.float64) ** 2).sum()) for a, _ in pairs)
+    return float(np.sqrt(moved / size)) if size else 1.0
 
 
 def _node(node: onnx.NodeProto) -> bytes:

@@ -84,11 +84,25 @@ class Linear:
 @dataclass(frozen=True, slots=True)
 class Change:
     """New values of one layer, in terms of the working copy. weight: [groups, out/groups, fan_in]; shift: [out], what is
-    added to its output beside that.
+    added to its output beside that. before: the weight that it replaces.
     """
 
     weight: Doubles
     shift: Doubles
+    before: Doubles
+
+    @property
+    def share(self) -> float:
+        """How much the weight changes, |N - W| / |W| in the Frobenius norm."""
+        size = float(np.linalg.norm(self.before))
+        return float(np.linalg.norm(self.weight - self.before)) / size if size else 0.0
+
+    @property
+    def rank(self) -> int:
+        """The rank of the change, over all groups: singular values above a thousandth of the largest."""
+        moved = self.weight - self.before
+        squares = np.linalg.eigvalsh(moved @ moved.swapaxes(1, 2))
+        return int((squares > 1e-6 * squares.max(initial=0.0)).sum())
 
 
 def find_linears(

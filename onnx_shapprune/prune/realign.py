@@ -143,7 +143,7 @@ def _solved(
         news[g] = solved[:, :size]
         if free:
             shifts[g] = solved[:, size]
-    return Change(news, shifts.reshape(-1))
+    return Change(news, shifts.reshape(-1), weight)
 
 
 def _originals(places: Labels, of: Labels) -> Labels:

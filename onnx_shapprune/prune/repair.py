@@ -5,28 +5,33 @@ anew, and attacked anew. Once nothing is found, it goes on a little where that i
 recovered one, and may live on paths of which that shows only a trace.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnx_shapprune.case.progress import Progress
-from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.accept import accept, give_back
-from onnx_shapprune.prune.attack import attack, begin
+from onnx_shapprune.prune.attack import attack
 from onnx_shapprune.prune.proposal import Off, Proposal
 from onnx_shapprune.prune.propose import Propose, exhausted, pruned
-from onnx_shapprune.prune.state import Step, Task
+from onnx_shapprune.prune.state import State, Step, Task
+from onnx_shapprune.settings import MethodName
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Repair:
-    """repaired: whether the last step holds; reason in words; proposal: the best one; steps in order."""
+    """repaired: whether the proposal holds; reason in words; proposal: the best one; steps in order; method: its name."""
 
     repaired: bool
     reason: str
     proposal: Proposal
     steps: tuple[Step, ...]
+    method: MethodName | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.proposal.off or self.proposal.changes)
 
     @property
     def off(self) -> Off:
@@ -36,16 +41,14 @@ class Repair:
 
 def repair(
     task: Task,
-    known: Sequence[Trigger],
+    state: State,
     rng: np.random.Generator,
     *,
     propose: Propose = pruned,
     progress: Progress | None = None,
 ) -> Repair:
-    """Change the file until none of the task's goals is reached by a trigger that stands out. known: triggers recovered so
-    far.
-    """
-    state, reason = begin(task, known, rng), "no trigger was left to learn from"
+    """Change the file until none of the task's goals is reached by a trigger that stands out. state: of `begin`."""
+    reason = "no trigger was left to learn from"
     while state.bank and not state.settled:
         after, edited = accept(task, state, propose(task, state, rng, progress))
         if edited is None:

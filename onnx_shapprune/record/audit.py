@@ -232,8 +232,9 @@ class Rates(Part):
 
 
 class RoundPart(Part):
-    """One round of pruning: units switched off so far, and what the search on the baked file then found. clean_cost:
-    accuracy that unseen pictures are estimated to lose, from how far the logits moved; no `surely_lost`.
+    """One step of a repair: units switched off so far, and what the search on the file then found. clean_cost: accuracy
+    that unseen pictures are estimated to lose, from how far the logits moved, or after a realignment from pictures that a
+    fit was kept from; no `surely_lost`. strength: what a clean row weighed against a triggered one, null without a fit.
     """
 
     off: int
@@ -243,18 +244,36 @@ class RoundPart(Part):
     margin: Finite | None = None
     asr: Finite | None = None
     still_found: bool
+    strength: Finite | None = None
     note: str = ""
+
+
+class LayerChange(Part):
+    """A linear layer with other weights. change: |N - W| / |W|, in the Frobenius norm."""
+
+    layer: str
+    change: Finite
+
+
+class RealignedPart(LayerChange):
+    """A layer that was realigned. rank: of N - W."""
+
+    op: str
+    rank: int
 
 
 class RepairPart(Part):
     """status: "repaired", "not_repaired", "nothing_to_repair" or "not_tried"; reason in words; rounds in order.
 
-    masked_vs_baked: largest logit difference between the masked working copy and the baked file. output_external: the
-    files written beside it, with the weights of a model that keeps them outside. claims: of the audit of the baked file.
+    method: what was done to the file that the rest is about. layers: those with other weights. masked_vs_baked: largest
+    logit difference between the plan, as it was attacked, and the written file. output_external: the files written beside
+    it, with the weights of a model that keeps them outside. claims: of the audit of the repaired file.
     """
 
     status: Literal["repaired", "not_repaired", "nothing_to_repair", "not_tried"]
     reason: str
+    method: Literal["prune", "realign", "both"] | None = None
+    layers: tuple[RealignedPart, ...] = ()
     rounds: tuple[RoundPart, ...] = ()
     masked_vs_baked: Finite | None = None
     output: FileDigest | None = None
@@ -368,9 +387,10 @@ class AuditRecord(Part):
 
 class VerifyRecord(Part):
     """Comparison of two files. changed: constants whose bytes differ; zeroed: units that are off in `after` only;
-    other_changes: anything in the graph beyond those constants; verdict and reasons as in an audit. after_external: data
-    files of the second; classes, attacks, suspects, claims: of a search on it; clean_cost: the older name of
-    `after.surely_lost`; doubts, thresholds, calibration: as in an audit.
+    realigned: linear layers that have other weights beside that; other_changes: anything in the graph beyond those
+    constants; verdict and reasons as in an audit. after_external: data files of the second; classes, attacks,
+    suspects, claims: of a search on it; clean_cost: the older name of `after.surely_lost`; doubts, thresholds,
+    calibration: as in an audit.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -387,6 +407,7 @@ class VerifyRecord(Part):
     settings: dict[str, object] = Field(default_factory=dict)
     changed: tuple[str, ...] = ()
     zeroed: tuple[UnitRef, ...] = ()
+    realigned: tuple[LayerChange, ...] = ()
     other_changes: tuple[str, ...] = ()
     agreement: Finite
     before: Rates

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from typing import Literal
 
 import numpy as np
 
@@ -28,8 +29,10 @@ from onnx_shapprune.record.audit import (
     Environment,
     EstimatePart,
     FileDigest,
+    LayerChange,
     ModelPart,
     Rates,
+    RealignedPart,
     RepairPart,
     RoundPart,
     ThresholdsPart,
@@ -68,25 +71,37 @@ def nothing_to_repair(verdict: Outcome) -> RepairPart:
 
 
 def repaired(plan: Repair, difference: float, again: Examination | None = None) -> RepairPart:
-    """The repair part of a plan that held. again: the audit of the baked file."""
-    reason = f"{plan.reason}, and a full audit of the baked file names no class"
-    return RepairPart(
-        status="repaired",
-        reason=reason,
-        rounds=_rounds(plan),
-        masked_vs_baked=difference,
-        claims=claim_parts(again),
-    )
+    """The repair part of a plan that held. again: the audit of the repaired file."""
+    reason = f"{plan.reason}, and a full audit of the repaired file names no class"
+    return _planned("repaired", reason, plan, difference, again)
 
 
 def not_repaired(
     reason: str, plan: Repair | None = None, difference: float | None = None, again: Examination | None = None
 ) -> RepairPart:
-    """The repair part where pruning did not remove the backdoor. again: as in `repaired`."""
+    """The repair part where the backdoor was not removed. again: as in `repaired`."""
+    if plan is None:
+        return RepairPart(status="not_repaired", reason=reason)
+    return _planned("not_repaired", reason, plan, difference, again)
+
+
+def _planned(
+    status: Literal["repaired", "not_repaired"],
+    reason: str,
+    plan: Repair,
+    difference: float | None,
+    again: Examination | None,
+) -> RepairPart:
+    layers = tuple(
+        RealignedPart(layer=name, op=linear.layer.op, change=change.share, rank=change.rank)
+        for name, (linear, change) in plan.proposal.changes.items()
+    )
     return RepairPart(
-        status="not_repaired",
+        status=status,
         reason=reason,
-        rounds=_rounds(plan) if plan else (),
+        method=plan.method,
+        layers=layers,
+        rounds=_rounds(plan),
         masked_vs_baked=difference,
         claims=claim_parts(again),
     )
@@ -102,6 +117,7 @@ def _rounds(plan: Repair) -> tuple[RoundPart, ...]:
             margin=s.hunt.margin,
             asr=s.hunt.asr,
             still_found=s.found,
+            strength=s.proposal.fit.strength if s.proposal.fit else None,
         )
         for s in plan.steps
     )
@@ -189,6 +205,7 @@ def verify_record(
         settings=_settings(run, inputs),
         changed=second.difference.changed,
         zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in second.difference.zeroed),
+        realigned=tuple(LayerChange(layer=name, change=share) for name, share in second.difference.realigned),
         other_changes=second.difference.other,
         agreement=float((old == new).mean()),
         before=second.before,

@@ -10,6 +10,7 @@ from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.linear import Change, Linear, find_linears, read
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune.attack import begin
 from onnx_shapprune.prune.bank import HuntSettings, Natural
 from onnx_shapprune.prune.proposal import Original, Proposal, applied, edited
 from onnx_shapprune.prune.repair import repair
@@ -30,7 +31,7 @@ def head_of(file: Original) -> tuple[Linear, np.ndarray]:
 
 
 def changed(linear: Linear, weight: np.ndarray) -> dict[str, tuple[Linear, Change]]:
-    return {linear.name: (linear, Change(weight[None], np.zeros(len(weight))))}
+    return {linear.name: (linear, Change(weight[None], np.zeros(len(weight)), weight[None]))}
 
 
 def stored(model: onnx.ModelProto, name: str) -> np.ndarray:
@@ -77,7 +78,7 @@ def test_a_repair_takes_edited_weights_from_whoever_proposes_them():
         asked.append("never")
 
     task = task_of(file, shown, (Goal(5),), settings, np.random.default_rng(0))
-    found = repair(task, [known], np.random.default_rng(0), propose=realigned)
+    found = repair(task, begin(task, [known], np.random.default_rng(0)), np.random.default_rng(0), propose=realigned)
     assert found.repaired, found.reason
     assert asked == ["dear", "cheap"], "the second is asked for where the first costs too much, and no third"
     assert found.off == {}

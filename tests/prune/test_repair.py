@@ -15,7 +15,7 @@ from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune import propose
-from onnx_shapprune.prune.attack import pulls, stands_out
+from onnx_shapprune.prune.attack import begin, pulls, stands_out
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
 from onnx_shapprune.prune.clean import class_weights, clean_cost, clean_rows
 from onnx_shapprune.prune.proposal import Original, edited
@@ -44,7 +44,8 @@ def repaired(
     original: Original, shown: Shown, known: Trigger, settings: RepairSettings, attacked: Shown | None = None
 ) -> Repair:
     rng = np.random.default_rng(0)
-    return repair(task_of(original, shown, (known.goal,), settings, rng, attacked=attacked), [known], rng)
+    task = task_of(original, shown, (known.goal,), settings, rng, attacked=attacked)
+    return repair(task, begin(task, [known], rng), rng)
 
 
 def mended(**changed):

@@ -14,7 +14,10 @@ from onnx_shapprune.detect.suspicion import suspicion_of
 from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
+from onnx_shapprune.prune.proposal import Proposal
+from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.prune.round import Round, RoundSettings, estimate_values
+from onnx_shapprune.prune.state import Step
 from onnx_shapprune.record.audit import UnitRef
 from onnx_shapprune.recording.assemble import _estimate, not_repaired
 from onnx_shapprune.recording.draft import SOURCE_VIEWS, Draft
@@ -143,8 +146,8 @@ def test_searches_that_were_skipped_leave_a_doubt_but_no_excuse():
 
 def test_a_round_that_leaves_no_trigger_to_measure_is_recorded():
     hunted = SimpleNamespace(margin=None, asr=0.0)
-    step = SimpleNamespace(
-        proposal=SimpleNamespace(count=3), acc=1.0, known_asr=1.0, clean_cost=0.0, hunt=hunted, found=True
-    )
-    part = not_repaired("known triggers still work", SimpleNamespace(steps=(step,)))
+    proposal = Proposal(off={"conv": [0, 1, 2]})
+    step = Step(proposal, hunted, clean_cost=0.0, known_asr=1.0, found=True, acc=1.0)
+    part = not_repaired("known triggers still work", Repair(False, "", proposal, (step,), "prune"))
+    assert (part.method, part.layers, part.rounds[0].strength) == ("prune", (), None)
     assert (part.rounds[0].margin, part.rounds[0].known_asr) == (None, 1)

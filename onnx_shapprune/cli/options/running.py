@@ -7,7 +7,7 @@ import click
 from onnx_shapprune.cli.options.declare import bundled, option
 from onnx_shapprune.cli.sections import LIMITS, REPAIR, SEARCH
 from onnx_shapprune.cli.values import FILE, Budget, Number
-from onnx_shapprune.settings import ESTIMATORS, VALUES, RunOptions
+from onnx_shapprune.settings import ESTIMATORS, METHODS, VALUES, RunOptions
 
 SEED = option(
     SEARCH,
@@ -82,6 +82,15 @@ OF_THE_SEARCH = (
     ),
 )
 OF_THE_REPAIR = (
+    option(
+        REPAIR,
+        "--method",
+        type=click.Choice(("auto", *METHODS)),
+        default="auto",
+        show_default=True,
+        help="prune: switch units off; realign: teach layers to overlook the trigger, other weights and the same graph; "
+        "both: a few units off, then realign; auto: realign, prune, both, until one holds.",
+    ),
     option(
         REPAIR,
         "--clean-budget",
