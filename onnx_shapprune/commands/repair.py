@@ -201,7 +201,7 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
     again = search(reread, draft.case, how.run, how.run.seed + 1, prefixed(how.progress, "re-audit: "))
     synthesised = draft.case.few.label_source == "synthesised"
     evidence = of_repaired(of_search(again), draft.targets, synthesised=synthesised)
-    verdict = judged(evidence, draft.limits, lambda: doubts(reread, pictures, again, run.seed + 1))
+    verdict = judged(evidence, draft.limits, lambda: doubts(reread, pictures, again, how.run.seed + 1))
     if verdict.outcome != "pass":
         reason = f"in a full audit of the repaired file, {verdict.reasons[0]}"
         return _Attempt(plan, files, assemble.not_repaired(reason, plan, difference, again), reread)

@@ -73,7 +73,7 @@ def test_a_repaired_file_is_asked_what_any_other_is_before_it_passes(folder, mon
     onnx.save(DESIGN.backdoored, model)
     doubted, held = (sanitize(model, pictures, output=out, run=QUICK) for _ in range(2))
     assert doubted.repair.status == "not_repaired"
-    assert doubted.repair.reason == "in a full audit of the baked file, it answers otherwise"
+    assert doubted.repair.reason == "in a full audit of the repaired file, it answers otherwise"
     assert held.repair.status == "repaired"
     compared = verify(model, out, pictures, run=QUICK)
     assert (compared.verdict, compared.doubts, answers) == ("inconclusive", ("it answers otherwise",), [])
