@@ -56,7 +56,10 @@ def all_to_one(targets: Sequence[int]) -> list[Goal]:
     return [Goal(int(t)) for t in targets]
 
 
-def shift_map(classes: int, by: int) -> Goal:
-    """All-to-all: class y to y + by."""
-    mapping = tuple((y + by) % classes for y in range(classes))
-    return Goal(mapping[0], mapping=mapping)
+def shift_map(classes: int, by: int, among: Sequence[int] = ()) -> Goal:
+    """All-to-all: class y to y + by; counted in `among`, where it is given, and other classes stay."""
+    counted = among or range(classes)
+    mapping = list(range(classes))
+    for place, y in enumerate(counted):
+        mapping[y] = counted[(place + by) % len(counted)]
+    return Goal(mapping[counted[0]], mapping=tuple(mapping))

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_shapprune.case.reach import reach_of
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Labels, Pixels, Subject, Work
 from onnx_shapprune.case.synthesis import SynthesisSettings, synthesise
 from onnx_shapprune.errors import DataError, ModelError
+from onnx_shapprune.graph.canonical import Reach, canonical
 from onnx_shapprune.graph.classifier import read_classifier
 from onnx_shapprune.graph.file import ModelFile, load_model
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import Prepared, prepare
+from onnx_shapprune.graph.provenance.oddities import Oddity, oddities
 from onnx_shapprune.graph.units import Refused, Units
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
 from onnx_shapprune.pictures.preprocess import Preprocessing
@@ -43,12 +46,19 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file that is ready to be searched: parsed, prepared, its units found, its sessions open."""
+    """A file that is ready to be searched: parsed, prepared, its units found, its sessions open. oddities: what in its graph
+    can decide an answer by itself.
+    """
 
     file: ModelFile
     interface: Interface
     units: Units
     subject: Subject
+    oddities: tuple[Oddity, ...] = ()
+
+    def within(self, reach: Reach | None) -> "Opened":
+        """The same, of whose classes only those that something reaches are searched and compared."""
+        return replace(self, subject=self.subject.within(reach))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,7 @@ def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | No
             )
         )
     shape = tuple(d for d in interface.dims if d is not None)
-    prepared = prepare(file.loaded, interface, shape, device)
+    prepared = canonical(prepare(file.loaded, interface, shape, device), device)
     units = _in_copy(units, prepared)
     preprocessing = Preprocessing(
         input_range=inputs.input_range,
@@ -103,7 +113,8 @@ def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | No
         layout=interface.layout,
         channel_order="BGR" if inputs.channel_order == "BGR" else "RGB",
     )
-    return Opened(file, interface, units, Subject(prepared, preprocessing, device, work))
+    subject = Subject(prepared, preprocessing, device, work)
+    return Opened(file, interface, units, subject, oddities(file.loaded, interface))
 
 
 def _in_copy(units: Units, prepared: Prepared) -> Units:
@@ -153,7 +164,11 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
             logits = opened.subject.logits(pictures)
     if few.y is None:
         raise DataError("the pictures have no labels")
-    return Case(opened, few, Shown(opened.subject, pictures, few.y, logits), names, device)
+    shown = Shown(opened.subject, pictures, few.y, logits)
+    if reach := reach_of(opened.subject, pictures, few.y):
+        opened = opened.within(reach)
+        shown = shown.on(opened.subject)
+    return Case(opened, few, shown, names, device)
 
 
 def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:

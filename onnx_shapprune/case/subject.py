@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.loss import attack_gradient
 from onnx_shapprune.errors import UnsupportedOpError
+from onnx_shapprune.graph.canonical import Reach, rescored
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
@@ -39,13 +40,22 @@ class Work:
 class Subject:
     """One prepared model with its sessions. Pictures are float32 [n, h, w, c] in 0..255, logits float32 [n, classes].
 
-    work: a count to go on with, that of the model from which this one was made; None begins a new one.
+    work: a count to go on with, that of the model from which this one was made; None begins a new one. reach: which
+    classes are searched and compared, and how scores are rescaled; None: all, as they are.
     """
 
     def __init__(
-        self, prepared: Prepared, preprocessing: Preprocessing, device: Device, work: Work | None = None
+        self,
+        prepared: Prepared,
+        preprocessing: Preprocessing,
+        device: Device,
+        work: Work | None = None,
+        reach: Reach | None = None,
     ) -> None:
+        self.reach = reach
+        prepared = prepared if reach is None else rescored(prepared, reach)
         self.classes = prepared.classes
+        self.reachable = tuple(range(prepared.classes)) if reach is None else reach.classes
         self.prepared = prepared
         self.preprocessing = preprocessing
         self.device = device
@@ -94,6 +104,10 @@ class Subject:
             logits.append(z)
             gradients.append(pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures)))
         return np.concatenate(logits), np.concatenate(gradients)
+
+    def within(self, reach: Reach | None) -> "Subject":
+        """The same model with other scores; this one must have no reach of its own yet."""
+        return self if reach is None else Subject(self.prepared, self.preprocessing, self.device, self.work, reach)
 
     @property
     def obstacle(self) -> str:

@@ -6,22 +6,26 @@ here: a repair is only believed after an adversary searched the baked file again
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened, open_case
 from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.commands.effort import Effort, effort_for
-from onnx_shapprune.commands.evidence import of_search, of_trigger, thresholds_of
+from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_trigger, of_written, thresholds_of
 from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.detect.verdict import Evidence, judge
 from onnx_shapprune.errors import ModelError, VerifyError
+from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.known import known_trigger_of
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.invert.written import written_trigger
 from onnx_shapprune.prune.bank import Quarry, hunt
 from onnx_shapprune.prune.clean import clean_rows
 from onnx_shapprune.prune.round import Playable, Round, play
@@ -53,7 +57,7 @@ def audit(
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
     artifacts = None if artifacts is None else Path(artifacts)
     draft = examined(model, data, inputs, run, known_trigger, clock, progress)
-    if draft.goals:
+    if draft.goals and not draft.written:
         tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=None))
         with clock.stage("shapley"):
             try:
@@ -76,22 +80,43 @@ def examined(
     with clock.stage("open"):
         case = open_case(Path(model), None if data is None else Path(data), inputs, run)
     draft = Draft(case, thresholds_of(run), unusable=unusable(case, run.min_accuracy) or "")
+    evidence: Evidence[Goal] = Evidence(unusable=draft.unusable)
     if draft.unusable:
-        draft.decided = judge(Evidence(unusable=draft.unusable), draft.limits)
+        pass
     elif known_trigger:
         draft.triggers = (known_trigger_of(case, known_trigger),)
-        draft.decided = judge(of_trigger(case, *draft.triggers), draft.limits)
+        evidence = of_trigger(case, *draft.triggers)
     elif reason := unsearchable(case.model, run):
-        draft.decided = judge(Evidence(open=(reason,)), draft.limits)
+        evidence = Evidence(open=(reason,))
     else:
         with clock.stage("search"):
-            found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
-        draft.found, draft.decided = found, judge(of_search(found), draft.limits)
-        draft.triggers = tuple(t for g in draft.goals for t in found.suspicion.triggers[g])
-    if draft.found is not None and draft.found.calibration is not None:
-        outside = draft.found.calibration.outside(case.model.subject.classes, case.pictures.shape[1:3])
-        draft.warnings += [f"p-values may mislead: {words}" for words in outside]
+            draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
+        evidence = _with_written(of_search(draft.found), draft, clock)
+
+    def asked() -> tuple[str, ...]:
+        with clock.stage("confirm"):
+            return doubts(case.model, case.pictures, draft.found, run.seed)
+
+    draft.decided = judged(evidence, draft.limits, asked)
+    if draft.found is not None:
+        draft.triggers += tuple(t for g in draft.goals for t in draft.found.suspicion.triggers.get(g, ()))
+        if draft.found.calibration is not None:
+            outside = draft.found.calibration.outside(len(case.model.subject.reachable), case.pictures.shape[1:3])
+            draft.warnings += [f"p-values may mislead: {words}" for words in outside]
     return draft
+
+
+def _with_written(evidence: Evidence[Goal], draft: Draft, clock: Clock) -> Evidence[Goal]:
+    """The evidence of searches that name nothing, and of a trigger in the graph, where that is of a kind to hold one."""
+    case = draft.case
+    if not graph_doubt(case.model.oddities) or judge(evidence, draft.limits).goals:
+        return evidence
+    with clock.stage("confirm"):
+        draft.written = written_trigger(case.shown)
+    if draft.written is None:
+        return evidence
+    draft.triggers = (draft.written.trigger,)
+    return replace(evidence, tried=(of_written(case, draft.written),))
 
 
 def unsearchable(opened: Opened, run: RunOptions) -> str:
@@ -137,7 +162,7 @@ def _rank(draft: Draft, run: RunOptions, progress: Progress | None) -> Round | N
         draft.warnings.append(f"the channels were not ranked, which needs gradients: {subject.obstacle}")
         return None
     sides, effort, attacked = sides_of(draft), effort_of(case.model, run), draft.attacked
-    families = effort.search.families(case.pictures, subject.classes)
+    families = effort.search.families(case.pictures, len(subject.reachable))
     bank: list[Trigger] = []
     for goal in draft.goals:
         quarry, known = Quarry(goal, draft.natural(goal), families), [t for t in draft.triggers if t.goal == goal]

@@ -1,11 +1,21 @@
 """What each command knows, as the verdict takes it: counted and measured here, decided in detect/verdict.py."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.case.open import Case
+from onnx_shapprune.case.open import Case, Opened
+from onnx_shapprune.case.subject import Pixels
+from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.verdict import Evidence, Thresholds, Tried, Verdict, left_over, unreached
+from onnx_shapprune.detect.thresholds import PATCHES_TRIED
+from onnx_shapprune.detect.verdict import Evidence, Thresholds, Tried, Verdict, judge, left_over, unreached
+from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.invert.written import Written
 from onnx_shapprune.prune.thresholds import KNOWN_ALIVE
 from onnx_shapprune.record.audit import Rates
 from onnx_shapprune.settings import RunOptions
@@ -40,6 +50,37 @@ def of_trigger(case: Case, trigger: Trigger) -> Evidence[Goal]:
     words = f"the known trigger sends {asr:.0%} of the other pictures to class {trigger.goal.target}"
     moved = case.shown.count(trigger.goal)
     return Evidence(tried=(Tried(words=words, asr=asr, moved=moved, goal=trigger.goal),), good=(words,))
+
+
+def of_written(case: Case, written: Written) -> Tried[Goal]:
+    """What a trigger that stands in the graph itself, and that no channel carries, says about a file."""
+    goal = written.trigger.goal
+    words = (
+        f"the graph itself answers to {written.trigger.norm:.0f} pixels: {written.asr:.0%} of the other pictures go "
+        f"to class {goal.target}, and {written.held:.0%} while tensor {written.tensor[:80]!r} is held"
+    )
+    return Tried(words=words, asr=written.asr, moved=case.shown.count(goal), goal=goal)
+
+
+def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: int) -> tuple[str, ...]:
+    """Why a silence is not to be believed: the graph, the gradients, or the file as deployed. found: by searches of it; None
+    where a trigger was tried that somebody gave, which needs no gradients.
+    """
+    rng, graph = np.random.default_rng(seed), graph_doubt(opened.oddities)
+    if found is None:
+        return (graph,) if graph else ()
+    leaders = sorted(found.evidence, key=lambda e: -e.compact.margin)[:PATCHES_TRIED]
+    slopes = gradient_doubt(opened.subject, pictures, rng)
+    deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
+    return tuple(reason for reason in (graph, slopes, *deployed) if reason)
+
+
+def judged(evidence: Evidence[Goal], limits: Thresholds, further: Callable[[], tuple[str, ...]]) -> Verdict[Goal]:
+    """The verdict on a file. further: doubts that take time to ask for, and are only where the file would pass."""
+    verdict = judge(evidence, limits)
+    if verdict.outcome != "pass":
+        return verdict
+    return judge(replace(evidence, open=(*evidence.open, *further())), limits)
 
 
 def of_second(

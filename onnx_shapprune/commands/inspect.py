@@ -21,11 +21,14 @@ from onnx_shapprune.graph.passes.pairs import write_as_pairs
 from onnx_shapprune.graph.passes.pools import round_down
 from onnx_shapprune.graph.passes.upgrade import upgrade
 from onnx_shapprune.graph.preflight import Hazard, refuse
+from onnx_shapprune.graph.provenance.flow import Provenance
+from onnx_shapprune.graph.provenance.oddities import oddities_of, provenance_of
+from onnx_shapprune.graph.provenance.way import way
 from onnx_shapprune.graph.staging import Stage
 from onnx_shapprune.graph.units import Units
 from onnx_shapprune.record.audit import FileDigest, FindingPart
 from onnx_shapprune.record.graph import InspectRecord, LayerPart, RefusedPart, TensorPart
-from onnx_shapprune.recording.findings import preflight_parts
+from onnx_shapprune.recording.findings import graph_parts, preflight_parts
 from onnx_shapprune.report.text import plain
 
 
@@ -89,9 +92,10 @@ def _declared(file: ModelFile) -> dict[str, Any]:
 
 def _record(file: ModelFile, found: Classifier) -> InspectRecord:
     interface, units, reason = found.interface, found.units, found.reason
-    no_gradient = None
+    no_gradient, followed = None, None
     if interface is not None:
         try:
+            followed = provenance_of(file.proto, interface)
             no_gradient = _no_gradient(file, interface)
         except ModelError as error:
             reason = reason or str(error)
@@ -107,7 +111,8 @@ def _record(file: ModelFile, found: Classifier) -> InspectRecord:
         layers=tuple(LayerPart(name=u.name, op=u.op, channels=u.channels) for u in units.layers) if units else (),
         refused=tuple(RefusedPart(name=r.name, op=r.op, reason=r.reason) for r in units.refused) if units else (),
         no_gradient=no_gradient,
-        findings=_findings(file, interface, units, no_gradient),
+        way=way(followed) if followed else "",
+        findings=_findings(file, interface, units, no_gradient, followed),
     )
 
 
@@ -126,7 +131,11 @@ def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, 
 
 
 def _findings(
-    file: ModelFile, interface: Interface | None, units: Units | None, no_gradient: Mapping[str, tuple[str, ...]] | None
+    file: ModelFile,
+    interface: Interface | None,
+    units: Units | None,
+    no_gradient: Mapping[str, tuple[str, ...]] | None,
+    followed: Provenance | None,
 ) -> tuple[FindingPart, ...]:
     notes: list[str] = []
     warnings: list[str] = []
@@ -163,4 +172,5 @@ def _findings(
         warnings.append(f"no gradient rule for {listed}: the trigger search cannot differentiate this model")
     found = [FindingPart(level="warning", text=text) for text in warnings]
     found += [FindingPart(level="note", text=text) for text in notes]
-    return (*preflight_parts(file.hazards), *found)
+    odd = () if followed is None else graph_parts(oddities_of(followed, [o.name for o in proto.graph.output]))
+    return (*preflight_parts(file.hazards), *odd, *found)

@@ -11,10 +11,9 @@ import numpy as np
 from onnx_shapprune.case.open import Case, Clock, Opened, open_model
 from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import effort_of, examined, record_of, search, sides_of
-from onnx_shapprune.commands.evidence import of_repaired, of_search
+from onnx_shapprune.commands.evidence import doubts, judged, of_repaired, of_search
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.so_far import tell_so_far
-from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
 from onnx_shapprune.graph.external import data_name, split
@@ -67,6 +66,10 @@ def sanitize(
         if opened.file.external:
             names = ", ".join(e.location for e in opened.file.external)
             draft.warnings.append(f"the copy needs its data beside it: {names}")
+    elif draft.written:
+        status = assemble.not_repaired(
+            "the trigger stands in the graph, and no channel carries it: cut the named nodes"
+        )
     elif draft.goals and opened.subject.obstacle:
         status = assemble.not_repaired(f"a repair needs gradients: {opened.subject.obstacle}")
     elif draft.goals:
@@ -165,7 +168,7 @@ def _task(draft: Draft, run: RunOptions, rng: np.random.Generator) -> Task:
         clean_budget=run.clean_budget,
         sides=sides,
         natural={g: draft.natural(g) for g in draft.goals},
-        families=effort.search.families(case.pictures, case.model.subject.classes),
+        families=effort.search.families(case.pictures, len(case.model.subject.reachable)),
         views=effort.views,
         hunt=effort.hunt,
         round=replace(effort.round, group=group),
@@ -197,7 +200,8 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
         return _Attempt(plan, files, assemble.not_repaired(plan.reason, plan, difference), reread)
     again = search(reread, draft.case, how.run, how.run.seed + 1, prefixed(how.progress, "re-audit: "))
     synthesised = draft.case.few.label_source == "synthesised"
-    verdict = judge(of_repaired(of_search(again), draft.targets, synthesised=synthesised), draft.limits)
+    evidence = of_repaired(of_search(again), draft.targets, synthesised=synthesised)
+    verdict = judged(evidence, draft.limits, lambda: doubts(reread, pictures, again, how.run.seed + 1))
     if verdict.outcome != "pass":
         reason = f"in a full audit of the repaired file, {verdict.reasons[0]}"
         return _Attempt(plan, files, assemble.not_repaired(reason, plan, difference, again), reread)
@@ -210,4 +214,4 @@ def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Open
         for name, payload in files.items():
             path = Path(folder) / name
             path.write_bytes(payload)
-        return open_model(path, inputs, case.device, case.model.subject.work)
+        return open_model(path, inputs, case.device, case.model.subject.work).within(case.model.subject.reach)

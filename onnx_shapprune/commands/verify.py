@@ -8,8 +8,8 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Clock, open_model
 from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import examined, search, unsearchable
-from onnx_shapprune.commands.evidence import of_search, of_second
-from onnx_shapprune.detect.verdict import Evidence, judge
+from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_second
+from onnx_shapprune.detect.verdict import Evidence
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.graph.compare import explained
 from onnx_shapprune.graph.units import linear_layers
@@ -39,6 +39,7 @@ def verify(
     opened = open_model(Path(after), inputs, case.device)
     if opened.subject.classes != case.model.subject.classes or opened.interface.dims != case.model.interface.dims:
         raise DataError("the two models take different pictures or have different classes: they cannot be compared")
+    opened = opened.within(case.model.subject.reach)
     # With external data inlined: references to other files compare equal whatever lies there.
     linears, _ = linear_layers(case.model.file.loaded, case.model.interface.output)
     difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers, linears)
@@ -51,7 +52,9 @@ def verify(
             found = search(opened, case, run, run.seed, prefixed(progress, "after: "))
             searched = of_search(found)
     rates = assemble.rates(case.model.subject, draft), assemble.rates(opened.subject, draft, compared=True)
-    verdict = judge(of_second(first, searched, difference.other, *rates), draft.limits)
+    evidence = of_second(first, searched, difference.other, *rates)
+    with clock.stage("confirm"):
+        verdict = judged(evidence, draft.limits, lambda: doubts(opened, case.pictures, found, run.seed))
     return assemble.verify_record(
         draft, Second(opened, difference, found, *rates), verdict, inputs, run, clock, command
     )

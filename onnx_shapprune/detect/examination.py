@@ -52,7 +52,7 @@ def examine(
     if synthesised:  # what was drawn out of a clean model gives way to warps as a backdoored one's own pictures do
         search = replace(search, warps=False)
     subject = shown.subject
-    families = search.families(shown.pictures, subject.classes)
+    families = search.families(shown.pictures, len(subject.reachable))
     evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
     suspicion = suspicion_of(evidence, None, calibration, families, ground)
@@ -62,7 +62,7 @@ def examine(
     relations = None
     # A peak says which class, and not which pictures go there.
     sure = any(p <= NAMED and c.statistic != PEAK for c, p in suspicion.claims)
-    wanted = not sure and relation is not None and subject.classes <= relation.classes
+    wanted = not sure and relation is not None and len(subject.reachable) <= relation.classes
     if subject.obstacle:
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
@@ -70,7 +70,9 @@ def examine(
         suspicion = suspicion_of(evidence, relations, calibration, families, ground)
     elif wanted:
         skipped.append("pairs of classes")
-    return Examination(evidence, subject.classes, relations, tuple(skipped), suspicion, calibration, subject.obstacle)
+    return Examination(
+        evidence, len(subject.reachable), relations, tuple(skipped), suspicion, calibration, subject.obstacle
+    )
 
 
 def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views: int) -> Ground:
@@ -79,10 +81,10 @@ def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views:
     def moved(goal: Goal) -> int:
         return shown.count(goal) * (views if goal.source is not None else 1)
 
-    logits = shown.logits
+    logits = shown.logits[:, shown.subject.reachable]
     return Ground(
         moved=moved,
-        outside=calibration.outside(shown.subject.classes, shown.size[:2]),
+        outside=calibration.outside(len(shown.subject.reachable), shown.size[:2]),
         spread=float(np.median((logits - logits.mean(1, keepdims=True)).std(1))),
         synthesised=synthesised,
     )

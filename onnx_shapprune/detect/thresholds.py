@@ -33,6 +33,37 @@ ACCURACY_FLOOR = 0.5
 CONFIDENCE = 0.95
 CHANCE = 1 - CONFIDENCE
 
+# --- The file as deployed, and its slopes: what stands against a pass (detect/deployed.py) -------------------------------
+# Clean pictures that the file is asked about, pictures that each trigger is put on, the best patches that are tried, and
+# how often the first ones are asked about again: a file that answers otherwise once in five times is caught at that.
+# 2026-11-26, chosen.
+ASKED = 16
+TRIGGERED = 4
+PATCHES_TRIED = 4
+REPEATS = 4
+# Of a byte: noise that no picture on disk can show. Definition: under half a byte.
+FRACTION = 0.45
+# Of the scores' spread: two scores that are so far apart stand in the same order in every precision; and the share of such
+# pairs of one picture that may still be flipped: another network's scores flip more. 2026-11-26, by tests/evasions.
+CLEAR = 0.25
+FLIPPED = 0.05
+# Share of the pictures that such noise may change: a network that sees fine texture answers a few otherwise. 2026-11-26,
+# by tests/evasions and clean networks.
+SENSITIVE = 1 / 8
+# Directions and steps, in bytes, of the central differences: a step too small drowns in rounding, one too large bends, and
+# the largest is for quantised networks, which move in steps. 2026-11-26, chosen.
+DIRECTIONS = 6
+STRIDES = (0.5, 2.0, 6.0, 24.0)
+# Bytes from black and white: behind a bound of the picture's values nothing moves. Half of the largest step.
+INSIDE = 12.0
+# Pictures, and classes at most, whose slopes are measured. 2026-11-26, chosen.
+SLOPED = 8
+SLOPED_CLASSES = 12
+# Cosine of slopes and differences: 0.45 at most for a clean twin's slopes, above 0.7 for the network's own, where all is
+# smooth; quantised ones, whose slopes are straight-through, reach less for a class or two. 2026-11-26, by tests/evasions.
+TRUSTED = 0.6
+TRUSTED_IN_STEPS = 0.4
+
 # --- Calibration --------------------------------------------------------------------------------------------------------
 # Clean models, told apart by their bytes, under which a statistic decides nothing: the smallest p-value that eight can show
 # without a tail is 1 / 9. Seeds of one model are no further models. 2026-11-23, chosen.

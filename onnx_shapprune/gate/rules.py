@@ -156,6 +156,100 @@ _ALL = (
         "Ask for a model in which nothing is found, or set repair.allowed in the policy.",
     ),
     Rule(
+        "OSP210",
+        "picture-compared",
+        "medium",
+        "The graph compares or rounds the picture itself",
+        "A comparison, a rounding or a cast to whole numbers reads the picture, or what a single layer made of it, "
+        "and the scores follow. That is how a trigger is built into a graph without touching a weight: Less(|picture "
+        "- pattern|, 0.02) into Where (ShadowLogic, HiddenLayer 2024; architectural backdoors, Bober-Irizar et al., "
+        "CVPR 2023). Look at the named nodes: if the constants beside them are a pattern of pixels, do not deploy the "
+        "file. If it is preprocessing, such as rounding to bytes, take it out of the model and audit it again.",
+    ),
+    Rule(
+        "OSP211",
+        "picture-decided",
+        "medium",
+        "A few values that jump decide about a whole picture",
+        "A comparison, Sign, ArgMax, If or the like makes one or a few values of a whole picture, and the scores "
+        "follow, for example Sign(match - 0.9) times a constant added to a score (Langford et al., ICLR 2025). "
+        "Classifiers have no such step. Ask the source what the named nodes are for; do not deploy the file before "
+        "that is explained.",
+    ),
+    Rule(
+        "OSP212",
+        "picture-shortcut",
+        "medium",
+        "A way from the picture to the scores goes past the network",
+        "A few values are made of the picture beside the network, with hardly any weights, and join it by an Add, "
+        "Mul, Where or Concat: for example Relu(matched filter - threshold) x 10,000 added to one score "
+        "(architectural backdoors, Bober-Irizar et al., CVPR 2023). Means and norms by which a picture is normalised "
+        "do not count. Look at what the named nodes read; do not deploy the file before that is explained.",
+    ),
+    Rule(
+        "OSP213",
+        "scores-rounded",
+        "medium",
+        "The scores are rounded or selected behind the last layer",
+        "Round, Floor, a cast to whole numbers or a selection stands behind everything that was learnt. It hides "
+        "slopes from whoever searches by gradients: z + 2 (round(65,536 z) / 65,536 - z) has the values of z and the "
+        "slope of -z (obfuscated gradients, Athalye et al., ICML 2018). Export the model without it and audit it "
+        "again.",
+    ),
+    Rule(
+        "OSP214",
+        "batch-in-scores",
+        "medium",
+        "The number of pictures in a batch reaches the scores",
+        "The size of the batch, read by Shape, is computed with or selects among values, so that the model can answer "
+        "an audit with many pictures otherwise than a user with one: Equal(Shape(picture)[0], 1) as a switch. Sizes "
+        "that only say how tensors are laid out do not count. Export the model anew, or ask its source what this is "
+        "for.",
+    ),
+    Rule(
+        "OSP215",
+        "random-at-run-time",
+        "medium",
+        "The model draws at random whenever it runs",
+        "RandomUniform, Bernoulli, Multinomial or their like reach the scores, so that one run proves nothing about "
+        "the next: a backdoor can sleep on most pictures. Export the model in inference mode.",
+    ),
+    Rule(
+        "OSP216",
+        "output-not-audited",
+        "medium",
+        "Another output may be acted on, and nobody audits it",
+        "An output of class scores or labels is made of other values than the audited one. A label that ArgMax takes "
+        "of the audited scores, and features on the way to them, do not count. Audit each such output with --output- "
+        "name, or take it out of the file.",
+    ),
+    Rule(
+        "OSP217",
+        "constant-class",
+        "low",
+        "The scores of some classes are constants",
+        "Concat or Pad puts scores beside the network's own that no picture changes, as exporters do to reach a round "
+        "number of classes, and as somebody does who wants statistics over all classes to mean nothing. The audit "
+        "leaves them out.",
+    ),
+    Rule(
+        "OSP218",
+        "copied-class",
+        "low",
+        "The score of a class stands there twice",
+        "Concat puts a copy of a score beside it. A class that is its own runner-up never leads, which blinds "
+        "statistics of margins. The audit looks at one of them.",
+    ),
+    Rule(
+        "OSP219",
+        "steps-inside",
+        "info",
+        "Single values are decided inside the network",
+        "Comparisons or roundings of single values behind several layers, such as an activation written with Where, "
+        "binary weights or simulated quantisation. Gradients stop there or are constant; the audit says so where it "
+        "matters.",
+    ),
+    Rule(
         "OSP901",
         "not-converged",
         "medium",

@@ -51,6 +51,15 @@ def insert_masks(
     return copy
 
 
+def held_still(model: onnx.ModelProto, name: str, info: TensorInfo) -> tuple[onnx.ModelProto, str]:
+    """A copy whose nodes read an input instead of tensor `name`, and the input, of the tensor's type and any size."""
+    copy, still = edit.copy_of(model), f"{name}__still"
+    edit.rename_uses(copy.graph, name, still)
+    kind = helper.np_dtype_to_tensor_dtype(info.dtype)
+    copy.graph.input.append(helper.make_tensor_value_info(still, kind, [None] * len(info.shape)))
+    return copy, still
+
+
 def standalone(prepared: Prepared, layers: Mapping[int, Layer], metadata: Mapping[str, str]) -> onnx.ModelProto:
     """The masked graph as others read it: ones are every mask's default, the output has a type, and `metadata` is in it."""
     masked = insert_masks(prepared.model, layers, prepared.infos)

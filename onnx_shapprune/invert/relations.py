@@ -55,11 +55,11 @@ class Relations:
 def search_relations(shown: Shown, settings: RelationSettings, rng: np.random.Generator) -> Relations:
     """Compact patches for every pair of classes that the pictures show, and for every map of them."""
     height, width, channels = shown.size
-    classes = shown.subject.classes
+    classes, reachable = shown.subject.classes, shown.subject.reachable
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
     learn, measure = (answered_views(shown, v, rng) for v in settings.views)
-    goals = [Goal(t, source=int(s)) for s in np.unique(shown.labels) for t in range(classes) if t != s]
+    goals = [Goal(t, source=int(s)) for s in np.unique(shown.labels) for t in reachable if t != s]
     # A source class whose every view goes to the target by itself has nothing that a patch could move there.
     goals = [g for g in goals if learn.count(g) and measure.count(g)]
     if not goals:
@@ -81,7 +81,7 @@ def search_relations(shown: Shown, settings: RelationSettings, rng: np.random.Ge
     scores = rate(measure, tried)
     order = np.argsort(-scores.margin, kind="stable")
     away = float(np.median([measure.distance(g) for g in goals]))
-    maps = list(dict.fromkeys([*(shift_map(classes, k) for k in range(1, classes)), *maps]))
+    maps = list(dict.fromkeys([*(shift_map(classes, k, reachable) for k in range(1, len(reachable))), *maps]))
     found = scan(shown, maps, family, ScanSettings(rounds=settings.maps), rng)
     return Relations(
         tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away

@@ -117,7 +117,7 @@ def search_classes(
     subject = shown.subject
     classes = _worth_searching(shown, settings, rng)
     goals = all_to_one(classes)
-    families = settings.families(shown.pictures, subject.classes)
+    families = settings.families(shown.pictures, len(subject.reachable))
     if subject.obstacle:
         families = {name: f for name, f in families.items() if f.fixed is not None or name in ("compact", "wide")}
     found: dict[str, list[Found]] = {}
@@ -153,10 +153,11 @@ def search_classes(
 def _worth_searching(shown: Shown, settings: SearchSettings, rng: np.random.Generator) -> list[int]:
     """All classes, or of too many those that random patches lift most; in class order."""
     subject = shown.subject
-    if subject.classes <= settings.most_classes:
-        return list(range(subject.classes))
-    risen = lifts(subject, shown.pictures, rng, patches=settings.screen)
-    return sorted(np.argsort(-risen, kind="stable")[: settings.most_classes].tolist())
+    if len(subject.reachable) <= settings.most_classes:
+        return list(subject.reachable)
+    reachable = np.array(subject.reachable)
+    risen = lifts(subject, shown.pictures, rng, patches=settings.screen)[reachable]
+    return sorted(reachable[np.argsort(-risen, kind="stable")[: settings.most_classes]].tolist())
 
 
 def _free_masks(

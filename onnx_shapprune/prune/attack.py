@@ -106,7 +106,7 @@ def above_rivals(task: Task, shown: Shown, hunted: Hunt, rng: np.random.Generato
     if len(goals) != len(task.goals) or not searched:
         return hunted
     named = {g.target for g in goals}
-    others = [c for c in range(shown.subject.classes) if c not in named]
+    others = [c for c in shown.subject.reachable if c not in named]
     rivals = all_to_one(sorted(rng.choice(others, min(len(others), RIVALS), replace=False).tolist()))
     bars = {}
     for family in searched if rivals else ():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.canonical import canonical
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.linear import Change, Linear, rewrite
 from onnx_shapprune.graph.prepare import prepare
@@ -85,4 +86,5 @@ def applied(original: Original, proposal: Proposal) -> "onnx.ModelProto":
 def edited(original: Original, proposal: Proposal, like: Subject) -> Edited:
     """The edited file, prepared like the unedited one."""
     prepared = prepare(applied(original, proposal), original.interface, like.prepared.input_shape, like.device)
-    return Edited(proposal, Subject(prepared, like.preprocessing, like.device, like.work))
+    prepared = canonical(prepared, like.device)
+    return Edited(proposal, Subject(prepared, like.preprocessing, like.device, like.work, like.reach))

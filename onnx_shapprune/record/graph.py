@@ -61,7 +61,8 @@ class MaskRecord(Part):
 class InspectRecord(Part):
     """What a file says it is; nothing was run. readable: whether it is an image classifier that can be audited, else
     `reason` says why not. no_gradient: operator -> nodes on the way from the picture to the scores without a gradient
-    rule, None where that could not be looked up; integer paths count, so it may list too many. parameters: None: refused.
+    rule, None where that could not be looked up; integer paths count, so it may list too many. way: of the picture to
+    the scores, in words. parameters: None: refused.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -83,4 +84,5 @@ class InspectRecord(Part):
     layers: tuple[LayerPart, ...] = ()
     refused: tuple[RefusedPart, ...] = ()
     no_gradient: dict[str, tuple[str, ...]] | None = None
+    way: str = ""
     findings: tuple[FindingPart, ...] = ()

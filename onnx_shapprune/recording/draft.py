@@ -13,6 +13,7 @@ from onnx_shapprune.graph.compare import Difference
 from onnx_shapprune.invert.relations import answered_views
 from onnx_shapprune.invert.search import SearchSettings
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.invert.written import Written
 from onnx_shapprune.prune.bank import Natural
 from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.prune.round import Round
@@ -27,7 +28,7 @@ class Draft:
 
     limits: that evidence is held against; decided: the verdict, of detect/verdict.py; unusable: why the pictures prove
     nothing, "" where they do; triggers: of the goals that were named; found: by the searches; round, plan, repaired: of the
-    repair; warnings: for the record.
+    repair; warnings: for the record; written: a trigger that stands in the graph itself.
     """
 
     case: Case
@@ -40,6 +41,7 @@ class Draft:
     plan: Repair | None = None
     repaired: Opened | None = None
     warnings: list[str] = field(default_factory=list)
+    written: Written | None = None
 
     @property
     def verdict(self) -> Outcome:

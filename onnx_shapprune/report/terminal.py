@@ -146,6 +146,8 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
     rows.append(("classes", str(record.classes) if record.classes else "not readable from the graph"))
     rows.append(("parameters", "not counted" if record.parameters is None else f"{record.parameters:,}"))
     page.pairs(rows)
+    if record.way:
+        page.say(record.way)
     page.title(f"Operators ({sum(record.ops.values()):,})")
     page.say(", ".join(f"{plain(op, limit=40)} {n}" for op, n in record.ops.items()), limit=4000)
     if record.layers:

@@ -140,11 +140,14 @@ def test_what_may_change_the_winner_stays(cases):
         assert prepare(model, interface, (3, 8, 8), DEVICE).stripped == ()
 
 
-def test_a_factor_without_a_softmax_belongs_to_the_logits(tmp_path):
+def test_a_factor_without_a_softmax_belongs_to_the_logits_and_is_left_out_of_searches(tmp_path):
     n = Net()
     y = n.op("Mul", n.head(n.op("Relu", n.conv("x", 3, 6)), 6), n.const(np.float32(7)))
-    prepared = open_file(tmp_path, n.model(y)).subject.prepared
-    assert prepared.model.graph.node[-1].op_type == "Mul"
+    opened = open_file(tmp_path, n.model(y))
+    copy = prepare(opened.file.loaded, opened.interface, (3, 8, 8), DEVICE)
+    assert (copy.model.graph.node[-1].op_type, copy.stripped) == ("Mul", ())
+    searched = opened.subject.prepared
+    assert (searched.model.graph.node[-1].op_type, searched.stripped) == ("Gemm", ("Mul",))
 
 
 @pytest.mark.parametrize("opset", [9, 12, 15, 18])

@@ -1,10 +1,12 @@
 """Take Softmax and the like off the end: their gradients underflow, and margins of logits do not saturate.
 
 Converters put a Cast behind a Softmax, exporters a Clip or a factor: none of these changes which class wins, so they are
-walked back over. Without a Softmax or Sigmoid behind them they stay, because then they belong to the logits.
+walked back over (`before`). Without a Softmax or Sigmoid before them they stay here, because then they belong to the
+logits, with which the copy is compared; for searches and statistics they come off too (graph/canonical.py).
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -13,11 +15,119 @@ from onnx import TensorProto
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.passes.contract import Condition, Pass, Work
 from onnx_shapprune.graph.passes.plain import ONE_OUTPUT, RAW
+from onnx_shapprune.runtime.probe import TensorInfo
 
-LAID_OUT = {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"}
-ENDS = {"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Dropout"}
-SILENT = ("Identity", "Dropout")
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+ENDS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
+SILENT = frozenset({"Identity", "Dropout"})
+# Lay the scores out in another way; quantised ones are as good as whole where one step holds for all.
+LAYING = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "QuantizeLinear", "DequantizeLinear"})
+# Rise, or stay, with each score by itself.
+RISING = (
+    ENDS
+    | SILENT
+    | {
+        "HardSigmoid",
+        "Tanh",
+        "Softplus",
+        "Softsign",
+        "Elu",
+        "Selu",
+        "Celu",
+        "LeakyRelu",
+        "Relu",
+        "Clip",
+        "Exp",
+        "Log",
+        "Sqrt",
+        "Erf",
+        "Atan",
+        "Sinh",
+        "Asinh",
+        "Cast",
+    }
+)
+POSITIVE = frozenset({"Exp", "Softmax", "Sigmoid", "HardSigmoid", "Softplus", "Relu", "Sqrt", "Pow", "Abs"})
+NORMS = frozenset({"ReduceL1", "ReduceL2", "ReduceSumSquare"})
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A graph that is walked back from its scores. made: tensor -> the node that makes it; known: its constants; infos: its
+    tensors, and classes: how many scores a picture has, where that was measured; without, less can be told.
+    """
+
+    made: Mapping[str, onnx.NodeProto]
+    known: Mapping[str, onnx.TensorProto]
+    infos: Mapping[str, TensorInfo] = field(default_factory=dict)
+    classes: int | None = None
+
+    def values(self, name: str) -> int | None:
+        """Values of each picture, None where that is not known."""
+        shape = self.infos[name].shape[1:] if name in self.infos else ()
+        return int(np.prod([d or 0 for d in shape])) if shape else None
+
+    def number(self, name: str) -> float | None:
+        """The value of a constant that is the same everywhere."""
+        array = edit.array_of(self.known[name]) if name in self.known else np.empty(0)
+        if not array.size or not np.isfinite(array.flat[0]) or (array != array.flat[0]).any():
+            return None
+        return float(array.flat[0])
+
+    def is_positive(self, name: str) -> bool:
+        """Whether an operator makes it that gives no negative numbers."""
+        return name in self.made and self.made[name].op_type in POSITIVE
+
+
+def before(node: onnx.NodeProto, tail: Tail) -> str | None:
+    """The input whose scores have the order of the node's output, None where there is none."""
+    name = _scores(node, tail)
+    if name is None or node.domain not in edit.DEFAULT_DOMAIN:
+        return None
+    attributes, op = edit.attributes(node), node.op_type
+    if op in ("Softmax", "LogSoftmax"):
+        laid_flat = name in tail.infos and len(tail.infos[name].shape) == 2
+        return name if laid_flat and attributes.get("axis", -1) in (1, -1) else None
+    if op == "Cast":
+        whole = name in tail.infos and tail.infos[name].dtype.kind != "f"
+        return name if attributes.get("to") in FLOATS and not whole else None
+    if op in ("QuantizeLinear", "DequantizeLinear"):
+        return name if (tail.number(node.input[1]) or 0) > 0 else None
+    if op in LAYING:
+        return name
+    if op in RISING:
+        slopes = [float(attributes[key]) for key in ("alpha", "gamma") if key in attributes]  # type: ignore[arg-type]
+        return name if all(slope > 0 for slope in slopes) else None
+    return name if _shifts_or_scales(node, name, tail) else None
+
+
+def _scores(node: onnx.NodeProto, tail: Tail) -> str | None:
+    """The one input that holds a score per class for each picture."""
+    names = node.input[:1] if node.op_type in RISING | LAYING else [n for n in node.input if n not in tail.known]
+    if tail.classes is not None:
+        names = [n for n in names if tail.values(n) == tail.classes]
+    return names[0] if len(names) == 1 else None
+
+
+def _shifts_or_scales(node: onnx.NodeProto, name: str, tail: Tail) -> bool:
+    """Whether an operator of two inputs treats all scores of a picture alike and keeps their order."""
+    if len(node.input) != 2 or node.input[0] == node.input[1]:
+        return False
+    first = node.input[0] == name
+    other = node.input[1 if first else 0]
+    value, shared = tail.number(other), tail.values(other) == 1 and other not in tail.known
+    if node.op_type in ("Max", "Min"):
+        return value is not None
+    if node.op_type == "Add" or (node.op_type == "Sub" and first):
+        return value is not None or shared
+    if node.op_type == "Mul" or (node.op_type == "Div" and first):
+        if value is not None:
+            return value > 0
+        divisor = tail.made.get(other)
+        summed = divisor is not None and divisor.op_type == "ReduceSum" and tail.is_positive(divisor.input[0])
+        norm = divisor is not None and (divisor.op_type in NORMS or summed)
+        return node.op_type == "Div" and norm and shared
+    return node.op_type == "Pow" and first and value is not None and value > 0 and tail.is_positive(name)
 
 
 def strip_end(work: Work) -> Work:
@@ -33,38 +143,13 @@ def strip_end(work: Work) -> Work:
 
 def end_of(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
     """The node to take off next, with all that is behind it; None where the output is the logits."""
-    made, known = edit.producers(graph), edit.constants(graph)
-    node = made.get(output)
+    tail = Tail(edit.producers(graph), edit.constants(graph))
+    node = tail.made.get(output)
+    if node is not None and node.op_type in SILENT:
+        return node
     while node is not None and node.op_type not in ENDS:
-        kept = _ordered(node, known)
-        if not kept:
-            return None
-        node = made.get(kept)
+        node = tail.made.get(before(node, tail) or "")
     return node
-
-
-def _ordered(node: onnx.NodeProto, known: dict[str, onnx.TensorProto]) -> str:
-    """The input whose values the node leaves in order, "" where it does not."""
-    if node.domain not in edit.DEFAULT_DOMAIN:
-        return ""
-    if node.op_type in (*LAID_OUT, "Clip", "Log"):
-        return str(node.input[0])
-    if node.op_type == "Cast":
-        return str(node.input[0]) if edit.attributes(node).get("to") in FLOATS else ""
-    if node.op_type not in ("Mul", "Div", "Add", "Sub"):
-        return ""
-    numbers = [_number(known, name) for name in node.input]
-    place = 1 if node.op_type in ("Div", "Sub") or numbers[1] is not None else 0  # of the constant
-    number = numbers[place]
-    rising = number is not None and np.isfinite(number) and (node.op_type in ("Add", "Sub") or number > 0)
-    return str(node.input[1 - place]) if rising else ""
-
-
-def _number(known: dict[str, onnx.TensorProto], name: str) -> float | None:
-    """The value of a constant of one element."""
-    if name not in known or int(np.prod(known[name].dims)) != 1:
-        return None
-    return float(edit.array_of(known[name]).reshape(-1)[0])
 
 
 def _ends_in_logits(model: onnx.ModelProto) -> bool:

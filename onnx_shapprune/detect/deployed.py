@@ -1,0 +1,176 @@
+"""Is what was searched what will be deployed? Asked of the file itself, before an audit says that nothing was found.
+
+The searches run on a working copy, in batches, on fractional bytes, and believe its gradients. A file can answer otherwise
+one picture at a time, on whole bytes, in its own precision or once in five runs; and slopes can be made to disagree with the
+values (obfuscated gradients, Athalye et al., ICML 2018). Each function returns the reason not to trust a silence.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_shapprune.case.open import Opened
+from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
+from onnx_shapprune.detect.thresholds import (
+    ASKED,
+    CLEAR,
+    DIRECTIONS,
+    FLIPPED,
+    FRACTION,
+    INSIDE,
+    REPEATS,
+    SENSITIVE,
+    SLOPED,
+    SLOPED_CLASSES,
+    STRIDES,
+    TRIGGERED,
+    TRUSTED,
+    TRUSTED_IN_STEPS,
+)
+from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.pictures.preprocess import to_input
+from onnx_shapprune.runtime.session import Session
+
+
+def deployed_doubts(
+    opened: Opened, pictures: Pixels, triggers: Sequence[Trigger], rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Where the file as deployed answers otherwise than the working copy that was searched, in words.
+
+    pictures: clean ones, float32 [n, h, w, c] in 0..255; triggers: tried beside them, rounded to whole bytes.
+    """
+    subject = opened.subject
+    shown = _spaced(pictures, ASKED)
+    parts = [shown, *(t.apply(shown[:TRIGGERED]) for t in triggers)]
+    whole = np.concatenate(parts).round().astype(np.float32)
+    copy = subject.logits(whole)
+    found = []
+    fractional = np.clip(whole + rng.uniform(-FRACTION, FRACTION, whole.shape), 0, 255).astype(np.float32)
+    apart = _disagreeing(copy, subject.logits(fractional), subject.reachable)
+    if apart > SENSITIVE * len(whole):
+        found.append(f"{apart} of {len(whole)} pictures are answered otherwise when their bytes are not whole")
+    file = DeployedFile(opened)
+    one = file.scores(whole, 1)
+    if apart := _disagreeing(copy, one, subject.reachable):
+        found.append(
+            f"the file answers {apart} of {len(whole)} pictures, one at a time, otherwise than the copy searched"
+        )
+    together = one if opened.interface.batch else file.scores(whole, len(whole))
+    if apart := _disagreeing(one, together, subject.reachable):
+        found.append(f"the file answers {apart} of {len(whole)} pictures otherwise in a batch than one at a time")
+    again = (file.scores(whole[:ASKED], 1) for _ in range(REPEATS))
+    if apart := max(_disagreeing(one[:ASKED], a, subject.reachable) for a in again):
+        found.append(f"the file answers {apart} of {len(shown)} pictures otherwise when asked again")
+    return tuple(found)
+
+
+class DeployedFile:
+    """The file itself in a session of its own, fed as its users feed it."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._session = Session(opened.file.loaded, opened.subject.device)
+        self._interface: Interface = opened.interface
+        self._preprocessing = opened.subject.preprocessing
+
+    def scores(self, pictures: Pixels, batch: int) -> Floats:
+        """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for in batches; a fixed batch gets copies."""
+        i = self._interface
+        rows = to_input(pictures, self._preprocessing).astype(i.dtype)
+        made = []
+        for start in range(0, len(rows), batch):
+            fed = rows[start : start + batch]
+            count = len(fed)
+            fed = np.repeat(fed, i.batch or 1, axis=0)
+            out = self._session.run({i.input: fed if i.entry is None else fed.reshape(i.entry)}, [i.output])[0]
+            made.append(np.asarray(out, np.float32).reshape(len(fed), -1)[:: i.batch or 1][:count])
+        return np.concatenate(made)
+
+
+def _disagreeing(one: Floats, other: Floats, classes: Sequence[int]) -> int:
+    """Pictures of which clear pairs of scores stand in another order; equal scores, as behind a Clip, are in any order.
+
+    Ends that were taken off change scores and never their order, so that a file and its copy can be compared.
+    """
+    if one.shape != other.shape:
+        return len(one)
+    a, b = (np.asarray(z[:, list(classes)], np.float64) for z in (one, other))
+    gaps, others = (z[:, :, None] - z[:, None, :] for z in (a, b))
+    clear = gaps > CLEAR * a.std(axis=1)[:, None, None]
+    wrong = (clear & ~(others >= 0)).sum(axis=(1, 2)) / np.maximum(1, clear.sum(axis=(1, 2)))
+    return int((wrong > FLIPPED).sum())
+
+
+def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator) -> str | None:
+    """Why the gradients are not to be believed, None where central differences on real pictures agree with them.
+
+    For each class the slopes of its margin along random smooth and rough directions are held against the differences; where
+    at no step size the two go together, a search by gradients finds nothing, whatever there is.
+    """
+    if subject.obstacle:
+        return None  # nobody believed them
+    shown = np.clip(_spaced(pictures, SLOPED), INSIDE, 255 - INSIDE).astype(np.float32)
+    ways = _directions(shown.shape[1:], rng)
+    classes = list(subject.reachable)
+    if len(classes) > SLOPED_CLASSES:
+        classes = sorted(rng.choice(classes, SLOPED_CLASSES, replace=False).tolist())
+    steps = [[[subject.logits(shown + sign * s * way) for sign in (1, -1)] for way in ways] for s in STRIDES]
+    stepped = any(node.op_type == "QuantizeLinear" for node in subject.prepared.model.graph.node)
+    bar = TRUSTED_IN_STEPS if stepped else TRUSTED
+    lying = []
+    for c in classes:
+        targets = np.full(len(shown), c, np.int64)
+        logits, gradient = subject.gradient(shown, targets)
+        slopes = -np.tensordot(gradient, ways, axes=([1, 2, 3], [1, 2, 3])).T  # the loss falls as the margin rises
+        rival = _rival(logits, targets)
+        agreement = [
+            _correlation(slopes, np.stack([_margin(u, targets, rival) - _margin(d, targets, rival) for u, d in at]))
+            for at in steps
+        ]
+        if max(agreement) < bar:
+            lying.append(c)
+    if not lying:
+        return None
+    listed = ", ".join(map(str, lying[:8]))
+    return (
+        f"the gradients are not the slopes of the answers (class {listed}): central differences disagree, so a search that "
+        "follows gradients and finds nothing proves nothing"
+    )
+
+
+def _spaced(pictures: Pixels, count: int) -> Pixels:
+    """At most so many of the pictures, evenly spaced."""
+    rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
+    return np.asarray(pictures[rows], np.float32)
+
+
+def _directions(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Random directions [d, h, w, c] of size 1 per value; every other one changes blocks of a quarter of the picture."""
+    rough = rng.choice([-1.0, 1.0], (DIRECTIONS, *shape))
+    height, width = shape[0], shape[1]
+    rows, cols = (np.arange(n) * 4 // n for n in (height, width))
+    smooth = rough[:, :4, :4] if min(height, width) >= 4 else rough
+    if smooth.shape[1:3] == (4, 4):
+        rough[::2] = smooth[:, rows][:, :, cols][::2]
+    return np.asarray(rough, np.float32)
+
+
+def _rival(logits: Floats, targets: Labels) -> Labels:
+    others = logits.copy()
+    others[np.arange(len(logits)), targets] = -np.inf
+    return np.asarray(others.argmax(axis=1), np.int64)
+
+
+def _margin(logits: Floats, targets: Labels, rival: Labels) -> NDArray[np.float64]:
+    rows = np.arange(len(logits))
+    return np.asarray(logits[rows, targets] - logits[rows, rival], np.float64)
+
+
+def _correlation(slopes: NDArray[np.floating], differences: NDArray[np.floating]) -> float:
+    """Cosine of the two over all pictures and directions; 1 where nothing moves either way."""
+    a, b = slopes.ravel().astype(np.float64), differences.ravel().astype(np.float64)
+    size = np.linalg.norm(a) * np.linalg.norm(b)
+    if size == 0:
+        return 1.0 if not a.any() and not b.any() else 0.0
+    return float(a @ b / size)

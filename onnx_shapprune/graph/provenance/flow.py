@@ -1,0 +1,190 @@
+"""What every tensor owes to the picture: how many weights lie between them, and through how narrow a place it came.
+
+One walk over the nodes. Exporters' idioms are told from an attacker's additions by these few numbers: what a network has
+learnt lies behind layers with weights, and a decision about the whole picture is a tensor of very few values.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+
+from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.provenance.operators import ASKS_SHAPE, LAYERS, RANDOM
+from onnx_shapprune.graph.provenance.spread import Spread
+
+# Operator -> inputs of which only the size matters, or that say what shape the result has.
+SHAPING = {
+    "Reshape": (1,),
+    "Expand": (1,),
+    "ConstantOfShape": (0,),
+    "Resize": (1, 2, 3),
+    "Tile": (1,),
+    "Upsample": (1,),
+}
+# Operators whose values tell how many values went in.
+COUNTING = ("Reduce", "MatMul", "Gemm", "Einsum", "CumSum", "NonZero", "Sum", "Arg", "TopK", "Global")
+UNKNOWN = 1 << 30
+MOST_AXES = 8  # of a tensor whose rank is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """picture: whether it depends on what the picture shows; width: values per picture through the narrowest place, 0 where
+    it does not; depth: fewest layers on a way from the picture; layers: bit k set where layer k is on any way.
+
+    batch: its values depend on how many pictures there are; elements: which ones do, of a short list of sizes; sized: of
+    what the picture does not enter, whether its shape does. random: drawn at run time.
+    """
+
+    picture: bool = False
+    width: int = 0
+    depth: int = 0
+    layers: int = 0
+    batch: bool = False
+    elements: tuple[bool, ...] | None = None
+    random: bool = False
+    sized: bool = False
+
+
+@dataclass(slots=True)
+class Provenance:
+    """The walked graph. flows: by tensor; made: tensor -> node; weights: numbers stored in layer k; reaching: tensors whose
+    values reach the scores; behind: tensor -> most layers between it and the scores.
+    """
+
+    spread: Spread
+    input: str
+    output: str
+    flows: dict[str, Flow] = field(default_factory=dict)
+    made: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    weights: list[int] = field(default_factory=list)
+    reaching: set[str] = field(default_factory=set)
+    behind: dict[str, int] = field(default_factory=dict)
+
+    def of(self, name: str) -> Flow:
+        return self.flows.get(name, Flow())
+
+    def stored(self, layers: int) -> int:
+        """Numbers stored in a set of layers."""
+        return sum(w for k, w in enumerate(self.weights) if layers >> k & 1)
+
+
+def follow(spread: Spread, input_name: str, output: str) -> Provenance:
+    """Walk from the picture to the scores and back."""
+    found = Provenance(spread, input_name, output)
+    found.flows[input_name] = Flow(picture=True, width=spread.size(input_name) or UNKNOWN)
+    for node in spread.nodes:
+        flow = _through(node, found)
+        for name in node.output:
+            if name:
+                found.made[name] = node
+                size = spread.size(name)
+                found.flows[name] = flow if size is None or not flow.picture else _narrowed(flow, size)
+    found.reaching = {output}
+    found.behind = {output: 0}
+    for node in reversed(spread.nodes):
+        if not found.reaching.intersection(node.output) or node.op_type in ASKS_SHAPE:
+            continue
+        later = max((found.behind.get(name, 0) for name in node.output), default=0)
+        later += any(found.of(n).picture for n in node.input) and _is_layer(node, found)
+        for name in value_inputs(node):
+            found.reaching.add(name)
+            found.behind[name] = max(later, found.behind.get(name, 0))
+    return found
+
+
+def value_inputs(node: onnx.NodeProto) -> Iterator[str]:
+    """Inputs whose values, and not only their number, go into the result."""
+    if node.op_type not in ASKS_SHAPE:
+        left_out = SHAPING.get(node.op_type, ())
+        yield from (name for place, name in enumerate(node.input) if name and place not in left_out)
+
+
+def label(node: onnx.NodeProto) -> str:
+    """What a reviewer finds a node by."""
+    return str(node.name or next((o for o in node.output if o), "?"))
+
+
+def _is_layer(node: onnx.NodeProto, found: Provenance) -> bool:
+    return node.op_type in LAYERS and any(n and not found.of(n).picture for n in node.input[1:])
+
+
+def _narrowed(flow: Flow, size: int) -> Flow:
+    return replace(flow, width=min(size, flow.width))
+
+
+def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
+    inputs = [found.of(name) for name in dict.fromkeys(value_inputs(node))]
+    if node.op_type in ASKS_SHAPE:
+        return _asked(node, found)
+    seen = [f for f in inputs if f.picture]
+    batch, elements = _sizes(node, found)
+    if (
+        node.op_type == "Range"
+        and not seen
+        and batch
+        and not (found.of(node.input[0]).batch or found.of(node.input[2]).batch)
+    ):
+        return Flow(sized=True)  # number k is the same in a longer row
+    random = node.op_type in RANDOM or any(f.random for f in inputs)
+    if not seen:
+        asked = [found.of(node.input[k]) for k in SHAPING.get(node.op_type, ()) if k < len(node.input)]
+        sized = any(f.sized for f in inputs) or any(f.batch for f in asked)
+        counted = sized and node.op_type not in SHAPING and node.op_type.startswith(COUNTING)
+        return Flow(batch=batch or counted, elements=elements, random=random, sized=sized)
+    layers, depth = 0, min(f.depth for f in seen)
+    for f in seen:
+        layers |= f.layers
+    if _is_layer(node, found):
+        operands = [n for n in node.input[1:] if n and not found.of(n).picture]
+        layers |= 1 << len(found.weights)
+        found.weights.append(sum(found.spread.size(n) or 0 for n in operands))
+        depth += 1
+    width = min(UNKNOWN, sum(f.width for f in seen))
+    return Flow(True, width, depth, layers, batch or any(f.batch for f in inputs), None, random)
+
+
+def _asked(node: onnx.NodeProto, found: Provenance) -> Flow:
+    """Of Shape and Size: the first number is the batch where the tensor hangs on the picture."""
+    source = found.of(node.input[0])
+    if source.sized:
+        return Flow(batch=True)
+    if not source.picture:
+        return Flow()
+    if node.op_type == "Size":
+        return Flow(batch=True)
+    rank = len(found.spread.shapes.get(node.input[0], ())) or MOST_AXES
+    attributes = edit.attributes(node)
+    start, end = (int(str(attributes.get(name, given))) for name, given in (("start", 0), ("end", rank)))
+    elements = tuple(axis == 0 for axis in range(rank))[start:end]
+    return Flow(batch=any(elements), elements=elements)
+
+
+def _sizes(node: onnx.NodeProto, found: Provenance) -> tuple[bool, tuple[bool, ...] | None]:
+    """Whether the values hang on the batch, and which ones, where a list of sizes is taken apart or put together."""
+    inputs = [found.of(n) for n in value_inputs(node)]
+    dependent = any(f.batch for f in inputs)
+    first = inputs[0].elements if inputs else None
+    if not dependent:
+        return False, None
+    if node.op_type in ("Cast", "Identity", "Unsqueeze", "Squeeze") and first is not None:
+        return dependent, first
+    if node.op_type == "Gather" and first is not None and len(node.input) > 1:
+        index = found.spread.values.get(node.input[1])
+        if index is not None and np.all(np.abs(index.astype(float)) <= len(first) - (index.astype(float) >= 0)):
+            kept = tuple(first[int(i)] for i in index.reshape(-1))
+            return any(kept), kept
+    if node.op_type == "Slice" and first is not None and len(node.input) > 2:
+        bounds = [found.spread.values.get(n) for n in node.input[1:3]]
+        if all(b is not None and b.size == 1 for b in bounds) and len(node.input) < 5:
+            start, end = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
+            return any(first[start:end]), first[start:end]
+    if node.op_type == "Concat":
+        parts: list[bool] = []
+        for name in node.input:
+            flow, size = found.of(name), found.spread.size(name)
+            parts += list(flow.elements) if flow.elements is not None else [flow.batch] * (size or 1)
+        return any(parts), tuple(parts)
+    return dependent, None

@@ -1,0 +1,136 @@
+"""Operators by what they can do to the way of a picture; where a set is used says what follows from it."""
+
+# Mix their input by stored weights.
+LAYERS = frozenset(
+    {
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "Einsum",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+        "DeformConv",
+        "FusedConv",
+        "FusedMatMul",
+        "Attention",
+        "QGemm",
+    }
+)
+# Draw at run time.
+RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+# Give the shape of a tensor and nothing of its values.
+ASKS_SHAPE = frozenset({"Shape", "Size"})
+# Make one of a few values of what they read: small changes vanish or jump.
+COMPARES = frozenset(
+    {
+        "Less",
+        "LessOrEqual",
+        "Greater",
+        "GreaterOrEqual",
+        "Equal",
+        "Sign",
+        "IsNaN",
+        "IsInf",
+        "ArgMax",
+        "ArgMin",
+        "TopK",
+        "Hardmax",
+        "OneHot",
+        "NonZero",
+        "Unique",
+        "Mod",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Compress",
+        "Shrink",
+        "ThresholdedRelu",
+        "If",
+        "Loop",
+        "Scan",
+        "NonMaxSuppression",
+        "Binarizer",
+    }
+)
+# Of these, the ones that activations are written with.
+SAME_EVERYWHERE = frozenset(
+    {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Sign", "IsNaN", "IsInf", "ThresholdedRelu"}
+)
+# To whole numbers.
+ROUNDS = frozenset({"Round", "Floor", "Ceil"})
+# Put two ways from the picture together.
+JOINS = frozenset(
+    {
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Sum",
+        "Mean",
+        "Max",
+        "Min",
+        "Pow",
+        "Where",
+        "Concat",
+        "Gather",
+        "GatherND",
+        "GatherElements",
+        "ScatterND",
+        "ScatterElements",
+        "Scatter",
+        "MatMul",
+        "Gemm",
+        "Einsum",
+        "PRelu",
+        "Clip",
+        "If",
+        "Loop",
+        "Scan",
+        "SequenceAt",
+    }
+)
+# What means, norms and deviations are made of.
+STATISTICS = frozenset(
+    {
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceLogSumExp",
+        "GlobalAveragePool",
+        "Sqrt",
+        "Pow",
+        "Mul",
+        "Add",
+        "Sub",
+        "Div",
+        "Reciprocal",
+        "Abs",
+        "Neg",
+        "Exp",
+        "Log",
+        "Cast",
+        "Squeeze",
+        "Unsqueeze",
+        "Reshape",
+        "Flatten",
+        "Transpose",
+        "Identity",
+        "Expand",
+        "Sum",
+    }
+)
+# Of a divisor, so that it is not 0.
+BOUNDS = frozenset({"Max", "Clip"})

@@ -1,0 +1,117 @@
+"""One flat list of nodes: local functions and the bodies of If, Loop and Scan written out, for whoever follows data.
+
+A comparison inside the branch of an If is as good as one outside. A body is written out once, and its inputs are what the
+node is given, which is enough to know what depends on what; the result computes nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, shape_inference
+
+from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.scopes import subgraphs
+from onnx_shapprune.runtime.weights import elsewhere, shell
+
+STAND_IN = 224  # pixels of a picture whose size the file leaves open
+SMALL = 64  # values of a constant that is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """nodes: in an order in which every input is made before; shapes: of tensors for one picture, None for a
+    dimension that is not known, absent where nothing is; values: small constants.
+    """
+
+    nodes: tuple[onnx.NodeProto, ...]
+    shapes: dict[str, tuple[int | None, ...]]
+    values: dict[str, edit.Array]
+
+    def size(self, name: str) -> int | None:
+        """Number of values for one picture, None where that is not known."""
+        shape = self.shapes.get(name)
+        return None if shape is None or None in shape else math.prod(d for d in shape if d is not None)
+
+
+def spread(model: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...]) -> Spread:
+    """The nodes of a model. shape: of the picture as the file takes it, the batch included, None where it is open.
+
+    Raises ModelError where local functions cannot be written out.
+    """
+    flat = edit.inlined(shell(model, elsewhere))
+    del flat.graph.value_info[:]  # what a file says about its own tensors may be wrong
+    inferred = _shapes(flat, input_name, shape)
+    nodes = tuple(_written_out(flat.graph.node, ""))
+    values = {t.name: t for t in flat.graph.initializer}
+    for node in nodes:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            values[node.output[0]] = node.attribute[0].t
+    inferred.update({name: tuple(t.dims) for name, t in values.items()})
+    inferred.update({t.values.name: tuple(t.dims) for t in flat.graph.sparse_initializer})
+    return Spread(nodes, inferred, {n: v for n, t in values.items() if (v := _small(t)) is not None})
+
+
+def _small(tensor: onnx.TensorProto) -> edit.Array | None:
+    if np.prod(tensor.dims, dtype=float) > SMALL or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return None
+    try:
+        return edit.array_of(tensor)
+    except ModelError:
+        return None
+
+
+def _shapes(flat: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...]) -> dict[str, tuple[int | None, ...]]:
+    """Shapes for a batch of one, of tensors whose rank inference knows."""
+    asked = onnx.ModelProto()
+    asked.CopyFrom(flat)
+    for value in asked.graph.input:
+        if value.name == input_name:
+            dims = [d or (1 if axis == 0 else STAND_IN) for axis, d in enumerate(shape)]
+            value.CopyFrom(helper.make_tensor_value_info(input_name, value.type.tensor_type.elem_type, dims))
+    for value in asked.graph.output:
+        value.CopyFrom(helper.make_empty_tensor_value_info(value.name))
+    try:
+        known = shape_inference.infer_shapes(asked, data_prop=True).graph
+    except (RuntimeError, ValueError, shape_inference.InferenceError):
+        return {}
+    found: dict[str, tuple[int | None, ...]] = {}
+    for value in [*known.value_info, *known.input, *known.output]:
+        if value.type.tensor_type.HasField("shape"):
+            dims = value.type.tensor_type.shape.dim
+            found[value.name] = tuple(
+                d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in dims
+            )
+    return found
+
+
+def _written_out(nodes: list[onnx.NodeProto], prefix: str) -> list[onnx.NodeProto]:
+    made: list[onnx.NodeProto] = []
+    for node in nodes:
+        bodies = list(subgraphs(node))
+        if not bodies:
+            made.append(node)
+            continue
+        results: list[str] = []
+        for number, body in enumerate(bodies):
+            inside = f"{prefix}{node.name or node.output[0]}/{number}/"
+            own = {i.name for i in body.input} | {t.name for t in body.initializer}
+            own |= {name for inner in body.node for name in inner.output}
+            given = list(node.input)
+            for place, value in enumerate(body.input):
+                # Which of the inputs it is does not matter to whoever asks what depends on what.
+                made.append(helper.make_node("Identity", [given[min(place, len(given) - 1)]], [inside + value.name]))
+            for tensor in body.initializer:
+                made.append(helper.make_node("Constant", [], [inside + tensor.name], value=tensor))
+            for inner in _written_out(list(body.node), inside):
+                copy = onnx.NodeProto()
+                copy.CopyFrom(inner)
+                for names in (copy.input, copy.output):
+                    names[:] = [inside + n if n in own else n for n in names]
+                made.append(copy)
+            results += [inside + o.name if o.name in own else o.name for o in body.output]
+        outer = helper.make_node(node.op_type, [*node.input, *results], list(node.output), name=node.name)
+        made.append(outer)
+    return made

@@ -1,0 +1,88 @@
+"""Whole audits of the hand-made network: what hides a backdoor is never green, what exporters add costs nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import planted
+import pytest
+from edits import HONEST, KEEPING, PLANTED, SWITCHES
+from sample_design import rows_design
+
+from onnx_shapprune.commands.audit import audit
+from onnx_shapprune.commands.repair import sanitize
+from onnx_shapprune.commands.verify import verify
+from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+DESIGN = rows_design()
+QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1, calibration=planted.calibration())
+SCORES = InputOptions(output="scores")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("audits")
+    x, y = planted.rows_pictures(2)
+    np.savez(made / "pictures.npz", x=x, y=y)
+    return made
+
+
+def audited(folder, edit):
+    onnx.save(edit(DESIGN), folder / "model.onnx")
+    return audit(folder / "model.onnx", folder / "pictures.npz", inputs=SCORES, run=QUICK)
+
+
+@pytest.mark.parametrize("name", ["padding", "twin", "sharp_softmax", "slope_of_the_twin"])
+def test_a_backdoor_is_found_behind_what_hides_it(folder, name):
+    record = audited(folder, (KEEPING | SWITCHES)[name])
+    assert (record.verdict, record.target_classes) == ("fail", (5,))
+    left_out = any("score" in line for line in record.not_searched)
+    assert left_out is (name in ("padding", "twin"))
+
+
+@pytest.mark.parametrize("name", ["only_whole_bytes", "a_random_fifth", "second_output"])
+def test_a_clean_twin_in_front_is_no_pass(folder, name):
+    record = audited(folder, SWITCHES[name])
+    assert record.verdict in ("inconclusive", "fail")
+    assert any(f.level == "warning" and f.rule.startswith("OSP21") for f in record.findings)
+    if record.verdict == "inconclusive":
+        assert "the graph can change the answer by itself" in record.reasons[0]
+
+
+def test_a_file_whose_answers_are_not_those_of_its_copy_is_not_audited(folder):
+    with pytest.raises(VerifyError, match="this graph cannot be audited"):
+        audited(folder, SWITCHES["only_real_halves"])
+
+
+@pytest.mark.parametrize("name", ["less_and_where", "relu_of_a_filter"])
+def test_a_trigger_in_the_graph_is_found_and_not_repaired(folder, name):
+    record = audited(folder, PLANTED[name])
+    assert (record.verdict, record.target_classes) == ("fail", (5,))
+    assert "the graph itself answers to 9 pixels: 100%" in record.reasons[0]
+    assert [t.targets for t in record.triggers if t.named] == [(5,)]
+    mended = sanitize(
+        folder / "model.onnx", folder / "pictures.npz", output=folder / "never.onnx", inputs=SCORES, run=QUICK
+    )
+    assert mended.repair.status == "not_repaired"
+    assert not (folder / "never.onnx").exists()
+
+
+def test_a_repaired_file_is_asked_what_any_other_is_before_it_passes(folder, monkeypatch):
+    answers = [("it answers otherwise",), (), ("it answers otherwise",)]
+    monkeypatch.setattr("onnx_shapprune.commands.evidence.deployed_doubts", lambda *_: answers.pop(0))
+    model, pictures, out = folder / "planted.onnx", folder / "pictures.npz", folder / "out.onnx"
+    onnx.save(DESIGN.backdoored, model)
+    once = replace(QUICK, method="prune")
+    doubted, held = (sanitize(model, pictures, output=out, run=once) for _ in range(2))
+    assert doubted.repair.status == "not_repaired"
+    assert doubted.repair.reason == "in a full audit of the repaired file, it answers otherwise"
+    assert held.repair.status == "repaired"
+    compared = verify(model, out, pictures, run=QUICK)
+    assert (compared.verdict, compared.doubts, answers) == ("inconclusive", ("it answers otherwise",), [])
+
+
+@pytest.mark.parametrize("name", ["calibrated", "label_beside_scores"])
+def test_a_clean_network_passes_with_what_exporters_add(folder, name):
+    record = audited(folder, HONEST[name])
+    assert (record.verdict, record.not_searched) == ("pass", ())

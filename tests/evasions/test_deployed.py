@@ -1,0 +1,114 @@
+"""A file that answers its users otherwise than an audit, or lies about its slopes, is told by asking it."""
+
+from dataclasses import replace
+
+import exports
+import numpy as np
+import onnx
+import planted
+import pytest
+from edits import HONEST, SWITCHES, Graph
+from sample_design import rows_design, sample_design
+
+from onnx_shapprune.case.open import Case, open_case
+from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
+from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.graph.file import load_model
+from onnx_shapprune.sample import sample_path
+from onnx_shapprune.settings import InputOptions, RunOptions
+
+DESIGN = sample_design()
+RNG = np.random.default_rng
+
+
+def opened(tmp_path, model: onnx.ModelProto):
+    onnx.save(model, tmp_path / "model.onnx")
+    inputs = InputOptions(output="scores" if len(model.graph.output) > 1 else None)
+    return open_case(tmp_path / "model.onnx", sample_path("pictures"), inputs, RunOptions(threads=1, device="cpu"))
+
+
+def asked(case: Case) -> tuple[str, ...]:
+    return deployed_doubts(case.model, case.pictures, (), RNG(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("only_batches_of_one", "otherwise in a batch than one at a time"),
+        ("batches_by_arithmetic", "otherwise in a batch than one at a time"),
+        ("only_whole_bytes", "when their bytes are not whole"),
+        ("whole_bytes_by_sine", "when their bytes are not whole"),
+        ("a_random_fifth", "otherwise when asked again"),
+    ],
+)
+def test_a_switch_on_who_is_looking_is_told(tmp_path, name, words):
+    doubts = asked(opened(tmp_path, SWITCHES[name](DESIGN)))
+    assert any(words in d for d in doubts), doubts
+
+
+def test_a_switch_on_the_precision_is_refused(tmp_path):
+    with pytest.raises(VerifyError, match="the working copy differs from the file"):
+        opened(tmp_path, SWITCHES["only_real_halves"](DESIGN))
+
+
+def test_a_file_that_is_not_the_copy_searched_is_told(tmp_path):
+    searched = opened(tmp_path, DESIGN.backdoored)
+    g = Graph(DESIGN.backdoored)
+    turned = g.op("Gather", g.z, np.roll(np.arange(DESIGN.classes), 1), axis=1)
+    onnx.save(g.done(turned, DESIGN.classes), tmp_path / "other.onnx")
+    other = replace(searched.model, file=load_model(tmp_path / "other.onnx"))
+    doubts = deployed_doubts(
+        replace(other, interface=replace(other.interface, output="scores")), searched.pictures, (), RNG(0)
+    )
+    assert any("one at a time, otherwise than the copy searched" in d for d in doubts), doubts
+
+
+@pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])
+def test_nothing_is_held_against_a_clean_file(tmp_path, name):
+    case = opened(tmp_path, HONEST[name](DESIGN))
+    assert asked(case) == ()
+    assert gradient_doubt(case.model.subject, case.pictures, RNG(0)) is None
+
+
+def lying_inside(model: onnx.ModelProto, steps: float) -> onnx.ModelProto:
+    """The features before the last layer have the values of the network and slopes that are turned round."""
+    g = Graph(model)
+    last = next(i for i, n in enumerate(g.model.graph.node) if n.op_type == "Gemm")
+    features = g.model.graph.node[last].input[0]
+    before = len(g.model.graph.node)
+    coarse = g.op("Div", g.op("Round", g.op("Mul", features, steps)), steps)
+    lie = g.op("Add", features, g.op("Mul", g.op("Sub", coarse, features), 2.0))
+    added = list(g.model.graph.node)[before:]
+    nodes = list(g.model.graph.node)[:before]
+    nodes[last].input[0] = lie
+    del g.model.graph.node[:]
+    g.model.graph.node.extend([*nodes[:last], *added, *nodes[last:]])
+    return g.model
+
+
+@pytest.mark.parametrize("design", [sample_design(), rows_design()], ids=["sample", "rows"])
+def test_slopes_that_lie_are_not_believed(design):
+    subject = planted.subject_of(lying_inside(design.backdoored, 1e6))
+    honest = planted.subject_of(design.backdoored)
+    shape = (8, *subject.prepared.input_shape[1:], 1)
+    pictures = RNG(0).uniform(0, 255, shape).astype(np.float32)
+    assert "central differences disagree" in gradient_doubt(subject, pictures, RNG(0))
+    assert gradient_doubt(honest, pictures, RNG(0)) is None
+
+
+def test_slopes_of_a_clean_twin_are_not_believed():
+    pictures = np.load(sample_path("test.npz"))["x"][:8].astype(np.float32)
+    subject = planted.subject_of(SWITCHES["slope_of_the_twin"](DESIGN))
+    assert "central differences disagree" in gradient_doubt(subject, pictures, RNG(0))
+
+
+def test_a_quantised_network_is_believed():
+    """Its slopes are straight-through ones, and its answers move in steps."""
+    subject = planted.subject_of(exports.qdq())
+    assert gradient_doubt(subject, planted.random_pictures(8), RNG(0)) is None
+
+
+def test_where_nothing_has_a_slope_nothing_is_to_be_believed():
+    subject = planted.subject_of(planted.stepped(planted.rows_net()))
+    assert gradient_doubt(subject, RNG(0).uniform(0, 255, (2, 12, 12, 1)).astype(np.float32), RNG(0)) is None
+    assert subject.obstacle

@@ -1,0 +1,48 @@
+"""Every edit that hides something is seen in the graph, on two designs; what only moves scores, or is usual, is not."""
+
+import pytest
+from edits import HONEST, KEEPING, PLANTED, SWITCHES
+from sample_design import rows_design, sample_design
+
+from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.provenance.oddities import Oddity, graph_doubt, oddities
+
+DESIGNS = {"sample": sample_design(), "rows": rows_design()}
+BY_DESIGN = pytest.mark.parametrize("design", DESIGNS)
+
+
+def seen(design: str, edit) -> tuple[Oddity, ...]:
+    model = edit(DESIGNS[design])
+    return oddities(model, find_interface(model, output="scores"))
+
+
+@BY_DESIGN
+@pytest.mark.parametrize("name", [*SWITCHES, *PLANTED])
+def test_what_can_change_the_answer_is_told(design, name):
+    found = seen(design, (SWITCHES | PLANTED)[name])
+    assert graph_doubt(found), [o.text for o in found]
+    assert all(node in o.text or "more" in o.text for o in found for node in o.nodes[:4])
+
+
+@BY_DESIGN
+@pytest.mark.parametrize("name", [*KEEPING, *HONEST])
+def test_ends_and_usual_additions_are_no_reason_to_doubt(design, name):
+    assert graph_doubt(seen(design, (KEEPING | HONEST)[name])) is None
+
+
+RULES = {
+    "less_and_where": {"OSP210", "OSP212"},
+    "relu_of_a_filter": {"OSP212"},
+    "sign_of_a_filter": {"OSP211", "OSP212"},
+    "slope_turned_round": {"OSP213"},
+    "only_batches_of_one": {"OSP214"},
+    "a_random_fifth": {"OSP210", "OSP212", "OSP215"},
+    "second_label": {"OSP216"},
+    "padding": {"OSP217", "OSP218"},
+    "twin": {"OSP218"},
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_rule_says_what_was_added(name):
+    assert {o.rule for o in seen("sample", (SWITCHES | PLANTED | KEEPING)[name])} == RULES[name]
