@@ -23,8 +23,8 @@ from onnx_shapprune.graph.passes.upgrade import upgrade
 from onnx_shapprune.graph.preflight import Hazard, refuse
 from onnx_shapprune.graph.staging import Stage
 from onnx_shapprune.graph.units import Units
-from onnx_shapprune.record.audit import FileDigest, FindingPart
 from onnx_shapprune.record.graph import InspectRecord, LayerPart, RefusedPart, TensorPart
+from onnx_shapprune.record.parts import FileDigest, FindingPart
 from onnx_shapprune.recording.findings import preflight_parts
 from onnx_shapprune.report.text import plain
 

@@ -5,17 +5,9 @@ Pure functions, record in and text out. Nothing is computed here that is not in 
 
 from collections.abc import Mapping, Sequence
 
-from onnx_shapprune.record.audit import (
-    AuditRecord,
-    ClassPart,
-    CompactPart,
-    FileDigest,
-    Rates,
-    RepairPart,
-    UnitsPart,
-    VerifyRecord,
-)
+from onnx_shapprune.record.audit import AuditRecord, ClassPart, CompactPart, RepairPart, UnitsPart, VerifyRecord
 from onnx_shapprune.record.graph import InspectRecord, MaskRecord
+from onnx_shapprune.record.parts import FileDigest, Rates
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
 from onnx_shapprune.report.subject import compared_with

@@ -15,7 +15,7 @@ from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.prune.round import Round, RoundSettings, estimate_values
-from onnx_shapprune.record.audit import UnitRef
+from onnx_shapprune.record.parts import UnitRef
 from onnx_shapprune.recording.assemble import _estimate, not_repaired
 from onnx_shapprune.recording.draft import SOURCE_VIEWS, Draft
 from onnx_shapprune.recording.findings import attack_parts, suspect_parts

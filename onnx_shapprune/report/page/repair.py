@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record.audit import AuditRecord, Rates, UnitRef, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import Rates, UnitRef
 from onnx_shapprune.report.numbers import count, number, percent, signed, wilson
 from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
 from onnx_shapprune.report.page.markup import Html, tag
