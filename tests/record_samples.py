@@ -12,23 +12,17 @@ from onnx_shapprune.record.audit import (
     ClaimPart,
     ClassPart,
     CompactPart,
-    DataPart,
-    Environment,
     EstimatePart,
     FamilyPart,
-    FileDigest,
-    ModelPart,
-    Rates,
     RepairPart,
     RoundPart,
-    ThresholdsPart,
     TriedPart,
     TriggerPart,
-    UnitRef,
     UnitsPart,
     UnitValue,
     VerifyRecord,
 )
+from onnx_shapprune.record.parts import DataPart, Environment, FileDigest, ModelPart, Rates, ThresholdsPart, UnitRef
 
 ENVIRONMENT = Environment(
     onnx_shapprune="0.1.0", python="3.11", onnx="1.23", onnxruntime="1.31", numpy="2.4", platform="linux",

@@ -1,9 +1,11 @@
 """What README and the pages list is what the code has; what they tell a reader to type is understood."""
 
+import hashlib
 import inspect
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from itertools import takewhile
 from pathlib import Path
@@ -20,11 +22,14 @@ import onnx_shapprune
 from onnx_shapprune.autodiff.registry import RULES as GRADIENT_RULES
 from onnx_shapprune.cli import demo, docs, exits, shapprune
 from onnx_shapprune.cli.values import REPORT_FORMATS
-from onnx_shapprune.commands import repair
+from onnx_shapprune.commands import effort, repair
 from onnx_shapprune.commands.values import ChannelValues
-from onnx_shapprune.fleet import blocks
+from onnx_shapprune.detect import thresholds as detect
+from onnx_shapprune.detect.calibration import load_calibration
+from onnx_shapprune.fleet import blocks, folder
 from onnx_shapprune.gate.policy import load_policy
-from onnx_shapprune.invert import families, search
+from onnx_shapprune.invert import families, relations, search
+from onnx_shapprune.prune import thresholds as prune
 from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.report.formats import FORMATS
 from onnx_shapprune.settings import ESTIMATORS, VALUES, InputOptions, RunOptions
@@ -33,8 +38,9 @@ from onnx_shapprune.shapley.exact import exact_estimate, exact_values
 TEXTS = {p.stem: p.read_text(encoding="utf-8") for p in [pages.README, *sorted(pages.PAGES.glob("*.md"))]}
 MAX_README = 12 * 1024
 PACKAGE = Path(onnx_shapprune.__file__).parent
-# The pages say already where these will stand.
-COMING = {"case/shown.py", "detect/thresholds.py", "detect/verdict.py", "prune/thresholds.py"}
+PACKAGED = load_calibration(None).domain
+assert PACKAGED is not None
+
 generated = pytest.mark.parametrize(
     ("path", "name"),
     [(path, name) for path, parts in pages.PARTS.items() for name in parts],
@@ -81,8 +87,8 @@ def example(heading: str) -> dict[str, object]:
 @pytest.fixture
 def tested_like_the_others(monkeypatch):
     """What the tests in these folders use can be imported, whether or not they are collected too."""
-    for folder in ("autodiff", "report", "shapley"):
-        monkeypatch.syspath_prepend(pages.ROOT / "tests" / folder)
+    for name in ("autodiff", "report", "shapley"):
+        monkeypatch.syspath_prepend(pages.ROOT / "tests" / name)
 
 
 @generated
@@ -144,11 +150,30 @@ def test_the_python_example_runs(monkeypatch, capsys):
         return audit_record()
 
     monkeypatch.setattr(repair, "sanitize", sanitize)
-    (block,) = pages.blocks(TEXTS["python"], "python")
+    block, _ = pages.blocks(TEXTS["python"], "python")
     exec(compile(block, "python.md", "exec"), {})
     assert isinstance(taken["inputs"], InputOptions)
     assert isinstance(taken["run"], RunOptions)
     assert capsys.readouterr().out.startswith("fail (3,) repaired")
+
+
+def test_the_python_example_of_a_batch_and_a_gate_runs(tmp_path, monkeypatch, capsys):
+    """The batch is not run, since it takes minutes; what it is given must fit its signature."""
+    real = inspect.signature(folder.audit_batch)
+    monkeypatch.setattr(folder, "audit_batch", lambda *given, **named: (real.bind(*given, **named),))
+    record = audit_record()
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"a model")
+    digest = hashlib.sha256(b"a model").hexdigest()
+    about = record.model.model_copy(update={"sha256": digest, "size": 7, "external": ()})
+    repair = record.repair.model_copy(update={"output": None})
+    (tmp_path / "report.json").write_text(
+        record.model_copy(update={"model": about, "repair": repair}).model_dump_json()
+    )
+    monkeypatch.chdir(tmp_path)
+    _, block = pages.blocks(TEXTS["python"], "python")
+    exec(compile(block, "python.md", "exec"), {})
+    assert capsys.readouterr().out == "1 fail\n"
 
 
 def test_the_example_with_blocks_runs(monkeypatch, capsys):
@@ -292,6 +317,40 @@ def test_limits_named_in_the_text_are_those_of_the_code():
     assert f"  sha256 {load_policy(None).sha256}\n" in TEXTS["gate"]
 
 
+NUMBERS = {3: "three", 5: "five", 8: "eight"}
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("verdicts", f"a *p-value* of at most {detect.NAMED:g}"),
+        ("verdicts", f"Its p-value lies between {detect.NAMED:g} and {detect.DOUBT:g}"),
+        ("verdicts", f"With fewer than {NUMBERS[detect.MOVED_ENOUGH]} such pictures"),
+        ("verdicts", f"at least {NUMBERS[detect.FEWEST_MODELS]} *different* models"),
+        ("verdicts", f"made on classifiers of {PACKAGED.classes[0]} to {PACKAGED.classes[1]} classes and pictures of "
+                     f"{PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
+        ("verdicts", f"in networks of up to {relations.RelationSettings().classes} classes: patches that move one source"),
+        ("verdicts", f"Networks above {effort.THRIFTY_ABOVE // 10**6} million multiply-adds get fewer steps"),
+        ("verdicts", f"Above {search.SearchSettings().most_classes} classes, forward passes"),
+        ("method", f"A goal is named at a p-value of {detect.NAMED:g}. A second goal needs {detect.SECOND:.4f}"),
+        ("method", f"Up to {detect.DOUBT:g} a class that is not named is *suspicious*"),
+        ("method", f"where fewer than {NUMBERS[detect.MOVED_ENOUGH]} pictures could show the trigger"),
+        ("method", f"({search.SearchSettings().patch_classes} at most, "),
+        ("method", f"it is {prune.RIVAL_LEAD:g} times above what the same search finds for the other classes"),
+        ("method", f"estimated in {NUMBERS[prune.FOLDS]} folds"),
+        ("method", "At most 1 % of all units are switched off, or 24 in a small network."),
+        ("gate", f"at most {prune.KNOWN_ALIVE:.1%}"),
+    ],
+)  # fmt: skip
+def test_numbers_that_decide_are_those_of_the_code(page, words):
+    assert words in " ".join(TEXTS[page].split())
+
+
+def test_the_limit_of_units_is_as_the_pages_say():
+    assert [RunOptions().unit_limit(total) for total in (100, 2400, 10_000)] == [24, 24, 100]
+    assert [RunOptions(max_units=share).unit_limit(199) for share in (0.01, 0.001, 0.5)] == [1, 1, 99]
+
+
 def test_links_of_the_readme_and_the_pages_that_github_shows_lead_somewhere():
     for path in (pages.README, *sorted((pages.ROOT / ".github").glob("*.md"))):
         targets = re.findall(r"\]\(((?!https?:)[^)#]+)\)", path.read_text(encoding="utf-8"))
@@ -332,10 +391,22 @@ def test_the_rooms_are_those_of_the_package_in_the_order_of_imports():
     assert named == ORDER
 
 
+def test_the_tour_names_every_room_that_an_audit_enters():
+    tour = TEXTS["architecture"].partition("\n## A tour\n")[2].partition("\n## ")[0]
+    named = {
+        path.partition("/")[0].removesuffix(".py") for path in re.findall(r"`([a-z_]+(?:/[a-z_/.]*|[.]py))`", tour)
+    }
+    code = "import sys, onnx_shapprune.cli.audit as a, onnx_shapprune.commands.audit as b; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    entered = {name.split(".")[1] for name in loaded if name.startswith("onnx_shapprune.")}
+    assert entered - {"version", "errors", "sample"} <= named  # the demo, which has the sample, is a command too
+    assert named <= set(ORDER)
+
+
 def test_files_that_the_pages_name_exist():
     named = {path for text in TEXTS.values() for path in re.findall(r"`((?:[a-z_]+/)+[a-z_]+[.]py)`", text)}
     assert len(named) > 15
-    assert {p for p in named - COMING if not (PACKAGE / p).exists() and not (pages.ROOT / p).exists()} == set()
+    assert {p for p in named if not (PACKAGE / p).exists() and not (pages.ROOT / p).exists()} == set()
 
 
 def test_the_citation_is_of_this_version():

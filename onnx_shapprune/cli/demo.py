@@ -22,7 +22,8 @@ from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.table import SANITIZE, VERIFY
 from onnx_shapprune.errors import OutputError
-from onnx_shapprune.record.audit import AuditRecord, Rates, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import Rates
 from onnx_shapprune.report.terminal import audit_text, rates_text, verify_text
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path

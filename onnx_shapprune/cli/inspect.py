@@ -16,7 +16,7 @@ from onnx_shapprune.commands.table import INSPECT
 from onnx_shapprune.errors import ShapPruneError
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
-from onnx_shapprune.report.terminal import hostile, inspect_text
+from onnx_shapprune.report.graph import hostile, inspect_text
 from onnx_shapprune.report.text import json_text, plain
 from onnx_shapprune.settings import InputOptions
 

@@ -16,7 +16,7 @@ from onnx_shapprune.cli.values import FILE
 from onnx_shapprune.commands.table import MASK
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import isolated
-from onnx_shapprune.report.terminal import mask_text
+from onnx_shapprune.report.graph import mask_text
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions
 

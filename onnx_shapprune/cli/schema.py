@@ -71,7 +71,8 @@ def _json_schema(what: str) -> dict[str, object]:
     from pydantic import TypeAdapter
 
     from onnx_shapprune.gate.judgement import Judgement
-    from onnx_shapprune.record.audit import SCHEMA_VERSION, AuditRecord, VerifyRecord
+    from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+    from onnx_shapprune.record.parts import SCHEMA_VERSION
 
     about: TypeAdapter[object] = TypeAdapter(AuditRecord | VerifyRecord if what == "report" else Judgement)
     head = {"$schema": DRAFT, "$id": f"urn:onnx-shapprune:{what}:{SCHEMA_VERSION}", "title": f"onnx-shapprune {what}"}

@@ -29,7 +29,8 @@ from onnx_shapprune.invert.written import written_trigger
 from onnx_shapprune.prune.bank import Quarry, hunt
 from onnx_shapprune.prune.clean import clean_rows
 from onnx_shapprune.prune.round import Playable, Round, play
-from onnx_shapprune.record.audit import AuditRecord, FileDigest, RepairPart
+from onnx_shapprune.record.audit import AuditRecord, RepairPart
+from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.recording import assemble
 from onnx_shapprune.recording.draft import Draft
 from onnx_shapprune.report.artifacts import write_artifacts

@@ -17,7 +17,7 @@ from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.written import Written
 from onnx_shapprune.prune.thresholds import KNOWN_ALIVE
-from onnx_shapprune.record.audit import Rates
+from onnx_shapprune.record.parts import Rates
 from onnx_shapprune.settings import RunOptions
 
 

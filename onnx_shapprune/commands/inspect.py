@@ -26,8 +26,8 @@ from onnx_shapprune.graph.provenance.oddities import oddities_of, provenance_of
 from onnx_shapprune.graph.provenance.way import way
 from onnx_shapprune.graph.staging import Stage
 from onnx_shapprune.graph.units import Units
-from onnx_shapprune.record.audit import FileDigest, FindingPart
 from onnx_shapprune.record.graph import InspectRecord, LayerPart, RefusedPart, TensorPart
+from onnx_shapprune.record.parts import FileDigest, FindingPart
 from onnx_shapprune.recording.findings import graph_parts, preflight_parts
 from onnx_shapprune.report.text import plain
 

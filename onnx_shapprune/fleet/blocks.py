@@ -52,8 +52,8 @@ def channel_values(
     run: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> ChannelValues:
-    """What `valuing.channel_values` gives for the same settings, bit for bit where the workers have the same processors,
-    onnxruntime and `run.threads`; they are checked to agree wherever blocks share a coalition.
+    """What `channel_values` of commands/values.py gives for the same settings, bit for bit where the workers have the same
+    processors, onnxruntime and `run.threads`; they are checked to agree wherever blocks share a coalition.
 
     Workers check the model, the pictures and the trigger. run: its walks must not depend on each other (epsilon None, or
     "antithetic") nor on time (max_seconds None). `progress` gets (blocks, of). Raises ShapPruneError, and no part of an

@@ -13,7 +13,7 @@ from pathlib import Path
 from onnx_shapprune.errors import DataError, ModelError, ShapPruneError
 from onnx_shapprune.files.reading import hash_regular_file, open_regular_file
 from onnx_shapprune.pictures.files import SUFFIXES
-from onnx_shapprune.record.audit import FileDigest
+from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 MAX_DATA_BYTES = 4 << 30

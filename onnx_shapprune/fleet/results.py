@@ -25,7 +25,8 @@ from onnx_shapprune.gate.evidence import is_rewritten, load_record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.policy import Policy
 from onnx_shapprune.graph.external import data_name
-from onnx_shapprune.record.audit import AuditRecord, FileDigest, Finite, Part, RepairPart
+from onnx_shapprune.record.audit import AuditRecord, RepairPart
+from onnx_shapprune.record.parts import FileDigest, Finite, Part
 from onnx_shapprune.report.formats import FORMATS
 from onnx_shapprune.report.subject import located
 from onnx_shapprune.report.text import json_text, plain

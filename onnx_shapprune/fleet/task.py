@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.commands.table import COMMANDS
 from onnx_shapprune.errors import DataError, EngineError, HostileFileError, ModelError, ShapPruneError
 from onnx_shapprune.files.reading import hash_regular_file
 from onnx_shapprune.fleet.identity import MAX_DATA_BYTES, code_digest, model_digest, pictures_digest
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.run import Request, run_limited
-from onnx_shapprune.isolation.supervisor import Progress
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 

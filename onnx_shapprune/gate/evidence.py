@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from onnx_shapprune.errors import EvidenceError
 from onnx_shapprune.files.reading import read_regular_file, unique_keys
-from onnx_shapprune.record.audit import SCHEMA_VERSION, AuditRecord, FileDigest, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import SCHEMA_VERSION, FileDigest
 
 MAX_RECORD_BYTES = 64 << 20
 MAX_MODEL_BYTES = 2 << 30

@@ -8,7 +8,8 @@ from onnx_shapprune.gate.evidence import Record, is_rewritten, judged_files
 from onnx_shapprune.gate.judgement import Check, Finding, Judgement, Suppressed, Waiver
 from onnx_shapprune.gate.policy import Policy
 from onnx_shapprune.gate.rules import RULES
-from onnx_shapprune.record.audit import AuditRecord, UnitRef, Verdict
+from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.record.parts import UnitRef, Verdict
 
 # Channels that are few: so many, or 1 % of all; what sanitize switches off at most.
 FEW, FEW_SHARE = 12, 0.01

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from onnx_shapprune.gate.rules import Severity
-from onnx_shapprune.record.audit import FileDigest, Part, UnitRef, Verdict
+from onnx_shapprune.record.parts import FileDigest, Part, UnitRef, Verdict
 
 
 class Finding(Part):

@@ -16,9 +16,12 @@ from onnx_shapprune.files.reading import read_regular_file
 from onnx_shapprune.gate.judgement import Waiver
 from onnx_shapprune.gate.rules import RULES, Severity
 from onnx_shapprune.gate.spelling import meant
+from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, TOLERANCE
+from onnx_shapprune.settings import RunOptions
 
 MAX_POLICY_BYTES = 1 << 20
 Share = Annotated[float, Field(ge=0, le=1)]
+CLEAN_BUDGET = RunOptions().clean_budget
 
 
 class Section(BaseModel):
@@ -59,10 +62,10 @@ class RepairLimits(Section):
     """
 
     allowed: bool = True
-    max_accuracy_drop: Share = 0.02
-    max_surely_lost: Share = 0.02
-    max_residual_asr: Share = 0.15
-    max_difference: Share = 1e-4
+    max_accuracy_drop: Share = CLEAN_BUDGET
+    max_surely_lost: Share = CLEAN_BUDGET
+    max_residual_asr: Share = KNOWN_ALIVE
+    max_difference: Share = TOLERANCE
 
 
 class WaiverEntry(Section):

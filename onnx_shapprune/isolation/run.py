@@ -18,11 +18,12 @@ from typing import Any, Generic
 from pydantic import ValidationError
 
 from onnx_shapprune import errors
+from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.commands.table import Command, Made
 from onnx_shapprune.errors import CrashError, HostileFileError, LimitError, ShapPruneError
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.private import private_folder
-from onnx_shapprune.isolation.supervisor import Ended, Progress, supervise
+from onnx_shapprune.isolation.supervisor import Ended, supervise
 from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.report.text import plain
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal
 
+from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.isolation.limits import ProcessLimits
 
 GRACE = 2.0  # seconds that a child has to end after it was asked to, or after its pipe has closed
@@ -29,7 +30,6 @@ QUEUED = 256  # frames; a child that sends more of them than are read has to wai
 LATE_CHUNKS = 16  # that are still read from a pipe which a grandchild goes on to fill
 MAX_PROGRESS_BYTES = 64 << 20
 
-Progress = Callable[[str, int, int, str], None]
 End = Literal["answered", "died", "too long", "garbage", "flood", "stopped"]
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from onnx_shapprune.record.audit import SCHEMA_VERSION, FileDigest, FindingPart, Part
+from onnx_shapprune.record.parts import SCHEMA_VERSION, FileDigest, FindingPart, Part
 
 
 class TensorPart(Part):

@@ -1,6 +1,6 @@
 """Walks through the game of one model, as one process hands them to another."""
 
-from onnx_shapprune.record.audit import Part
+from onnx_shapprune.record.parts import Part
 
 
 class WalksRecord(Part):

@@ -25,22 +25,16 @@ from onnx_shapprune.prune.clean import clean_cost
 from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.record.audit import (
     AuditRecord,
-    DataPart,
-    Environment,
     EstimatePart,
-    FileDigest,
     LayerChange,
-    ModelPart,
-    Rates,
     RealignedPart,
     RepairPart,
     RoundPart,
-    ThresholdsPart,
-    UnitRef,
     UnitsPart,
     UnitValue,
     VerifyRecord,
 )
+from onnx_shapprune.record.parts import DataPart, Environment, FileDigest, ModelPart, Rates, ThresholdsPart, UnitRef
 from onnx_shapprune.recording.draft import Draft, Second
 from onnx_shapprune.recording.findings import (
     attack_parts,

@@ -17,7 +17,7 @@ from onnx_shapprune.invert.written import Written
 from onnx_shapprune.prune.bank import Natural
 from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.prune.round import Round
-from onnx_shapprune.record.audit import Rates
+from onnx_shapprune.record.parts import Rates
 
 SOURCE_VIEWS = 6
 

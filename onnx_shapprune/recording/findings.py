@@ -12,7 +12,8 @@ from onnx_shapprune.detect.verdict import Verdict
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
 from onnx_shapprune.graph.preflight import Hazard
 from onnx_shapprune.graph.provenance.oddities import Oddity
-from onnx_shapprune.record.audit import AttackPart, ClaimPart, ClassPart, CompactPart, FamilyPart, FindingPart
+from onnx_shapprune.record.audit import AttackPart, ClaimPart, ClassPart, CompactPart, FamilyPart
+from onnx_shapprune.record.parts import FindingPart
 
 
 def class_parts(case: Case, found: Examination | None) -> tuple[ClassPart, ...]:

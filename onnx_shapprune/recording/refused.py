@@ -10,7 +10,8 @@ from pathlib import Path
 from onnx_shapprune.errors import HostileFileError
 from onnx_shapprune.files.reading import hash_regular_file
 from onnx_shapprune.graph.preflight import Hazard
-from onnx_shapprune.record.audit import AuditRecord, DataPart, Environment, ModelPart, Rates, RepairPart, UnitsPart
+from onnx_shapprune.record.audit import AuditRecord, RepairPart, UnitsPart
+from onnx_shapprune.record.parts import DataPart, Environment, ModelPart, Rates
 from onnx_shapprune.recording.findings import preflight_parts
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.version import __version__

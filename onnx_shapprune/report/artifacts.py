@@ -16,7 +16,7 @@ from onnx_shapprune.files.writing import write_atomically
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.warping import warped
 from onnx_shapprune.pictures.files import png_bytes
-from onnx_shapprune.record.audit import FileDigest
+from onnx_shapprune.record.parts import FileDigest
 
 SHOWN_PICTURES = 3
 GRID = 4  # pixels between the lines that a warp is drawn by

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from onnx_shapprune.files.places import repository_path
 from onnx_shapprune.gate.evidence import Record, is_rewritten
-from onnx_shapprune.record.audit import AuditRecord, FileDigest, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.report.text import plain
 
 Made = TypeVar("Made", AuditRecord, VerifyRecord)

@@ -1,4 +1,4 @@
-"""Records as readable text: the verdict first, then the evidence, then what was done, then what it was done to.
+"""Audits and comparisons as readable text: the verdict first, then the evidence, what was done, and what it was done to.
 
 Pure functions, record in and text out. Nothing is computed here that is not in the record.
 """
@@ -9,22 +9,20 @@ from onnx_shapprune.record.audit import (
     AuditRecord,
     ClassPart,
     CompactPart,
-    FileDigest,
-    Rates,
     RepairPart,
+    RoundPart,
     UnitsPart,
     VerifyRecord,
 )
-from onnx_shapprune.record.graph import InspectRecord, MaskRecord
+from onnx_shapprune.record.parts import FileDigest, Rates
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
 from onnx_shapprune.report.subject import compared_with
-from onnx_shapprune.report.text import plain
+from onnx_shapprune.report.text import plain, some
 
 WIDTH = 80
 SHOWN_CLASSES = 20
 SHOWN_UNITS = 12
-SHOWN_NAMES = 12
 VERDICT_STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 REPAIR_WORDS = {
     "repaired": ("REPAIRED", "green"),
@@ -81,9 +79,9 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
     digests = [FileDigest(name=model.name, size=model.size, sha256=model.sha256), *model.external]
     if record.repair.output is not None:
         digests += [record.repair.output, *record.repair.output_external]
-    _files(page, digests)
+    file_list(page, digests)
     if record.artifacts:
-        page.say(f"artifacts: {_some([a.name for a in record.artifacts])}")
+        page.say(f"artifacts: {some([a.name for a in record.artifacts])}")
     _seconds(page, record.seconds, record.peak_memory_mb)
     _warnings(page, record.warnings)
     return page.text()
@@ -105,14 +103,14 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     for layer, channels in by_layer.items():
         page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
     if record.changed:
-        page.say(f"{count(len(record.changed), 'constant')} changed: {_some(record.changed)}")
+        page.say(f"{count(len(record.changed), 'constant')} changed: {some(record.changed)}")
     for change in record.other_changes:
         page.say(f"beyond the units: {plain(change)}", style="yellow")
     page.say(f"both files give the same class on {percent(record.agreement)} of the clean pictures")
     _compared(page, record)
     _classes(page, record.classes, title="Triggers found in the second file", said=record.reasons)
     _rates(page, record.before, record.after)
-    _files(page, [record.before_model, record.after_model])
+    file_list(page, [record.before_model, record.after_model])
     _seconds(page, record.seconds, None)
     return page.text()
 
@@ -126,76 +124,6 @@ def rates_text(before: Rates, after: Rates | None, *, width: int = WIDTH, colour
     """Accuracy, attack success and recovered accuracy, before and after."""
     page = Page(width, colour=colour)
     _rate_table(page, before, after)
-    return page.text()
-
-
-def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = False) -> str:
-    """What a file is, as text of at most `width` columns."""
-    page = Page(width, colour=colour)
-    word, style = ("READABLE", "green") if record.readable else ("NOT READABLE", "red")
-    if hostile(record):
-        word = "HOSTILE"
-    page.headline(word, style, record.model.name)
-    if record.reason:
-        page.say(record.reason)
-    page.title("Model")
-    rows = [("producer", record.producer or "not said"), ("opsets", ", ".join(f"{k} {v}" for k, v in _opsets(record)))]
-    rows += [("input", f"{plain(t.name, limit=60)}  {t.type} {_shape(t.shape)}") for t in record.inputs]
-    rows += [("output", f"{plain(t.name, limit=60)}  {t.type} {_shape(t.shape)}") for t in record.outputs]
-    rows.append(("layout", record.layout or "unknown"))
-    rows.append(("classes", str(record.classes) if record.classes else "not readable from the graph"))
-    rows.append(("parameters", "not counted" if record.parameters is None else f"{record.parameters:,}"))
-    page.pairs(rows)
-    if record.way:
-        page.say(record.way)
-    page.title(f"Operators ({sum(record.ops.values()):,})")
-    page.say(", ".join(f"{plain(op, limit=40)} {n}" for op, n in record.ops.items()), limit=4000)
-    if record.layers:
-        page.title(f"Units: {record.units:,} in {count(len(record.layers), 'layer')}")
-        columns = [Column(title="layer", right=False, elastic=True), Column(title="op", right=False)]
-        page.table([*columns, Column(title="units")], [[u.name, u.op, str(u.channels)] for u in record.layers])
-    if record.refused:
-        page.title("Layers without units")
-        for refused in record.refused:
-            page.say(f"{plain(refused.name, limit=60)} ({refused.op}): {plain(refused.reason)}")
-    page.title("Operators without a gradient rule")
-    if record.no_gradient is None:
-        page.say("not looked up")
-    elif record.no_gradient:
-        for op, nodes in record.no_gradient.items():
-            page.say(f"{plain(op, limit=40)}: {_some(nodes)}", style="yellow")
-    else:
-        page.say("none")
-    page.title("Findings")
-    for finding in record.findings:
-        rule = f"{finding.rule} {finding.level}: " if finding.rule else ""
-        page.say(rule + finding.text, bullet="-" if finding.level == "note" else "!")
-    if not record.findings:
-        page.say("none")
-    _files(page, [record.model, *record.external])
-    return page.text()
-
-
-def hostile(record: InspectRecord) -> bool:
-    """Whether a file is refused for what stands in it."""
-    return any(f.level in ("high", "critical") for f in record.findings)
-
-
-def mask_text(record: MaskRecord, *, width: int = WIDTH, colour: bool = False) -> str:
-    """What a masked graph takes and gives, as text of at most `width` columns."""
-    page = Page(width, colour=colour)
-    page.headline("MASKED", "green", record.model.name)
-    batch = "N" if record.batch_free else "1"
-    page.pairs(
-        [
-            ("input", f"{record.input}  float32 [{', '.join([batch, *map(str, record.input_shape)])}] {record.layout}"),
-            ("output", f"{record.output}  logits float32 [{batch}, {record.classes}]"),
-        ]
-    )
-    page.title(f"Masks: {sum(m.channels for m in record.masks):,} units, all on unless fed")
-    columns = [Column(title=t, right=False, elastic=t == "layer") for t in ("input", "shape", "op", "layer")]
-    rows = [[m.input, str(["1 or N", *m.shape]).replace("'", ""), m.op, m.layer] for m in record.masks]
-    page.table(columns, rows)
     return page.text()
 
 
@@ -313,20 +241,7 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
         page.say(repair.reason)
     if repair.rounds:
         columns = [Column(title=t) for t in ("round", "off", "ACC", "cost", "known ASR", "new ASR", "margin")]
-        rows = [
-            [
-                str(n),
-                str(r.off),
-                percent(r.acc),
-                percent(r.clean_cost),
-                percent(r.known_asr),
-                percent(r.asr),
-                number(r.margin),
-                "still found" if r.still_found else "no trigger",
-            ]
-            for n, r in enumerate(repair.rounds, 1)
-        ]
-        page.table([*columns, Column(title="search", right=False)], rows)
+        page.table([*columns, Column(title="search", right=False)], round_rows(repair.rounds))
         for n, r in enumerate(repair.rounds, 1):
             if r.note:
                 page.say(f"round {n}: {plain(r.note)}")
@@ -341,6 +256,23 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
     if repair.masked_vs_baked is not None:
         file = "written file" if repair.output is not None else "repaired copy, which was not written,"
         page.say(f"masked run and {file} agree to {repair.masked_vs_baked:.1e}")
+
+
+def round_rows(rounds: Sequence[RoundPart]) -> list[list[str]]:
+    """Rounds of a repair as cells: number, units off, ACC, clean cost, known and new ASR, new margin, what was found."""
+    return [
+        [
+            str(n),
+            str(r.off),
+            percent(r.acc),
+            percent(r.clean_cost),
+            percent(r.known_asr),
+            percent(r.asr),
+            number(r.margin),
+            "still found" if r.still_found else "no trigger",
+        ]
+        for n, r in enumerate(rounds, 1)
+    ]
 
 
 def _rates(page: Page, before: Rates, after: Rates | None) -> None:
@@ -364,7 +296,8 @@ def _rate_table(page: Page, before: Rates, after: Rates | None) -> None:
     page.table(columns, table)
 
 
-def _files(page: Page, files: Sequence[FileDigest]) -> None:
+def file_list(page: Page, files: Sequence[FileDigest]) -> None:
+    """Add the section of the files that took part."""
     page.title("Files")
     for file in files:
         page.say(f"{plain(file.name, limit=100)}  {file.size:,} bytes")
@@ -392,18 +325,5 @@ def _label_source(source: str) -> str:
     return {"model": "the model's own answers (none were given)", "folder": "folder names"}.get(source, source)
 
 
-def _some(names: Sequence[str]) -> str:
-    listed = ", ".join(plain(n, limit=40) for n in names[:SHOWN_NAMES])
-    return listed + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
-
-
 def _threads(number: int) -> str:
     return count(number, "thread") if number else "all threads"
-
-
-def _shape(shape: Sequence[int | str | None]) -> str:
-    return "[" + ", ".join("?" if d is None else plain(str(d), limit=20) for d in shape) + "]"
-
-
-def _opsets(record: InspectRecord) -> list[tuple[str, int]]:
-    return [(plain(domain, limit=40) or "ai.onnx", version) for domain, version in record.opsets.items()]

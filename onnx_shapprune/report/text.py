@@ -6,10 +6,12 @@ Everything of that kind passes `plain` before it reaches a terminal.
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from pydantic import BaseModel
 
 LIMIT = 200
+SHOWN_NAMES = 12
 # Letters and marks that take no ink, of categories that mostly do: U+3164 alone makes a name that looks empty.
 FILLERS = frozenset(
     map(
@@ -32,6 +34,12 @@ def plain(text: str, *, limit: int = LIMIT) -> str:
     # Cut before the loop too: a name may be as long as the file.
     cleaned = "".join(_visible(c) for c in text[: 4 * limit])
     return cleaned if len(cleaned) <= limit and len(text) <= 4 * limit else cleaned[: limit - 1] + "…"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of a list that may be long, and how many more there are."""
+    listed = ", ".join(plain(n, limit=40) for n in names[:SHOWN_NAMES])
+    return listed + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
 
 
 def harmless(line: str) -> str:

@@ -39,7 +39,8 @@ import numpy as np
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.graph.units import find_units
-from onnx_shapprune.record.audit import AuditRecord, ClassPart, Rates, UnitRef
+from onnx_shapprune.record.audit import AuditRecord, ClassPart
+from onnx_shapprune.record.parts import Rates, UnitRef
 from tests.benchmarks.measure import Bytes, Entry, Labels, Scorer, TrueRates, few_shot
 from tests.benchmarks.summary import Leader, Point, Row, append_row, csv_text, read_rows, summary, table
 

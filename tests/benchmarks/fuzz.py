@@ -159,7 +159,7 @@ def handle(path: Path) -> tuple[str, str]:
     from onnx_shapprune.errors import HostileFileError, LimitError, ShapPruneError, UnsupportedOpError
     from onnx_shapprune.graph.bake import bake
     from onnx_shapprune.graph.limits import FileLimits
-    from onnx_shapprune.report.terminal import inspect_text
+    from onnx_shapprune.report.graph import inspect_text
     from onnx_shapprune.report.text import json_text
     from onnx_shapprune.runtime.session import Device
     from onnx_shapprune.settings import InputOptions

@@ -9,10 +9,10 @@ from statistics import median
 
 from pydantic import BaseModel, ConfigDict
 
+from onnx_shapprune.detect.thresholds import NORMAL_95
 from tests.benchmarks.measure import TrueRates
 
 WORKS = 0.10  # a true trigger above this ASR still works
-NORMAL_95 = 1.96
 
 
 class Point(BaseModel):

@@ -11,7 +11,7 @@ from record_samples import audit_record, verify_record
 from onnx_shapprune.cli import demo
 from onnx_shapprune.cli.demo import true_rates
 from onnx_shapprune.commands import repair
-from onnx_shapprune.record.audit import Rates
+from onnx_shapprune.record.parts import Rates
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import RunOptions
 

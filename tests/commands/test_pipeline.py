@@ -28,7 +28,8 @@ from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.graph.compare import compare
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.prune.thresholds import KNOWN_ALIVE
-from onnx_shapprune.record.audit import AuditRecord, ThresholdsPart, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import ThresholdsPart
 from onnx_shapprune.report.text import json_text
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions

@@ -8,7 +8,7 @@ from record_samples import DIGEST, audit_record, verify_record
 
 from onnx_shapprune.errors import EvidenceError
 from onnx_shapprune.gate.evidence import check_model, judged_files, load_record
-from onnx_shapprune.record.audit import FileDigest
+from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.report.text import json_text
 
 

@@ -13,7 +13,8 @@ from onnx_shapprune.gate.judgement import Waiver
 from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.gate.rules import RULES
 from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, TOLERANCE
-from onnx_shapprune.record.audit import AttackPart, ClaimPart, FindingPart, Part, Rates
+from onnx_shapprune.record.audit import AttackPart, ClaimPart
+from onnx_shapprune.record.parts import FindingPart, Part, Rates
 from onnx_shapprune.settings import RunOptions
 
 TODAY = datetime.date(2026, 6, 1)

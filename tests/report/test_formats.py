@@ -19,7 +19,8 @@ from scipy.stats import binomtest
 from onnx_shapprune.cli.values import REPORT_FORMATS
 from onnx_shapprune.gate.evidence import judged_files
 from onnx_shapprune.gate.rules import RULES
-from onnx_shapprune.record.audit import AuditRecord, UnitRef, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import UnitRef
 from onnx_shapprune.report.formats import FORMATS
 from onnx_shapprune.report.formats.md import escaped
 from onnx_shapprune.report.formats.outcomes import outcomes

@@ -5,9 +5,10 @@ import re
 import pytest
 from record_samples import audit_record, class_part, verify_record
 
-from onnx_shapprune.record.audit import FileDigest, FindingPart
 from onnx_shapprune.record.graph import InspectRecord, LayerPart, RefusedPart, TensorPart
-from onnx_shapprune.report.terminal import audit_text, inspect_text, verdict_text, verify_text
+from onnx_shapprune.record.parts import FileDigest, FindingPart
+from onnx_shapprune.report.graph import inspect_text
+from onnx_shapprune.report.terminal import audit_text, verdict_text, verify_text
 from onnx_shapprune.report.text import cells
 
 HOSTILE = "\x1b[2J\x9b31m\u202e" + "long/" * 60

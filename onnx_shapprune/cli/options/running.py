@@ -130,7 +130,7 @@ OF_THE_REPAIR = (
         type=click.Choice(ESTIMATORS),
         default="permutation",
         show_default=True,
-        help="How Shapley values are estimated; the README says when which.",
+        help="How Shapley values are estimated; `shapprune docs estimators` says when which.",
     ),
     option(
         REPAIR,

@@ -8,12 +8,11 @@ from onnx import helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.agreement import TOLERANCE
 from onnx_shapprune.graph.passes.contract import Pass, Work
 from onnx_shapprune.graph.passes.plain import ONE_INPUT, ONE_OUTPUT
 from onnx_shapprune.runtime.probe import largest_difference, run_exposed
 from onnx_shapprune.runtime.session import Device, Session
-
-TOLERANCE = 1e-4
 
 
 def free_batch(
@@ -41,7 +40,7 @@ def free_batch(
             (got,) = session.run({input_name: pictures})
         except ModelError:
             continue
-        if largest_difference(want, np.asarray(got)) <= TOLERANCE:
+        if largest_difference(want, np.asarray(got)) <= TOLERANCE["float32"]:
             return freed, True
     return model, False
 

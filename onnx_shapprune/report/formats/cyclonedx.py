@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
-from onnx_shapprune.record.audit import AuditRecord, FileDigest, Rates
+from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.record.parts import FileDigest, Rates
 from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import wilson
 from onnx_shapprune.report.subject import moment, original

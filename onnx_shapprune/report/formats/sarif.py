@@ -14,7 +14,7 @@ from urllib.parse import quote
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Finding, Judgement, Waiver
 from onnx_shapprune.gate.rules import RULES, Severity
-from onnx_shapprune.record.audit import FileDigest, UnitRef
+from onnx_shapprune.record.parts import FileDigest, UnitRef
 from onnx_shapprune.report.subject import moment, run_id, shown_path
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.version import __version__

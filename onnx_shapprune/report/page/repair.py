@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record.audit import AuditRecord, Rates, UnitRef, VerifyRecord
-from onnx_shapprune.report.numbers import count, number, percent, signed, wilson
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import Rates, UnitRef
+from onnx_shapprune.report.numbers import count, percent, signed, wilson
 from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
 from onnx_shapprune.report.page.markup import Html, tag
 from onnx_shapprune.report.page.tables import Section, behind, bullets, code, section, table
-from onnx_shapprune.report.terminal import REPAIR_WORDS
+from onnx_shapprune.report.terminal import REPAIR_WORDS, round_rows
 
 SHARES = Axis(0.0, 1.0, ((0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")))
 
@@ -96,21 +97,8 @@ def repair(record: AuditRecord) -> Section | None:
     if part.status == "not_tried" and not part.rounds:
         return None
     columns = ("#Round", "#Off", "#ACC", "#Clean cost", "#Known ASR", "#New ASR", "#New margin", "Search")
-    rows = [
-        [
-            str(n),
-            str(r.off),
-            percent(r.acc),
-            percent(r.clean_cost),
-            percent(r.known_asr),
-            percent(r.asr),
-            number(r.margin),
-            "still found" if r.still_found else "no trigger",
-        ]
-        for n, r in enumerate(part.rounds, 1)
-    ]
     status = tag("p", tag("strong", REPAIR_WORDS[part.status][0]), f": {part.reason}.")
-    drawn = behind(_curve(record), "Rounds", columns, rows) if part.rounds else None
+    drawn = behind(_curve(record), "Rounds", columns, round_rows(part.rounds)) if part.rounds else None
     lead = "Channels were switched off in rounds; after each, an adversary searched the file again."
     return section(
         "repair", "Repair", lead if part.rounds else "What the repair did.", status, drawn, _layers(record.units.off)

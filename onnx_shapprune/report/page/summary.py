@@ -3,7 +3,8 @@
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Finding, Judgement, Waiver
 from onnx_shapprune.gate.rules import RULES
-from onnx_shapprune.record.audit import AttackPart, AuditRecord, FileDigest, VerifyRecord
+from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, tag
