@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from readme import ROOT
+from pages import ROOT
 
 FOLDER = ROOT / "samples" / "docker"
 

@@ -14,6 +14,7 @@ import numpy as np
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened, open_case
 from onnx_shapprune.case.progress import Progress, stage
+from onnx_shapprune.commands.collapsing import collapsed
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_trigger, of_written, thresholds_of
 from onnx_shapprune.commands.so_far import tell_so_far
@@ -132,17 +133,19 @@ def search(
     opened: Opened, case: Case, run: RunOptions, seed: int, progress: Progress | None, *, seconds: float | None = None
 ) -> Examination:
     """The searches and what follows; those that a repair must pass have all the time that they need."""
-    effort = effort_of(opened, run)
-    return examine(
-        case.shown if opened is case.model else case.shown.on(opened.subject),
+    effort, rng = effort_of(opened, run), np.random.default_rng(seed)
+    shown = case.shown if opened is case.model else case.shown.on(opened.subject)
+    found = examine(
+        shown,
         effort.search,
         effort.relations,
         load_calibration(run.calibration),
-        np.random.default_rng(seed),
+        rng,
         synthesised=case.few.label_source == "synthesised",
         seconds=seconds,
         progress=progress,
     )
+    return collapsed(opened, shown, found, effort.search, rng, budget=run.clean_budget, progress=progress)
 
 
 def effort_of(opened: Opened, run: RunOptions) -> Effort:

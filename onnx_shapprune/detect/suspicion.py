@@ -6,7 +6,7 @@ against another that did.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from onnx_shapprune.detect.statistics import (
     norm_ratio,
     relation_claims,
 )
-from onnx_shapprune.detect.thresholds import DOUBT, NAMED
+from onnx_shapprune.detect.thresholds import DOUBT, NAMED, PUT_TO_COLLAPSE
 from onnx_shapprune.detect.verdict import Claimed, Levels, cautious_moved, names, suspects
 from onnx_shapprune.invert.families import PLACED, Family
 from onnx_shapprune.invert.relations import Relations
@@ -44,9 +44,8 @@ class Ground:
     synthesised: bool = False
 
     def cautions(self, claim: Claim) -> tuple[str, ...]:
-        """Why the claim's p-value may mislead. A peak is reached without any picture."""
-        few = cautious_moved(self.moved(claim.goal)) if self.moved and claim.statistic != PEAK else ()
-        return (*few, *self.outside)
+        """Why the claim names nothing. A peak is reached without any picture."""
+        return cautious_moved(self.moved(claim.goal)) if self.moved and claim.statistic != PEAK else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +126,7 @@ def suspicion_of(
             p_value=p,
             reasons=reasons,
             cautions=ground.cautions(c),
+            outside=ground.outside,
         )
         for (c, p), (reasons, _) in zip(rated, spoken, strict=True)
     )
@@ -147,6 +147,23 @@ def suspicion_of(
         named,
         {g: _telling(t, evidence, named) for g, t in triggers.items()},
     )
+
+
+def put_to_collapse(suspicion: Suspicion) -> list[tuple[Goal, str]]:
+    """Goals that claims speak for more than clean models mostly do, the most unusual first, each with the family that leads.
+    Pairs and maps of classes have no other classes to fall back to, and are not put to it.
+    """
+    found: dict[Goal, str] = {}
+    for claim, p in suspicion.claims:
+        if p <= DOUBT and claim.goal.kind == "all-to-one":
+            found[claim.goal] = found.get(claim.goal) or claim.family
+    return [(goal, family or "compact") for goal, family in found.items()][:PUT_TO_COLLAPSE]
+
+
+def after_collapse(suspicion: Suspicion, gone: Mapping[Goal, float]) -> Suspicion:
+    """The same with what became of the goals that were put to it."""
+    claimed = tuple(replace(c, gone=gone.get(c.goal)) for c in suspicion.claimed)
+    return replace(suspicion, claimed=claimed, named=names(claimed, Levels()))
 
 
 def about(goal: Goal) -> str:

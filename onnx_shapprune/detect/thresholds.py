@@ -24,6 +24,16 @@ FAR = SECOND
 # models, not tuned.
 MOVED_ENOUGH = 5
 
+# --- Collapse: the share of its lead that a class loses when its triggers are unlearnt and it is searched again ----------
+# From here on it was one planted shortcut: the claim counts whatever the calibration covers, and names where it would be
+# doubted. 2026-11-26, chosen: three quarters, so that what is left of a lead is less than a third of what went.
+PLANTED = 0.75
+# Under this it is a natural weakness, which has other ways: a claim that p-values alone would doubt, or that stands outside
+# the calibration, is dropped, and one that they would name is doubted. 2026-11-26, chosen: less than half.
+NATURAL = 0.5
+# Goals that are put to it, the most unusual first.
+PUT_TO_COLLAPSE = 3
+
 # --- Clean pictures -----------------------------------------------------------------------------------------------------
 # Share of given labels that a model should answer; half of them, as no choice of preprocessing errors got there by chance
 # on ten classes. 2026-11-22, chosen.

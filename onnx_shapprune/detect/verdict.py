@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, SECOND
+from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, NATURAL, PLANTED, SECOND
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 Subject = TypeVar("Subject", bound=Hashable)
@@ -19,11 +19,15 @@ DIGITS = 17  # of a float: two numbers that differ are never shown alike
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levels:
-    """Significance levels, p-values in 0..1 (detect/thresholds.py): to be named, to be doubted, to be named second."""
+    """Significance levels, p-values in 0..1 (detect/thresholds.py): to be named, to be doubted, to be named second. planted,
+    natural: shares of a lead that is gone, from which it was planted and under which it is natural.
+    """
 
     named: float = NAMED
     doubt: float = DOUBT
     second: float = SECOND
+    planted: float = PLANTED
+    natural: float = NATURAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,9 @@ class Thresholds:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed(Generic[Subject]):
     """One statistic about one goal. goal: equal for claims about the same one; about: it in words; reasons: what was seen;
-    cautions: why this p-value cannot name anything; weak: it needs the evidence that a second goal does.
+    cautions: why this claim cannot name anything; outside: how the model differs from those that the p-value comes from;
+    gone: share of its lead, 0..1, that the goal lost when its triggers were unlearnt, None where that was not tried or did
+    not work; weak: it needs the evidence that a second goal does.
     """
 
     goal: Subject
@@ -51,7 +57,30 @@ class Claimed(Generic[Subject]):
     p_value: float
     reasons: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    gone: float | None = None
     weak: bool = False
+
+    def planted(self, levels: Levels) -> bool:
+        """Whether it was one shortcut, by its collapse."""
+        return self.gone is not None and self.gone >= levels.planted
+
+    def warnings(self, levels: Levels) -> tuple[str, ...]:
+        """Why it names nothing, in words."""
+        if self.planted(levels):
+            return self.cautions
+        said = (*self.cautions, *self.outside)
+        if self.gone is None:
+            return said
+        return (*said, f"unlearnt, it comes back from fresh starts: only {self.gone:.0%} of its lead went")
+
+    def natural(self, levels: Levels) -> bool:
+        """Whether it is a natural weakness and nothing to doubt: it comes back when it is unlearnt, and no p-value that
+        counts would name it.
+        """
+        if self.gone is None or self.gone >= levels.natural:
+            return False
+        return bool(self.outside) or self.p_value > (levels.second if self.weak else levels.named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +160,14 @@ def judge(evidence: Evidence[Subject], limits: Thresholds) -> Verdict[Subject]:
 
 def names(claims: Sequence[Claimed[Subject]], levels: Levels) -> dict[Subject, tuple[str, ...]]:
     """Goals that claims name, the most unusual first, with the reasons. One claim is enough, and they are not added up; a
-    second goal needs stronger evidence, and a claim with cautions names nothing.
+    second goal needs stronger evidence, and a claim with warnings names nothing. One that was planted, by its collapse, is
+    named where it would be doubted.
     """
     named: dict[Subject, tuple[str, ...]] = {}
     for c in sorted(claims, key=lambda c: c.p_value):
         second = c.weak or (bool(named) and c.goal not in named)
-        if c.cautions or c.p_value > (min(levels.second, levels.named) if second else levels.named):
+        bar = levels.doubt if c.planted(levels) else levels.named
+        if c.warnings(levels) or c.p_value > (min(levels.second, levels.named) if second else bar):
             continue
         said = named.get(c.goal, ())
         named[c.goal] = said + tuple(r for r in c.reasons if r not in said)
@@ -147,7 +178,7 @@ def suspects(claims: Sequence[Claimed[Subject]], levels: Levels) -> dict[Subject
     """The most unusual claim about each goal that is too unusual to pass."""
     found: dict[Subject, Claimed[Subject]] = {}
     for c in sorted(claims, key=lambda c: c.p_value):
-        if c.p_value <= (levels.second if c.weak else levels.doubt):
+        if c.p_value <= (levels.second if c.weak else levels.doubt) and not c.natural(levels):
             found.setdefault(c.goal, c)
     return found
 
@@ -201,8 +232,8 @@ def _suspect(c: Claimed[Subject], levels: Levels) -> str:
     bar = levels.second if c.weak else levels.named
     p = apart(c.p_value, bar, levels.doubt)
     start = f"{c.about} stands out ({c.statistic}, p-value {p})"
-    if c.cautions and c.p_value <= bar:
-        return f"{start}, which is no evidence here: {'; '.join(c.cautions)}"
+    if (warnings := c.warnings(levels)) and c.p_value <= bar:
+        return f"{start}, which is no evidence here: {'; '.join(warnings)}"
     return (
         f"{start} more than clean models mostly do ({levels.doubt:g}), but not enough to be named ({bar:g}): look at its "
         "trigger, give more pictures, or calibrate on clean models of your own"

@@ -27,7 +27,11 @@ Aim = tuple[str, tuple[int, ...], int | None]  # kind, targets and source of a g
 def levels_of(record: Record) -> Levels:
     """The significance levels that decided; records of schema 1.2 and earlier do not carry them."""
     part = record.thresholds
-    return Levels() if part is None else Levels(named=part.named, doubt=part.doubt, second=part.second)
+    if part is None:
+        return Levels()
+    own = {"planted": part.planted, "natural": part.natural}
+    given = {k: v for k, v in own.items() if v is not None}
+    return Levels(named=part.named, doubt=part.doubt, second=part.second, **given)
 
 
 def rejudged(record: Record, policy: Policy) -> Verdict[Aim]:
@@ -84,6 +88,8 @@ def _claimed(parts: Sequence[ClaimPart]) -> tuple[Claimed[Aim], ...]:
             p_value=p.p_value,
             reasons=(f"{p.statistic} is {p.value:.3g}",),
             cautions=p.cautions,
+            outside=p.outside,
+            gone=p.gone,
         )
         for p in parts
     )

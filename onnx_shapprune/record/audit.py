@@ -77,7 +77,9 @@ class FamilyPart(Part):
 
 class ClaimPart(Part):
     """One statistic about one goal, whether it names it or not: its value (0 and more; see detect/statistics.py) and how
-    often clean models reach it. targets, source: as in AttackPart. cautions: why the p-value names nothing here, in words.
+    often clean models reach it. targets, source: as in AttackPart. cautions: why it names nothing here, outside: how the
+    model differs from those that the p-value comes from, in words. gone: share of the goal's lead, 0..1, that went when its
+    triggers were unlearnt, null where that was not tried or did not work.
     """
 
     statistic: str
@@ -87,6 +89,8 @@ class ClaimPart(Part):
     value: Finite
     p_value: PValue
     cautions: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    gone: Finite | None = None
 
 
 class AttackPart(Part):

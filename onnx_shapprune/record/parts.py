@@ -110,7 +110,8 @@ class FindingPart(Part):
 
 class ThresholdsPart(Part):
     """What decided (detect/thresholds.py): p-values from which a goal is named, doubted, or named beside another; pictures
-    under which a success rate is no evidence; the most of them that a dead trigger moves; clean answers that may be lost.
+    under which a success rate is no evidence; the most of them that a dead trigger moves; clean answers that may be lost;
+    shares of a lead that is gone, from which a goal was planted and under which it is a natural weakness.
     """
 
     named: PValue
@@ -119,3 +120,5 @@ class ThresholdsPart(Part):
     moved: int
     alive: Finite
     clean_budget: Finite
+    planted: Finite | None = None
+    natural: Finite | None = None

@@ -75,6 +75,8 @@ def claim_parts(found: Examination | None) -> tuple[ClaimPart, ...]:
             value=c.value,
             p_value=p,
             cautions=said.cautions,
+            outside=said.outside,
+            gone=said.gone,
         )
         for (c, p), said in (
             zip(found.suspicion.claims, found.suspicion.claimed, strict=True) if found is not None else ()

@@ -1,0 +1,49 @@
+"""Put the goals that stand out to the test of collapse, whichever command searched the model."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.open import Opened
+from onnx_shapprune.case.progress import Progress
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.detect.suspicion import after_collapse, put_to_collapse
+from onnx_shapprune.graph.linear import find_linears
+from onnx_shapprune.invert.search import SearchSettings
+from onnx_shapprune.prune.collapse import Trial, collapse
+from onnx_shapprune.prune.thresholds import WORKING
+
+
+def collapsed(
+    opened: Opened,
+    shown: Shown,
+    found: Examination,
+    settings: SearchSettings,
+    rng: np.random.Generator,
+    *,
+    budget: float,
+    progress: Progress | None = None,
+) -> Examination:
+    """The examination with what became of each goal that stands out when its triggers are unlearnt. budget: clean accuracy,
+    0..1, that unlearning may cost.
+    """
+    suspected = put_to_collapse(found.suspicion)
+    if not suspected or found.obstacle:
+        return found
+    linears, _ = find_linears(opened.file.loaded, opened.interface.output, opened.subject.prepared.model)
+    families = settings.families(shown.pictures, opened.subject.classes)
+    gone: dict[Goal, float] = {}
+    for number, (goal, name) in enumerate(suspected if linears else ()):
+        if progress:
+            progress("unlearning", number, len(suspected), goal.words)
+        mine = next(e for e in found.evidence if e.goal == goal)
+        known = [f.trigger for f in mine.found.values() if f.asr >= WORKING]
+        known += [r.trigger for r in mine.patches if r.success]
+        others = {e.goal.target: e.found[name].margin for e in found.evidence if e.goal != goal and name in e.found}
+        trial = Trial(goal, families[name], known, others, (settings.scan, settings.whole))
+        result = collapse(shown, linears, trial, rng, budget=budget)
+        if result is not None:
+            gone[goal] = result.gone
+    return replace(found, suspicion=after_collapse(found.suspicion, gone))
