@@ -32,7 +32,7 @@ PLANTED = 0.75
 # the calibration, is dropped, and one that they would name is doubted. 2026-11-26, chosen: less than half.
 NATURAL = 0.5
 # Goals that are put to it, the most unusual first.
-PUT_TO_COLLAPSE = 3
+PUT_TO_COLLAPSE = 2
 
 # --- Clean pictures -----------------------------------------------------------------------------------------------------
 # Share of given labels that a model should answer; half of them, as no choice of preprocessing errors got there by chance

@@ -2,7 +2,7 @@
 
 A backdoor is one way into a class: unlearnt, it is gone, and the class falls to where the model's other classes are. A
 natural weakness has many ways: the next one is found beside the unlearnt one. That needs no other models to compare with,
-and no calibration. It says nothing where the triggers cannot be unlearnt at a price that clean pictures can bear.
+and no calibration. What cannot be unlearnt at a price that clean pictures can bear is no shortcut either.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_shapprune.case.goal import Goal, all_to_one
 from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.graph.linear import Linear
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family
@@ -58,24 +59,36 @@ class Trial:
 def collapse(
     shown: Shown, linears: Sequence[Linear], trial: Trial, rng: np.random.Generator, *, budget: float
 ) -> Collapse | None:
-    """Unlearn the goal's triggers and search again from fresh starts, beside the classes that came next. None where the
-    triggers outlive every fit, or a fit costs more than `budget` of the clean answers.
+    """Unlearn the goal's triggers and search again from fresh starts, beside the classes that came next. None where every
+    fit costs more than `budget` of the clean answers.
     """
     ranked = sorted(trial.others, key=lambda c: -trial.others[c])
     goals = [trial.goal, *all_to_one(ranked[:RIVALS])]
     before = _search(shown, goals, trial, rng)
     taught = [*trial.known, *(f.trigger for f in before if f.trigger.goal == trial.goal)][:COLLAPSE_TAUGHT]
     lesson = Lesson(shown, shown.subject, linears, taught)
+    learnt = _unlearnt(lesson, budget, rng)
+    if learnt is None:
+        return None
+    fit, cost, subject = learnt
+    again = _search(shown.on(subject), goals, trial, rng)
+    return Collapse(trial.family.name, _margins(before, goals), _margins(again, goals), cost, fit.strength)
+
+
+def _unlearnt(lesson: Lesson, budget: float, rng: np.random.Generator) -> tuple[Fit, float, Subject] | None:
+    """The gentlest fit that none of the triggers outlives or, where that costs too much, the strongest that does not; what
+    it is expected to cost; and the model after it. None where every fit costs too much.
+    """
+    made: list[tuple[Fit, Subject]] = []
     for strength in STRENGTHS:
         fit = Fit(strength=strength, ridge=RIDGE)
-        subject = lesson.learnt(lesson.fitted(fit, rng))
-        if float(rate(shown.on(subject), taught).asr.max()) > KNOWN_ALIVE:
-            continue
+        made.append((fit, lesson.learnt(lesson.fitted(fit, rng))))
+        if float(rate(lesson.shown.on(made[-1][1]), lesson.triggers).asr.max()) <= KNOWN_ALIVE:
+            break
+    for fit, subject in reversed(made):
         cost = lesson.expected_loss(fit)
-        if cost > budget:
-            return None
-        again = _search(shown.on(subject), goals, trial, rng)
-        return Collapse(trial.family.name, _margins(before, goals), _margins(again, goals), cost, strength)
+        if cost <= budget:
+            return fit, cost, subject
     return None
 
 
