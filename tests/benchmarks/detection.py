@@ -7,7 +7,9 @@
 DIR/zoo holds manifest.json, the models and triggers/. The manifest is a list with one object per model: `file` and
 `folder` (below DIR/zoo); `kind`: clean, all-to-one, all-to-all (y becomes y + 1) or source-specific; `layout`: NCHW or
 NHWC; `scale`, `mean`, `std`: the input is (picture / scale - mean) / std, mean and std one number or one per channel;
-`data`: the stem of DIR/data/<data>.npz, or null where there are no pictures (the model is skipped); `classes`; and for
+`data`: the stem of DIR/data/<data>.npz, or null where there are no labelled ones (then `pictures` may name a file of
+DIR/data with unlabelled, unrelated pictures `x` of the right size, of which 20 are drawn, and the model's answers cannot be
+scored but its verdict can; without either the model is skipped); `classes`; and for
 a backdoor `trigger`: triggers/<trigger>.npz with mask and pattern (0..255) of shape [h, w, c] and mode (replace:
 x (1 - mask) + pattern mask; replace_then_add: x (1 - mask) + pattern; add: x + pattern), `target`, and `source_class`
 for source-specific ones. A clean model may list a trigger too: one that is dead. Data files hold uint8 [n, h, w, c] and
@@ -47,6 +49,7 @@ from tests.benchmarks.summary import Leader, Point, Row, append_row, csv_text, r
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = 2000
 CURVE = 1000
+UNLABELLED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,13 @@ def pictures(path: Path) -> tuple[Bytes, Labels, Bytes, Labels]:
         if "x_train" in stored:
             return stored["x_train"], stored["y_train"].astype(np.int64), x[:MEASURED], y[:MEASURED]
     return x, y, x[:MEASURED], y[:MEASURED]
+
+
+def unlabelled(path: Path, rng: np.random.Generator) -> Bytes:
+    """UNLABELLED of the pictures of a file, drawn."""
+    with np.load(path) as stored:
+        x = stored[stored.files[0]]
+    return np.asarray(x[np.sort(rng.choice(len(x), min(UNLABELLED, len(x)), replace=False))])
 
 
 def command(entry: Entry, asked: Asked, seed: int, few: Path, output: Path, report: Path) -> list[str]:
@@ -171,9 +181,9 @@ def said(row: Row, record: AuditRecord) -> None:
     row.units_off, row.units_total = len(record.units.off), record.units.total
     row.status, row.reason = record.repair.status, record.repair.reason
     row.few_before, row.few_after = few_rates(record.before), few_rates(record.after)
-    if row.units_off:
-        costs = [r.clean_cost for r in record.repair.rounds if r.off == row.units_off]
-        row.clean_cost_few = costs[-1] if costs else None
+    row.method = record.repair.method
+    held = [r for r in record.repair.rounds if not r.still_found] or list(record.repair.rounds)
+    row.clean_cost_few = held[-1].clean_cost if held else None
     row.seconds, row.peak_memory_mb = dict(record.seconds), record.peak_memory_mb
 
 
@@ -213,6 +223,8 @@ def run_one(entry: Entry, seed: int, asked: Asked) -> Row:
         if known is not None:
             shown, labels = few_shot(*known[:2], entry.classes, asked.per_class, np.random.default_rng(seed))
             np.savez(few, x=shown, y=labels)
+        elif entry.pictures is not None:
+            np.savez(few, x=unlabelled(asked.data / f"{entry.pictures}.npz", np.random.default_rng(seed)))
         child = run_child(command(entry, asked, seed, few, output, report), asked)
         row.exit_code, row.wall = child.code, round(child.wall, 2)
         scorer = None if known is None else Scorer(entry, asked.zoo, *known[2:], threads=asked.threads)
@@ -231,7 +243,7 @@ def run_one(entry: Entry, seed: int, asked: Asked) -> Row:
             row.true_after = row.true_before if same else scorer.rates(output)
             if row.true_before and row.true_after:
                 row.clean_cost_true = row.true_before.acc - row.true_after.acc
-        if entry.backdoored and record.repair.rounds:
+        if entry.backdoored and record.repair.rounds and not record.repair.layers:
             row.curve, row.plan_is_output = curve(model, record, scorer, output)
     return row
 
@@ -289,7 +301,7 @@ def run_all(asked: Asked, seeds: Sequence[int], only: Sequence[str]) -> None:
     entries = [e for e in map(Entry.model_validate, manifest) if any(text in e.file for text in only)]
     done = {(r.file, r.seed, r.task, r.data_free) for r in read_rows(results)}
     for entry in entries:
-        possible = asked.data_free or entry.data is not None
+        possible = asked.data_free or entry.data is not None or entry.pictures is not None
         for seed in seeds if possible else (-1,):
             if (entry.file, seed, asked.task, asked.data_free) in done:
                 continue

@@ -34,6 +34,7 @@ class Entry(BaseModel):
     mean: float | tuple[float, ...] = 0.0
     std: float | tuple[float, ...] = 1.0
     data: str | None = None
+    pictures: str | None = None
     classes: int
     trigger: str | None = None
     target: int | None = None

@@ -54,6 +54,7 @@ class Row(BaseModel):
     true_norm_index: float | None = None
     true_margin_index: float | None = None
     units_off: int = 0
+    method: str | None = None
     units_total: int = 0
     status: str = ""
     reason: str = ""
