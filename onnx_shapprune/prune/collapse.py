@@ -20,7 +20,7 @@ from onnx_shapprune.invert.scan import Found, ScanSettings, best_of, rounds_for,
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.lesson import Lesson
 from onnx_shapprune.prune.realign import Fit
-from onnx_shapprune.prune.thresholds import COLLAPSE_TAUGHT, KNOWN_ALIVE, RIDGE, RIVALS, STRENGTHS
+from onnx_shapprune.prune.thresholds import COLLAPSE_TAUGHT, GENTLE, KNOWN_ALIVE, RIDGE, RIVALS, STRENGTHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def collapse(
     goals = [trial.goal, *all_to_one(ranked[:RIVALS])]
     before = _search(shown, goals, trial, rng)
     taught = [*trial.known, *(f.trigger for f in before if f.trigger.goal == trial.goal)][:COLLAPSE_TAUGHT]
-    lesson = Lesson(shown, shown.subject, linears, taught)
+    lesson = Lesson(shown, shown.subject, linears, taught, rich=False)
     learnt = _unlearnt(lesson, budget, rng)
     if learnt is None:
         return None
@@ -80,7 +80,7 @@ def _unlearnt(lesson: Lesson, budget: float, rng: np.random.Generator) -> tuple[
     it is expected to cost; and the model after it. None where every fit costs too much.
     """
     made: list[tuple[Fit, Subject]] = []
-    for strength in STRENGTHS:
+    for strength in (s for s in STRENGTHS if s >= GENTLE):
         fit = Fit(strength=strength, ridge=RIDGE)
         made.append((fit, lesson.learnt(lesson.fitted(fit, rng))))
         if float(rate(lesson.shown.on(made[-1][1]), lesson.triggers).asr.max()) <= KNOWN_ALIVE:

@@ -12,19 +12,21 @@ from onnx_shapprune.graph.linear import Linear
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented, pasted, posed
 from onnx_shapprune.prune.realign import Fit, Realigned, Views, realign
-from onnx_shapprune.prune.thresholds import FIT_VIEWS, FOLDS, LOST_UNSEEN, MOST_VIEWS, VIEWS_OF_TRIGGER
+from onnx_shapprune.prune.thresholds import FIT_VIEWS, FOLDS, LOST_UNSEEN, MOST_VIEWS, PRIOR_LOST, VIEWS_OF_TRIGGER
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
     """What is taught. shown: pictures, in front of the original model; pruned: the model that learns, the original or a copy
-    with units off; linears: its layers that are realigned; triggers: that it learns to overlook.
+    with units off; linears: its layers that are realigned; triggers: that it learns to overlook; rich: with more kinds of
+    clean views, for what is to be deployed.
     """
 
     shown: Shown
     pruned: Subject
     linears: Sequence[Linear]
     triggers: Sequence[Trigger]
+    rich: bool = True
 
     def fitted(self, fit: Fit, rng: np.random.Generator) -> Realigned:
         """A fit on all pictures."""
@@ -54,16 +56,16 @@ class Lesson:
             pictures, labels = augmented(unseen.pictures, FIT_VIEWS, rng), np.tile(unseen.labels, FIT_VIEWS + 1)
             views = Shown.to(shown.subject, pictures, labels)
             lost += float((views.right & ~views.on(subject).right).mean()) * len(fold)
-        return LOST_UNSEEN * lost / max(1, len(others))
+        return LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1)
 
     def _on(self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator) -> Realigned:
-        views = views_of(shown, triggers, rng)
+        views = views_of(shown, triggers, rng, rich=self.rich)
         return realign(self.shown.subject, self.pruned, self.linears, views, fit, rng)
 
 
-def views_of(shown: Shown, triggers: Sequence[Trigger], rng: np.random.Generator) -> Views:
-    """Views of the pictures, and of some of them with each trigger on; behind them as many posed ones, and as many with a
-    piece of another picture, which no trigger goes on: more of what clean rows can be than ten pictures show.
+def views_of(shown: Shown, triggers: Sequence[Trigger], rng: np.random.Generator, *, rich: bool = True) -> Views:
+    """Views of the pictures, and of some of them with each trigger on. rich: behind them as many posed ones, and as many
+    with a piece of another picture, which no trigger goes on: more of what clean rows can be than ten pictures show.
     """
     copies = max(1, min(FIT_VIEWS, MOST_VIEWS // len(shown)))
     clean = Shown.to(shown.subject, augmented(shown.pictures, copies - 1, rng), np.tile(shown.labels, copies))
@@ -73,7 +75,7 @@ def views_of(shown: Shown, triggers: Sequence[Trigger], rng: np.random.Generator
         rows = rng.choice(moved, min(len(moved), VIEWS_OF_TRIGGER), replace=False)
         triggered.append(trigger.apply(clean.pictures[rows]))
         of.append(rows)
-    more = [posed(shown.pictures, copies, rng), pasted(shown.pictures, len(clean), rng)]
+    more = [posed(shown.pictures, copies, rng), pasted(shown.pictures, len(clean), rng)] if rich else []
     return Views(
         np.concatenate([clean.pictures, *more]), np.concatenate(triggered), np.concatenate(of).astype(np.int64)
     )

@@ -11,6 +11,8 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.graph.linear import find_linears
 from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.families import PLACED
+from onnx_shapprune.invert.scan import rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.lesson import Lesson
 from onnx_shapprune.prune.proposal import Proposal, applied, edited
@@ -18,9 +20,12 @@ from onnx_shapprune.prune.propose import pruned
 from onnx_shapprune.prune.realign import Fit
 from onnx_shapprune.prune.state import State, Task
 from onnx_shapprune.prune.thresholds import (
+    BESIDE,
     MARGIN_FIT,
+    RESTARTS,
     RIDGE,
     STRENGTHS,
+    STRONGER,
     TEACHERS,
 )
 
@@ -36,7 +41,7 @@ def realigned(
     base = Proposal(off=state.edited.proposal.off)
     without = _without_changes(task, state)
     linears, _ = find_linears(applied(task.original, base), task.original.interface.output, without.prepared.model)
-    teachers = teachers_of(state)
+    teachers = teachers_of(task, state, rng)
     if not linears or not teachers or state.holding > 1:
         return
     used = min((s.proposal.fit.strength for s in state.steps if s.proposal.fit), default=np.inf)
@@ -73,9 +78,22 @@ def _without_changes(task: Task, state: State) -> Subject:
     )
 
 
-def teachers_of(state: State) -> list[Trigger]:
-    """Triggers to learn from: those that still work first, then those that were recovered first."""
-    return list({id(t): t for t in (*state.bank, *state.ever)}.values())[:TEACHERS]
+def teachers_of(task: Task, state: State, rng: np.random.Generator) -> list[Trigger]:
+    """Triggers to learn from: those that still work first, then those that were recovered first; where one that changes the
+    whole picture works, before them more of its kind.
+    """
+    known = list({id(t): t for t in (*state.bank, *state.ever)}.values())[:TEACHERS]
+    families = {t.family: t for t in state.bank if t.family in task.settings.families and t.family not in PLACED}
+    of_kind = [t for t in known if t.family in families]
+    for name, trigger in families.items():
+        family = task.settings.families[name]
+        rounds = rounds_for(family, task.settings.hunt.scan, task.settings.hunt.whole)
+        for _ in range(RESTARTS if family.fixed is None else 0):
+            of_kind += [f.trigger for f in scan(task.attacked, [trigger.goal], family, rounds, rng)][:1]
+    if not of_kind:
+        return known
+    stronger = [t.relearnt(np.asarray(STRONGER * t.learnt, np.float32)) for t in of_kind]
+    return [*of_kind, *stronger, *[t for t in known if t.family not in families][:BESIDE]]
 
 
 def shown_for_fit(task: Task) -> Shown:
