@@ -77,7 +77,7 @@ class Change:
 def find_linears(
     original: onnx.ModelProto, output: str, copy: onnx.ModelProto
 ) -> tuple[tuple[Linear, ...], tuple[Refused, ...]]:
-    """The linear layers of a model in graph order, and those that cannot be edited with the reason.
+    """The linear layers of a model in the order of the working copy, and those that cannot be edited with the reason.
 
     original: the file; output: its graph output with the class scores; copy: its working copy.
     """
@@ -96,7 +96,8 @@ def find_linears(
             found.append(_linear(layer, node, values, context, renamed))
         except RefusedError as reason:
             no.append(Refused(layer.name, layer.op, str(reason)))
-    return tuple(found), tuple(no)
+    order = {name: place for place, name in enumerate(nodes)}
+    return tuple(sorted(found, key=lambda linear: order[linear.made])), tuple(no)
 
 
 def _twin(layer: Layer, nodes: Mapping[str, onnx.NodeProto], renamed: Mapping[str, str]) -> onnx.NodeProto | None:

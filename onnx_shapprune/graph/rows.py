@@ -54,6 +54,16 @@ class Geometry:
         return (1, self.shape[2]) if len(self.shape) == 3 else (self.shape[2], self.shape[3])
 
     @property
+    def fan_in(self) -> int:
+        """Values in a row of one group."""
+        if self.kind in DIAGONAL:
+            return 1
+        if self.kind in DENSE:
+            return self.shape[1] if self.transposed else self.shape[0]
+        inputs = self.shape[1] if self.kind == "Conv" else self.shape[0] // self.groups
+        return inputs * self.kernel[0] * self.kernel[1]
+
+    @property
     def reach(self) -> tuple[int, int]:
         """The kernel with its gaps."""
         height, width = (1 + (k - 1) * d for k, d in zip(self.kernel, self.dilations, strict=True))
@@ -166,16 +176,15 @@ class Laid:
         """Where the rows at these places begin in `values`."""
         picture, rest = np.divmod(places, self.grid[0] * self.grid[1])
         y, x = np.divmod(rest, self.grid[1])
-        return (picture * self.size[0] + y * self.strides[0]) * self.size[1] + x * self.strides[1]
+        return np.asarray((picture * self.size[0] + y * self.strides[0]) * self.size[1] + x * self.strides[1])
 
 
 def laid(data: Floats, geometry: Geometry, pictures: int) -> Laid:
     """Lay out what a layer reads of so many pictures, which stand in the first axis, perhaps with several entries each."""
-    if geometry.kind == "Conv" or geometry.kind == "ConvTranspose":
+    if geometry.kind in ("Conv", "ConvTranspose"):
         return _convolved(np.moveaxis(data.reshape(*data.shape[:2], -1, data.shape[-1]), 1, 3), geometry, pictures)
-    if geometry.kind in DIAGONAL:
-        data = _normalised(data, geometry)
-    values = np.ascontiguousarray(data.reshape(-1, data.shape[-1]), np.float32)
+    rows = _normalised(data, geometry) if geometry.kind in DIAGONAL else data
+    values = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]), np.float32)
     each = len(values) // pictures
     return Laid(values, (1, each), (1, each), (1, 1), np.zeros(1, np.int64), each, geometry.groups)
 
