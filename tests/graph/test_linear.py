@@ -25,6 +25,7 @@ from onnx_shapprune.runtime.session import Session
 
 INTEGERS = {
     "qdq", "static_pairs", "integer_operators", "integer_residual", "dynamic_integers", "channels_last_integers",
+    "integer_products",
 }  # fmt: skip
 HALVES = {"half": 1e-3, "behind_transpose_and_cast": 1e-3, "brain": 1e-2}  # what the type rounds off a weight
 
@@ -105,7 +106,23 @@ def not_raw(seed: int = 0) -> onnx.ModelProto:
     return model
 
 
-OWN = (scaled_gemm, shared_weights, one_axis, dead_scales, renamed, brain, not_raw, planted.windows)
+def integer_products(seed: int = 0) -> onnx.ModelProto:
+    """MatMul in integers: with a scale for each column, and with scales that are left to the nodes behind it."""
+    n = Net(seed)
+    x = n.op("Flatten", n.op("GlobalAveragePool", n.op("Relu", n.conv("x", 3, 6))))
+    step, zero = n.const(np.float32(0.01)), n.const(np.uint8(3))
+    w = n.const(n.rng.integers(-90, 90, (6, 7)).astype(np.int8))
+    steps, zeros = n.const(n.rng.uniform(0.005, 0.02, 7).astype(np.float32)), n.const(np.zeros(7, np.int8))
+    x = n.op("QLinearMatMul", n.op("QuantizeLinear", x, step, zero), step, zero, w, steps, zeros, step, zero)
+    x = n.op("DequantizeLinear", x, step, zero)
+    names = ["q", "s", "z"]
+    n.nodes.append(helper.make_node("DynamicQuantizeLinear", [x], names))
+    w, point = n.const(n.rng.integers(30, 220, (7, CLASSES)).astype(np.uint8)), n.const(np.uint8(128))
+    x = n.op("Cast", n.op("MatMulInteger", "q", w, "z", point), to=TensorProto.FLOAT)
+    return n.model(n.op("Mul", x, n.op("Mul", "s", n.const(np.float32(0.01)))))
+
+
+OWN = (scaled_gemm, shared_weights, one_axis, dead_scales, renamed, brain, not_raw, integer_products, planted.windows)
 NETS: dict[str, Callable[[], onnx.ModelProto]] = {
     **models.FAMILIES,
     **EXPORTS,
@@ -151,15 +168,21 @@ def again(t: Twin, model: onnx.ModelProto) -> Twin:
     return Twin(model, t.interface, prepared, *find_linears(model, t.interface.output, prepared.model))
 
 
+def storable(linear: Linear, shift: np.ndarray) -> np.ndarray:
+    """A shift that the file can hold: in whole steps where it is quantised, none where there is no place for one."""
+    if linear.shift is None:
+        return np.zeros_like(shift)
+    steps = linear.shift.steps
+    return np.where(np.abs(linear.shift_gain) > 1e-12, shift if steps is None else np.rint(shift / steps) * steps, 0)
+
+
 def random_changes(t: Twin, seed: int = 0) -> dict[str, tuple[Linear, Change]]:
     """Every weight times something between 0 and 1, so that integers stay within their range, and a random shift."""
     rng = np.random.default_rng(seed)
     changes = {}
     for linear in t.linears:
         weight = read(t.prepared.model, linear)
-        shift = rng.normal(size=weight.shape[0] * weight.shape[1]) * 0.1
-        if linear.shift is None:
-            shift[:] = 0
+        shift = storable(linear, rng.normal(size=weight.shape[0] * weight.shape[1]) * 0.1)
         changes[linear.name] = (linear, Change(weight * rng.random(weight.shape), shift, weight))
     return changes
 
@@ -206,8 +229,7 @@ def test_each_layer_alone_and_its_shift_alone(name):
         if linear.shift is None:
             continue
         weight = read(t.prepared.model, linear)
-        live = np.abs(linear.shift_gain) > 1e-12
-        shift = np.where(live, rng.normal(size=live.shape) * 0.3, 0)
+        shift = storable(linear, rng.normal(size=weight.shape[0] * weight.shape[1]) * 0.3)
         changes = {linear.name: (linear, Change(weight, shift, weight))}
         got = t.logits(again(t, rewrite(t.model, changes)).prepared.model)
         tolerance = 5e-2 if name in INTEGERS else max(1e-4, HALVES.get(name, 0))
@@ -244,7 +266,7 @@ def test_the_operators_are_covered():
     ops = {linear.layer.op for name in NETS for linear in twin(name).linears}
     assert ops >= {
         "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "FusedConv",
-        "QLinearConv", "QGemm", "ConvInteger", "MatMulInteger",
+        "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger",
     }  # fmt: skip
 
 
