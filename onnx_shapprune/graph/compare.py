@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.bake import bake, readers
 from onnx_shapprune.graph.stored import readable, written_out
 from onnx_shapprune.graph.units import Layer, Parameter
 
@@ -17,8 +17,8 @@ Copies = dict[tuple[tuple[str, ...], str], onnx.TensorProto]
 @dataclass(frozen=True, slots=True)
 class Difference:
     """changed: names of constants whose values differ; zeroed: (layer name, channel) that are all zero in `after` only;
-    other: differences beyond constants' values, in words. realigned: (layer name, |N - W| / |W| over its parameters) of
-    linear layers that have other weights, beside what is zeroed.
+    other: differences beyond constants' values, in words. realigned: (layer name, |N - W| / |W| as the file stores its
+    weight) of linear layers that have other weights or biases, beside what is zeroed.
     """
 
     changed: tuple[str, ...]
@@ -77,27 +77,45 @@ def explained(
         off.setdefault(name, []).append(channel)
     baked = bake(before, layers, off)
     rest = compare(baked, after, tuple(known.values()))
-    owners = {p.name: layer for layer in reversed(linears) for p in layer.parameters}
-    moved: dict[str, list[str]] = {}
-    other = list(rest.other)
-    for name in rest.changed:
-        if name in owners:
-            moved.setdefault(owners[name].name, []).append(name)
-        else:
-            other.append(f"constant {name} holds other values")
-    old = edit.constants(baked.graph)
-    joined, copies = _rejoined(baked, after, tuple(known.values()))
-    new = edit.constants(joined.graph) | {name: copy for (_, name), copy in copies.items()}
-    realigned = tuple((layer, _share(old, new, names)) for layer, names in moved.items())
-    return replace(found, other=tuple(other), realigned=realigned)
+    moved, foreign = _moved(baked, after, tuple(known.values()), linears)
+    foreign |= set(rest.changed) - {p.name for layer in linears for p in layer.parameters}
+    other = [*rest.other, *(f"constant {name} holds other values" for name in sorted(foreign))]
+    return replace(found, other=tuple(other), realigned=moved)
 
 
-def _share(old: Mapping[str, onnx.TensorProto], new: Mapping[str, onnx.TensorProto], names: Sequence[str]) -> float:
-    """How far constants moved, in their own size; 1 where they were all zero or are not stored one by one."""
-    pairs = [(edit.array_of(old[n]), edit.array_of(new[n])) for n in names if n in old and n in new]
-    moved = sum(float(((b.astype(np.float64) - a.astype(np.float64)) ** 2).sum()) for a, b in pairs)
-    size = sum(float((a.astype(np.float64) ** 2).sum()) for a, _ in pairs)
-    return float(np.sqrt(moved / size)) if size else 1.0
+def _moved(
+    before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer], linears: Sequence[Layer]
+) -> tuple[tuple[tuple[str, float], ...], set[str]]:
+    """(layer, how far its weight moved) of linear layers with a parameter that holds other values, and parameters that hold
+    other values for somebody else as well: a repair gives a layer a copy of its own then.
+    """
+    joined, copies = _rejoined(before, after, layers)
+    old, new = edit.constants(before.graph), edit.constants(joined.graph)
+    moved: list[tuple[str, float]] = []
+    foreign = set[str]()
+    for layer in linears:
+        changed = False
+        share = 0.0
+        for place, parameter in enumerate(layer.parameters):
+            was = old[parameter.name] if parameter.name in old else written_out(before.graph, parameter.name)
+            now = copies.get((layer.nodes, parameter.name), new.get(parameter.name, was))
+            if was.dims != now.dims or _same_values(was, now):
+                continue
+            changed = True
+            share = _share(was, now, parameter.zero) if place == 0 else share
+            shared = (layer.nodes, parameter.name) not in copies and not after.functions
+            if shared and readers(after.graph, parameter.name, layer)[1]:
+                foreign.add(parameter.name)
+        if changed:
+            moved.append((layer.name, share))
+    return tuple(moved), foreign
+
+
+def _share(was: onnx.TensorProto, now: onnx.TensorProto, zero: int) -> float:
+    """How far a weight moved, in its own size; 1 where it was all zero."""
+    old, new = (edit.array_of(t).astype(np.float64) - zero for t in (was, now))
+    size = float(np.linalg.norm(old))
+    return float(np.linalg.norm(new - old)) / size if size else 1.0
 
 
 def _node(node: onnx.NodeProto) -> bytes:

@@ -11,8 +11,8 @@ directions which only triggers use (compare LEACE, Belrose et al., NeurIPS 2023,
 of ROME, Meng et al., NeurIPS 2022, arXiv:2202.05262). No training, no optimiser: only values of stored weights change.
 
 What is kept stays within the memory of the device: half of it for what reaches the layers, a quarter for the system that
-is solved. Where all views are too many for the first, the fit is made on fewer, drawn; where all rows are too many for the
-second, on fewer rows.
+is solved, an eighth for rows that are multiplied at once. Where all views are too many for the first, the fit is made on
+fewer, drawn; where all rows are too many for the second, on fewer rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,10 +36,11 @@ from onnx_shapprune.runtime.session import Array
 
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
-CHUNK = 4 << 20  # values of rows that are multiplied at once, and at most so many rows
+CHUNK = 2048  # rows that are multiplied at once
 MOVED = 1e-6  # a row that a trigger changes by less, of the largest value, says nothing about it
 VIEW_SHARE = 1 / 2  # of the memory, for what reaches the layers
 SOLVE_SHARE = 1 / 4  # for the system that is solved, in float64, and its factor
+CHUNK_SHARE = 1 / 8  # for the rows of a chunk, the clean ones, and what lies between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class Realigned:
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """Rows of one kind that a layer is fitted on. rows, targets: laid out, in the network as repaired and in the original;
-    places, wanted: of each row in the one and in the other; weight: of one row.
+    places, wanted: of each row in the one and in the other; weight: of one row; chunk: rows that are picked out at once.
     """
 
     rows: Laid
@@ -83,17 +84,17 @@ class Sample:
     places: Labels
     wanted: Labels
     weight: float
+    chunk: int
 
     def chunks(self, weight: Doubles) -> Iterator[tuple[Floats, Floats]]:
         """Rows r, float32 [groups, k, f], and what they miss, W (a - r), [groups, k, out/groups], some at a time."""
-        across, fan_in = weight.swapaxes(1, 2).astype(np.float32), weight.shape[2] * self.rows.groups
-        step = max(64, min(2048, CHUNK // fan_in))
-        for start in range(0, len(self.places), step):
-            r = taken(self.rows, self.places[start : start + step])
+        across = weight.swapaxes(1, 2).astype(np.float32)
+        for start in range(0, len(self.places), self.chunk):
+            r = taken(self.rows, self.places[start : start + self.chunk])
             if self.rows is self.targets and self.places is self.wanted:
                 yield r, np.zeros((*r.shape[:2], weight.shape[1]), np.float32)
             else:
-                a = taken(self.targets, self.wanted[start : start + step])
+                a = taken(self.targets, self.wanted[start : start + self.chunk])
                 yield r, np.asarray((a - r) @ across, np.float32)
 
 
@@ -126,8 +127,8 @@ def realign(
         alike = original is edited and not changes
         still = meant if alike else _laid(now[: len(of_clean)], linear, info, len(clean))
         stirred = _laid(now[len(of_clean) :], linear, info, len(triggered))
-        most = min(fit.rows, _most_rows(linear, device.memory))
-        samples = _samples((meant, still, stirred), views.of, replace(fit, rows=most), rng)
+        bounds = _bounds(linear, fit, device.memory)
+        samples = _samples((meant, still, stirred), views.of, fit.strength, bounds, rng)
         if samples is not None:
             change = _solved(read(model, linear), samples, fit.ridge, free=linear.shift is not None)
             change_copy(model, linear, change)
@@ -160,13 +161,23 @@ def _fitting(views: Views, room: int, rng: np.random.Generator) -> Views:
     return Views(views.clean[kept], views.triggered[chosen], place[views.of[chosen]])
 
 
-def _most_rows(linear: Linear, memory: int) -> int:
-    """How many clean rows, and triggered ones, a layer's system may have: either it has fan_in unknowns, or as many as there
-    are rows.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """rows: at most so many clean rows, and triggered ones; chunk: rows that are picked out at once."""
+
+    rows: int
+    chunk: int
+
+
+def _bounds(linear: Linear, fit: Fit, memory: int) -> Bounds:
+    """What fits into the memory: a system has as many unknowns as a row has values, or as there are rows if these are fewer,
+    and then all rows are kept.
     """
-    fan_in = linear.geometry.fan_in + 1
-    side = int((SOLVE_SHARE * memory / 16) ** 0.5)
-    return max(1, side // 2) if fan_in > side else memory
+    fan_in, values = linear.geometry.fan_in, linear.geometry.fan_in * linear.geometry.groups
+    chunk = int(CHUNK_SHARE * memory) // (3 * 4 * values)
+    room = int(SOLVE_SHARE * memory)
+    rows = fit.rows if 24 * fan_in**2 <= room else min(fit.rows, room // (24 * fan_in) // 2)
+    return Bounds(max(1, rows), max(1, min(CHUNK, chunk)))
 
 
 def _laid(found: Sequence[Array], linear: Linear, info: TensorInfo, pictures: int) -> Laid:
@@ -179,7 +190,7 @@ def _laid(found: Sequence[Array], linear: Linear, info: TensorInfo, pictures: in
 
 
 def _samples(
-    reaching: tuple[Laid, Laid, Laid], of: Labels, fit: Fit, rng: np.random.Generator
+    reaching: tuple[Laid, Laid, Laid], of: Labels, strength: float, bounds: Bounds, rng: np.random.Generator
 ) -> tuple[Sample, Sample] | None:
     """Clean rows, and rows that a trigger moves, drawn; None where no trigger reaches the layer.
 
@@ -187,13 +198,13 @@ def _samples(
     """
     meant, still, stirred = reaching
     least = MOVED * float(np.abs(meant.values).max(initial=0.0))
-    moved = _some(moved_places(meant, stirred, of, least), fit.rows, rng)
+    moved = _some(moved_places(meant, stirred, of, least), bounds.rows, rng)
     if not len(moved):
         return None
-    places = _some(np.arange(still.places), fit.rows, rng)
+    places = _some(np.arange(still.places), bounds.rows, rng)
     return (
-        Sample(still, meant, places, places, fit.strength / len(places)),
-        Sample(stirred, meant, moved, originals(stirred, moved, of), 1 / len(moved)),
+        Sample(still, meant, places, places, strength / len(places), bounds.chunk),
+        Sample(stirred, meant, moved, originals(stirred, moved, of), 1 / len(moved), bounds.chunk),
     )
 
 
