@@ -39,7 +39,7 @@ def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iter
         for parameter in layer.parameters if channels else ():
             tensor = own_tensor(copy, parameter, layer)
             array = edit.array_of(tensor).copy()
-            _zero(array, parameter, sorted(channels), layer.channels)
+            zero(array, parameter, sorted(channels), layer.channels)
             store(tensor, array)
     return copy
 
@@ -88,7 +88,8 @@ def readers(graph: onnx.GraphProto, parameter: str, layer: Layer) -> tuple[list[
     return mine, others
 
 
-def _zero(array: edit.Array, parameter: Parameter, channels: list[int], total: int) -> None:
+def zero(array: edit.Array, parameter: Parameter, channels: list[int], total: int) -> None:
+    """Zero channels in the values of a parameter, in place; total: channels of its layer."""
     if parameter.groups:
         width = total // parameter.groups
         rows = array.shape[0] // parameter.groups

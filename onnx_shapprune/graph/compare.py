@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.bake import bake, readers
+from onnx_shapprune.graph.bake import readers, zero
 from onnx_shapprune.graph.stored import readable, written_out
 from onnx_shapprune.graph.units import Layer, Parameter
 
@@ -68,52 +68,40 @@ def explained(
     """As `compare`, but `other` lists everything that a repair does not explain: channels that are off, and other weights in
     the `linears`, which are the linear layers of `before`.
 
-    The channels are baked into `before`: what then still differs was realigned, or changed by somebody else.
+    A parameter has to hold what it held with the channels zeroed; if not it was realigned, or changed by somebody else.
     """
     known = {layer.nodes: layer for layer in (*linears, *layers)}  # of both, the one that has units
-    found = compare(before, after, layers)
-    off: dict[str, list[int]] = {}
-    for name, channel in found.zeroed:
-        off.setdefault(name, []).append(channel)
-    baked = bake(before, layers, off)
-    rest = compare(baked, after, tuple(known.values()))
-    moved, foreign = _moved(baked, after, tuple(known.values()), linears)
-    foreign |= set(rest.changed) - {p.name for layer in linears for p in layer.parameters}
-    other = [*rest.other, *(f"constant {name} holds other values" for name in sorted(foreign))]
-    return replace(found, other=tuple(other), realigned=moved)
-
-
-def _moved(
-    before: onnx.ModelProto, after: onnx.ModelProto, layers: Sequence[Layer], linears: Sequence[Layer]
-) -> tuple[tuple[tuple[str, float], ...], set[str]]:
-    """(layer, how far its weight moved) of linear layers with a parameter that holds other values, and parameters that hold
-    other values for somebody else as well: a repair gives a layer a copy of its own then.
-    """
-    joined, copies = _rejoined(before, after, layers)
+    by_name, linear = {layer.name: layer for layer in layers}, {layer.nodes: layer.name for layer in linears}
+    found, rest = compare(before, after, layers), compare(before, after, tuple(known.values()))
+    off: dict[tuple[str, ...], set[int]] = {}
+    for name, unit in found.zeroed:
+        off.setdefault(by_name[name].nodes, set()).update(by_name[name].zeroed([unit]))
+    joined, copies = _rejoined(before, after, tuple(known.values()))
     old, new = edit.constants(before.graph), edit.constants(joined.graph)
-    moved: list[tuple[str, float]] = []
-    foreign = set[str]()
-    for layer in linears:
-        changed = False
-        share = 0.0
-        for place, parameter in enumerate(layer.parameters):
-            was = old[parameter.name] if parameter.name in old else written_out(before.graph, parameter.name)
-            now = copies.get((layer.nodes, parameter.name), new.get(parameter.name, was))
-            if was.dims != now.dims or _same_values(was, now):
-                continue
-            changed = True
-            share = _share(was, now, parameter.zero) if place == 0 else share
-            shared = (layer.nodes, parameter.name) not in copies and not after.functions
-            if shared and readers(after.graph, parameter.name, layer)[1]:
-                foreign.add(parameter.name)
-        if changed:
-            moved.append((layer.name, share))
-    return tuple(moved), foreign
+    moved: dict[str, float] = {}
+    foreign = set(rest.changed) - {p.name for layer in known.values() for p in layer.parameters}
+    for layer, parameter in [(la, p) for la in known.values() for p in la.parameters]:
+        was = old[parameter.name] if parameter.name in old else written_out(before.graph, parameter.name)
+        own = copies.get((layer.nodes, parameter.name))
+        now = own or new.get(parameter.name, was)
+        if was.dims != now.dims or was.data_type != now.data_type or _same_values(was, now):
+            continue
+        shared = own is None and not after.functions and readers(after.graph, parameter.name, layer)[1]
+        expected, got = edit.array_of(was).copy(), edit.array_of(now)
+        zero(expected, parameter, sorted(off.get(layer.nodes, ())), layer.channels)
+        other_values = not np.array_equal(expected, got)
+        if shared or (other_values and layer.nodes not in linear):  # a repair gives a layer a copy of its own instead
+            foreign.add(parameter.name)
+        if other_values and layer.nodes in linear:
+            share = _share(expected, got, parameter.zero) if parameter == layer.parameters[0] else 0.0
+            moved[linear[layer.nodes]] = max(share, moved.get(linear[layer.nodes], 0.0))
+    other = [*rest.other, *(f"constant {name} holds other values" for name in sorted(foreign))]
+    return replace(found, other=tuple(other), realigned=tuple(moved.items()))
 
 
-def _share(was: onnx.TensorProto, now: onnx.TensorProto, zero: int) -> float:
+def _share(was: edit.Array, now: edit.Array, zero_point: int) -> float:
     """How far a weight moved, in its own size; 1 where it was all zero."""
-    old, new = (edit.array_of(t).astype(np.float64) - zero for t in (was, now))
+    old, new = (array.astype(np.float64) - zero_point for array in (was, now))
     size = float(np.linalg.norm(old))
     return float(np.linalg.norm(new - old)) / size if size else 1.0
 
