@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import ssyrk
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.blas import dsyrk, ssyrk
 
 from onnx_shapprune.case.subject import BATCH, BATCH_SHARE, Floats, Pixels, Subject
 from onnx_shapprune.graph import edit
@@ -176,7 +176,7 @@ def _bounds(linear: Linear, fit: Fit, memory: int) -> Bounds:
     fan_in, values = linear.geometry.fan_in, linear.geometry.fan_in * linear.geometry.groups
     chunk = int(CHUNK_SHARE * memory) // (3 * 4 * values)
     room = int(SOLVE_SHARE * memory)
-    rows = fit.rows if 24 * fan_in**2 <= room else min(fit.rows, room // (24 * fan_in) // 2)
+    rows = fit.rows if 32 * fan_in**2 <= room else min(fit.rows, room // (32 * fan_in) // 2)
     return Bounds(max(1, rows), max(1, min(CHUNK, chunk)))
 
 
@@ -241,16 +241,27 @@ def _by_moments(weight: Doubles, samples: Sequence[Sample], ridge: float, free: 
             missed[:, :, size] += sample.weight * m.sum(axis=1)
         power[:, size, size] += sample.weight * len(sample.places)
     news, shifts = np.zeros_like(weight), np.zeros((groups, outputs))
-    unknown = size + free
     for g in range(groups):
-        least = ridge * float(np.trace(power[g, :size, :size])) / size
-        if least > 0:
-            system = power[g, :unknown, :unknown]
-            system[np.diag_indices(unknown)] += least
-            solved = cho_solve(cho_factor(system, overwrite_a=True), missed[g, :, :unknown].T).T
+        factor = _factor(power[g, : size + free, : size + free], ridge * float(np.trace(power[g, :size, :size])) / size)
+        if factor is not None:
+            solved = cho_solve(factor, missed[g, :, : size + free].T).T
             news[g] = solved[:, :size]
             shifts[g] = solved[:, size] if free else 0
     return news, shifts
+
+
+def _factor(system: Doubles, ridge: float) -> tuple[Doubles, bool] | None:
+    """Cholesky factor of the upper triangle of a system that the ridge is added to, in place. None where it has none: no
+    row says anything, or values are infinite. The layer stays as it is then.
+    """
+    if not 0 < ridge < np.inf or not np.isfinite(system).all():
+        return None
+    system[np.diag_indices(len(system))] += ridge
+    try:
+        factor, lower = cho_factor(system, overwrite_a=True)
+    except LinAlgError:
+        return None
+    return np.asarray(factor), bool(lower)
 
 
 def _square(rows: Floats) -> Floats:
@@ -266,12 +277,14 @@ def _by_rows(weight: Doubles, samples: Sequence[Sample], ridge: float, free: boo
     rows, missed = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
     ones = np.concatenate([np.full(len(s.places), s.weight**0.5) for s in samples])
     news, shifts = np.zeros_like(weight), np.zeros(weight.shape[:2])
-    for g, r in enumerate(rows):
-        system = (r @ r.T).astype(np.float64)
-        least = ridge * float(np.trace(system)) / weight.shape[2]
-        if least > 0:
-            system += np.outer(ones, ones) * free
-            system[np.diag_indices(len(r))] += least
-            solved = cho_solve(cho_factor(system, overwrite_a=True), missed[g].astype(np.float64)).T
+    for g in range(len(rows)):
+        r, e = rows[g].astype(np.float64), missed[g].astype(np.float64)
+        system = dsyrk(1.0, r.T, trans=1)
+        factor = _factor(system, ridge * float(np.trace(system)) / weight.shape[2])
+        if factor is not None:
+            if free:  # as if 1 1' were added to the system; beside rows of small values it would drown them
+                u = cho_solve(factor, ones)
+                e -= np.outer(ones, u @ e / (1 + u @ ones))
+            solved = cho_solve(factor, e).T
             news[g], shifts[g] = solved @ r, solved @ ones * free
     return news, shifts

@@ -176,6 +176,39 @@ def test_few_rows_and_many_give_the_solution_by_either_system():
         check(subject, subject, linears, made, seen, fit)
 
 
+def test_rows_of_tiny_values_do_not_drown_beside_the_shift():
+    """The head of a net whose features are about 1e-7, with fewer rows than inputs."""
+    n = Net()
+    x = n.op("Mul", n.op("Flatten", n.op("Relu", n.conv("x", 3, 5))), n.const(np.float32(1e-7)))
+    model, fit, seen = n.model(n.dense(x, 320, CLASSES)), Fit(strength=3, rows=ALL), views()
+    subject = subject_of(model)
+    head = linears_of(model, subject)[-1]
+    assert head.geometry.fan_in == 320
+    made = realign(subject, subject, [head], seen, fit, np.random.default_rng(0))
+    weight = read(subject.prepared.model, head)
+    meant, triggered = (
+        reaching(subject, subject.prepared.model, head, p)[0, :, 0] for p in (seen.clean, seen.triggered)
+    )
+    change = made.changes[head.name][1]
+    before = np.abs((triggered - meant[seen.of]) @ weight[0].T).mean()
+    after = np.abs(triggered @ change.weight[0].T + change.shift - meant[seen.of] @ weight[0].T).mean()
+    assert after < 0.5 * before
+
+
+def test_a_layer_without_a_solution_stays_as_it_is():
+    """Infinite values reach the last layer on every picture."""
+    n = Net()
+    x = n.op("GlobalAveragePool", n.op("Relu", n.conv("x", 3, 5)))
+    n.op("Exp", n.op("Mul", x, n.const(np.float32(1e6))))
+    y = n.op("Flatten", n.op("Min", n.nodes[-1].output[0], n.const(np.float32(1e38))))
+    model = n.model(n.dense(y, 5, CLASSES))
+    subject = subject_of(model)
+    head = linears_of(model, subject)[-1]
+    made = realign(subject, subject, [head], views(), Fit(), np.random.default_rng(0))
+    for _, change in made.changes.values():
+        np.testing.assert_array_equal(change.weight, change.before)
+
+
 def test_pictures_in_the_second_axis_are_told_apart():
     fit, seen = Fit(strength=3, rows=ALL), views(70, 90)  # more than a batch
     found = []
