@@ -183,19 +183,21 @@ def laid(data: Floats, geometry: Geometry, pictures: int) -> Laid:
     """Lay out what a layer reads of so many pictures, which stand in the first axis, perhaps with several entries each."""
     if geometry.kind in ("Conv", "ConvTranspose"):
         return _convolved(np.moveaxis(data.reshape(*data.shape[:2], -1, data.shape[-1]), 1, 3), geometry, pictures)
-    rows = _normalised(data, geometry) if geometry.kind in DIAGONAL else data
-    values = np.ascontiguousarray(rows.reshape(-1, rows.shape[-1]), np.float32)
+    if geometry.kind in DIAGONAL:
+        data = _normalised(data, geometry)
+    values = np.ascontiguousarray(data.reshape(-1, data.shape[-1]), np.float32)
     each = len(values) // pictures
     return Laid(values, (1, each), (1, each), (1, 1), np.zeros(1, np.int64), each, geometry.groups)
 
 
-def _normalised(data: Floats, geometry: Geometry) -> Doubles:
+def _normalised(data: Floats, geometry: Geometry) -> Floats:
     """Values that the scale of a normalisation multiplies, channels last."""
-    exact = data.astype(np.float64)
     if geometry.mean is not None and geometry.variance is not None:
-        return (np.moveaxis(exact, 1, -1) - geometry.mean) / np.sqrt(geometry.variance + geometry.epsilon)
-    centred = exact - exact.mean(axis=-1, keepdims=True)
-    return np.asarray(centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + geometry.epsilon))
+        mean, steps = (v.astype(np.float32) for v in (geometry.mean, np.sqrt(geometry.variance + geometry.epsilon)))
+        return np.asarray((np.moveaxis(data, 1, -1) - mean) / steps, np.float32)
+    centred = data - data.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+    variance = np.einsum("...i,...i->...", centred, centred, dtype=np.float64)[..., None] / data.shape[-1]
+    return np.asarray(centred / np.sqrt(variance + geometry.epsilon).astype(np.float32))
 
 
 def _convolved(data: Floats, geometry: Geometry, pictures: int) -> Laid:

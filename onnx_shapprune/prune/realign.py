@@ -129,8 +129,10 @@ def realign(
         stirred = _laid(now[len(of_clean) :], linear, info, len(triggered))
         bounds = _bounds(linear, fit, device.memory)
         samples = _samples((meant, still, stirred), views.of, fit.strength, bounds, rng)
-        if samples is not None:
-            change = _solved(read(model, linear), samples, fit.ridge, free=linear.shift is not None)
+        if samples is None:
+            continue
+        change = _solved(read(model, linear), samples, fit.ridge, free=linear.shift is not None)
+        if change.share or change.shift.any():
             change_copy(model, linear, change)
             changes[linear.name] = (linear, change)
     return Realigned(replace(prepared, model=model), changes)

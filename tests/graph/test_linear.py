@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.agreement import departure
+from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.graph.interface import Interface, find_interface
 from onnx_shapprune.graph.linear import Change, Linear, change_copy, consumers, find_linears, read, rewrite
 from onnx_shapprune.graph.prepare import Prepared, prepare
@@ -344,6 +345,17 @@ def test_scales_for_each_block_of_a_weight_are_refused():
     linears, refused = find_linears(model, interface.output, prepared.model)
     assert [linear.layer.op for linear in linears] == ["Conv"]
     assert [r.reason for r in refused] == ["its weights have several scales a channel"]
+
+
+def test_a_file_whose_values_lie_beside_it_is_rewritten_with_them_inside(tmp_path):
+    t = twin("vgg_maxpool")
+    path = tmp_path / "m.onnx"
+    onnx.save(edit.copy_of(t.model), path, save_as_external_data=True, size_threshold=0, location="m.data")
+    assert onnx.load(path, load_external_data=False).graph.initializer[0].data_location == TensorProto.EXTERNAL
+    loaded = load_model(path).loaded
+    changes = random_changes(t)
+    made = again(t, rewrite(loaded, changes))
+    assert departure(t.logits(t.changed(changes)), t.logits(made.prepared.model)) < 1e-4
 
 
 def test_share_and_rank_of_a_change():

@@ -205,8 +205,7 @@ def test_a_layer_without_a_solution_stays_as_it_is():
     subject = subject_of(model)
     head = linears_of(model, subject)[-1]
     made = realign(subject, subject, [head], views(), Fit(), np.random.default_rng(0))
-    for _, change in made.changes.values():
-        np.testing.assert_array_equal(change.weight, change.before)
+    assert made.changes == {}
 
 
 def test_pictures_in_the_second_axis_are_told_apart():
