@@ -13,7 +13,7 @@ import onnx
 from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.scopes import inner_uses
-from onnx_shapprune.graph.stored import written_out
+from onnx_shapprune.graph.stored import readable, written_out
 from onnx_shapprune.graph.units import Layer, Parameter
 
 LAST_PARAMETER = {"BatchNormalization": 2, "DequantizeLinear": 0}  # inputs behind it are statistics, scale, zero point
@@ -39,7 +39,7 @@ def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iter
         for parameter in layer.parameters if channels else ():
             tensor = own_tensor(copy, parameter, layer)
             array = edit.array_of(tensor).copy()
-            _zero(array, parameter, sorted(channels), layer.channels)
+            zero(array, parameter, sorted(channels), layer.channels)
             store(tensor, array)
     return copy
 
@@ -48,22 +48,11 @@ def own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> on
     """The stored tensor of a parameter; where anything else reads it too, a fresh copy that only `layer` reads."""
     graph = model.graph
     known, made = edit.constants(graph), edit.producers(graph)
-    mine: list[tuple[onnx.NodeProto, int]] = []
-    others = parameter.name in {o.name for o in graph.output}
     if model.functions and parameter.name in known:  # units are refused where anything else reads their parameters
         return known[parameter.name]
+    mine, others = readers(graph, parameter.name, layer)
     if parameter.name not in known:
-        known[parameter.name] = written_out(graph, parameter.name)
-        others = True
-    for node in graph.node:
-        others |= any(edit.stored_name(known, made, n) == parameter.name for n in inner_uses(node))
-        for i, name in enumerate(node.input):
-            if not name or edit.stored_name(known, made, name) != parameter.name:
-                continue
-            if node.output[0] in layer.nodes and i <= LAST_PARAMETER.get(node.op_type, i):
-                mine.append((node, i))
-            elif node.op_type != "Identity" or node.output[0] in {o.name for o in graph.output}:
-                others = True
+        known[parameter.name], others = written_out(graph, parameter.name), True
     if not mine:
         raise VerifyError(f"layer {layer.name!r} does not read {parameter.name!r}: it was found in another model")
     tensor = known[parameter.name]
@@ -81,7 +70,26 @@ def own_tensor(model: onnx.ModelProto, parameter: Parameter, layer: Layer) -> on
     return edit.constants(graph)[own.name]
 
 
-def _zero(array: edit.Array, parameter: Parameter, channels: list[int], total: int) -> None:
+def readers(graph: onnx.GraphProto, parameter: str, layer: Layer) -> tuple[list[tuple[onnx.NodeProto, int]], bool]:
+    """(node, place of the input) at which a layer reads one of its parameters, and whether anything else reads it too."""
+    known, made, outputs = readable(graph), edit.producers(graph), {o.name for o in graph.output}
+    known.setdefault(parameter, onnx.TensorProto())  # ConstantOfShape may make it
+    mine: list[tuple[onnx.NodeProto, int]] = []
+    others = parameter in outputs
+    for node in graph.node:
+        others |= any(edit.stored_name(known, made, n) == parameter for n in inner_uses(node))
+        for i, name in enumerate(node.input):
+            if not name or edit.stored_name(known, made, name) != parameter:
+                continue
+            if node.output[0] in layer.nodes and i <= LAST_PARAMETER.get(node.op_type, i):
+                mine.append((node, i))
+            elif node.op_type != "Identity" or node.output[0] in outputs:
+                others = True
+    return mine, others
+
+
+def zero(array: edit.Array, parameter: Parameter, channels: list[int], total: int) -> None:
+    """Zero channels in the values of a parameter, in place; total: channels of its layer."""
     if parameter.groups:
         width = total // parameter.groups
         rows = array.shape[0] // parameter.groups

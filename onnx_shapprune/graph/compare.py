@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.bake import bake
+from onnx_shapprune.graph.bake import readers, zero
 from onnx_shapprune.graph.stored import readable, written_out
 from onnx_shapprune.graph.units import Layer, Parameter
 
@@ -17,8 +17,8 @@ Copies = dict[tuple[tuple[str, ...], str], onnx.TensorProto]
 @dataclass(frozen=True, slots=True)
 class Difference:
     """changed: names of constants whose values differ; zeroed: (layer name, channel) that are all zero in `after` only;
-    other: differences beyond constants' values, in words. realigned: (layer name, |N - W| / |W| over its parameters) of
-    linear layers that have other weights, beside what is zeroed.
+    other: differences beyond constants' values, in words. realigned: (layer name, |N - W| / |W| as the file stores its
+    weight) of linear layers that have other weights or biases, beside what is zeroed.
     """
 
     changed: tuple[str, ...]
@@ -68,36 +68,42 @@ def explained(
     """As `compare`, but `other` lists everything that a repair does not explain: channels that are off, and other weights in
     the `linears`, which are the linear layers of `before`.
 
-    The channels are baked into `before`: what then still differs was realigned, or changed by somebody else.
+    A parameter has to hold what it held with the channels zeroed; if not it was realigned, or changed by somebody else.
     """
     known = {layer.nodes: layer for layer in (*linears, *layers)}  # of both, the one that has units
-    found = compare(before, after, layers)
-    off: dict[str, list[int]] = {}
-    for name, channel in found.zeroed:
-        off.setdefault(name, []).append(channel)
-    baked = bake(before, layers, off)
-    rest = compare(baked, after, tuple(known.values()))
-    owners = {p.name: layer for layer in reversed(linears) for p in layer.parameters}
-    moved: dict[str, list[str]] = {}
-    other = list(rest.other)
-    for name in rest.changed:
-        if name in owners:
-            moved.setdefault(owners[name].name, []).append(name)
-        else:
-            other.append(f"constant {name} holds other values")
-    old = edit.constants(baked.graph)
-    joined, copies = _rejoined(baked, after, tuple(known.values()))
-    new = edit.constants(joined.graph) | {name: copy for (_, name), copy in copies.items()}
-    realigned = tuple((layer, _share(old, new, names)) for layer, names in moved.items())
-    return replace(found, other=tuple(other), realigned=realigned)
+    by_name, linear = {layer.name: layer for layer in layers}, {layer.nodes: layer.name for layer in linears}
+    found, rest = compare(before, after, layers), compare(before, after, tuple(known.values()))
+    off: dict[tuple[str, ...], set[int]] = {}
+    for name, unit in found.zeroed:
+        off.setdefault(by_name[name].nodes, set()).update(by_name[name].zeroed([unit]))
+    joined, copies = _rejoined(before, after, tuple(known.values()))
+    old, new = edit.constants(before.graph), edit.constants(joined.graph)
+    moved: dict[str, float] = {}
+    foreign = set(rest.changed) - {p.name for layer in known.values() for p in layer.parameters}
+    for layer, parameter in [(la, p) for la in known.values() for p in la.parameters]:
+        was = old[parameter.name] if parameter.name in old else written_out(before.graph, parameter.name)
+        own = copies.get((layer.nodes, parameter.name))
+        now = own or new.get(parameter.name, was)
+        if was.dims != now.dims or was.data_type != now.data_type or _same_values(was, now):
+            continue
+        shared = own is None and not after.functions and readers(after.graph, parameter.name, layer)[1]
+        expected, got = edit.array_of(was).copy(), edit.array_of(now)
+        zero(expected, parameter, sorted(off.get(layer.nodes, ())), layer.channels)
+        other_values = not np.array_equal(expected, got)
+        if shared or (other_values and layer.nodes not in linear):  # a repair gives a layer a copy of its own instead
+            foreign.add(parameter.name)
+        if other_values and layer.nodes in linear:
+            share = _share(expected, got, parameter.zero) if parameter == layer.parameters[0] else 0.0
+            moved[linear[layer.nodes]] = max(share, moved.get(linear[layer.nodes], 0.0))
+    other = [*rest.other, *(f"constant {name} holds other values" for name in sorted(foreign))]
+    return replace(found, other=tuple(other), realigned=tuple(moved.items()))
 
 
-def _share(old: Mapping[str, onnx.TensorProto], new: Mapping[str, onnx.TensorProto], names: Sequence[str]) -> float:
-    """How far constants moved, in their own size; 1 where they were all zero or are not stored one by one."""
-    pairs = [(edit.array_of(old[n]), edit.array_of(new[n])) for n in names if n in old and n in new]
-    moved = sum(float(((b.astype(np.float64) - a.astype(np.float64)) ** 2).sum()) for a, b in pairs)
-    size = sum(float((a.astype(np.float64) ** 2).sum()) for a, _ in pairs)
-    return float(np.sqrt(moved / size)) if size else 1.0
+def _share(was: edit.Array, now: edit.Array, zero_point: int) -> float:
+    """How far a weight moved, in its own size; 1 where it was all zero."""
+    old, new = (array.astype(np.float64) - zero_point for array in (was, now))
+    size = float(np.linalg.norm(old))
+    return float(np.linalg.norm(new - old)) / size if size else 1.0
 
 
 def _node(node: onnx.NodeProto) -> bytes:

@@ -14,57 +14,26 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.bake import own_tensor, store
-from onnx_shapprune.graph.rows import Geometry, geometry_of, matrices, weight_of
+from onnx_shapprune.graph.homes import Home, file_array, home_of, integer_homes
+from onnx_shapprune.graph.lookup import INTEGER, LINEAR, Lookup, look_up
+from onnx_shapprune.graph.passes.plain import taken_names
+from onnx_shapprune.graph.rows import DIAGONAL, Geometry, geometry_of, matrices, weight_of
 from onnx_shapprune.graph.scopes import inner_uses
-from onnx_shapprune.graph.stored import RefusedError, Stored, readable, stored
+from onnx_shapprune.graph.stored import RefusedError
 from onnx_shapprune.graph.units import Layer, Parameter, Refused, linear_layers
 
 Doubles = NDArray[np.float64]
-INT_LIMITS = {
-    np.dtype(t): (np.iinfo(t).min, np.iinfo(t).max) for t in (np.int8, np.uint8, np.int16, np.uint16, np.int32)
-}
+LEAST = 1e-12  # what is multiplied with less cannot be told from a layer that is off
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
-    """A constant of the file. stored: where and how it lies there; steps: of a quantised one, the size of a step, one for
-    all or one for each place on `axis` of the array in the file, else None.
-    """
-
-    stored: Stored
-    steps: Doubles | None = None
-    axis: int = 0
-
-    def values(self, array: edit.Array) -> Doubles:
-        """What an array of the file means, as the layer reads it."""
-        means = array.astype(np.float64)
-        if self.steps is not None:
-            means = (means - self.stored.zero) * self._along(array.ndim)
-        return np.asarray(np.transpose(means, self.stored.axes))
-
-    def array(self, values: Doubles, like: edit.Array) -> edit.Array:
-        """The inverse of `values`, in the shape and type of an array; integers are rounded to the next step."""
-        lies = np.transpose(values, np.argsort(self.stored.axes))
-        if self.steps is not None:
-            lies = lies / self._along(lies.ndim) + self.stored.zero
-        if like.dtype in INT_LIMITS:
-            lies = np.clip(np.rint(lies), *INT_LIMITS[like.dtype])
-        return np.asarray(lies.astype(like.dtype)).reshape(like.shape)
-
-    def _along(self, rank: int) -> Doubles:
-        assert self.steps is not None
-        axis = self.axis % rank
-        return self.steps.reshape([-1 if i == axis else 1 for i in range(rank)])
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Linear:
     """One linear layer.
 
     layer: its parameters and nodes in the file. data, made: tensors that it reads and makes in the working copy. geometry:
     how its rows are gathered. weight, shift: where the file stores its weight, and the constant that is added to its output
     channels, None where it stores none. gain: [out] what the working copy multiplied the file's weight with, channel by
-    channel (a folded BatchNormalization). behind: whether `shift` is added behind that gain.
+    channel (a folded BatchNormalization); shift_gain: [out] what 1 more in `shift` adds to the output in the copy.
     """
 
     layer: Layer
@@ -74,14 +43,14 @@ class Linear:
     weight: Home
     shift: Home | None
     gain: Doubles
-    behind: bool
+    shift_gain: Doubles
 
     @property
     def name(self) -> str:
         return self.layer.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Change:
     """New values of one layer, in terms of the working copy. weight: [groups, out/groups, fan_in]; shift: [out], what is
     added to its output beside that. before: the weight that it replaces.
@@ -108,85 +77,81 @@ class Change:
 def find_linears(
     original: onnx.ModelProto, output: str, copy: onnx.ModelProto
 ) -> tuple[tuple[Linear, ...], tuple[Refused, ...]]:
-    """The linear layers of a model in graph order, and those that cannot be edited with the reason.
+    """The linear layers of a model in the order of the working copy, and those that cannot be edited with the reason.
 
     original: the file; output: its graph output with the class scores; copy: its working copy.
     """
     layers, refused = linear_layers(original, output)
+    whole = edit.inlined(original) if original.functions else original
+    context, renamed = look_up(whole, output), taken_names(whole.graph)
     nodes = {node.output[0]: node for node in copy.graph.node if node.output}
     values = {t.name: t for t in copy.graph.initializer}
-    graph = original.graph
-    known, made, used = readable(graph), edit.producers(graph), edit.consumers(graph)
     found: list[Linear] = []
     no: list[Refused] = list(refused)
     for layer in layers:
         try:
-            node = next((nodes[n] for n in reversed(layer.nodes) if n in nodes and nodes[n].op_type == layer.op), None)
+            node = _twin(layer, nodes, renamed)
             if node is None or node.input[1] not in values:
                 raise RefusedError("the working copy computes it otherwise")
-            geometry = geometry_of(node, tuple(values[node.input[1]].dims))
-            first = made[layer.nodes[0]]
-            weight = _home(first.input[1], layer, known, made, used)
-            theirs = matrices(weight.values(edit.array_of(known[weight.stored.name])), geometry)
-            ours = matrices(edit.array_of(values[node.input[1]]).astype(np.float64), geometry)
-            shift, behind = _shift_home(layer, first, known, made, used)
-            found.append(
-                Linear(layer, node.input[0], node.output[0], geometry, weight, shift, _gain(ours, theirs), behind)
-            )
+            found.append(_linear(layer, node, values, context, renamed))
         except RefusedError as reason:
             no.append(Refused(layer.name, layer.op, str(reason)))
-    return tuple(found), tuple(no)
+    order = {name: place for place, name in enumerate(nodes)}
+    return tuple(sorted(found, key=lambda linear: order[linear.made])), tuple(no)
 
 
-def _home(
-    name: str,
+def _twin(layer: Layer, nodes: Mapping[str, onnx.NodeProto], renamed: Mapping[str, str]) -> onnx.NodeProto | None:
+    """The node of the working copy that does what a layer of the file does."""
+    ops = (layer.op,) if layer.op in (*LINEAR, *DIAGONAL) else LINEAR
+    names = layer.nodes[:1] if layer.op in DIAGONAL else (layer.tensor, *reversed(layer.nodes))
+    twins = (nodes.get(renamed.get(n, n)) for n in names)
+    return next((node for node in twins if node is not None and node.op_type in ops), None)
+
+
+def _linear(
     layer: Layer,
-    known: Mapping[str, onnx.TensorProto],
-    made: Mapping[str, onnx.NodeProto],
-    used: Mapping[str, list[onnx.NodeProto]],
-) -> Home:
-    found = stored(name, known, made, used)
-    if found.name not in {p.name for p in layer.parameters}:
-        raise RefusedError("its parameters lie elsewhere")
-    quantised = next((made[n] for n in found.nodes if made[n].op_type == "DequantizeLinear"), None)
-    if quantised is None:
-        return Home(found)
-    scale = edit.stored_name(known, made, quantised.input[1])
-    if scale is None:
-        raise RefusedError("the scale of its weights is computed")
-    axis = int(edit.attributes(quantised).get("axis", 1))  # type: ignore[call-overload]
-    return Home(found, edit.array_of(known[scale]).astype(np.float64).reshape(-1), axis)
-
-
-def _shift_home(
-    layer: Layer,
-    first: onnx.NodeProto,
-    known: Mapping[str, onnx.TensorProto],
-    made: Mapping[str, onnx.NodeProto],
-    used: Mapping[str, list[onnx.NodeProto]],
-) -> tuple[Home | None, bool]:
-    """Where a constant per output channel can be added: the layer's own bias, that of an Add or BatchNormalization behind
-    it, and whether it stands behind a normalisation.
-    """
-    bias = first.input[2] if len(first.input) > 2 else ""
-    behind = False
-    followers = [made[n] for n in layer.nodes[1:] if n in made]
-    norms = [n for n in followers if n.op_type == "BatchNormalization"]
-    if bias:
-        name = bias
-    elif norms:
-        name, behind = norms[-1].input[2], True
+    node: onnx.NodeProto,
+    values: dict[str, onnx.TensorProto],
+    context: Lookup,
+    renamed: Mapping[str, str],
+) -> Linear:
+    geometry = geometry_of(node, values)
+    first = context.made[layer.nodes[0]]
+    whole = layer.op in INTEGER
+    weight, bias = integer_homes(first, context) if whole else (home_of(first.input[1], layer, context), None)
+    theirs = matrices(weight.values(file_array(context.model.graph, weight.stored.name)), geometry)
+    ours = matrices(edit.array_of(values[node.input[1]]).astype(np.float64), geometry)
+    gain = _gain(ours, theirs)
+    if whole:
+        shift, shift_gain = bias, np.ones_like(gain)
     else:
-        adds = [n for n in followers if n.op_type == "Add"]
-        names = [i for n in adds for i in n.input if edit.stored_name(known, made, i) is not None]
-        if not names:
-            return None, False
-        name = names[0]
-    try:
-        home = _home(name, layer, known, made, used)
-    except RefusedError:
-        return None, False
-    return home, behind
+        norms = [n for n in layer.nodes[1:] if context.made[n].op_type == "BatchNormalization"]
+        folded = next((n for n in norms if renamed.get(n, n) == node.output[0]), "")
+        shift, shift_gain = _shift_home(layer, folded, gain * geometry.beta, context)
+    return Linear(layer, node.input[0], node.output[0], geometry, weight, shift, gain, shift_gain)
+
+
+def _shift_home(layer: Layer, folded: str, own: Doubles, context: Lookup) -> tuple[Home | None, Doubles]:
+    """Where a constant per output channel can be added, and what 1 more there adds to the output in the copy: the bias of
+    the normalisation that the copy folded into the layer, the layer's own, that of an Add behind it.
+
+    folded: output of that normalisation; own: what the layer's own bias is multiplied with.
+    """
+    first, ones = context.made[layer.nodes[0]], np.ones_like(own)
+    places: list[tuple[str, Doubles]] = []
+    if folded:
+        places.append((context.made[folded].input[2], ones))
+    if len(first.input) > 2 and first.input[2] and own.any():
+        places.append((first.input[2], own))
+    if not folded:
+        adds = [context.made[n] for n in layer.nodes[1:] if n in context.made and context.made[n].op_type == "Add"]
+        places += [(name, ones) for node in adds for name in node.input if name not in context.dynamic]
+    for name, gain in places:
+        try:
+            return home_of(name, layer, context), gain
+        except RefusedError:
+            continue
+    return None, ones
 
 
 def _gain(ours: Doubles, theirs: Doubles) -> Doubles:
@@ -213,24 +178,23 @@ def change_copy(copy: onnx.ModelProto, linear: Linear, change: Change) -> None:
     place, node = next((i, n) for i, n in enumerate(graph.node) if linear.made in n.output)
     weight, shift = f"{linear.made}__realigned_w", f"{linear.made}__realigned_b"
     tensors = {t.name: t for t in graph.initializer}
-    values = weight_of(change.weight, linear.geometry).astype(np.float32)
-    added = change.shift.astype(np.float32)
-    if node.op_type != "MatMul" and len(node.input) > 2 and node.input[2]:
-        added = (edit.array_of(tensors[node.input[2]]).astype(np.float64) + added).astype(np.float32)
-    _put(graph, tensors, weight, values)
+    _put(graph, tensors, weight, weight_of(change.weight, linear.geometry).astype(np.float32))
     node.input[1] = weight
-    if node.op_type == "MatMul":
-        if shift not in tensors and np.any(change.shift):
-            inner = f"{linear.made}__realigned"
-            node.output[0] = inner
-            graph.node.insert(place + 1, onnx.helper.make_node("Add", [inner, shift], [linear.made]))
-        if not np.any(change.shift):
-            return
-    elif len(node.input) > 2:
+    if not np.any(change.shift):
+        return
+    if node.op_type == "MatMul" or not linear.geometry.beta:
+        node.output[0] = f"{linear.made}__realigned"
+        graph.node.insert(place + 1, onnx.helper.make_node("Add", [node.output[0], shift], [linear.made]))
+        _put(graph, tensors, shift, change.shift.astype(np.float32))
+        return
+    added = change.shift / linear.geometry.beta
+    if len(node.input) > 2 and node.input[2]:
+        added = edit.array_of(tensors[node.input[2]]).astype(np.float64) + added
+    _put(graph, tensors, shift, added.astype(np.float32))
+    if len(node.input) > 2:
         node.input[2] = shift
     else:
         node.input.append(shift)
-    _put(graph, tensors, shift, added)
 
 
 def _put(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto], name: str, values: edit.Array) -> None:
@@ -244,20 +208,17 @@ def rewrite(original: onnx.ModelProto, changes: Mapping[str, tuple[Linear, Chang
     """A copy of the file with other weights in some layers, by name; nothing but their constants differs."""
     copy = edit.copy_of(original)
     for linear, change in changes.values():
-        groups, rows, _ = change.weight.shape
-        gain = np.where(np.abs(linear.gain) > 1e-12, linear.gain, 1.0)
-        theirs = change.weight / gain.reshape(groups, rows, 1)
-        _write(copy, linear, linear.weight, weight_of(theirs, linear.geometry))
-        if linear.shift is not None:
-            shift = change.shift if linear.behind else change.shift / gain
-            _add(copy, linear, linear.shift, shift)
+        tensor = own_tensor(copy, Parameter(linear.weight.stored.name, 0), linear.layer)
+        array = edit.array_of(tensor)
+        before = matrices(linear.weight.values(array), linear.geometry)
+        gain = linear.gain.reshape(*before.shape[:2], 1)
+        theirs = np.divide(change.weight, gain, out=before, where=np.abs(gain) > LEAST)
+        store(tensor, linear.weight.array(weight_of(theirs, linear.geometry), array))
+        if linear.shift is not None and change.shift.any():
+            kept = np.abs(linear.shift_gain) > LEAST
+            more = np.divide(change.shift, linear.shift_gain, out=np.zeros_like(change.shift), where=kept)
+            _add(copy, linear, linear.shift, more)
     return copy
-
-
-def _write(model: onnx.ModelProto, linear: Linear, home: Home, values: Doubles) -> None:
-    """Store values, as the layer reads them, at their place and in their type."""
-    tensor = own_tensor(model, Parameter(home.stored.name, 0), linear.layer)
-    store(tensor, home.array(values, edit.array_of(tensor)))
 
 
 def _add(model: onnx.ModelProto, linear: Linear, home: Home, shift: Doubles) -> None:

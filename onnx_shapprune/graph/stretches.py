@@ -5,7 +5,7 @@ layer would cost as many runs as there are layers; here each node runs once, fro
 stretch ended. A batch keeps its own tensors: a shape that a graph computes belongs to the batch that it was computed for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -35,7 +35,10 @@ class Stretches:
         self._done = 0
 
     def reaching(self, made: str, data: str) -> list[Array]:
-        """What the node that makes `made` reads as `data`, a batch at a time; everything before that node has run then."""
+        """What the node that makes `made` reads as `data`, a batch at a time; everything before that node has run then.
+
+        Nodes are asked for in graph order: what nobody behind the last one reads is gone.
+        """
         self._run_to(next(i for i, n in enumerate(self._model.graph.node) if made in n.output))
         return [alive[data] for alive in self._alive]
 
@@ -76,6 +79,25 @@ class Stretches:
             initializer=[t for t in self._model.graph.initializer if t.name in read],
         )
         return helper.make_model(part, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
+
+
+def alive_bytes(model: onnx.ModelProto, infos: Mapping[str, TensorInfo], made: Collection[str]) -> int:
+    """The most bytes that a `Stretches` holds for each picture where it stops, before the nodes that make `made`."""
+    nodes = list(model.graph.node)
+    last = {name: place for place, node in enumerate(nodes) for name in [*node.input, *inner_uses(node)]}
+    sizes = {name: _picture_bytes(info) for name, info in infos.items() if not info.static}
+    alive = {i.name for i in model.graph.input}
+    widest = 0
+    for place, node in enumerate(nodes):
+        alive = {name for name in alive if last.get(name, -1) >= place}
+        if not set(made).isdisjoint(node.output):
+            widest = max(widest, sum(sizes.get(name, 0) for name in alive))
+        alive.update(n for n in node.output if n)
+    return widest
+
+
+def _picture_bytes(info: TensorInfo) -> int:
+    return int(np.prod([d or 1 for d in info.shape])) * info.dtype.itemsize
 
 
 def batches_of(inputs: Array, size: int) -> list[Array]:

@@ -19,6 +19,7 @@ from onnx_shapprune.graph.heads import UNCHANGED, origin, readings
 from onnx_shapprune.graph.lookup import INTEGER, LINEAR, NORMS, RECURRENT, Lookup, kind, look_up, scores
 from onnx_shapprune.graph.passes.dialects import is_fused
 from onnx_shapprune.graph.passes.pairs import FIRST, REAL, channels_last
+from onnx_shapprune.graph.rows import DIAGONAL
 from onnx_shapprune.graph.stored import FLOATS, QUANTISED, RefusedError, Stored, integers
 
 FEATURES_LAST = ("MatMul", "LayerNormalization")
@@ -130,20 +131,21 @@ def find_units(model: onnx.ModelProto, output: str) -> Units:
 
 
 def linear_layers(model: onnx.ModelProto, output: str) -> tuple[tuple[Layer, ...], tuple[Refused, ...]]:
-    """Layers that are linear in stored weights, those that make the class scores among them, in graph order; and the rest
-    with the reason. Their parameters and nodes are as those of units.
+    """Layers that are linear in stored weights, those that make the class scores among them, and normalisations that belong
+    to none of them, in graph order; and the rest with the reason. Their parameters and nodes are as those of units.
     """
-    if model.functions:
-        return (), (Refused("", "", "the file keeps its layers in local functions"),)
-    graph = model.graph
-    context = look_up(model, output)
+    whole = edit.inlined(model) if model.functions else model
+    graph = whole.graph
+    context = look_up(whole, output)
     names, found, refused, taken = _names(graph), list[Layer](), list[Refused](), set[str]()
     for node in graph.node:
-        if node.op_type not in LINEAR or node.domain not in edit.DEFAULT_DOMAIN or context.product(node):
+        if kind(node) not in (*LINEAR, *INTEGER, *DIAGONAL) or node.output[0] in taken or context.product(node):
             continue
         try:
-            layer = _layer(node, names[node.output[0]], set(), context)
-            found.append(_absorb_followers(layer, context, taken))
+            layer = _absorb_followers(_layer(node, names[node.output[0]], set(), context), context, taken)
+            if model.functions:
+                _outside(layer, model.graph, context)
+            found.append(layer)
         except RefusedError as reason:
             refused.append(Refused(names[node.output[0]], node.op_type, str(reason)))
     return tuple(found), tuple(refused)

@@ -9,29 +9,38 @@ far, x clean views and (x, t) views with a recovered trigger, layer by layer in 
 with m = ridge * trace / fan_in. N is W times one matrix of the layer's input space: an oblique projection that removes the
 directions which only triggers use (compare LEACE, Belrose et al., NeurIPS 2023, arXiv:2306.03819, and the rank-one update
 of ROME, Meng et al., NeurIPS 2022, arXiv:2202.05262). No training, no optimiser: only values of stored weights change.
+
+What is kept stays within the memory of the device: half of it for what reaches the layers, a quarter for the system that
+is solved, an eighth for rows that are multiplied at once. Where all views are too many for the first, the fit is made on
+fewer, drawn; where all rows are too many for the second, on fewer rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.blas import dsyrk, ssyrk
 
-from onnx_shapprune.case.subject import Floats, Pixels, Subject
+from onnx_shapprune.case.subject import BATCH, BATCH_SHARE, Floats, Pixels, Subject
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.linear import Change, Linear, change_copy, read
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.rows import moved_places, places_of, taken, windows
-from onnx_shapprune.graph.stretches import Stretches, batches_of
+from onnx_shapprune.graph.rows import DENSE, Laid, laid, moved_places, originals, taken
+from onnx_shapprune.graph.stretches import Stretches, alive_bytes, batches_of
 from onnx_shapprune.pictures.preprocess import to_input
+from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Array
 
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
-BATCH = 64
 CHUNK = 2048  # rows that are multiplied at once
 MOVED = 1e-6  # a row that a trigger changes by less, of the largest value, says nothing about it
+VIEW_SHARE = 1 / 2  # of the memory, for what reaches the layers
+SOLVE_SHARE = 1 / 4  # for the system that is solved, in float64, and its factor
+CHUNK_SHARE = 1 / 8  # for the rows of a chunk, the clean ones, and what lies between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +73,31 @@ class Realigned:
     changes: Mapping[str, tuple[Linear, Change]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Rows of one kind that a layer is fitted on. rows, targets: laid out, in the network as repaired and in the original;
+    places, wanted: of each row in the one and in the other; weight: of one row; chunk: rows that are picked out at once.
+    """
+
+    rows: Laid
+    targets: Laid
+    places: Labels
+    wanted: Labels
+    weight: float
+    chunk: int
+
+    def chunks(self, weight: Doubles) -> Iterator[tuple[Floats, Floats]]:
+        """Rows r, float32 [groups, k, f], and what they miss, W (a - r), [groups, k, out/groups], some at a time."""
+        across = weight.swapaxes(1, 2).astype(np.float32)
+        for start in range(0, len(self.places), self.chunk):
+            r = taken(self.rows, self.places[start : start + self.chunk])
+            if self.rows is self.targets and self.places is self.wanted:
+                yield r, np.zeros((*r.shape[:2], weight.shape[1]), np.float32)
+            else:
+                a = taken(self.targets, self.wanted[start : start + self.chunk])
+                yield r, np.asarray((a - r) @ across, np.float32)
+
+
 def realign(
     original: Subject,
     edited: Subject,
@@ -77,80 +111,103 @@ def realign(
     edited: the original itself, or a pruned copy of it, in which `linears` were found.
     """
     prepared, device, name = edited.prepared, edited.device, edited.prepared.input
-    model = edit.copy_of(prepared.model)
-    size = BATCH if prepared.batch_free else 1
+    views = _fitting(views, _room(edited, linears), rng)
     clean, triggered = (to_input(p, edited.preprocessing) for p in (views.clean, views.triggered))
-    before = Stretches(original.prepared.model, name, prepared.infos, batches_of(clean, size), device)
-    both = batches_of(np.concatenate([clean, triggered]), size)
-    after = Stretches(model, name, prepared.infos, both, device)
-    same = original is edited  # until the first change
+    most = int(BATCH_SHARE * device.memory) // max(1, activation_bytes(prepared.infos))
+    size = max(1, min(BATCH, most)) if prepared.batch_free else 1
+    of_clean, of_triggered = batches_of(clean, size), batches_of(triggered, size)
+    model = edit.copy_of(prepared.model)
+    before = Stretches(original.prepared.model, name, original.prepared.infos, of_clean, device)
+    after = Stretches(model, name, prepared.infos, [*of_clean, *of_triggered], device)
     changes: dict[str, tuple[Linear, Change]] = {}
     for linear in linears:
-        meant = _rows_of(before.reaching(linear.made, linear.data), linear, len(clean))
-        now = _rows_of(after.reaching(linear.made, linear.data), linear, len(clean) + len(triggered))
-        still = meant if same and not changes else now[: len(clean)]
-        change = _solved(read(model, linear), linear, meant, still, now[len(clean) :], views.of, fit, rng)
-        if change is not None:
+        info = prepared.infos[linear.data]
+        now = after.reaching(linear.made, linear.data)
+        meant = _laid(before.reaching(linear.made, linear.data), linear, info, len(clean))
+        alike = original is edited and not changes
+        still = meant if alike else _laid(now[: len(of_clean)], linear, info, len(clean))
+        stirred = _laid(now[len(of_clean) :], linear, info, len(triggered))
+        bounds = _bounds(linear, fit, device.memory)
+        samples = _samples((meant, still, stirred), views.of, fit.strength, bounds, rng)
+        if samples is None:
+            continue
+        change = _solved(read(model, linear), samples, fit.ridge, free=linear.shift is not None)
+        if change.share or change.shift.any():
             change_copy(model, linear, change)
             changes[linear.name] = (linear, change)
     return Realigned(replace(prepared, model=model), changes)
 
 
-def _rows_of(found: Sequence[Array], linear: Linear, pictures: int) -> Floats:
-    """What reaches a layer, the pictures in the first axis: some graphs lay the tokens of all pictures behind each other."""
-    joined = np.concatenate(found)
-    if linear.geometry.kind == "dense" and len(joined) != pictures:
-        joined = joined.reshape(pictures, -1, joined.shape[-1])
-    return np.asarray(joined, np.float32)
+def _room(subject: Subject, linears: Sequence[Linear]) -> int:
+    """How many pictures' worth of what reaches these layers the memory holds."""
+    infos = subject.prepared.infos
+    shapes = [(linear, [d or 1 for d in infos[linear.data].shape]) for linear in linears]
+    widest = [laid(np.zeros(shape, np.float32), linear.geometry, 1).values.nbytes for linear, shape in shapes]
+    each = alive_bytes(subject.prepared.model, infos, [linear.made for linear in linears]) + max(widest, default=0)
+    return int(VIEW_SHARE * subject.device.memory) // max(1, each)
 
 
-def _solved(
-    weight: Doubles,
-    linear: Linear,
-    meant: Floats,
-    clean: Floats,
-    triggered: Floats,
-    of: Labels,
-    fit: Fit,
-    rng: np.random.Generator,
-) -> Change | None:
-    """The new weight and shift of one layer; None where no trigger reaches it."""
-    geometry = linear.geometry
-    wanted = meant[of]
-    least = MOVED * float(np.abs(meant).max(initial=0.0))
-    moved = _some(moved_places(wanted, triggered, geometry, least), fit.rows, rng)
+def _fitting(views: Views, room: int, rng: np.random.Generator) -> Views:
+    """As many of the views as there is room for, drawn; clean ones are held twice, as the original network sees them too."""
+    total = 2 * len(views.clean) + len(views.triggered)
+    if total <= room or not len(views.of):
+        return views
+    share = room / total
+    clean, triggered = (max(1, int(share * len(v))) for v in (views.clean, views.triggered))
+    order = rng.permutation(len(views.clean))
+    kept = order[np.argsort(~np.isin(order, views.of), kind="stable")][:clean]  # those that a trigger stands on first
+    place = np.full(len(views.clean), -1)
+    place[kept] = np.arange(len(kept))
+    usable = np.flatnonzero(place[views.of] >= 0)
+    chosen = np.sort(rng.permutation(usable)[:triggered])
+    return Views(views.clean[kept], views.triggered[chosen], place[views.of[chosen]])
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """rows: at most so many clean rows, and triggered ones; chunk: rows that are picked out at once."""
+
+    rows: int
+    chunk: int
+
+
+def _bounds(linear: Linear, fit: Fit, memory: int) -> Bounds:
+    """What fits into the memory: a system has as many unknowns as a row has values, or as there are rows if these are fewer,
+    and then all rows are kept.
+    """
+    fan_in, values = linear.geometry.fan_in, linear.geometry.fan_in * linear.geometry.groups
+    chunk = int(CHUNK_SHARE * memory) // (3 * 4 * values)
+    room = int(SOLVE_SHARE * memory)
+    rows = fit.rows if 32 * fan_in**2 <= room else min(fit.rows, room // (32 * fan_in) // 2)
+    return Bounds(max(1, rows), max(1, min(CHUNK, chunk)))
+
+
+def _laid(found: Sequence[Array], linear: Linear, info: TensorInfo, pictures: int) -> Laid:
+    """What reaches a layer, laid out, the pictures in the first axis: some graphs have them in another, or lay the tokens
+    of all pictures behind each other.
+    """
+    axis = next((i for i, d in enumerate(info.shape) if d is None), 0)
+    joined = np.concatenate([np.moveaxis(b, axis, 0) if linear.geometry.kind in DENSE else b for b in found])
+    return laid(np.asarray(joined, np.float32), linear.geometry, pictures)
+
+
+def _samples(
+    reaching: tuple[Laid, Laid, Laid], of: Labels, strength: float, bounds: Bounds, rng: np.random.Generator
+) -> tuple[Sample, Sample] | None:
+    """Clean rows, and rows that a trigger moves, drawn; None where no trigger reaches the layer.
+
+    reaching: what the clean views mean to the original network, what they are now, and what the triggered ones are.
+    """
+    meant, still, stirred = reaching
+    least = MOVED * float(np.abs(meant.values).max(initial=0.0))
+    moved = _some(moved_places(meant, stirred, of, least), bounds.rows, rng)
     if not len(moved):
         return None
-    target = windows(meant, geometry)
-    now = target if clean is meant else windows(clean, geometry)
-    places = _some(places_of(now), fit.rows, rng)
-    power, cross = _moments(now, target, places, places)
-    other_power, other_cross = _moments(windows(triggered, geometry), target, moved, _originals(moved, of))
-    power, cross = fit.strength * power + other_power, fit.strength * cross + other_cross
-    size = power.shape[1] - 1
-    free = linear.shift is not None
-    news, shifts = np.empty_like(weight), np.zeros(weight.shape[:2])
-    for g in range(len(power)):
-        keep = slice(None) if free else slice(0, size)
-        a, b = power[g][keep, keep].copy(), cross[g][:, keep].copy()
-        ridge = fit.ridge * float(np.trace(power[g][:size, :size])) / size
-        if not ridge > 0:
-            news[g] = weight[g]
-            continue
-        a[np.diag_indices_from(a)] += ridge
-        b[np.arange(size), np.arange(size)] += ridge
-        solved = cho_solve(cho_factor(a), (weight[g] @ b).T).T
-        news[g] = solved[:, :size]
-        if free:
-            shifts[g] = solved[:, size]
-    return Change(news, shifts.reshape(-1), weight)
-
-
-def _originals(places: Labels, of: Labels) -> Labels:
-    """The same places in the clean pictures that the triggered ones were made of."""
-    clean = places.copy()
-    clean[:, 0] = of[places[:, 0]]
-    return clean
+    places = _some(np.arange(still.places), bounds.rows, rng)
+    return (
+        Sample(still, meant, places, places, strength / len(places), bounds.chunk),
+        Sample(stirred, meant, moved, originals(stirred, moved, of), 1 / len(moved), bounds.chunk),
+    )
 
 
 def _some(places: Labels, most: int, rng: np.random.Generator) -> Labels:
@@ -160,20 +217,76 @@ def _some(places: Labels, most: int, rng: np.random.Generator) -> Labels:
     return places[np.sort(rng.choice(len(places), most, replace=False))]
 
 
-def _moments(rows: Floats, target: Floats, places: Labels, originals: Labels) -> tuple[Doubles, Doubles]:
-    """E[r r'] and E[a r'] over rows at `places`, with a 1 behind every row r: float64 [groups, f + 1, f + 1] and
-    [groups, f, f + 1].
+def _solved(weight: Doubles, samples: Sequence[Sample], ridge: float, *, free: bool) -> Change:
+    """The new weight and shift of one layer: [N, d] = [W, 0] + E (R'R + m)^-1, with E the second moments of what the rows
+    miss, W (a - r), and the rows R, each with a 1 behind where the shift is free.
 
-    Rows are gathered a chunk at a time and multiplied in float32, which the ridge bears; sums are kept in float64.
+    With fewer rows than a row has values it is the same as [W, 0] + M' (R R' + m)^-1 R, a smaller system.
     """
-    power, cross = np.zeros(()), np.zeros(())
-    same = rows is target and places is originals
-    for start in range(0, len(places), CHUNK):
-        r = taken(rows, places[start : start + CHUNK])
-        a = r if same else taken(target, originals[start : start + CHUNK])
-        r = np.concatenate([r, np.ones((*r.shape[:2], 1), np.float32)], axis=2)
-        power = power + r.swapaxes(1, 2) @ r
-        cross = cross if same else cross + a.swapaxes(1, 2) @ r
-    if same:
-        cross = power[:, :-1].copy()
-    return np.asarray(power, np.float64) / len(places), np.asarray(cross, np.float64) / len(places)
+    count = sum(len(s.places) for s in samples)
+    news, shifts = (_by_rows if count <= weight.shape[2] else _by_moments)(weight, samples, ridge, free)
+    return Change(weight + news, shifts.reshape(-1), weight)
+
+
+def _by_moments(weight: Doubles, samples: Sequence[Sample], ridge: float, free: bool) -> tuple[Doubles, Doubles]:
+    """What is added to the weight, and the shift [groups, out/groups].
+
+    Rows are multiplied in float32, which the ridge bears; sums are kept in float64.
+    """
+    groups, outputs, size = weight.shape
+    power, missed = np.zeros((groups, size + 1, size + 1)), np.zeros((groups, outputs, size + 1))
+    for sample in samples:
+        for r, m in sample.chunks(weight):
+            power[:, :size, :size] += sample.weight * _square(r)
+            power[:, :size, size] += sample.weight * r.sum(axis=1)
+            missed[:, :, :size] += sample.weight * (m.swapaxes(1, 2) @ r)
+            missed[:, :, size] += sample.weight * m.sum(axis=1)
+        power[:, size, size] += sample.weight * len(sample.places)
+    news, shifts = np.zeros_like(weight), np.zeros((groups, outputs))
+    for g in range(groups):
+        factor = _factor(power[g, : size + free, : size + free], ridge * float(np.trace(power[g, :size, :size])) / size)
+        if factor is not None:
+            solved = cho_solve(factor, missed[g, :, : size + free].T).T
+            news[g] = solved[:, :size]
+            shifts[g] = solved[:, size] if free else 0
+    return news, shifts
+
+
+def _factor(system: Doubles, ridge: float) -> tuple[Doubles, bool] | None:
+    """Cholesky factor of the upper triangle of a system that the ridge is added to, in place. None where it has none: no
+    row says anything, or values are infinite. The layer stays as it is then.
+    """
+    if not 0 < ridge < np.inf or not np.isfinite(system).all():
+        return None
+    system[np.diag_indices(len(system))] += ridge
+    try:
+        factor, lower = cho_factor(system, overwrite_a=True)
+    except LinAlgError:
+        return None
+    return np.asarray(factor), bool(lower)
+
+
+def _square(rows: Floats) -> Floats:
+    """R'R of rows [groups, k, f]; of one group only the upper triangle, all that a Cholesky factor is made of."""
+    if len(rows) > 1:
+        return rows.swapaxes(1, 2) @ rows
+    return np.asarray(ssyrk(1.0, rows[0].T))[None]
+
+
+def _by_rows(weight: Doubles, samples: Sequence[Sample], ridge: float, free: bool) -> tuple[Doubles, Doubles]:
+    """As `_by_moments`, by a system with one unknown for each row."""
+    parts = [(r * s.weight**0.5, m * s.weight**0.5) for s in samples for r, m in s.chunks(weight)]
+    rows, missed = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
+    ones = np.concatenate([np.full(len(s.places), s.weight**0.5) for s in samples])
+    news, shifts = np.zeros_like(weight), np.zeros(weight.shape[:2])
+    for g in range(len(rows)):
+        r, e = rows[g].astype(np.float64), missed[g].astype(np.float64)
+        system = dsyrk(1.0, r.T, trans=1)
+        factor = _factor(system, ridge * float(np.trace(system)) / weight.shape[2])
+        if factor is not None:
+            if free:  # as if 1 1' were added to the system; beside rows of small values it would drown them
+                u = cho_solve(factor, ones)
+                e -= np.outer(ones, u @ e / (1 + u @ ones))
+            solved = cho_solve(factor, e).T
+            news[g], shifts[g] = solved @ r, solved @ ones * free
+    return news, shifts

@@ -1,14 +1,19 @@
 """What differs between two files: exactly the planned zeros, and nothing is overlooked."""
 
+import exports
 import models
 import numpy as np
 import onnx
 import pytest
+from equations import DEVICE
 from onnx import helper, numpy_helper
 
 from onnx_shapprune.graph.bake import bake
-from onnx_shapprune.graph.compare import compare, explained
-from onnx_shapprune.graph.units import Units, find_units
+from onnx_shapprune.graph.compare import Difference, compare, explained
+from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.linear import Change, Linear, find_linears, read, rewrite
+from onnx_shapprune.graph.prepare import prepare
+from onnx_shapprune.graph.units import Units, find_units, linear_layers
 
 
 def units_of(model: onnx.ModelProto) -> Units:
@@ -169,3 +174,117 @@ def test_switched_off_channels_are_explained_and_a_zeroed_class_row_is_not():
     array[0] = 0
     tensor.CopyFrom(numpy_helper.from_array(array, head))
     assert explained(model, baked, layers).other == (f"constant {head} holds other values",)
+
+
+def shared_weights() -> onnx.ModelProto:
+    """One weight for two convolutions, and one for a layer and for what is no layer."""
+    n = models.Net(2)
+    w, b = n.normal(3, 3, 3, 3), n.normal(3)
+    x = n.op("Relu", n.op("Conv", "x", w, b, pads=[1] * 4))
+    x = n.op("Relu", n.op("Conv", x, w, n.normal(3), pads=[1] * 4))
+    v = n.normal(3, 5, scale=0.5)
+    x = n.op("MatMul", n.op("Flatten", n.op("GlobalAveragePool", x)), v)
+    x = n.op("Add", x, n.op("ReduceMax", v, axes=[0], keepdims=1))
+    return n.model(n.dense(n.op("Tanh", x), 5, models.CLASSES))
+
+
+REWRITTEN = {
+    **GRAPHS, "shared_weights": shared_weights,
+    **{n: exports.EXPORTS[n] for n in ("qdq", "half", "generated_weights", "integer_residual", "local_function", "sparse")},
+}  # fmt: skip
+
+
+def realigned(
+    model: onnx.ModelProto, names: list[str] | None = None, seed: int = 0
+) -> tuple[onnx.ModelProto, dict[str, float]]:
+    """The file with random other weights and biases in these linear layers, or all, and how far the weights went."""
+    interface = find_interface(model)
+    copy = prepare(model, interface, models.shape_of(model), DEVICE).model
+    rng = np.random.default_rng(seed)
+    changes: dict[str, tuple[Linear, Change]] = {}
+    for linear in find_linears(model, interface.output, copy)[0]:
+        if names is None or linear.name in names:
+            weight = read(copy, linear)
+            shift = rng.normal(size=weight.shape[0] * weight.shape[1]) * (linear.shift is not None)
+            changes[linear.name] = (linear, Change(weight * rng.uniform(0.2, 0.9, weight.shape), shift, weight))
+    return rewrite(model, changes), {name: change.share for name, (_, change) in changes.items()}
+
+
+def repaired(before: onnx.ModelProto, after: onnx.ModelProto) -> Difference:
+    linears, _ = linear_layers(before, before.graph.output[0].name)
+    return explained(before, after, units_of(before).layers, linears)
+
+
+@pytest.mark.parametrize("family", REWRITTEN)
+def test_a_realigned_file_is_explained_with_how_far_each_layer_went(family):
+    model = REWRITTEN[family]()
+    after, shares = realigned(model)
+    found = repaired(model, after)
+    assert (found.other, found.zeroed) == ((), ())
+    assert {name for name, _ in found.realigned} == set(shares)
+    # A folded normalisation weighs the rows of a layer otherwise than the file does, and halves and integers are rounded.
+    assert dict(found.realigned) == pytest.approx(shares, rel=0.3)
+    if family in ("vgg_maxpool", "up_convolution", "shared_weights", "nhwc"):
+        assert dict(found.realigned) == pytest.approx(shares, rel=1e-4)
+    assert explained(model, after, units_of(model).layers).other, "it is the linear layers that explain it"
+
+
+@pytest.mark.parametrize("family", REWRITTEN)
+def test_each_layer_alone(family):
+    model = REWRITTEN[family]()
+    for name in realigned(model)[1]:
+        found = repaired(model, realigned(model, [name])[0])
+        assert found.other == ()
+        assert [n for n, _ in found.realigned] == [name]
+
+
+@pytest.mark.parametrize("family", REWRITTEN)
+def test_units_that_are_off_and_layers_that_are_realigned(family):
+    model, rng = REWRITTEN[family](), np.random.default_rng(3)
+    layers = units_of(model).layers
+    off = {la.name: np.flatnonzero(rng.random(la.channels) < 0.3).tolist() for la in layers}
+    baked = bake(model, layers, off)
+    interface = find_interface(model)
+    copy = prepare(baked, interface, models.shape_of(model), DEVICE).model
+    linears, _ = find_linears(baked, interface.output, copy)
+    changes = {}
+    for linear in linears:
+        weight = read(copy, linear)
+        rows = (weight != 0).any(axis=2).reshape(-1)
+        shift = rng.normal(size=rows.shape) * rows * (linear.shift is not None)
+        changes[linear.name] = (linear, Change(weight * rng.uniform(0.2, 0.9, weight.shape), shift, weight))
+    found = repaired(model, rewrite(baked, changes))
+    assert found.other == ()
+    assert found.zeroed
+    assert found.zeroed == compare(model, baked, layers).zeroed
+    live = {linear.name for linear in linears if read(copy, linear).any()}
+    assert live <= {name for name, _ in found.realigned}
+
+
+def test_other_values_that_belong_to_no_linear_layer_are_not_explained():
+    model = models.conv_bn_relu_residual()
+    after, _ = realigned(model)
+    variance = next(n for n in model.graph.node if n.op_type == "BatchNormalization").input[4]
+    tensor = weight(after, variance)
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), variance))
+    found = repaired(model, after)
+    assert found.other == (f"constant {variance} holds other values",)
+    assert found.realigned
+
+
+def test_a_shared_weight_that_is_changed_for_all_is_not_explained():
+    model = shared_weights()
+    for node, after in ((model.graph.node[0], shared_weights()), (model.graph.node[6], shared_weights())):
+        tensor = weight(after, node.input[1])
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(0.5), node.input[1]))
+        assert repaired(model, after).other == (f"constant {node.input[1]} holds other values",)
+
+
+def test_a_shared_weight_has_two_copies_once_both_layers_are_realigned():
+    model = shared_weights()
+    first, second = (n.name for n in model.graph.node if n.op_type == "Conv")
+    after, shares = realigned(model, [first, second])
+    found = repaired(model, after)
+    assert found.other == ()
+    assert dict(found.realigned) == pytest.approx(shares, rel=1e-4)
+    assert shares[first] != pytest.approx(shares[second], rel=1e-3)
