@@ -10,7 +10,7 @@ from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.suspicion import after_collapse, put_to_collapse
-from onnx_shapprune.graph.linear import find_linears
+from onnx_shapprune.graph.linear import find_linears, with_products
 from onnx_shapprune.invert.search import SearchSettings
 from onnx_shapprune.prune.collapse import Trial, collapse
 from onnx_shapprune.prune.thresholds import WORKING
@@ -32,7 +32,8 @@ def collapsed(
     suspected = put_to_collapse(found.suspicion)
     if not suspected or found.obstacle:
         return found
-    linears, _ = find_linears(opened.file.loaded, opened.interface.output, opened.subject.prepared.model)
+    layers, _ = find_linears(opened.file.loaded, opened.interface.output, opened.subject.prepared.model)
+    linears = with_products(layers)
     families = settings.families(shown.pictures, opened.subject.classes)
     gone: dict[Goal, float] = {}
     for number, (goal, name) in enumerate(suspected if linears else ()):

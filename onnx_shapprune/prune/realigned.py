@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
-from onnx_shapprune.graph.linear import find_linears
+from onnx_shapprune.graph.linear import find_linears, with_products
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import PLACED
 from onnx_shapprune.invert.scan import rounds_for, scan
@@ -40,7 +40,8 @@ def realigned(
     """
     base = Proposal(off=state.edited.proposal.off)
     without = _without_changes(task, state)
-    linears, _ = find_linears(applied(task.original, base), task.original.interface.output, without.prepared.model)
+    found, _ = find_linears(applied(task.original, base), task.original.interface.output, without.prepared.model)
+    linears = with_products(found)
     teachers = teachers_of(task, state, rng)
     if not linears or not teachers or state.holding > 1:
         return
