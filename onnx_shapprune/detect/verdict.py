@@ -67,10 +67,8 @@ class Claimed(Generic[Subject]):
 
     def warnings(self, levels: Levels) -> tuple[str, ...]:
         """Why it names nothing, in words."""
-        if self.planted(levels):
-            return self.cautions
         said = (*self.cautions, *self.outside)
-        if self.gone is None:
+        if self.gone is None or self.planted(levels):
             return said
         return (*said, f"unlearnt, it comes back from fresh starts: only {self.gone:.0%} of its lead went")
 
