@@ -69,6 +69,8 @@ def audit_record(
     )  # fmt: skip
     target = (3,) if verdict == "fail" else ()
     pruned = repair in ("repaired", "not_repaired")
+    copy = FileDigest(name="clean.onnx", size=300000, sha256="cd" * 32)
+    written = {"repaired": DIGEST, "nothing_to_repair": copy}.get(repair)
     rates = Rates(acc=0.9, asr=1.0, racc=0.0, pictures=10, triggered=9)
     after = rates.model_copy(update={"asr": 0.02, "racc": 0.88, "lost": 0.01, "surely_lost": 0.005})
     return AuditRecord(
@@ -102,7 +104,7 @@ def audit_record(
                 RoundPart(off=1, acc=0.9, known_asr=0.4, clean_cost=0.0, margin=3.0, asr=0.9, still_found=True),
                 RoundPart(off=2, acc=0.9, known_asr=0.0, clean_cost=0.01, margin=-1.0, asr=0.1, still_found=False),
             ) if pruned else (),
-            masked_vs_baked=1e-6 if pruned else None, output=DIGEST if repair == "repaired" else None,
+            masked_vs_baked=1e-6 if pruned else None, output=written,
         ),
         evaluations=300, seconds={"search": 12.0, "shapley": 3.0, "total": 15.5}, peak_memory_mb=512.0,
         warnings=("few pictures",), environment=ENVIRONMENT,

@@ -71,4 +71,4 @@ def sanitize_command(
             command=invocation.command,
         )
     deliver(located(record, model, outputs.output), display, reports=outputs.reports)
-    return repair_code(record)
+    return repair_code(record, dry_run=dry_run)
