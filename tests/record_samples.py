@@ -14,6 +14,8 @@ from onnx_shapprune.record.audit import (
     CompactPart,
     EstimatePart,
     FamilyPart,
+    LayerChange,
+    RealignedPart,
     RepairPart,
     RoundPart,
     TriedPart,
@@ -28,7 +30,9 @@ ENVIRONMENT = Environment(
     onnx_shapprune="0.1.0", python="3.11", onnx="1.23", onnxruntime="1.31", numpy="2.4", platform="linux",
     device="cpu", providers=("CPUExecutionProvider",), threads=1,
 )  # fmt: skip
-THRESHOLDS = ThresholdsPart(named=0.005, doubt=0.02, second=1e-4, moved=5, alive=0.15, clean_budget=0.02)
+THRESHOLDS = ThresholdsPart(
+    named=0.005, doubt=0.02, second=1e-4, moved=5, alive=0.15, clean_budget=0.02, planted=0.75, natural=0.5
+)
 PNG = base64.b64encode(png_bytes(np.eye(4) * 255, min_height=1)).decode()
 CREATED = "2026-01-01T00:00:00Z"
 DIGEST = FileDigest(name="clean.onnx", size=1234567, sha256="ab" * 32)
@@ -69,6 +73,8 @@ def audit_record(
     )  # fmt: skip
     target = (3,) if verdict == "fail" else ()
     pruned = repair in ("repaired", "not_repaired")
+    copy = FileDigest(name="clean.onnx", size=300000, sha256="cd" * 32)
+    written = {"repaired": DIGEST, "nothing_to_repair": copy}.get(repair)
     rates = Rates(acc=0.9, asr=1.0, racc=0.0, pictures=10, triggered=9)
     after = rates.model_copy(update={"asr": 0.02, "racc": 0.88, "lost": 0.01, "surely_lost": 0.005})
     return AuditRecord(
@@ -79,7 +85,9 @@ def audit_record(
             for t in target
         ),
         claims=tuple(
-            ClaimPart(statistic="compact", kind="all-to-one", targets=(t,), value=2.5, p_value=1e-4) for t in target
+            ClaimPart(statistic="compact", kind="all-to-one", targets=(t,), value=2.5, p_value=1e-4,
+                      outside=("6 classes, and 10 to 100 were calibrated on",), gone=0.97)
+            for t in target
         ),
         calibration="27 audits of clean models", calibration_sha256=packaged_digest(), thresholds=THRESHOLDS,
         model=ModelPart(
@@ -97,12 +105,17 @@ def audit_record(
         ),
         before=rates, after=after if pruned else None,
         repair=RepairPart(
-            status=repair, reason="no trigger is found any more",
+            status=repair, reason="no trigger is found any more", method="both" if pruned else None,
+            layers=(
+                RealignedPart(layer=layer, op="Conv", change=0.189, rank=8),
+                RealignedPart(layer="/fc/Gemm", op="Gemm", change=0.0435, rank=10),
+            ) if pruned else (),
             rounds=(
                 RoundPart(off=1, acc=0.9, known_asr=0.4, clean_cost=0.0, margin=3.0, asr=0.9, still_found=True),
-                RoundPart(off=2, acc=0.9, known_asr=0.0, clean_cost=0.01, margin=-1.0, asr=0.1, still_found=False),
+                RoundPart(off=2, acc=0.9, known_asr=0.0, clean_cost=0.01, margin=-1.0, asr=0.1, still_found=False,
+                          strength=300.0),
             ) if pruned else (),
-            masked_vs_baked=1e-6 if pruned else None, output=DIGEST if repair == "repaired" else None,
+            masked_vs_baked=1e-6 if pruned else None, output=written,
         ),
         evaluations=300, seconds={"search": 12.0, "shapley": 3.0, "total": 15.5}, peak_memory_mb=512.0,
         warnings=("few pictures",), environment=ENVIRONMENT,
@@ -116,7 +129,8 @@ def verify_record(*, verdict: str = "pass") -> VerifyRecord:
         before_model=DIGEST.model_copy(update={"name": "before.onnx"}), after_model=DIGEST, changed=("conv1.weight",),
         data=DataPart(pictures=10, digest="ef" * 32, label_source="folder", classes_covered=10), clean_cost=0.0,
         calibration="27 audits of clean models", calibration_sha256=packaged_digest(), thresholds=THRESHOLDS,
-        zeroed=(UnitRef(layer="conv1", channel=5),), other_changes=(), agreement=0.95,
+        zeroed=(UnitRef(layer="conv1", channel=5),),
+        realigned=(LayerChange(layer="fc", change=0.0435),), other_changes=(), agreement=0.95,
         before=rates.model_copy(update={"asr": 1.0}), after=rates, classes=(class_part(0),),
         seconds={"search": 2.0}, environment=ENVIRONMENT,
     )  # fmt: skip

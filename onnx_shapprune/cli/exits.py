@@ -11,12 +11,15 @@ def verdict_code(record: AuditRecord | VerifyRecord) -> int:
     return VERDICTS[record.verdict]
 
 
-def repair_code(record: AuditRecord) -> int:
-    """0 repaired, or nothing found; 1 not repaired; 3 where nothing could be told."""
+def repair_code(record: AuditRecord, *, dry_run: bool = False) -> int:
+    """0 repaired, or nothing found; 1 not repaired; 2 where a clean file could not be copied; 3 where nothing could be
+    told.
+    """
     if record.repair.status == "repaired":
         return PASS
     if record.repair.status == "not_repaired":
         return FAIL
     if record.repair.status == "nothing_to_repair":
-        return verdict_code(record)
+        no_copy = record.verdict == "pass" and record.repair.output is None and not dry_run
+        return COULD_NOT_RUN if no_copy else verdict_code(record)
     return INCONCLUSIVE

@@ -45,10 +45,11 @@ def sanitize_command(
     keep_partial: bool,
     display: Display,
 ) -> int:
-    """Audit a model and switch off the few channels that carry its backdoor, until no trigger is found any more.
+    """Audit a model and repair it, until no trigger is found any more: by other weights, or by switching channels off.
 
     Exits with 0 when the model was repaired, or nothing was found (the output is then a copy of the input); with 1 when
-    it could not be repaired (no output is written), 2 when it could not run, 3 when nothing can be told.
+    it could not be repaired (no output is written), 2 when it could not run, or a copy would not find the data that the
+    model keeps beside it, 3 when nothing can be told.
 
     \b
     Example:
@@ -71,4 +72,4 @@ def sanitize_command(
             command=invocation.command,
         )
     deliver(located(record, model, outputs.output), display, reports=outputs.reports)
-    return repair_code(record)
+    return repair_code(record, dry_run=dry_run)

@@ -61,11 +61,7 @@ def audit(
     draft = examined(model, data, inputs, run, known_trigger, clock, progress)
     if draft.goals and not draft.written:
         tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=None))
-        with clock.stage("shapley"):
-            try:
-                draft.round = _rank(draft, run, progress)
-            except (ModelError, VerifyError) as error:  # what was found stands, whoever carries it
-                draft.warnings.append(f"the channels were not ranked: {error}")
+        rank(draft, run, clock, progress)
     return record_of(draft, inputs, run, clock, artifacts, command, repair_status=None)
 
 
@@ -158,8 +154,17 @@ def sides_of(draft: Draft) -> tuple[int, int, int]:
     return side, side + 1, round(1.6 * side)
 
 
-def _rank(draft: Draft, run: RunOptions, progress: Progress | None) -> Round | None:
-    """Shapley values of the channels for the named classes, without switching anything off."""
+def rank(draft: Draft, run: RunOptions, clock: Clock, progress: Progress | None) -> None:
+    """Which channels carry the named classes, without switching anything off; goes into the draft."""
+    with clock.stage("shapley"):
+        try:
+            draft.round = _ranked(draft, run, progress)
+        except (ModelError, VerifyError) as error:  # what was found stands, whoever carries it
+            draft.warnings.append(f"the channels were not ranked: {error}")
+
+
+def _ranked(draft: Draft, run: RunOptions, progress: Progress | None) -> Round | None:
+    """A game on triggers of the named classes; None where there is nothing to play with."""
     case, rng = draft.case, np.random.default_rng(run.seed)
     subject = case.model.subject
     if subject.obstacle:

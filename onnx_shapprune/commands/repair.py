@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_shapprune.case.open import Case, Clock, Opened, open_model
 from onnx_shapprune.case.progress import Progress, prefixed
-from onnx_shapprune.commands.audit import effort_of, examined, record_of, search, sides_of
+from onnx_shapprune.commands.audit import effort_of, examined, rank, record_of, search, sides_of
 from onnx_shapprune.commands.evidence import doubts, judged, of_repaired, of_search
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.so_far import tell_so_far
@@ -44,8 +44,8 @@ def sanitize(
 
     output: where the file goes, None for a dry run; an `Output` says more. The file is written when the model was
     repaired, as a byte-identical copy when nothing was found, and as a best effort with `keep_partial`; otherwise nothing
-    is written. The record's `repair.status` tells which. Raises ShapPruneError as `audit`, OutputError when the file cannot
-    be written.
+    is written, and no copy that would not find its data. The record's `repair` tells which. Raises ShapPruneError as
+    `audit`, OutputError when the file cannot be written.
     """
     inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
     wanted = output if isinstance(output, Output) else Output(None if output is None else Path(output))
@@ -62,10 +62,10 @@ def sanitize(
     files: dict[str, bytes] = {}
     status = assemble.nothing_to_repair(draft.verdict)
     if draft.verdict == "pass":
-        files = {name: opened.file.payload}
-        if opened.file.external:
-            names = ", ".join(e.location for e in opened.file.external)
-            draft.warnings.append(f"the copy needs its data beside it: {names}")
+        if path is None or _data_lie_beside(path, opened):
+            files = {name: opened.file.payload}
+        else:
+            status = assemble.not_copied(opened.file.external)
     elif draft.written:
         status = assemble.not_repaired(
             "the trigger stands in the graph, and no channel carries it: cut the named nodes"
@@ -90,6 +90,12 @@ def _check_beside(path: Path, model: Path, opened: Opened) -> None:
     for source in opened.file.external:
         if same_file(beside, model.resolve().parent / source.location):
             raise OutputError(f"{beside} holds the weights of the input: choose another output name")
+
+
+def _data_lie_beside(path: Path, opened: Opened) -> bool:
+    """Whether a copy at `path` finds the data that the model keeps outside: only a copy in the same folder does."""
+    places = (e.location for e in opened.file.external)
+    return all(same_file(path.parent / place, opened.file.path.parent / place) for place in places)
 
 
 def _written(path: Path, files: Mapping[str, bytes]) -> dict[str, object]:
@@ -154,6 +160,8 @@ def _best(draft: Draft, how: _Run) -> tuple[dict[str, bytes], RepairPart]:
     assert best is not None
     draft.plan, draft.repaired = best.plan, best.repaired
     draft.round = next((s.proposal.round for s in best.plan.steps if s.proposal.round), None)
+    if draft.round is None:  # it played no game, and the record says all the same which channels carry what was found
+        rank(draft, how.run, how.clock, how.progress)
     return best.files, best.status
 
 

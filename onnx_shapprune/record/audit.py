@@ -188,7 +188,9 @@ class RoundPart(Part):
 
 
 class LayerChange(Part):
-    """A linear layer with other weights. change: |N - W| / |W|, in the Frobenius norm."""
+    """A linear layer with other weights. change: |N - W| / |W|, in the Frobenius norm; of its biases
+    too where two files were compared.
+    """
 
     layer: str
     change: Finite

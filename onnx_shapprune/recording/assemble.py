@@ -20,6 +20,7 @@ from onnx_shapprune.detect.thresholds import NORMAL_95
 from onnx_shapprune.detect.verdict import Outcome, Thresholds, Verdict
 from onnx_shapprune.graph.edit import opset_of
 from onnx_shapprune.graph.facts import parameters
+from onnx_shapprune.graph.file import ExternalFile
 from onnx_shapprune.invert.arms import rate, recovered
 from onnx_shapprune.prune.clean import clean_cost
 from onnx_shapprune.prune.repair import Repair
@@ -46,6 +47,7 @@ from onnx_shapprune.recording.findings import (
     suspect_parts,
 )
 from onnx_shapprune.recording.triggers import trigger_parts
+from onnx_shapprune.report.text import some
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.version import __version__
 
@@ -62,6 +64,15 @@ def nothing_to_repair(verdict: Outcome) -> RepairPart:
     if verdict == "pass":
         return RepairPart(status="nothing_to_repair", reason="no class stands out: the output is a copy of the input")
     return RepairPart(status="not_tried", reason="the audit proves nothing, so there is nothing to repair")
+
+
+def not_copied(external: Sequence[ExternalFile]) -> RepairPart:
+    """The repair part where nothing was found, and a copy would not find the data beside the original."""
+    names = some([e.location for e in external])
+    reason = (
+        f"no class stands out; no copy is made, as it would not find {names}: use the input, or an output beside it"
+    )
+    return RepairPart(status="nothing_to_repair", reason=reason)
 
 
 def repaired(plan: Repair, difference: float, again: Examination | None = None) -> RepairPart:
@@ -152,8 +163,8 @@ def audit_record(
         suspects=suspect_parts(draft.found, draft.decided),
         claims=claim_parts(draft.found),
         thresholds=_thresholds(draft.limits),
-        calibration=_about(draft.found),
-        calibration_sha256=_digest(draft.found),
+        calibration=_about(draft.found)[0],
+        calibration_sha256=_about(draft.found)[1],
         classes=class_parts(case, draft.found),
         triggers=trigger_parts(draft.attacked, draft.triggers, draft.found),
         units=UnitsPart(
@@ -212,8 +223,8 @@ def verify_record(
         suspects=suspect_parts(found, verdict),
         claims=claim_parts(found),
         thresholds=_thresholds(draft.limits),
-        calibration=_about(found),
-        calibration_sha256=_digest(found),
+        calibration=_about(found)[0],
+        calibration_sha256=_about(found)[1],
         seconds={k: round(v, 3) for k, v in clock.seconds.items()},
         environment=_environment(opened, run),
     )
@@ -295,12 +306,9 @@ def _thresholds(limits: Thresholds) -> ThresholdsPart:
     )
 
 
-def _about(found: Examination | None) -> str:
-    return found.calibration.about if found and found.calibration else ""
-
-
-def _digest(found: Examination | None) -> str:
-    return found.calibration.digest if found and found.calibration else ""
+def _about(found: Examination | None) -> tuple[str, str]:
+    """On which clean models the p-values rest, in words, and the digest of what they say."""
+    return (found.calibration.about, found.calibration.digest) if found and found.calibration else ("", "")
 
 
 def _file(opened: Opened) -> FileDigest:

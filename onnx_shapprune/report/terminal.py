@@ -9,12 +9,21 @@ from onnx_shapprune.record.audit import (
     AuditRecord,
     ClassPart,
     CompactPart,
+    LayerChange,
     RepairPart,
     RoundPart,
     UnitsPart,
     VerifyRecord,
 )
 from onnx_shapprune.record.parts import FileDigest, Rates
+from onnx_shapprune.report.changes import (
+    LAYER_COLUMNS,
+    OTHER_WEIGHTS,
+    layer_rows,
+    method_words,
+    unlearnt,
+    weights_in_fits,
+)
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
 from onnx_shapprune.report.subject import compared_with
@@ -73,6 +82,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
     )
     _compared(page, record)
     _classes(page, record.classes, said=record.reasons)
+    _unlearnt(page, record)
     _units(page, record.units)
     _repair(page, record.repair, record.units)
     _rates(page, record.before, record.after)
@@ -102,6 +112,7 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     )
     for layer, channels in by_layer.items():
         page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
+    _layers(page, record.realigned)
     if record.changed:
         page.say(f"{count(len(record.changed), 'constant')} changed: {some(record.changed)}")
     for change in record.other_changes:
@@ -109,6 +120,7 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     page.say(f"both files give the same class on {percent(record.agreement)} of the clean pictures")
     _compared(page, record)
     _classes(page, record.classes, title="Triggers found in the second file", said=record.reasons)
+    _unlearnt(page, record)
     _rates(page, record.before, record.after)
     file_list(page, [record.before_model, record.after_model])
     _seconds(page, record.seconds, None)
@@ -195,6 +207,11 @@ def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes"
             page.say(f"class {part.index_of_class}: {plain(reasons, limit=400)}")
 
 
+def _unlearnt(page: Page, record: AuditRecord | VerifyRecord) -> None:
+    for words in unlearnt(record):
+        page.say(words)
+
+
 def _margin(compact: Sequence[CompactPart]) -> float | None:
     return max((c.margin for c in compact), default=None)
 
@@ -239,12 +256,16 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
     page.say(word, style=style)
     if repair.reason:
         page.say(repair.reason)
+    if words := method_words(repair):
+        page.say(words)
     if repair.rounds:
         columns = [Column(title=t) for t in ("round", "off", "ACC", "cost", "known ASR", "new ASR", "margin")]
         page.table([*columns, Column(title="search", right=False)], round_rows(repair.rounds))
         for n, r in enumerate(repair.rounds, 1):
             if r.note:
                 page.say(f"round {n}: {plain(r.note)}")
+        if words := weights_in_fits(repair.rounds):
+            page.say(words, style="dim")
     if units.off:
         by_layer: dict[str, list[str]] = {}
         for unit in units.off:
@@ -253,9 +274,20 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
         page.say(f"{len(units.off)} of {units.total:,} units off ({percent(share)}):")
         for layer, channels in by_layer.items():
             page.say(f"{plain(layer, limit=80)}: {', '.join(channels)}", indent=4)
+    _layers(page, repair.layers)
     if repair.masked_vs_baked is not None:
         file = "written file" if repair.output is not None else "repaired copy, which was not written,"
-        page.say(f"masked run and {file} agree to {repair.masked_vs_baked:.1e}")
+        page.say(f"what was searched and the {file} agree to {repair.masked_vs_baked:.1e}")
+
+
+def _layers(page: Page, layers: Sequence[LayerChange]) -> None:
+    """Layers with other weights, and how far these lie from the old ones."""
+    if not layers:
+        return
+    page.say(f"{OTHER_WEIGHTS}:")
+    names = [(c, c.removeprefix("#").lower()) for c in LAYER_COLUMNS]
+    columns = [Column(title=t, right=c != t.capitalize(), elastic=t == "layer") for c, t in names]
+    page.table(columns, layer_rows(layers))
 
 
 def round_rows(rounds: Sequence[RoundPart]) -> list[list[str]]:

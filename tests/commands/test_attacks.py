@@ -97,7 +97,7 @@ def test_a_finding_outlives_what_comes_after_it(folder, monkeypatch):
     def fail(*arguments, **settings):
         raise VerifyError("masks and tensors are of different types")
 
-    monkeypatch.setattr("onnx_shapprune.commands.audit._rank", fail)
+    monkeypatch.setattr("onnx_shapprune.commands.audit._ranked", fail)
     record = audited(folder, "source")
     assert record.verdict == "fail"
     assert any("the channels were not ranked: masks and tensors" in text for text in record.warnings)

@@ -1,5 +1,6 @@
 """Pictures that the model takes for the target by itself are no success of a trigger; and all work is counted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.prune import round as rounds
 from onnx_shapprune.settings import RunOptions
 
-QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1)
+QUICK = RunOptions(threads=1, device="cpu", permutations=4, restarts=1, calibration=planted.calibration())
+PRUNE = replace(QUICK, method="prune")
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +56,12 @@ def test_a_rate_over_too_few_pictures_is_no_evidence(folder):
     record = audit(folder / "planted.onnx", folder / "few.npz", known_trigger=[folder / "true.npz"], run=QUICK)
     assert (record.before.asr, record.before.triggered) == (1, 2)
     assert record.verdict == "inconclusive"
-    assert "2 pictures are left" in record.reasons[0]
+    assert "only 2 of the pictures could show it" in record.reasons[0]
 
 
 def test_the_same_plan_is_a_repair_whether_or_not_the_net_is_wrong_about_two_pictures(folder, tmp_path):
     records = [
-        sanitize(folder / "planted.onnx", folder / name, output=tmp_path / f"{name}.onnx", run=QUICK)
+        sanitize(folder / "planted.onnx", folder / name, output=tmp_path / f"{name}.onnx", run=PRUNE)
         for name in ("right.npz", "pictures.npz")
     ]
     for record in records:
@@ -88,7 +90,7 @@ def test_all_games_and_all_models_are_counted(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(rounds, "DualGame", Noted)
     monkeypatch.setattr(Subject, "_slices", counted)
-    record = sanitize(folder / "planted.onnx", folder / "right.npz", output=tmp_path / "out.onnx", run=QUICK)
+    record = sanitize(folder / "planted.onnx", folder / "right.npz", output=tmp_path / "out.onnx", run=PRUNE)
     assert record.repair.status == "repaired"
     assert len(games) > 1
     assert record.evaluations == sum(g.evaluations for g in games) + 1, "and the one that proves the baked file"

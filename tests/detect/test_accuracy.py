@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.accuracy import too_low, unusable
 from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, CONFIDENCE
 
@@ -44,10 +45,17 @@ def test_reason_names_numbers_and_the_options_to_check():
 def test_folders_that_the_alphabet_numbered_are_named(names):
     """All pictures get the other label: the order of the classes is as likely wrong as the preprocessing."""
     subject = SimpleNamespace(logits=lambda x: np.eye(2)[[0, 1] * 5])
-    few = SimpleNamespace(alphabetical=names)
-    case = SimpleNamespace(
-        model=SimpleNamespace(subject=subject), pictures=None, labels=np.array([1, 0] * 5), labels_given=True, few=few
-    )
+    shown = Shown.to(subject, np.zeros((10, 8, 8, 1), np.float32), np.array([1, 0] * 5))
+    case = SimpleNamespace(shown=shown, labels_given=True, few=SimpleNamespace(alphabetical=names))
     reason = unusable(case, None)
     assert "only 0 of 10" in reason
     assert ("numbered alphabetically (cat, ship, ...): --classes" in reason) is bool(names)
+
+
+@pytest.mark.parametrize(("answers", "labels"), [([0] * 6, [0, 1] * 3), ([0, 1] * 3, [0] * 6)])
+def test_one_class_alone_proves_nothing(answers, labels):
+    shown = Shown.to(
+        SimpleNamespace(logits=lambda x: np.eye(2)[answers]), np.zeros((6, 8, 8, 1), np.float32), np.array(labels)
+    )
+    case = SimpleNamespace(shown=shown, labels_given=False, few=SimpleNamespace(alphabetical=()))
+    assert "one class only" in unusable(case, None)

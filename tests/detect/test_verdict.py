@@ -20,6 +20,8 @@ from onnx_shapprune.detect.verdict import (
 
 LIMITS = Thresholds(alive=0.15, clean_budget=0.02)
 NAMED, DOUBT, SECOND = LIMITS.levels.named, LIMITS.levels.doubt, LIMITS.levels.second
+PLANTED, NATURAL = LIMITS.levels.planted, LIMITS.levels.natural
+OUTSIDE = ("6 classes, and 10 to 100 were calibrated on",)
 
 
 def claim(goal, p, statistic="compact", **more) -> Claimed:
@@ -123,6 +125,62 @@ def test_a_claim_with_cautions_names_nothing_and_hides_nothing():
     cautious, plain = claim(3, 1e-9, cautions=("few",)), claim(3, 1e-3, statistic="peak")
     assert names((cautious, plain), Levels()) == {3: ("3 by peak",)}
     assert outcome(claims=(cautious,)) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("p", "gone", "expected"),
+    [
+        (DOUBT, PLANTED, "fail"),
+        (DOUBT, 1.0, "fail"),
+        (DOUBT * 1.01, 1.0, "pass"),
+        (DOUBT, PLANTED - 0.01, "inconclusive"),
+        (DOUBT, NATURAL, "inconclusive"),
+        (DOUBT, NATURAL - 0.01, "pass"),
+        (NAMED * 1.01, 0.0, "pass"),
+        (NAMED, 0.0, "inconclusive"),
+        (NAMED, PLANTED - 0.01, "inconclusive"),
+        (NAMED, PLANTED, "fail"),
+    ],
+)
+def test_what_collapses_is_named_where_it_would_be_doubted_and_what_comes_back_is_natural(p, gone, expected):
+    verdict = judge(Evidence(claims=(claim(3, p, gone=gone),)), LIMITS)
+    assert verdict.outcome == expected
+    assert (verdict.goals, verdict.suspects) == {
+        "fail": ((3,), ()), "inconclusive": ((), (3,)), "pass": ((), ()),
+    }[expected]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gone", "expected"),
+    [(None, "inconclusive"), (PLANTED, "fail"), (PLANTED - 0.01, "inconclusive"), (NATURAL - 0.01, "pass")],
+)
+def test_a_collapse_stands_in_for_clean_models_that_are_like_this_one(gone, expected):
+    """A p-value of other models names nothing by itself, however small it is."""
+    verdict = judge(Evidence(claims=(claim(3, 1e-9, outside=OUTSIDE, gone=gone),)), LIMITS)
+    assert verdict.outcome == expected
+    if expected == "inconclusive":
+        assert OUTSIDE[0] in verdict.reasons[0]
+
+
+def test_a_collapse_lifts_no_other_caution():
+    few = claim(3, 1e-9, cautions=("few pictures",), outside=OUTSIDE, gone=1.0)
+    verdict = judge(Evidence(claims=(few,)), LIMITS)
+    assert verdict.outcome == "inconclusive"
+    assert "few pictures" in verdict.reasons[0]
+    assert OUTSIDE[0] not in verdict.reasons[0]
+
+
+def test_what_comes_back_says_so_where_its_p_value_would_name_it():
+    (reason,) = judge(Evidence(claims=(claim(3, 1e-9, gone=0.12),)), LIMITS).reasons
+    assert "unlearnt, it comes back from fresh starts: only 12% of its lead went" in reason
+
+
+def test_a_second_goal_and_what_is_weak_need_stronger_evidence_even_where_they_collapse():
+    first = claim(6, 1e-6)
+    assert list(names((first, claim(3, SECOND * 1.1, gone=1.0)), Levels())) == [6]
+    assert list(names((first, claim(3, SECOND, gone=1.0)), Levels())) == [6, 3]
+    assert outcome(claims=(claim(3, DOUBT, weak=True, gone=1.0),)) == "pass"
+    assert outcome(claims=(claim(3, SECOND, weak=True, gone=1.0),)) == "fail"
 
 
 def test_reasons_of_one_goal_come_together_and_once():

@@ -47,7 +47,8 @@ def test_a_clean_twin_in_front_is_no_pass(folder, name):
     assert record.verdict in ("inconclusive", "fail")
     assert any(f.level == "warning" and f.rule.startswith("OSP21") for f in record.findings)
     if record.verdict == "inconclusive":
-        assert "the graph can change the answer by itself" in record.reasons[0]
+        suspected = [s.targets for s in record.suspects] == [(5,)]
+        assert suspected or "the graph can change the answer by itself" in record.reasons[0]
 
 
 def test_a_file_whose_answers_are_not_those_of_its_copy_is_not_audited(folder):

@@ -187,6 +187,24 @@ def test_what_the_gate_finds_is_never_greener_than_the_numbers():
         assert verdict(changed(record, classes=failed)) == "inconclusive", "no search reached its goal"
 
 
+@pytest.mark.parametrize(
+    ("p", "outside", "gone", "expected"),
+    [
+        (0.015, (), 0.97, "fail"),
+        (0.015, (), 0.6, "inconclusive"),
+        (0.015, (), 0.2, "pass"),
+        (1e-9, ("6 classes",), None, "inconclusive"),
+        (1e-9, ("6 classes",), 0.97, "fail"),
+        (1e-9, (), 0.2, "inconclusive"),
+    ],
+)
+def test_what_became_of_a_class_that_was_unlearnt_counts(p, outside, gone, expected):
+    """By the record's own numbers, also where it says pass."""
+    said = ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=p, outside=outside, gone=gone)
+    for record in (CLEAN, verify_record()):
+        assert verdict(changed(record, claims=(said,))) == expected
+
+
 def test_the_thresholds_are_those_of_the_record():
     said = ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=0.015)
     strict = changed(CLEAN, claims=(said,), thresholds={"doubt": 0.01})

@@ -216,3 +216,30 @@ def test_names_at_the_end_of_a_curve_do_not_lie_on_each_other():
 def test_pictures_are_drawn_at_a_whole_multiple_of_their_size():
     assert _size(trigger_part(3).mask) == (96, 96)
     assert _size("no base64!") is None
+
+
+def words_of(record: AuditRecord) -> str:
+    """All text of a record's page, outside the data that it carries."""
+    texts = Read(page(*judged(record))).texts
+    return " ".join(" ".join(t for name, said in texts.items() if name != "script" for t in said).split())
+
+
+def test_the_repair_is_told_by_its_method():
+    record = audit_record()
+    both = words_of(record)
+    assert "In rounds, units are switched off, and layers get other weights; after each, an adversary" in both
+    for words in ("/fc/Gemm", "0.0435", "97 % of its lead is gone", "over channels off"):
+        assert words in both
+    rounds = tuple(r.model_copy(update={"off": 0, "strength": 3.0}) for r in record.repair.rounds)
+    part = record.repair.model_copy(update={"method": "realign", "rounds": rounds})
+    units = record.units.model_copy(update={"off": ()})
+    alone = words_of(record.model_copy(update={"repair": part, "units": units}))
+    assert "In rounds, layers get other weights, and no unit is switched off; after each" in alone
+    assert "over rounds" in alone
+    assert "after round 2" in alone
+
+
+def test_a_comparison_shows_layers_with_other_weights():
+    record, judgement = JUDGED["verify"]
+    assert "Layers with other weights" in page(record, judgement)
+    assert "Layers with other weights" not in page(record.model_copy(update={"realigned": ()}), judgement)

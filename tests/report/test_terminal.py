@@ -36,6 +36,46 @@ def test_audit_reads_from_verdict_to_warnings():
     assert places == sorted(places)
 
 
+def test_what_a_repair_did_to_the_weights_is_told():
+    text = audit_text(audit_record())
+    flat = " ".join(text.split())
+    assert "method both: units are switched off, and layers get other weights (2 layers)" in flat
+    assert "in the fits, a clean row weighed 300 times what a triggered one did" in flat
+    assert re.search(r"^  layer +op +change \|dw\|/\|w\| +rank$", text, re.M)
+    assert re.search(r"^  /fc/Gemm +Gemm +0\.0435 +10$", text, re.M)
+    pruned = audit_record()
+    part = pruned.repair.model_copy(update={"method": "prune", "layers": (), "rounds": pruned.repair.rounds[:1]})
+    text = audit_text(pruned.model_copy(update={"repair": part}))
+    assert "method prune: units are switched off\n" in text
+    assert not re.search("other weights|in the fits", text)
+
+
+def test_a_comparison_tells_which_layers_have_other_weights():
+    text = verify_text(verify_record())
+    assert re.search(r"^  Layers with other weights:\n  layer .*\n  fc +- +0\.0435 +-$", text, re.M)
+    assert "other weights" not in verify_text(verify_record().model_copy(update={"realigned": ()}))
+
+
+@pytest.mark.parametrize(
+    ("gone", "meaning"),
+    [
+        (0.97, "97 % of its lead is gone, as of one planted shortcut"),
+        (0.75, "75 % of its lead is gone, as of one planted shortcut"),
+        (0.6, "60 % of its lead is gone, neither clearly planted nor clearly natural"),
+        (0.5, "50 % of its lead is gone, neither clearly planted nor clearly natural"),
+        (0.0, "0 % of its lead is gone, as of a natural weakness"),
+    ],
+)
+def test_what_unlearning_showed_is_told_once_for_each_goal(gone, meaning):
+    record = audit_record()
+    claim = record.claims[0].model_copy(update={"gone": gone})
+    changed = record.model_copy(update={"claims": (claim, claim.model_copy(update={"statistic": "peak"}))})
+    text = " ".join(audit_text(changed).split())
+    assert text.count(f"class 3: unlearnt and searched again, {meaning}") == 1
+    untried = record.model_copy(update={"claims": (claim.model_copy(update={"gone": None}),)})
+    assert "unlearnt" not in audit_text(untried)
+
+
 def test_numbers_stand_in_their_rows():
     text = audit_text(audit_record())
     (target,) = re.findall(r"^  3 class-3 +4\.50 +99\.0 % +4\.61 +7\.50 +12\.50 +TARGET$", text, re.M)
@@ -45,7 +85,7 @@ def test_numbers_stand_in_their_rows():
     assert re.search(
         r"/layer1/conv1/Conv +0 +\+0\.5000 +\+0\.4000 \.\. \+0\.6000 +\+0\.5000 +\+0\.0100 +off$", text, re.M
     )
-    assert text.count("/layer1/conv1/Conv  ") == 12
+    assert text.count("/layer1/conv1/Conv  ") == 12 + 1, "of the ranking, and of the layers with other weights"
 
 
 def test_what_could_not_be_measured_is_a_dash():
@@ -120,7 +160,7 @@ def test_a_dry_run_and_a_failed_repair_name_no_file_that_is_not_there():
     assert "clean.onnx" not in audit_text(failed)
     kept = failed.model_copy(update={"repair": failed.repair.model_copy(update={"output": done.repair.output})})
     assert "the best effort was written" in audit_text(kept)
-    assert "masked run and written file agree" in audit_text(kept)
+    assert "what was searched and the written file agree" in audit_text(kept)
 
 
 def test_verify_lists_what_changed():

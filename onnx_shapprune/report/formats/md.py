@@ -5,6 +5,15 @@ import re
 
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.report.changes import (
+    LAYER_COLUMNS,
+    OTHER_WEIGHTS,
+    layer_rows,
+    method_words,
+    unlearnt,
+    weights_in_fits,
+)
 from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import percent, wilson
 from onnx_shapprune.report.subject import original
@@ -41,10 +50,25 @@ def md(record: Record, judgement: Judgement) -> str:
             shares = ((rates.acc, rates.pictures), (rates.asr, rates.triggered), (rates.racc, rates.triggered))
             shown = " | ".join(_share(value, number) for value, number in shares)
             lines.append(f"| {name} | {shown} | {rates.pictures} | {rates.triggered} |")
+    lines += _changed(record)
     lines += ["", "### What this does not cover", "", *(f"* {escaped(s)}" for s in limits(record, judgement))]
     lines += ["", *(f"* `{escaped(f.sha256)}` {escaped(f.name)}, {f.size:,} bytes" for f in files)]
     lines += [f"* policy {escaped(judgement.policy)}, sha256 `{escaped(judgement.policy_sha256)}`"]
     return "\n".join(lines) + "\n"
+
+
+def _changed(record: Record) -> list[str]:
+    """What a repair did, the layers with other weights, and what unlearning showed."""
+    repair = record.repair if isinstance(record, AuditRecord) else None
+    layers = repair.layers if repair else record.realigned if isinstance(record, VerifyRecord) else ()
+    words = [method_words(repair), weights_in_fits(repair.rounds)] if repair else []
+    lines = [f"* {escaped(w)}" for w in (*words, *unlearnt(record)) if w]
+    lines = ["", "### Repair and evidence", "", *lines] if lines else []
+    if layers:
+        columns = [escaped(c.removeprefix("#")) for c in LAYER_COLUMNS]
+        lines += ["", f"{OTHER_WEIGHTS}:", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        lines += [f"| {' | '.join(map(escaped, row))} |" for row in layer_rows(layers)]
+    return lines
 
 
 def escaped(text: str) -> str:

@@ -8,10 +8,11 @@ from onnx_shapprune.detect.thresholds import MAD_TO_SIGMA
 from onnx_shapprune.gate.evidence import Record
 from onnx_shapprune.gate.rejudged import levels_of
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart, ClassPart
+from onnx_shapprune.report.changes import unlearnt
 from onnx_shapprune.report.numbers import number, p_value, percent
 from onnx_shapprune.report.page.charts import Axis, Row, row_chart
 from onnx_shapprune.report.page.markup import Html, tag
-from onnx_shapprune.report.page.tables import FAMILIES, Section, behind, class_name, section, table
+from onnx_shapprune.report.page.tables import FAMILIES, Section, behind, bullets, class_name, section, table
 
 SHOWN = 24  # classes in a chart; the tables have all
 HIGHEST_SCORE = 16.0
@@ -47,7 +48,13 @@ def claims(record: Record) -> Section | None:
     if not record.claims:
         return None
     rows = [
-        [STATISTICS.get(c.statistic, c.statistic), _goal(record, c), number(c.value), p_value(c.p_value)]
+        [
+            STATISTICS.get(c.statistic, c.statistic),
+            _goal(record, c),
+            number(c.value),
+            p_value(c.p_value),
+            percent(c.gone, 0),
+        ]
         for c in record.claims
     ]
     hot = [i for i, c in enumerate(record.claims) if c.p_value <= levels_of(record).named]
@@ -57,9 +64,11 @@ def claims(record: Record) -> Section | None:
     return section(
         "claims",
         "Evidence and calibration",
-        "Each statistic is compared with what clean models reach in it; p is the share of clean "
-        f" audits that would reach as much. Claims are not added up.{whole}",
-        table("Claims", ("Statistic", "About", "#Value", "#p"), rows, hot=hot),
+        "Each statistic is compared with what clean models reach in it; p is the share of clean audits that would reach as "
+        f"much. Claims are not added up.{whole} A class that stands out is unlearnt and searched again: the share of its "
+        "lead that is then gone tells a planted shortcut from a natural weakness.",
+        table("Claims", ("Statistic", "About", "#Value", "#p", "#Lead gone"), rows, hot=hot),
+        bullets(unlearnt(record)),
         tag("p", tag("strong", "The clean models: "), f"{basis}.") if basis else None,
     )
 

@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 
 from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, LayerChange, VerifyRecord
 from onnx_shapprune.record.parts import Rates, UnitRef
+from onnx_shapprune.report.changes import (
+    LAYER_COLUMNS,
+    METHODS,
+    OTHER_WEIGHTS,
+    layer_rows,
+    method_words,
+    weights_in_fits,
+)
 from onnx_shapprune.report.numbers import count, percent, signed, wilson
 from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
 from onnx_shapprune.report.page.markup import Html, tag
@@ -92,16 +100,26 @@ def channels(record: AuditRecord) -> Section | None:
 
 
 def repair(record: AuditRecord) -> Section | None:
-    """The rounds of pruning, the curve over them, and the channels per layer."""
+    """The rounds, the curve over them, the channels per layer, and the layers with other weights."""
     part = record.repair
     if part.status == "not_tried" and not part.rounds:
         return None
     columns = ("#Round", "#Off", "#ACC", "#Clean cost", "#Known ASR", "#New ASR", "#New margin", "Search")
     status = tag("p", tag("strong", REPAIR_WORDS[part.status][0]), f": {part.reason}.")
     drawn = behind(_curve(record), "Rounds", columns, round_rows(part.rounds)) if part.rounds else None
-    lead = "Channels were switched off in rounds; after each, an adversary searched the file again."
+    done = METHODS[part.method or "prune"]
+    lead = f"In rounds, {done}; after each, an adversary searches the file again."
+    method, weights = method_words(part), weights_in_fits(part.rounds)
     return section(
-        "repair", "Repair", lead if part.rounds else "What the repair did.", status, drawn, _layers(record.units.off)
+        "repair",
+        "Repair",
+        lead if part.rounds else "What the repair did.",
+        status,
+        tag("p", f"{method[:1].upper()}{method[1:]}.") if method else None,
+        drawn,
+        tag("p", f"{weights[:1].upper()}{weights[1:]}.", class_="small") if weights else None,
+        _layers(record.units.off),
+        _other_weights(part.layers),
     )
 
 
@@ -112,9 +130,11 @@ def changes(record: VerifyRecord) -> Section:
     return section(
         "changes",
         "What changed",
-        "The second file compared with the first. Anything but switched-off channels is suspicious.",
+        "The second file compared with the first. A repair switches channels off, or gives linear layers other weights; "
+        "anything else is suspicious.",
         tag("p", f"Both files give the same class on {percent(record.agreement)} of the clean pictures."),
         _layers(record.zeroed) or tag("p", "No channel was switched off."),
+        _other_weights(record.realigned),
         changed if record.changed else None,
         bullets(other),
     )
@@ -160,9 +180,10 @@ def _estimate(record: AuditRecord) -> Html | None:
 
 
 def _curve(record: AuditRecord) -> Html:
-    """Accuracy and attack success over the number of channels that are off."""
+    """Accuracy and attack success over the number of channels that are off, or over rounds that switch none off."""
     before, rounds = record.before, record.repair.rounds
-    counts = [0, *(r.off for r in rounds)]
+    by_round = not any(r.off for r in rounds)
+    counts = [0, *(n if by_round else r.off for n, r in enumerate(rounds, 1))]
     lines: list[tuple[str, str, list[float | None]]] = [
         ("ACC", "first", [before.acc, *(r.acc for r in rounds)]),
         ("known ASR", "second", [before.asr, *(r.known_asr for r in rounds)]),
@@ -177,14 +198,14 @@ def _curve(record: AuditRecord) -> Html:
         for name, style, ys in lines
         if any(y is not None for y in ys)
     ]
-    chosen = len(record.units.off)
+    chosen = len(rounds) if by_round else len(record.units.off)
     return curve(
         "curve",
-        "Accuracy and attack success over channels off",
+        f"Accuracy and attack success over {'rounds' if by_round else 'channels off'}",
         "Known ASR: of triggers found before. New ASR: of the best trigger that a new search found after the round.",
         series,
         chosen=chosen,
-        words=f"chosen: {chosen} off",
+        words=f"after round {chosen}" if by_round else f"chosen: {chosen} off",
     )
 
 
@@ -195,3 +216,9 @@ def _layers(units: Sequence[UnitRef]) -> Html | None:
         by_layer.setdefault(unit.layer, []).append(str(unit.channel))
     rows = [[code(layer), str(len(channels)), ", ".join(channels)] for layer, channels in by_layer.items()]
     return table("Channels switched off", ("Layer", "#Off", "Channels"), rows) if rows else None
+
+
+def _other_weights(layers: Sequence[LayerChange]) -> Html | None:
+    """Layers with other weights, and how far these lie from the old ones."""
+    rows = [[code(name), *cells] for name, *cells in layer_rows(layers)]
+    return table(OTHER_WEIGHTS, LAYER_COLUMNS, rows) if rows else None
