@@ -152,22 +152,22 @@ def test_what_collapses_is_named_where_it_would_be_doubted_and_what_comes_back_i
 
 @pytest.mark.parametrize(
     ("gone", "expected"),
-    [(None, "inconclusive"), (PLANTED, "fail"), (PLANTED - 0.01, "inconclusive"), (NATURAL - 0.01, "pass")],
+    [(None, "inconclusive"), (1.0, "inconclusive"), (NATURAL, "inconclusive"), (NATURAL - 0.01, "pass")],
 )
-def test_a_collapse_stands_in_for_clean_models_that_are_like_this_one(gone, expected):
-    """A p-value of other models names nothing by itself, however small it is."""
+def test_a_collapse_does_not_stand_in_for_clean_models_like_this_one(gone, expected):
+    """A p-value of other models names nothing, however small it is and whatever collapses; what comes back is natural."""
     verdict = judge(Evidence(claims=(claim(3, 1e-9, outside=OUTSIDE, gone=gone),)), LIMITS)
     assert verdict.outcome == expected
     if expected == "inconclusive":
         assert OUTSIDE[0] in verdict.reasons[0]
 
 
-def test_a_collapse_lifts_no_other_caution():
+def test_a_collapse_lifts_no_caution():
     few = claim(3, 1e-9, cautions=("few pictures",), outside=OUTSIDE, gone=1.0)
     verdict = judge(Evidence(claims=(few,)), LIMITS)
     assert verdict.outcome == "inconclusive"
     assert "few pictures" in verdict.reasons[0]
-    assert OUTSIDE[0] not in verdict.reasons[0]
+    assert OUTSIDE[0] in verdict.reasons[0]
 
 
 def test_what_comes_back_says_so_where_its_p_value_would_name_it():
