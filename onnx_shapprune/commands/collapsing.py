@@ -45,6 +45,6 @@ def collapsed(
         others = {e.goal.target: e.found[name].margin for e in found.evidence if e.goal != goal and name in e.found}
         trial = Trial(goal, families[name], known, others, (settings.scan, settings.whole))
         result = collapse(shown, linears, trial, rng, budget=budget)
-        if result is not None:
+        if result is not None and result.gone is not None:
             gone[goal] = result.gone
     return replace(found, suspicion=after_collapse(found.suspicion, gone))

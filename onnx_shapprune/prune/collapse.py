@@ -36,11 +36,11 @@ class Collapse:
     strength: float
 
     @property
-    def gone(self) -> float:
-        """The share of its lead that the class lost, 0..1; 0 where it did not lead."""
+    def gone(self) -> float | None:
+        """The share of its lead that the class lost, 0..1; None where it did not lead, which says nothing."""
         mine, others = self.before
         lead = mine - max(others, 0.0)
-        return float(np.clip((mine - self.after[0]) / lead, 0, 1)) if lead > 0 else 0.0
+        return float(np.clip((mine - self.after[0]) / lead, 0, 1)) if lead > 0 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
