@@ -16,7 +16,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.thresholds import NORMAL_95
+from onnx_shapprune.detect.thresholds import LOOKED_AGAIN, NORMAL_95
 from onnx_shapprune.detect.verdict import Outcome, Thresholds, Verdict
 from onnx_shapprune.graph.edit import opset_of
 from onnx_shapprune.graph.facts import parameters
@@ -142,7 +142,7 @@ def audit_record(
         doubts=draft.decided.doubts,
         target_classes=draft.targets,
         model=_model(case),
-        data=_data(case),
+        data=_data(draft),
         findings=preflight_parts(opened.file.hazards) + graph_parts(opened.oddities),
         preprocessing=_plain(asdict(opened.subject.preprocessing)),
         settings=_settings(run, inputs) | {"unit_limit": run.unit_limit(opened.units.total)},
@@ -195,7 +195,7 @@ def verify_record(
         before_model=_file(case.model),
         after_model=_file(opened),
         after_external=_external(opened),
-        data=_data(case),
+        data=_data(draft),
         settings=_settings(run, inputs),
         changed=second.difference.changed,
         zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in second.difference.zeroed),
@@ -332,13 +332,16 @@ def _model(case: Case) -> ModelPart:
     )
 
 
-def _data(case: Case) -> DataPart:
+def _data(draft: Draft) -> DataPart:
+    case = draft.case
+    unlikely = draft.unusable and case.shown.accuracy < LOOKED_AGAIN
     source = case.few.label_source or "model"
     return DataPart(
         pictures=len(case.labels),
         digest=case.few.digest,
         label_source=source,
         classes_covered=len(np.unique(case.labels)),
+        preprocessing="unchecked" if not case.labels_given else "unlikely" if unlikely else "checked",
     )
 
 
