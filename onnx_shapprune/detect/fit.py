@@ -25,9 +25,10 @@ LIT = (0.9, 1.1)
 @dataclass(frozen=True, slots=True, eq=False)
 class Attempt:
     """One setting on n pictures. right: which get their label, bool [n], None without labels; likelihood: mean log
-    probability of the labels, which ranks settings with as many right answers. Without labels, each float64 [n] in 0..1:
-    confidence on the pictures, on their shuffled pixels, and the share of small changes that keep the answer. failed: the
-    model answers NaN or infinity.
+    probability of the labels, which ranks settings with as many right answers. Without labels, each float64 [n]: confidence
+    0..1 on the pictures and on their shuffled pixels, and the share of small changes that keep the answer, corrected for
+    chance (Cohen's kappa, 1960): 1 at most, 0 for what answers with the same shares would give. failed: the model answers
+    NaN or infinity.
     """
 
     setting: Setting
@@ -77,7 +78,7 @@ def attempts(
 
 def ranked(tried: Sequence[Attempt], classes: int) -> Fit:
     """Order attempts on the same pictures, at least one, and say whether the best fits and which fit alike."""
-    ordered = sorted(tried, key=lambda t: (t.failed, -float(t.points.mean()), -t.likelihood))
+    ordered = sorted(tried, key=lambda t: _place(t, tried))
     best, own = ordered[0], ordered[0].setting.preprocessing
     others = [t for t in ordered[1:] if not t.failed and not nearly_the_same(own, t.setting.preprocessing)]
     alike = tuple(t for t in others if not beats(best, t))
@@ -86,6 +87,14 @@ def ranked(tried: Sequence[Attempt], classes: int) -> Fit:
     right, total = int(best.right.sum()), len(best.right)
     fits = right / total >= WORKING and bounds(right, total)[0] > 1 / classes
     return Fit(tuple(ordered), fits, alike if fits else ())
+
+
+def _place(attempt: Attempt, tried: Sequence[Attempt]) -> tuple[bool, float, float]:
+    """What attempts are sorted by. Between settings that no picture tells apart the usual one, which stands first, leads."""
+    own = attempt.setting.preprocessing
+    near = [t for t in tried if t is attempt or nearly_the_same(own, t.setting.preprocessing)]
+    points = [float(t.points.mean()) for t in near if t is attempt or t.right is None]
+    return attempt.failed, -max(points), -max(t.likelihood for t in near)
 
 
 def beats(better: Attempt, other: Attempt) -> bool:
@@ -125,7 +134,10 @@ def _unlabelled(subject: Subject, setting: Setting, pictures: Pixels, views: Seq
         return Attempt(setting, confidence=nothing, on_noise=nothing, agreement=nothing, failed=True)
     confidence, on_noise = (np.exp(log_softmax(z.astype(np.float64), axis=1).max(axis=1)) for z in (clean, noise))
     kept = np.mean([z.argmax(1) == clean.argmax(1) for z in changed], axis=0)
-    return Attempt(setting, confidence=confidence, on_noise=on_noise, agreement=kept)
+    shares = np.bincount(clean.argmax(1)) / len(clean)
+    by_chance = float((shares**2).sum())  # a model that answers one class only is steady whatever it is fed
+    agreement = (kept - by_chance) / (1 - by_chance) if by_chance < 1 else np.zeros(len(clean))
+    return Attempt(setting, confidence=confidence, on_noise=on_noise, agreement=agreement)
 
 
 def _views(pictures: Pixels) -> Iterator[Pixels]:

@@ -9,9 +9,9 @@ class FitRow(Part):
     """One setting. options: to give to any command, "" for the defaults; name, source: what it is and where it comes from.
 
     right: pictures that get their label; accuracy: their share, 0..1, bounds: its one-sided 95 % bounds; likelihood: mean
-    log probability of the labels. Without labels these are None, and confidence, on_noise, agreement are means in 0..1: of
-    the largest probability on the pictures and on their shuffled pixels, and of answers that small changes keep. failed: the
-    model answers NaN or infinity.
+    log probability of the labels. Without labels these are None, and confidence, on_noise, agreement are means: of the
+    largest probability on the pictures and on their shuffled pixels, 0..1, and of answers that small changes keep, corrected
+    for chance, 1 at most. failed: the model answers NaN or infinity.
     """
 
     name: str
