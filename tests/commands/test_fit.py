@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from colours import colours, network
 
+from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.fit import fit
 from onnx_shapprune.errors import DataError, ModelError
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.pictures.usual import USUAL
 from onnx_shapprune.record.fit import FitRecord
+from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 QUICK = RunOptions(device="cpu", threads=1)
@@ -132,3 +134,16 @@ def test_what_cannot_be_tried_is_an_error(data):
         fit(path, None, run=QUICK)
     with pytest.raises(ModelError, match="not an ONNX"):
         fit(data / "labelled.npz", data / "labelled.npz", run=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [({"input_range": (-1.0, 1.0)}, 1), ({"mean": (0.1307,), "std": (0.3081,)}, 2)]
+)
+def test_an_audit_on_wrong_numbers_is_inconclusive_and_names_the_right_ones(wrong, right):
+    """Two of ten right may be chance at half; what the default gets right on the same pictures is none."""
+    record = audit(sample_path("clean.onnx"), sample_path("pictures"), inputs=InputOptions(**wrong), run=QUICK)
+    assert (record.verdict, record.classes, record.data.preprocessing) == ("inconclusive", (), "unlikely")
+    assert record.reasons[0].startswith(
+        f"{right} of 10 clean pictures get their label, and 10 of 10 with the default preprocessing (0 to 1)"
+    )
+    assert record.before.acc == right / 10
