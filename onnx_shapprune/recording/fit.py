@@ -88,7 +88,7 @@ def _reason(rows: Sequence[FitRow], found: Fit) -> str:
     if not found.fits:
         return (
             f"none of the {len(rows)} usual settings fits: at most {best.right} of {total} pictures get their label, with "
-            f"{options}; the preparation is an unusual one, or the labels are not the model's"
+            f"{options}; the preparation is an unusual one, the labels are not the model's, or the model is a weak one"
         )
     said = f"{best.right} of {total} with {options} ({best.name})"
     if found.alike:
