@@ -38,8 +38,8 @@ def beaten(case: Case) -> str | None:
         return None
     return (
         f"{_of(given)} clean pictures get their label, and {_of(best)} with "
-        f"{flags(best.setting.preprocessing) or 'the default preprocessing'} ({best.setting.name}): check the "
-        "preprocessing; shapprune fit shows all settings that were tried"
+        f"{flags(best.setting.preprocessing) or 'the default preprocessing'} ({best.setting.name}): check "
+        "--input-range, --mean, --std and --channel-order; shapprune fit shows all settings that were tried"
     )
 
 
