@@ -24,6 +24,7 @@ __all__ = [
     "__version__",
     "audit",
     "audit_batch",
+    "fit",
     "gate_record",
     "inspect",
     "mask",
@@ -45,6 +46,7 @@ PLACES = {
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from onnx_shapprune.commands.audit import audit
+    from onnx_shapprune.commands.fit import fit
     from onnx_shapprune.commands.inspect import inspect
     from onnx_shapprune.commands.mask import mask
     from onnx_shapprune.commands.repair import sanitize

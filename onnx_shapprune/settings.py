@@ -82,7 +82,7 @@ class RunOptions:
     max_seconds: float | None = None
     """Seconds of one estimate, which then depends on how busy a machine is; None: no limit."""
     min_accuracy: float | None = None
-    """Few-shot accuracy under which an audit proves nothing; None: 0.5."""
+    """Few-shot accuracy under which an audit proves nothing; None: 0.6."""
     max_memory: int = 2048
     """MiB that activations are fitted into, beside the weights and the libraries."""
     calibration: Path | None = None

@@ -136,22 +136,10 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
     device = resolve_device(run.device, threads=run.threads, memory=run.max_memory << 20)
     opened = open_model(model, inputs, device)
     names = load_class_names(inputs.class_names) if inputs.class_names else ()
-    interface = opened.interface
-    if interface.height is None or interface.width is None or interface.channels not in (1, 3):
-        raise ModelError(f"the picture size of input {interface.input!r} is not known")
-    size = (interface.height, interface.width)
     if data is None:
-        few = _synthesised(opened.subject, (*size, interface.channels), run.seed)
+        few = _synthesised(opened.subject, picture_size(opened), run.seed)
     else:
-        few = load_pictures(
-            data,
-            size=size,
-            channels=interface.channels,
-            resize=inputs.resize,
-            labels=names or None,
-            classes=opened.subject.classes,
-            per_class=inputs.per_class,
-        )
+        few = given_pictures(opened, data, inputs, names)
     pictures = few.x.astype(np.float32)
     logits = opened.subject.logits(pictures)
     if not np.isfinite(logits).all():
@@ -169,6 +157,28 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
         opened = opened.within(reach)
         shown = shown.on(opened.subject)
     return Case(opened, few, shown, names, device)
+
+
+def picture_size(opened: Opened) -> tuple[int, int, int]:
+    """Height, width and channels of the model's pictures. Raises ModelError where they are not known."""
+    interface = opened.interface
+    if interface.height is None or interface.width is None or interface.channels not in (1, 3):
+        raise ModelError(f"the picture size of input {interface.input!r} is not known")
+    return interface.height, interface.width, interface.channels
+
+
+def given_pictures(opened: Opened, data: Path, inputs: InputOptions, names: tuple[str, ...]) -> FewShot:
+    """The pictures of a path as this model takes them, with the labels that come with them. names: of the classes."""
+    *size, channels = picture_size(opened)
+    return load_pictures(
+        data,
+        size=(size[0], size[1]),
+        channels=channels,
+        resize=inputs.resize,
+        labels=names or None,
+        classes=opened.subject.classes,
+        per_class=inputs.per_class,
+    )
 
 
 def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:

@@ -5,6 +5,7 @@ and the graph's input, so its adjoint is applied to every gradient.
 """
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +109,13 @@ class Subject:
     def within(self, reach: Reach | None) -> "Subject":
         """The same model with other scores; this one must have no reach of its own yet."""
         return self if reach is None else Subject(self.prepared, self.preprocessing, self.device, self.work, reach)
+
+    def fed(self, preprocessing: Preprocessing) -> "Subject":
+        """The same network in the same session, fed with pictures that are prepared in another way."""
+        self._onwards()
+        other = copy(self)
+        other.preprocessing = preprocessing
+        return other
 
     @property
     def obstacle(self) -> str:

@@ -11,6 +11,7 @@ from onnx_shapprune.cli.calibrate import calibrate_command
 from onnx_shapprune.cli.demo import demo_command
 from onnx_shapprune.cli.docs import docs_command
 from onnx_shapprune.cli.doctor import doctor_command
+from onnx_shapprune.cli.fit import fit_command
 from onnx_shapprune.cli.gate import gate_command
 from onnx_shapprune.cli.inspect import inspect_command
 from onnx_shapprune.cli.mask import mask_command
@@ -36,6 +37,7 @@ def shapprune() -> None:
 
 for command in (
     inspect_command,
+    fit_command,
     audit_command,
     sanitize_command,
     verify_command,

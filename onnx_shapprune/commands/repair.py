@@ -24,7 +24,7 @@ from onnx_shapprune.prune.proposal import Original, applied, edited
 from onnx_shapprune.prune.repair import Repair, repair
 from onnx_shapprune.prune.state import RepairSettings, Task, task_of
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
-from onnx_shapprune.recording import assemble
+from onnx_shapprune.recording import assemble, repairs
 from onnx_shapprune.recording.draft import Draft
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -60,18 +60,16 @@ def sanitize(
         _check_beside(path, Path(model), opened)
     name = opened.file.path.name if path is None else path.name
     files: dict[str, bytes] = {}
-    status = assemble.nothing_to_repair(draft.verdict)
+    status = repairs.nothing_to_repair(draft.verdict)
     if draft.verdict == "pass":
         if path is None or _data_lie_beside(path, opened):
             files = {name: opened.file.payload}
         else:
-            status = assemble.not_copied(opened.file.external)
+            status = repairs.not_copied(opened.file.external)
     elif draft.written:
-        status = assemble.not_repaired(
-            "the trigger stands in the graph, and no channel carries it: cut the named nodes"
-        )
+        status = repairs.not_repaired("the trigger stands in the graph, and no channel carries it: cut the named nodes")
     elif draft.goals and opened.subject.obstacle:
-        status = assemble.not_repaired(f"a repair needs gradients: {opened.subject.obstacle}")
+        status = repairs.not_repaired(f"a repair needs gradients: {opened.subject.obstacle}")
     elif draft.goals:
         begun = RepairPart(status="not_tried", reason="the repair was begun and is not over")
         tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=begun))
@@ -191,7 +189,7 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
     that with another seed.
     """
     if not plan.changed:
-        return _Attempt(plan, {}, assemble.not_repaired(plan.reason, plan))
+        return _Attempt(plan, {}, repairs.not_repaired(plan.reason, plan))
     opened, name, pictures = draft.case.model, how.name, draft.case.pictures
     made = applied(original, plan.proposal)
     data = split(made, opened.file.proto, data_name(name))
@@ -205,15 +203,15 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
         planned = masked_logits(opened.subject, opened.units.layers, plan.off, pictures)
     difference = prove_baked(planned, reread.subject.logits(pictures))
     if not plan.repaired:
-        return _Attempt(plan, files, assemble.not_repaired(plan.reason, plan, difference), reread)
+        return _Attempt(plan, files, repairs.not_repaired(plan.reason, plan, difference), reread)
     again = search(reread, draft.case, how.run, how.run.seed + 1, prefixed(how.progress, "re-audit: "))
     synthesised = draft.case.few.label_source == "synthesised"
     evidence = of_repaired(of_search(again), draft.targets, synthesised=synthesised)
     verdict = judged(evidence, draft.limits, lambda: doubts(reread, pictures, again, how.run.seed + 1))
     if verdict.outcome != "pass":
         reason = f"in a full audit of the repaired file, {verdict.reasons[0]}"
-        return _Attempt(plan, files, assemble.not_repaired(reason, plan, difference, again), reread)
-    return _Attempt(plan, files, assemble.repaired(plan, difference, again), reread)
+        return _Attempt(plan, files, repairs.not_repaired(reason, plan, difference, again), reread)
+    return _Attempt(plan, files, repairs.repaired(plan, difference, again), reread)
 
 
 def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Opened:

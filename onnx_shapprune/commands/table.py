@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.fit import FitRecord
 from onnx_shapprune.record.graph import InspectRecord, MaskRecord
 from onnx_shapprune.record.walks import WalksRecord
 
-Made = TypeVar("Made", AuditRecord, InspectRecord, MaskRecord, VerifyRecord, WalksRecord)
+Made = TypeVar("Made", AuditRecord, FitRecord, InspectRecord, MaskRecord, VerifyRecord, WalksRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,12 @@ def _verify() -> Callable[..., VerifyRecord]:
     return verify
 
 
+def _fit() -> Callable[..., FitRecord]:
+    from onnx_shapprune.commands.fit import fit
+
+    return fit
+
+
 def _inspect() -> Callable[..., InspectRecord]:
     from onnx_shapprune.commands.inspect import inspect
 
@@ -66,7 +73,8 @@ def _walks() -> Callable[..., WalksRecord]:
 AUDIT = Command("audit", _audit, AuditRecord, runs_model=True)
 SANITIZE = Command("sanitize", _sanitize, AuditRecord, runs_model=True)
 VERIFY = Command("verify", _verify, VerifyRecord, runs_model=True)
+FIT = Command("fit", _fit, FitRecord, runs_model=True)
 INSPECT = Command("inspect", _inspect, InspectRecord, runs_model=False)
 MASK = Command("mask", _mask, MaskRecord, runs_model=False)
 WALKS = Command("walks", _walks, WalksRecord, runs_model=True)
-COMMANDS: dict[str, Command[Any]] = {c.name: c for c in (AUDIT, SANITIZE, VERIFY, INSPECT, MASK, WALKS)}
+COMMANDS: dict[str, Command[Any]] = {c.name: c for c in (AUDIT, SANITIZE, VERIFY, FIT, INSPECT, MASK, WALKS)}

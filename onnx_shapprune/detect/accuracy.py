@@ -1,10 +1,11 @@
 """Is the few-shot accuracy so low that the preprocessing must be wrong?"""
 
 import numpy as np
-from scipy.stats import beta
 
 from onnx_shapprune.case.open import Case
-from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, CONFIDENCE
+from onnx_shapprune.detect.fit import Attempt, attempts, beats, bounds, ranked
+from onnx_shapprune.detect.thresholds import CONFIDENCE, LOOKED_AGAIN, WORKING
+from onnx_shapprune.pictures.usual import Setting, flags, to_try
 
 SHOWN = 4  # folders that are named
 
@@ -12,11 +13,11 @@ SHOWN = 4  # folders that are named
 def too_low(right: int, total: int, floor: float | None) -> str | None:
     """The reason to stop when even the upper confidence bound of the accuracy is under the floor, else None.
 
-    right of total pictures were answered as labelled; floor in 0..1, None = 0.5. The bound is the one-sided 95 %
+    right of total pictures were answered as labelled; floor in 0..1, None = 0.6. The bound is the one-sided 95 %
     Clopper-Pearson bound, so that ten pictures of a mediocre model do not stop an audit.
     """
-    wanted = ACCURACY_FLOOR if floor is None else floor
-    upper = 1.0 if right == total else float(beta.ppf(CONFIDENCE, right + 1, total - right))
+    wanted = WORKING if floor is None else floor
+    upper = bounds(right, total)[1]
     if upper >= wanted and (right > 0 or floor is not None):  # no right answer at all is suspicious even of two
         return None
     return (
@@ -26,10 +27,36 @@ def too_low(right: int, total: int, floor: float | None) -> str | None:
     )
 
 
+def beaten(case: Case) -> str | None:
+    """The usual setting of the preprocessing that clearly does better than the one in use, in words, else None."""
+    subject, shown = case.model.subject, case.shown
+    own = Setting("as given", "the options", subject.preprocessing)
+    tried = attempts(subject, to_try(shown.size[2], (own,), subject.preprocessing), shown.pictures, shown.labels)
+    found = ranked(tried, subject.classes)
+    given, best = tried[0], found.tried[0]
+    if not found.fits or not beats(best, given):
+        return None
+    return (
+        f"{_of(given)} clean pictures get their label, and {_of(best)} with "
+        f"{flags(best.setting.preprocessing) or 'the default preprocessing'} ({best.setting.name}): check "
+        "--input-range, --mean, --std and --channel-order; shapprune fit shows all settings that were tried"
+    )
+
+
+def _of(attempt: Attempt) -> str:
+    assert attempt.right is not None
+    return f"{int(attempt.right.sum())} of {len(attempt.right)}"
+
+
 def unusable(case: Case, floor: float | None) -> str | None:
-    """Why an audit on these pictures would prove nothing, else None. floor: as in `too_low`, for labels that were given."""
-    shown = case.shown
-    reason = too_low(int(shown.right.sum()), len(shown), floor) if case.labels_given else None
+    """Why an audit on these pictures would prove nothing, else None. floor: as in `too_low`, for labels that were given; 0
+    asks for no accuracy at all.
+    """
+    shown, reason = case.shown, None
+    if case.labels_given and floor != 0 and shown.accuracy < LOOKED_AGAIN and (reason := beaten(case)):
+        return reason
+    if case.labels_given:
+        reason = too_low(int(shown.right.sum()), len(shown), floor)
     if reason is not None and (names := case.few.alphabetical):
         reason += (
             f"; or the order of the classes, since the folders were numbered alphabetically ({', '.join(names[:SHOWN])}, "

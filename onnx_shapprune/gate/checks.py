@@ -96,6 +96,7 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
     if require.labels:
         none = [_finding("OSP902", f"the labels are not given ({source})")]
         yield _graded("labels", source, "given", "OSP902", () if given else none)
+    yield _preprocessing(record, asked=require.checked_preprocessing)
     acc, floor = record.before.acc, require.min_accuracy
     limit = f"at least {floor:.0%}"
     if not given:
@@ -114,6 +115,14 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
     missed = [_finding("OSP904", f"not searched: {left_out}")] if left_out and require.everything_searched else ()
     limit = "everything searched" if require.everything_searched else "no limit"
     yield _graded("left out of the search", left_out or "nothing", limit, "OSP904", missed)
+
+
+def _preprocessing(record: Record, *, asked: bool) -> Graded:
+    """Whether labels speak for it, which decides only where that is asked for."""
+    stands = record.data.stands if record.data else "unchecked"
+    why = f"the preprocessing is {stands}: no labels show that the model was fed as it was trained"
+    unknown = [_finding("OSP903", why)] if asked and stands != "checked" else ()
+    return _graded("preprocessing", stands, "checked by labels" if asked else "no limit", "OSP903", unknown)
 
 
 def _provenance(record: Record, require: Require, today: datetime.date) -> Iterator[Graded]:

@@ -32,13 +32,15 @@ class Section(BaseModel):
 
 class Require(Section):
     """Without these nothing can be said. min_pictures: that were given; those that were drawn out of the model do not count.
-    min_accuracy is held against the pictures' labels where these were given. calibrations: sha256 of those that an audit may
+    checked_preprocessing: given labels must speak for the preprocessing. min_accuracy is held against the pictures' labels
+    where these were given. calibrations: sha256 of those that an audit may
     rest on, "packaged" for the one of this version, "any"; max_age_days: of the report, 0 for any age; min_tool_version: of
     the tool that made it, "" for any.
     """
 
     min_pictures: Annotated[int, Field(ge=0)] = 1
     labels: bool = False
+    checked_preprocessing: bool = False
     min_accuracy: Share = ACCURACY_FLOOR
     everything_searched: bool = False
     calibrations: list[Annotated[str, Field(pattern=r"^(packaged|any|[0-9a-f]{64})$")]] = ["packaged"]

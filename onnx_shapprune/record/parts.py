@@ -55,13 +55,20 @@ class ModelPart(Part):
 
 class DataPart(Part):
     """The clean pictures. `label_source`: "given", "folder", "model" (the model's own answers) or "synthesised" (the
-    pictures were drawn out of the model too).
+    pictures were drawn out of the model too). preprocessing: "checked" where labels agree with the model's answers,
+    "unlikely" where they do not, "unchecked" where nobody gave any, None in records that do not say.
     """
 
     pictures: int
     digest: str
     label_source: Literal["given", "folder", "model", "synthesised"]
     classes_covered: int
+    preprocessing: Literal["checked", "unlikely", "unchecked"] | None = None
+
+    @property
+    def stands(self) -> Literal["checked", "unlikely", "unchecked"]:
+        """What labels say of the preprocessing, and with it of every rate."""
+        return self.preprocessing or ("checked" if self.label_source in ("given", "folder") else "unchecked")
 
 
 class UnitRef(Part):

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Literal
 
 import numpy as np
 
@@ -16,21 +15,17 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.thresholds import NORMAL_95
-from onnx_shapprune.detect.verdict import Outcome, Thresholds, Verdict
+from onnx_shapprune.detect.thresholds import LOOKED_AGAIN, NORMAL_95
+from onnx_shapprune.detect.verdict import Thresholds, Verdict
 from onnx_shapprune.graph.edit import opset_of
 from onnx_shapprune.graph.facts import parameters
-from onnx_shapprune.graph.file import ExternalFile
 from onnx_shapprune.invert.arms import rate, recovered
 from onnx_shapprune.prune.clean import clean_cost
-from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.record.audit import (
     AuditRecord,
     EstimatePart,
     LayerChange,
-    RealignedPart,
     RepairPart,
-    RoundPart,
     UnitsPart,
     UnitValue,
     VerifyRecord,
@@ -47,7 +42,6 @@ from onnx_shapprune.recording.findings import (
     suspect_parts,
 )
 from onnx_shapprune.recording.triggers import trigger_parts
-from onnx_shapprune.report.text import some
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.version import __version__
 
@@ -57,75 +51,6 @@ RANKED = 30
 def digest(name: str, payload: bytes) -> FileDigest:
     """Name, size and sha256 of bytes."""
     return FileDigest(name=name, size=len(payload), sha256=hashlib.sha256(payload).hexdigest())
-
-
-def nothing_to_repair(verdict: Outcome) -> RepairPart:
-    """The repair part where nothing was pruned."""
-    if verdict == "pass":
-        return RepairPart(status="nothing_to_repair", reason="no class stands out: the output is a copy of the input")
-    return RepairPart(status="not_tried", reason="the audit proves nothing, so there is nothing to repair")
-
-
-def not_copied(external: Sequence[ExternalFile]) -> RepairPart:
-    """The repair part where nothing was found, and a copy would not find the data beside the original."""
-    names = some([e.location for e in external])
-    reason = (
-        f"no class stands out; no copy is made, as it would not find {names}: use the input, or an output beside it"
-    )
-    return RepairPart(status="nothing_to_repair", reason=reason)
-
-
-def repaired(plan: Repair, difference: float, again: Examination | None = None) -> RepairPart:
-    """The repair part of a plan that held. again: the audit of the repaired file."""
-    reason = f"{plan.reason}, and a full audit of the repaired file names no class"
-    return _planned("repaired", reason, plan, difference, again)
-
-
-def not_repaired(
-    reason: str, plan: Repair | None = None, difference: float | None = None, again: Examination | None = None
-) -> RepairPart:
-    """The repair part where the backdoor was not removed. again: as in `repaired`."""
-    if plan is None:
-        return RepairPart(status="not_repaired", reason=reason)
-    return _planned("not_repaired", reason, plan, difference, again)
-
-
-def _planned(
-    status: Literal["repaired", "not_repaired"],
-    reason: str,
-    plan: Repair,
-    difference: float | None,
-    again: Examination | None,
-) -> RepairPart:
-    layers = tuple(
-        RealignedPart(layer=name, op=linear.layer.op, change=change.share, rank=change.rank)
-        for name, (linear, change) in plan.proposal.changes.items()
-    )
-    return RepairPart(
-        status=status,
-        reason=reason,
-        method=plan.method,
-        layers=layers,
-        rounds=_rounds(plan),
-        masked_vs_baked=difference,
-        claims=claim_parts(again),
-    )
-
-
-def _rounds(plan: Repair) -> tuple[RoundPart, ...]:
-    return tuple(
-        RoundPart(
-            off=s.proposal.count,
-            acc=s.acc,
-            known_asr=s.known_asr,
-            clean_cost=s.clean_cost,
-            margin=s.hunt.margin,
-            asr=s.hunt.asr,
-            still_found=s.found,
-            strength=s.proposal.fit.strength if s.proposal.fit else None,
-        )
-        for s in plan.steps
-    )
 
 
 def audit_record(
@@ -153,7 +78,7 @@ def audit_record(
         doubts=draft.decided.doubts,
         target_classes=draft.targets,
         model=_model(case),
-        data=_data(case),
+        data=_data(draft),
         findings=preflight_parts(opened.file.hazards) + graph_parts(opened.oddities),
         preprocessing=_plain(asdict(opened.subject.preprocessing)),
         settings=_settings(run, inputs) | {"unit_limit": run.unit_limit(opened.units.total)},
@@ -206,7 +131,7 @@ def verify_record(
         before_model=_file(case.model),
         after_model=_file(opened),
         after_external=_external(opened),
-        data=_data(case),
+        data=_data(draft),
         settings=_settings(run, inputs),
         changed=second.difference.changed,
         zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in second.difference.zeroed),
@@ -340,13 +265,16 @@ def _model(case: Case) -> ModelPart:
     )
 
 
-def _data(case: Case) -> DataPart:
+def _data(draft: Draft) -> DataPart:
+    case = draft.case
+    unlikely = draft.unusable and case.shown.accuracy < LOOKED_AGAIN
     source = case.few.label_source or "model"
     return DataPart(
         pictures=len(case.labels),
         digest=case.few.digest,
         label_source=source,
         classes_covered=len(np.unique(case.labels)),
+        preprocessing="unchecked" if not case.labels_given else "unlikely" if unlikely else "checked",
     )
 
 

@@ -2,6 +2,7 @@
 
 from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.report.subject import unchecked
 
 MISSED = (
     "Known to be missed: most source-specific triggers, weak all-to-all triggers, warps (WaNet) where no pictures are "
@@ -23,6 +24,11 @@ def limits(record: AuditRecord | VerifyRecord, judgement: Judgement) -> tuple[st
         )
     if record.data is not None and record.data.label_source == "model":
         said.append("No labels were given: accuracy is agreement with the model's own answers.")
+    if unchecked(record):
+        said.append(
+            "The preprocessing is unchecked: no labels say whether the model was fed as it was trained, and a model that is "
+            "not may pass or fail for no other reason."
+        )
     if record.data is not None and record.data.label_source == "synthesised":
         said.append("The pictures were drawn out of the model: accuracy and clean cost are no measurements.")
     if record.before.asr is not None:

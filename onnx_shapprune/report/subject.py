@@ -56,6 +56,11 @@ def moment(record: Record) -> datetime.datetime | None:
         return None
 
 
+def unchecked(record: Record) -> str:
+    """A remark for wherever a verdict stands: that no labels speak for the preprocessing; "" where they do."""
+    return "preprocessing unchecked" if record.data and record.data.stands == "unchecked" else ""
+
+
 def compared_with(record: Record) -> str:
     """The clean models that p-values rest on, in words, with the digest that a policy may ask for; "" for none."""
     if not record.calibration:

@@ -26,7 +26,7 @@ from onnx_shapprune.report.changes import (
 )
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
-from onnx_shapprune.report.subject import compared_with
+from onnx_shapprune.report.subject import compared_with, unchecked
 from onnx_shapprune.report.text import plain, some
 
 WIDTH = 80
@@ -49,7 +49,8 @@ def verdict_text(record: AuditRecord | VerifyRecord, *, colour: bool = False) ->
         word, style, about = _outcome(record, "")
         page.line(word, style, f"{about}: {record.repair.reason or reason}")
     else:
-        page.line(record.verdict.upper(), VERDICT_STYLES[record.verdict], reason)
+        parts = (reason, unchecked(record))
+        page.line(record.verdict.upper(), VERDICT_STYLES[record.verdict], "; ".join(p for p in parts if p))
     return page.text()
 
 
@@ -85,7 +86,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
     _unlearnt(page, record)
     _units(page, record.units)
     _repair(page, record.repair, record.units)
-    _rates(page, record.before, record.after)
+    _rates(page, record)
     digests = [FileDigest(name=model.name, size=model.size, sha256=model.sha256), *model.external]
     if record.repair.output is not None:
         digests += [record.repair.output, *record.repair.output_external]
@@ -121,7 +122,7 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     _compared(page, record)
     _classes(page, record.classes, title="Triggers found in the second file", said=record.reasons)
     _unlearnt(page, record)
-    _rates(page, record.before, record.after)
+    _rates(page, record)
     file_list(page, [record.before_model, record.after_model])
     _seconds(page, record.seconds, None)
     return page.text()
@@ -153,7 +154,8 @@ def _outcome(record: AuditRecord, name: str) -> tuple[str, str, str]:
     if status == "not_repaired":
         about = "the best effort was written" if written else "nothing was written"
         return "NOT REPAIRED", "red", f"{name}(the input is backdoored, {about})"
-    return record.verdict.upper(), VERDICT_STYLES[record.verdict], name.rstrip()
+    remark = f"({said})" if (said := unchecked(record)) else ""
+    return record.verdict.upper(), VERDICT_STYLES[record.verdict], f"{name}{remark}".rstrip()
 
 
 def _reasons(page: Page, reasons: Sequence[str]) -> None:
@@ -307,9 +309,14 @@ def round_rows(rounds: Sequence[RoundPart]) -> list[list[str]]:
     ]
 
 
-def _rates(page: Page, before: Rates, after: Rates | None) -> None:
+def _rates(page: Page, record: AuditRecord | VerifyRecord) -> None:
     page.title("On the clean pictures, with the triggers found")
-    _rate_table(page, before, after)
+    before, said = record.before, unchecked(record)
+    if said:  # the model agrees with itself, which is no accuracy
+        before = before.model_copy(update={"acc": None})
+    _rate_table(page, before, record.after)
+    if said:
+        page.say(f"{said}: no labels say whether the model was fed as it was trained", style="yellow")
 
 
 def _rate_table(page: Page, before: Rates, after: Rates | None) -> None:

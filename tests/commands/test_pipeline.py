@@ -496,7 +496,7 @@ def test_a_known_trigger_that_cannot_be_removed_ends_in_a_record(folder, tmp_pat
 
 def test_pictures_without_labels_get_the_models_answers(folder):
     record = audit(folder / "planted.onnx", folder / "unlabelled.npz", run=QUICK)
-    assert record.data.label_source == "model"
+    assert (record.data.label_source, record.data.preprocessing) == ("model", "unchecked")
     assert (record.verdict, record.target_classes) == ("fail", (5,))
 
 

@@ -111,6 +111,7 @@ def test_what_a_failed_repair_wrote_fails():
     [
         (CLEAN, "require", "min_pictures", 11, "OSP902"),
         (changed(CLEAN, data={"label_source": "model"}), "require", "labels", True, "OSP902"),
+        (changed(CLEAN, data={"label_source": "model"}), "require", "checked_preprocessing", True, "OSP903"),
         (CLEAN, "require", "min_accuracy", 0.999, "OSP903"),
         (changed(CLEAN, not_searched=("pairs: too many",)), "require", "everything_searched", True, "OSP904"),
         (CLEAN, "require", "calibrations", ["ab" * 32], "OSP907"),
@@ -222,6 +223,31 @@ def test_pictures_that_were_drawn_out_of_the_model_are_not_given():
     (line,) = (c for c in judge(drawn, DEFAULT, today=TODAY).checks if c.name == "clean pictures")
     assert line.value == "none given (10 drawn out of the model)"
     assert verdict(drawn, policy("require", min_pictures=0)) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "value"),
+    [
+        ("folder", None, "checked"),
+        ("model", None, "unchecked"),
+        ("synthesised", None, "unchecked"),
+        ("folder", "unlikely", "unlikely"),
+        ("model", "unchecked", "unchecked"),
+        ("given", "checked", "checked"),
+    ],
+)
+def test_preprocessing_is_in_every_decision_and_decides_only_where_it_is_asked_for(source, said, value):
+    """Records of earlier tools do not say; their labels do."""
+    record = changed(CLEAN, data={"label_source": source, "preprocessing": said})
+    loose, strict = (
+        judge(record, policy("require", min_pictures=0, checked_preprocessing=asked), today=TODAY)
+        for asked in (False, True)
+    )
+    (line,) = (c for c in loose.checks if c.name == "preprocessing")
+    assert (line.value, line.outcome, loose.verdict) == (value, "met", "pass")
+    (line,) = (c for c in strict.checks if c.name == "preprocessing")
+    assert line.outcome == ("met" if value == "checked" else "not graded")
+    assert strict.verdict == ("pass" if value == "checked" else "inconclusive")
 
 
 def test_a_foreign_calibration_is_not_met_without_a_word():

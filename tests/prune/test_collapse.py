@@ -52,7 +52,7 @@ def test_a_planted_trigger_collapses(of_planted):
 
 def test_a_clean_twin_does_not_lead_or_comes_back():
     _, found = tried(planted.without_backdoor(BACKDOORED))
-    assert found is None or found.gone < NATURAL
+    assert found is None or found.gone is None or found.gone < NATURAL
 
 
 def test_what_cannot_be_paid_for_says_nothing():
@@ -67,8 +67,8 @@ def test_what_cannot_be_paid_for_says_nothing():
         ((10.0, 2.0), (-5.0, 2.0), 1.0),
         ((10.0, -3.0), (5.0, -3.0), 0.5),
         ((10.0, 2.0), (12.0, 2.0), 0.0),
-        ((1.0, 2.0), (-5.0, 2.0), 0.0),
+        ((1.0, 2.0), (-5.0, 2.0), None),
     ],
 )
 def test_the_share_of_the_lead_that_is_gone(before, after, gone):
-    assert Collapse("compact", before, after, 0.0, 1.0).gone == pytest.approx(gone)
+    assert Collapse("compact", before, after, 0.0, 1.0).gone == (gone if gone is None else pytest.approx(gone))

@@ -163,6 +163,21 @@ def test_a_dry_run_and_a_failed_repair_name_no_file_that_is_not_there():
     assert "what was searched and the written file agree" in audit_text(kept)
 
 
+@pytest.mark.parametrize("source", ["model", "synthesised"])
+def test_a_model_that_agrees_with_itself_has_no_accuracy(source):
+    given = audit_record(verdict="pass", repair="not_tried")
+    record = given.model_copy(update={"data": given.data.model_copy(update={"label_source": source})})
+    assert audit_text(record).startswith("PASS  model.onnx (preprocessing unchecked)\n")
+    assert verdict_text(record).endswith("; preprocessing unchecked\n")
+    (row,) = (line for line in audit_text(record).splitlines() if line.startswith("  now"))
+    assert row.split()[:2] == ["now", "-"]
+    assert "no labels say whether the model was fed" in " ".join(audit_text(record).split())
+    for text in (audit_text(given), verdict_text(given)):
+        assert "unchecked" not in text
+    (row,) = (line for line in audit_text(given).splitlines() if line.startswith("  now"))
+    assert row.split()[:2] == ["now", "90.0"]
+
+
 def test_verify_lists_what_changed():
     record = verify_record()
     text = verify_text(record.model_copy(update={"other_changes": ("node 3 was removed",)}))

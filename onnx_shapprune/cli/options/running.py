@@ -69,7 +69,7 @@ OF_THE_SEARCH = (
         "--min-accuracy",
         type=Number(0, 1),
         help="Clean accuracy (0 to 1) below which the audit is inconclusive: the preprocessing is probably "
-        "wrong. Needs labels.  [default: 0.5]",
+        "wrong. Needs labels.  [default: 0.6]",
     ),
     option(
         LIMITS,
@@ -175,3 +175,5 @@ def _run(budget: tuple[int | None, float | None] | None, **values: Any) -> RunOp
 
 
 run_options = bundled("run", _run, *OF_THE_SEARCH, *OF_THE_REPAIR)
+# Of commands that run a model and search nothing.
+device_options = bundled("run", RunOptions, DEVICE, THREADS)

@@ -1,0 +1,87 @@
+"""What became of a repair, as the part of a record."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.detect.verdict import Outcome
+from onnx_shapprune.graph.file import ExternalFile
+from onnx_shapprune.prune.repair import Repair
+from onnx_shapprune.record.audit import (
+    RealignedPart,
+    RepairPart,
+    RoundPart,
+)
+from onnx_shapprune.recording.findings import (
+    claim_parts,
+)
+from onnx_shapprune.report.text import some
+
+
+def nothing_to_repair(verdict: Outcome) -> RepairPart:
+    """The repair part where nothing was pruned."""
+    if verdict == "pass":
+        return RepairPart(status="nothing_to_repair", reason="no class stands out: the output is a copy of the input")
+    return RepairPart(status="not_tried", reason="the audit proves nothing, so there is nothing to repair")
+
+
+def not_copied(external: Sequence[ExternalFile]) -> RepairPart:
+    """The repair part where nothing was found, and a copy would not find the data beside the original."""
+    names = some([e.location for e in external])
+    reason = (
+        f"no class stands out; no copy is made, as it would not find {names}: use the input, or an output beside it"
+    )
+    return RepairPart(status="nothing_to_repair", reason=reason)
+
+
+def repaired(plan: Repair, difference: float, again: Examination | None = None) -> RepairPart:
+    """The repair part of a plan that held. again: the audit of the repaired file."""
+    reason = f"{plan.reason}, and a full audit of the repaired file names no class"
+    return _planned("repaired", reason, plan, difference, again)
+
+
+def not_repaired(
+    reason: str, plan: Repair | None = None, difference: float | None = None, again: Examination | None = None
+) -> RepairPart:
+    """The repair part where the backdoor was not removed. again: as in `repaired`."""
+    if plan is None:
+        return RepairPart(status="not_repaired", reason=reason)
+    return _planned("not_repaired", reason, plan, difference, again)
+
+
+def _planned(
+    status: Literal["repaired", "not_repaired"],
+    reason: str,
+    plan: Repair,
+    difference: float | None,
+    again: Examination | None,
+) -> RepairPart:
+    layers = tuple(
+        RealignedPart(layer=name, op=linear.layer.op, change=change.share, rank=change.rank)
+        for name, (linear, change) in plan.proposal.changes.items()
+    )
+    return RepairPart(
+        status=status,
+        reason=reason,
+        method=plan.method,
+        layers=layers,
+        rounds=_rounds(plan),
+        masked_vs_baked=difference,
+        claims=claim_parts(again),
+    )
+
+
+def _rounds(plan: Repair) -> tuple[RoundPart, ...]:
+    return tuple(
+        RoundPart(
+            off=s.proposal.count,
+            acc=s.acc,
+            known_asr=s.known_asr,
+            clean_cost=s.clean_cost,
+            margin=s.hunt.margin,
+            asr=s.hunt.asr,
+            still_found=s.found,
+            strength=s.proposal.fit.strength if s.proposal.fit else None,
+        )
+        for s in plan.steps
+    )
