@@ -37,6 +37,8 @@ class InputOptions:
     """A file with one class name per line, in index order."""
     per_class: int | None = None
     """How many pictures of each class are used; None: all."""
+    unlabelled: Path | None = None
+    """More pictures for a repair by realignment: of them only what reaches the layers counts, so that no label is needed."""
     output: str | None = None
     """The graph output with the class scores, where there are several."""
     size: tuple[int, int] | None = None

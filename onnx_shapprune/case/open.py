@@ -181,6 +181,15 @@ def given_pictures(opened: Opened, data: Path, inputs: InputOptions, names: tupl
     )
 
 
+def unlabelled_pictures(opened: Opened, inputs: InputOptions) -> Pixels:
+    """The pictures beside the given ones, float32 [n, h, w, c] in 0..255; none where none were named. Raises DataError."""
+    *size, channels = picture_size(opened)
+    if inputs.unlabelled is None:
+        return np.zeros((0, *size, channels), np.float32)
+    found = load_pictures(inputs.unlabelled, size=(size[0], size[1]), channels=channels, resize=inputs.resize)
+    return found.x.astype(np.float32)
+
+
 def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:
     """One picture of each class, or of SYNTHESISED random ones where there are more."""
     if subject.obstacle:

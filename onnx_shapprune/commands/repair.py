@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_shapprune.case.open import Case, Clock, Opened, open_model
+from onnx_shapprune.case.open import Case, Clock, Opened, open_model, unlabelled_pictures
 from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import effort_of, examined, rank, record_of, search, sides_of
 from onnx_shapprune.commands.evidence import doubts, judged, of_repaired, of_search
@@ -142,7 +142,7 @@ def _best(draft: Draft, how: _Run) -> tuple[dict[str, bytes], RepairPart]:
     """
     rng = np.random.default_rng(how.run.seed)
     with how.clock.stage("repair"):
-        task = _task(draft, how.run, rng)
+        task = _task(draft, how, rng)
         start = begin(task, draft.triggers, rng)
     best: _Attempt | None = None
     for method in methods_of(how.run.method):
@@ -163,8 +163,8 @@ def _best(draft: Draft, how: _Run) -> tuple[dict[str, bytes], RepairPart]:
     return best.files, best.status
 
 
-def _task(draft: Draft, run: RunOptions, rng: np.random.Generator) -> Task:
-    case = draft.case
+def _task(draft: Draft, how: _Run, rng: np.random.Generator) -> Task:
+    case, run = draft.case, how.run
     sides, effort = sides_of(draft), effort_of(case.model, run)
     limit = run.unit_limit(case.model.units.total)
     # Large networks may lose more units, but not in more rounds.
@@ -178,6 +178,7 @@ def _task(draft: Draft, run: RunOptions, rng: np.random.Generator) -> Task:
         views=effort.views,
         hunt=effort.hunt,
         round=replace(effort.round, group=group),
+        more=unlabelled_pictures(case.model, how.inputs),
     )
     opened = case.model
     original = Original(opened.file.loaded, opened.interface, opened.units.layers)

@@ -88,6 +88,7 @@ def settings_digest(command: str, pictures: str, inputs: InputOptions, run: RunO
         "pictures": pictures,
         **asdict(inputs),
         **asdict(run),
+        "unlabelled": inputs.unlabelled and pictures_digest(inputs.unlabelled),
         **{
             name: path and hash_regular_file(path, limit=MAX_DATA_BYTES, what="file", error=DataError)
             for name, path in files.items()

@@ -144,4 +144,9 @@ def absolute(path: Path | None) -> Path | None:
 
 def absolute_inputs(inputs: InputOptions) -> InputOptions:
     """The same for the paths among them."""
-    return replace(inputs, class_names=absolute(inputs.class_names), allow_root=absolute(inputs.allow_root))
+    return replace(
+        inputs,
+        class_names=absolute(inputs.class_names),
+        unlabelled=absolute(inputs.unlabelled),
+        allow_root=absolute(inputs.allow_root),
+    )

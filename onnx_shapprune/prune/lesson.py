@@ -7,19 +7,27 @@ import numpy as np
 
 from onnx_shapprune.case.goal import UNMOVED
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.case.subject import Subject
+from onnx_shapprune.case.subject import Pixels, Subject
 from onnx_shapprune.graph.linear import Linear
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented, pasted, posed
 from onnx_shapprune.prune.realign import Fit, Realigned, Views, realign
-from onnx_shapprune.prune.thresholds import FIT_VIEWS, FOLDS, LOST_UNSEEN, MOST_VIEWS, PRIOR_LOST, VIEWS_OF_TRIGGER
+from onnx_shapprune.prune.thresholds import (
+    FIT_VIEWS,
+    FOLDS,
+    LOST_UNSEEN,
+    MOST_UNLABELLED,
+    MOST_VIEWS,
+    PRIOR_LOST,
+    VIEWS_OF_TRIGGER,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
     """What is taught. shown: pictures, in front of the original model; pruned: the model that learns, the original or a copy
     with units off; linears: its layers that are realigned; triggers: that it learns to overlook; rich: with more kinds of
-    clean views, for what is to be deployed.
+    clean views, for what is to be deployed; more: clean pictures whose labels nobody knows, float32 [n, h, w, c].
     """
 
     shown: Shown
@@ -27,6 +35,7 @@ class Lesson:
     linears: Sequence[Linear]
     triggers: Sequence[Trigger]
     rich: bool = True
+    more: Pixels | None = None
 
     def fitted(self, fit: Fit, rng: np.random.Generator) -> Realigned:
         """A fit on all pictures."""
@@ -61,6 +70,9 @@ class Lesson:
 
     def _on(self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator) -> Realigned:
         views = views_of(shown, triggers, rng, rich=self.rich)
+        if self.more is not None and len(self.more):
+            drawn = self.more[np.sort(rng.choice(len(self.more), min(len(self.more), MOST_UNLABELLED), replace=False))]
+            views = replace(views, clean=np.concatenate([views.clean, drawn]))
         return realign(self.shown.subject, self.pruned, self.linears, views, fit, rng)
 
 

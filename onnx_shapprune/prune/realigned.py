@@ -46,7 +46,7 @@ def realigned(
     if not linears or not teachers or state.holding > 1:
         return
     used = min((s.proposal.fit.strength for s in state.steps if s.proposal.fit), default=np.inf)
-    lesson = Lesson(shown_for_fit(task), without, linears, teachers)
+    lesson = Lesson(shown_for_fit(task), without, linears, teachers, more=task.settings.more)
     left = [s for s in STRENGTHS if s < used]
     further: Proposal | None = None
     for strength in left:

@@ -7,7 +7,7 @@ import numpy as np
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.case.subject import Subject
+from onnx_shapprune.case.subject import Pixels, Subject
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.invert.families import Family
 from onnx_shapprune.invert.trigger import Trigger
@@ -24,7 +24,8 @@ class RepairSettings:
     the adversary's patches in pixels: the audit's, one more for every other turn, and a wide one for the first; natural:
     per goal, what triggers reach without a backdoor; families: of the audit, at a fixed budget; views: of the clean
     pictures, at most four of each, on which damage and known triggers are measured; hunt, round: widths of the
-    adversary's search and of the game.
+    adversary's search and of the game; more: pictures without labels that a realignment may learn from, float32 [n, h, w,
+    c], None for none.
     """
 
     max_units: int
@@ -35,6 +36,7 @@ class RepairSettings:
     views: int
     hunt: HuntSettings
     round: RoundSettings
+    more: Pixels | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

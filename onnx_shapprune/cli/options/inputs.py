@@ -124,6 +124,13 @@ OF_THE_PICTURES = (
     ),
     option(
         DATA,
+        "--unlabelled",
+        type=FILE,
+        metavar="PICTURES",
+        help="A folder or .npz with more pictures, labels unknown: a repair by realignment costs less with them.",
+    ),
+    option(
+        DATA,
         "--per-class",
         type=click.IntRange(min=1),
         metavar="N",
