@@ -5,7 +5,7 @@ at the same nodes as `units`, the classifier among them, and keeps the way from 
 are computed, to the constants of the file, where the result is written.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,6 @@ from onnx_shapprune.graph.homes import Home, file_array, home_of, integer_homes
 from onnx_shapprune.graph.lookup import INTEGER, LINEAR, Lookup, look_up
 from onnx_shapprune.graph.passes.plain import taken_names
 from onnx_shapprune.graph.rows import DIAGONAL, Geometry, geometry_of, matrices, weight_of
-from onnx_shapprune.graph.scopes import inner_uses
 from onnx_shapprune.graph.stored import RefusedError
 from onnx_shapprune.graph.units import Layer, Parameter, Refused, linear_layers
 
@@ -227,21 +226,6 @@ def _add(model: onnx.ModelProto, linear: Linear, home: Home, shift: Doubles) -> 
     before = edit.array_of(tensor)
     means = home.values(before)
     store(tensor, home.array(means + shift.reshape([-1 if d > 1 else 1 for d in means.shape]), before))
-
-
-def consumers(copy: onnx.ModelProto, linears: Sequence[Linear], tensors: Collection[str]) -> tuple[Linear, ...]:
-    """Those of the layers that read one of the tensors, or what is computed of it without another layer between."""
-    by_output = {linear.made: linear for linear in linears}
-    reached, found = set(tensors), set[str]()
-    for node in copy.graph.node:
-        if not reached.intersection([*node.input, *inner_uses(node)]):
-            continue
-        made = next((n for n in node.output if n in by_output), None)
-        if made is None:
-            reached.update(n for n in node.output if n)
-        elif reached.intersection(node.input[:1]):
-            found.add(made)
-    return tuple(linear for linear in linears if linear.made in found)
 
 
 def with_products(linears: Sequence[Linear]) -> tuple[Linear, ...]:

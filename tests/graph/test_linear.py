@@ -19,7 +19,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.agreement import departure
 from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.graph.interface import Interface, find_interface
-from onnx_shapprune.graph.linear import Change, Linear, change_copy, consumers, find_linears, read, rewrite
+from onnx_shapprune.graph.linear import Change, Linear, change_copy, find_linears, read, rewrite
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.units import Refused
 from onnx_shapprune.runtime.session import Session
@@ -369,14 +369,3 @@ def test_share_and_rank_of_a_change():
     assert Change(moved, np.zeros(4), weight).rank == 2
     assert Change(weight, np.zeros(4), weight).rank == 0
     assert Change(weight, np.zeros(4), np.zeros((1, 4, 4))).share == 0
-
-
-def test_who_reads_a_tensor():
-    t = twin("conv_bn_relu_residual")
-    stem, inner, *branches, head = t.linears
-    assert [c.name for c in consumers(t.prepared.model, t.linears, [stem.made])] == sorted(
-        [linear.name for linear in t.linears if linear.data == inner.data], key=[x.name for x in t.linears].index
-    )
-    assert len(consumers(t.prepared.model, t.linears, [stem.made])) == 2
-    assert [c.name for c in consumers(t.prepared.model, t.linears, [branches[-1].made])] == [head.name]
-    assert consumers(t.prepared.model, t.linears, [head.made]) == ()
