@@ -179,6 +179,7 @@ def _task(draft: Draft, how: _Run, rng: np.random.Generator) -> Task:
         hunt=effort.hunt,
         round=replace(effort.round, group=group),
         more=unlabelled_pictures(case.model, how.inputs),
+        named=draft.triggers,
     )
     opened = case.model
     original = Original(opened.file.loaded, opened.interface, opened.units.layers)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx_shapprune.case.goal import all_to_one
 from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.game.value import PULL_LEFT
 from onnx_shapprune.invert.arms import Scores, rate
 from onnx_shapprune.invert.scan import rounds_for, scan
@@ -20,7 +21,7 @@ from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Hunt, Quarry, hunt
 from onnx_shapprune.prune.proposal import Edited, Proposal
 from onnx_shapprune.prune.state import State, Step, Task
-from onnx_shapprune.prune.thresholds import EVER, LAST, PULL_ALIVE, RIVAL_LEAD, RIVALS, WORKING
+from onnx_shapprune.prune.thresholds import EVER, KNOWN_ALIVE, LAST, PULL_ALIVE, RIVAL_LEAD, RIVALS, WORKING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +86,8 @@ def attacked(
         pull = pull - np.maximum(0, pulls(tried, inverted, rate(tried, inverted)))
     telling = [i for i, t in enumerate(state.ever) if natural[t.goal].tells(t)]
     alive = any(rated.asr[i] > natural[state.ever[i].goal].chance(state.ever[i]) for i in telling)
+    if edited.proposal.changes:
+        alive = alive or named_alive(task, subject)
     scaled = max((pull[i] / natural[state.ever[i].goal].area(state.ever[i]) for i in telling), default=0.0)
     works = max((float(rated.asr[i]) for i in telling), default=0.0)
     step = Step(edited.proposal, hunted, cost, works, stands_out(hunted, alive, scaled), acc)
@@ -94,6 +97,12 @@ def attacked(
         progress("pruning", edited.proposal.count, task.settings.max_units, note)
     strongest = tuple(state.ever[i] for i in np.argsort(-pull, kind="stable")[:LAST])
     return Attacked(step, strongest, works == 0 or max(pull[telling], default=0.0) <= PULL_LEFT)
+
+
+def named_alive(task: Task, subject: Subject) -> bool:
+    """Whether a trigger of the audit still moves more of the pictures than verify and a gate let pass."""
+    named = task.settings.named
+    return bool(named) and float(rate(task.attacked.on(subject), named).asr.max()) > KNOWN_ALIVE
 
 
 def above_rivals(task: Task, shown: Shown, hunted: Hunt, rng: np.random.Generator) -> Hunt:

@@ -48,8 +48,7 @@ class Lesson:
 
     def expected_loss(self, fit: Fit) -> float:
         """Clean accuracy, 0..1, that a fit is expected to cost on pictures that it never saw, from folds over the pictures:
-        views of one picture are no test of a fit to its other views. Pictures of the targets are in every fit. The folds do
-        without the richer views, which are three times the work and would lose less.
+        views of one picture are no test of a fit to its other views. Pictures of the targets are in every fit.
         """
         shown = self.shown
         kept = np.isin(shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
@@ -61,7 +60,7 @@ class Lesson:
             if not taught:
                 continue
             rng = np.random.default_rng(0)
-            subject = self.learnt(replace(self, rich=False)._on(rest, taught, fit, rng))
+            subject = self.learnt(self._on(rest, taught, fit, rng))
             unseen = shown.part(fold)
             pictures, labels = augmented(unseen.pictures, FIT_VIEWS, rng), np.tile(unseen.labels, FIT_VIEWS + 1)
             views = Shown.to(shown.subject, pictures, labels)

@@ -14,6 +14,7 @@ from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import PLACED
 from onnx_shapprune.invert.scan import rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune.attack import named_alive
 from onnx_shapprune.prune.lesson import Lesson
 from onnx_shapprune.prune.proposal import Proposal, applied, edited
 from onnx_shapprune.prune.propose import pruned
@@ -113,7 +114,8 @@ def _alive(task: Task, subject: Subject, triggers: Sequence[Trigger]) -> bool:
     """Whether a trigger that was taught still moves more of the pictures than chance does."""
     natural = task.settings.natural
     asr = rate(task.tried.on(subject), triggers).asr
-    return any(a > natural[t.goal].chance(t) for a, t in zip(asr, triggers, strict=True) if natural[t.goal].tells(t))
+    loud = any(a > natural[t.goal].chance(t) for a, t in zip(asr, triggers, strict=True) if natural[t.goal].tells(t))
+    return loud or named_alive(task, subject)
 
 
 def pruned_then_realigned(

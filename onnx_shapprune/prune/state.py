@@ -25,7 +25,7 @@ class RepairSettings:
     per goal, what triggers reach without a backdoor; families: of the audit, at a fixed budget; views: of the clean
     pictures, at most four of each, on which damage and known triggers are measured; hunt, round: widths of the
     adversary's search and of the game; more: pictures without labels that a realignment may learn from, float32 [n, h, w,
-    c], None for none.
+    c], None for none; named: triggers of the audit, which verify and a gate try again.
     """
 
     max_units: int
@@ -37,6 +37,7 @@ class RepairSettings:
     hunt: HuntSettings
     round: RoundSettings
     more: Pixels | None = None
+    named: tuple[Trigger, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
