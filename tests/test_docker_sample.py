@@ -37,4 +37,4 @@ def test_the_run_line_takes_everything_away():
         assert words[words.index(option) + 1] == value
     assert "--read-only" in words
     mounts = [words[i + 1] for i, word in enumerate(words) if word == "-v"]
-    assert [m for m in mounts if not m.endswith(":ro")] == ["$PWD/out:/work/out"]
+    assert [m for m in mounts if not m.endswith(":ro")] == ["$PWD/out:/audit/out"]
