@@ -32,7 +32,7 @@ from onnx_shapprune.version import __version__
 )
 @click.version_option(__version__, prog_name="shapprune")
 def shapprune() -> None:
-    """Audit ONNX image classifiers for backdoors, and switch off the few channels that carry one."""
+    """Audit ONNX image classifiers for backdoors, and repair what is found."""
 
 
 for command in (
