@@ -10,6 +10,7 @@ from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.suspicion import after_collapse, put_to_collapse
+from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.linear import find_linears, with_products
 from onnx_shapprune.invert.search import SearchSettings
 from onnx_shapprune.prune.collapse import Trial, collapse
@@ -44,7 +45,10 @@ def collapsed(
         known += [r.trigger for r in mine.patches if r.success]
         others = {e.goal.target: e.found[name].margin for e in found.evidence if e.goal != goal and name in e.found}
         trial = Trial(goal, families[name], known, others, (settings.scan, settings.whole))
-        result = collapse(shown, linears, trial, rng, budget=budget)
+        try:
+            result = collapse(shown, linears, trial, rng, budget=budget)
+        except (ModelError, VerifyError):  # what was found stands without it
+            continue
         if result is not None and result.gone is not None:
             gone[goal] = result.gone
     return replace(found, suspicion=after_collapse(found.suspicion, gone))

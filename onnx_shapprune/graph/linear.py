@@ -171,6 +171,11 @@ def read(copy: onnx.ModelProto, linear: Linear) -> Doubles:
     return matrices(edit.array_of(tensor).astype(np.float64), linear.geometry)
 
 
+def before_shift(linear: Linear) -> str:
+    """The tensor of a changed working copy that a MatMul makes, whose shift an Add of its own puts on."""
+    return f"{linear.made}__realigned"
+
+
 def change_copy(copy: onnx.ModelProto, linear: Linear, change: Change) -> None:
     """Give a layer of the working copy other weights, in place."""
     graph = copy.graph
@@ -182,7 +187,7 @@ def change_copy(copy: onnx.ModelProto, linear: Linear, change: Change) -> None:
     if not np.any(change.shift):
         return
     if node.op_type == "MatMul" or not linear.geometry.beta:
-        node.output[0] = f"{linear.made}__realigned"
+        node.output[0] = before_shift(linear)
         graph.node.insert(place + 1, onnx.helper.make_node("Add", [node.output[0], shift], [linear.made]))
         _put(graph, tensors, shift, change.shift.astype(np.float32))
         return

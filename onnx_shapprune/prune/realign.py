@@ -26,7 +26,7 @@ from scipy.linalg.blas import dsyrk, ssyrk
 from onnx_shapprune.case.subject import BATCH, BATCH_SHARE, Floats, Pixels, Subject
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.cost import activation_bytes
-from onnx_shapprune.graph.linear import Change, Linear, change_copy, read
+from onnx_shapprune.graph.linear import Change, Linear, before_shift, change_copy, read
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.rows import DENSE, Laid, laid, moved_places, originals, taken
 from onnx_shapprune.graph.stretches import Stretches, alive_bytes, batches_of
@@ -135,7 +135,14 @@ def realign(
         if change.share or change.shift.any():
             change_copy(model, linear, change)
             changes[linear.name] = (linear, change)
-    return Realigned(replace(prepared, model=model), changes)
+    # What nobody probed has no gradient: the new constants, and what a MatMul makes before its shift.
+    infos = prepared.infos | {
+        t.name: TensorInfo(tuple(t.dims), np.dtype(np.float32))
+        for t in model.graph.initializer
+        if t.name not in prepared.infos
+    }
+    infos |= {before_shift(linear): infos[linear.made] for linear, _ in changes.values() if linear.made in infos}
+    return Realigned(replace(prepared, model=model, infos=infos), changes)
 
 
 def _room(subject: Subject, linears: Sequence[Linear]) -> int:

@@ -239,6 +239,23 @@ def test_triggered_views_are_answered_more_like_clean_ones(name):
     assert lost < 0.4 * before
 
 
+@pytest.mark.parametrize("name", [*NETS, "nhwc"])
+def test_a_realigned_working_copy_has_gradients(name):
+    """A search on it would else go on by trial, find nothing, and take any weakness for gone."""
+    model = EFFECT[name]()
+    subject = subject_of(model)
+    linears, given = linears_of(model, subject), views()
+    made = realign(subject, subject, linears, given, Fit(strength=3, ridge=1e-2), np.random.default_rng(0))
+    learnt = Subject(made.prepared, subject.preprocessing, subject.device)
+    assert made.changes
+    assert not learnt.obstacle
+    shown, targets = given.clean[:2], np.zeros(2, np.int64)
+    logits, slope = learnt.gradient(shown, targets)
+    np.testing.assert_allclose(logits, learnt.logits(shown), rtol=1e-4, atol=1e-4)
+    assert np.isfinite(slope).all()
+    assert slope.any()
+
+
 def test_where_no_trigger_reaches_nothing_changes():
     model = models.vgg_maxpool()
     subject = subject_of(model)
