@@ -98,8 +98,8 @@ def repository(tmp_path, monkeypatch, model):
     """A repository with a model in a folder, and the current folder another one in it."""
     (tmp_path / ".git").mkdir()
     (tmp_path / "models").mkdir()
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "desk").mkdir()
+    monkeypatch.chdir(tmp_path / "desk")
     return model.rename(tmp_path / "models" / "model.onnx")
 
 
@@ -121,7 +121,7 @@ def test_reports_point_at_files_of_the_repository(fake, repository, pictures, tm
 
 
 def test_runs_about_different_files_or_of_different_commands_do_not_collide(fake, repository, pictures, tmp_path):
-    other = repository.parent.parent / "work" / "model.onnx"
+    other = repository.parent.parent / "desk" / "model.onnx"
     other.write_bytes(repository.read_bytes())
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere.onnx"
     elsewhere.write_bytes(repository.read_bytes())
@@ -134,7 +134,7 @@ def test_runs_about_different_files_or_of_different_commands_do_not_collide(fake
         run(*arguments, "--data", pictures, "--report", f"sarif={report}")
         seen.append(json.loads(report.read_text())["runs"][0]["automationDetails"]["id"])
     assert seen == [
-        "onnx-shapprune/audit/models/model.onnx/", "onnx-shapprune/audit/work/model.onnx/",
+        "onnx-shapprune/audit/models/model.onnx/", "onnx-shapprune/audit/desk/model.onnx/",
         f"onnx-shapprune/audit/model.onnx/{'cd' * 6}/", "onnx-shapprune/verify/models/model.onnx/",
     ]  # fmt: skip
     elsewhere.unlink()
@@ -145,8 +145,8 @@ def test_a_repaired_file_is_pointed_at_where_it_was_written(fake, repository, pi
     report = tmp_path / "r.sarif"
     run("sanitize", repository, "--data", pictures, "-o", "clean.onnx", "--report", f"sarif={report}")
     content = json.loads(report.read_text())["runs"][0]
-    assert content["artifacts"][0]["location"]["uri"] == "work/clean.onnx"
-    assert content["automationDetails"]["id"] == "onnx-shapprune/sanitize/work/clean.onnx/"
+    assert content["artifacts"][0]["location"]["uri"] == "desk/clean.onnx"
+    assert content["automationDetails"]["id"] == "onnx-shapprune/sanitize/desk/clean.onnx/"
 
 
 def test_places(tmp_path, monkeypatch):
