@@ -14,7 +14,7 @@ from onnx_shapprune.commands.evidence import of_search, thresholds_of
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import Calibration, Domain, columns, largest, load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.statistics import AGREEMENT, GAP, PEAK
+from onnx_shapprune.detect.statistics import AGREEMENT, GAP, NORM, PEAK
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY
 from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import DataError, ShapPruneError
@@ -67,7 +67,7 @@ def calibrate(
         row: dict[str, float] = {}
         for seed in range(run.seed, run.seed + seeds):
             found, size = _examined(model, data, inputs, replace(run, seed=seed), known)
-            looked = [*found.evidence[0].found, AGREEMENT, PEAK] + [GAP] * (len(found.evidence) >= MANY)
+            looked = [*found.evidence[0].found, AGREEMENT, NORM, PEAK] + [GAP] * (len(found.evidence) >= MANY)
             row = _larger(row, dict.fromkeys(looked, 0.0) | largest(c for c, _ in found.suspicion.claims))
             shapes.append((found.classes, *size))
             verdict = judge(of_search(found), thresholds_of(run))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from onnx_shapprune.graph.cost import multiply_adds
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.invert.free import FreeSettings
+from onnx_shapprune.invert.prescreen import COARSE_WORK
 from onnx_shapprune.invert.relations import RelationSettings
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.search import SearchSettings
@@ -23,6 +24,8 @@ from onnx_shapprune.settings import RunOptions
 # A CIFAR ResNet-18 needs 35 million multiply-adds with 16 base channels and 557 million with 64.
 THRIFTY_ABOVE = 150_000_000
 CHEAP_BELOW = 10_000_000
+# Multiply-adds that the coarse search of all of many classes may cost, some three minutes of one core.
+COARSE_BUDGET = 5e12
 THRIFTY_PAIRS = RelationSettings(pairs=((2, 1, 0), (4, 2, 24), (8, 6, 24)), maps=((2, 3, 12), (6, 10, 6)))
 
 
@@ -46,9 +49,10 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     """The widths for one prepared model, with the user's settings filled in."""
     asked = round_settings(run)
     work = multiply_adds(prepared.model, prepared.infos)
+    coarse = int(COARSE_BUDGET / (3 * work * COARSE_WORK))  # a gradient is about three forward passes
     if work <= THRIFTY_ABOVE:
         return Effort(
-            search=SearchSettings(restarts=run.restarts),
+            search=SearchSettings(restarts=run.restarts, coarse=coarse),
             relations=RelationSettings() if work <= CHEAP_BELOW else THRIFTY_PAIRS,
             round=asked,
             hunt=HuntSettings(),
@@ -60,6 +64,7 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     return Effort(
         search=SearchSettings(
             grid=4,
+            coarse=coarse,
             patch_classes=5,
             restarts=min(run.restarts, 3),
             second_look=1,

@@ -36,6 +36,7 @@ def of_search(found: Examination) -> Evidence[Goal]:
             obstacle=found.obstacle,
             skipped=found.skipped,
             succeeded=any(p.success for e in found.evidence for p in e.patches),
+            uncovered=found.classes - found.covered,
         ),
         good=(
             f"no class stands out: the best {side} x {side} patch sends {best.asr:.0%} of the other pictures to class "

@@ -19,13 +19,15 @@ from onnx_shapprune.invert.search import Evidence, SearchSettings, search_classe
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """evidence: per class that was searched, in class order; classes: of the model; relations: None where they were not
+    """evidence: per class that was searched in full, in class order; classes: of the model; covered: how many of them were
+    searched at least coarsely; relations: None where they were not
     searched; skipped: what the time was too short for, or, with an
     `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests.
     """
 
     evidence: tuple[Evidence, ...]
     classes: int
+    covered: int
     relations: Relations | None
     skipped: tuple[str, ...]
     suspicion: Suspicion
@@ -70,9 +72,9 @@ def examine(
         suspicion = suspicion_of(evidence, relations, calibration, families, ground)
     elif wanted:
         skipped.append("pairs of classes")
-    return Examination(
-        evidence, len(subject.reachable), relations, tuple(skipped), suspicion, calibration, subject.obstacle
-    )
+    classes = len(subject.reachable)
+    covered = min(classes, max(search.most_classes, search.coarse))
+    return Examination(evidence, classes, covered, relations, tuple(skipped), suspicion, calibration, subject.obstacle)
 
 
 def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views: int) -> Ground:

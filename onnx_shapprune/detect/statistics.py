@@ -21,12 +21,13 @@ from onnx_shapprune.detect.thresholds import (
     OTHER_TARGETS,
     PAIR_FLOOR,
     PEAK_SPREAD,
+    SMALLEST_RATIO,
 )
 from onnx_shapprune.detect.verdict import PEAK as PEAK
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 
-AGREEMENT, GAP, SOURCE, MAP = "agreement", "gap", "source", "map"
+AGREEMENT, NORM, GAP, SOURCE, MAP = "agreement", "norm", "gap", "source", "map"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,14 @@ class Claim:
 
 
 def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
-    """A claim per class and family whose transfer was measured, one for the agreement of patch and free mask, and one for
-    the class with the largest margin without any picture (MM-BD, `_peak_claim`).
+    """A claim per class and family whose transfer was measured, one for the agreement of patch and free mask and one for the
+    free mask alone, and one for the class with the largest margin without any picture (MM-BD, `_peak_claim`).
 
     A family: transfer * sqrt(lead * overshoot); lead: margin over the rival's, overshoot: margin, both over the distance
     that clean pictures are away from the class, which is at least LEAST_SPREAD times `spread`, the standard deviation of the
-    model's clean logits. Agreement: transfer * sqrt(lead) * (norm of the smallest other free mask
-    over that of the class, minus 1). Gap, with MANY classes or more: transfer * lead in units of the other classes' spread
-    (median absolute deviation, as a standard deviation). 0 where a factor is negative.
+    model's clean logits. Agreement: transfer * sqrt(lead) * (norm of the smallest other free mask over that of the
+    class, minus 1). Norm: the last factor alone. Gap, with MANY classes or more: transfer * lead in units of the other
+    classes' spread (median absolute deviation, as a standard deviation). 0 where a factor is negative.
     """
     claims = []
     usual = float(np.median([e.distance for e in evidence])) if evidence else 0.0
@@ -65,10 +66,11 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
             if len(evidence) >= MANY:
                 claims.append(Claim(e.goal, GAP, worked * _gap(evidence, e, family, margin - rival), rival, family))
             if family == "compact" and (ratio := norm_ratio(e, evidence)) is not None:
-                smaller = max(0.0, 1 / max(ratio, 1e-3) - 1)
+                smaller = max(0.0, 1 / max(ratio, SMALLEST_RATIO) - 1)
                 claims.append(
                     Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller if margin > 0 else 0.0, rival, family)
                 )
+                claims.append(Claim(e.goal, NORM, smaller, rival, family))
     return claims + _peak_claim([e for e in evidence if e.peak is not None])
 
 

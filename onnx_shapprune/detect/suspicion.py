@@ -15,6 +15,7 @@ from onnx_shapprune.detect.anomaly import MarginAnomaly, NormAnomaly, anomaly_in
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import (
     MAP,
+    NORM,
     PEAK,
     SOURCE,
     Claim,
@@ -184,8 +185,10 @@ def _spoken(
     (e,) = (e for e in evidence if e.goal == claim.goal)
     if claim.statistic == PEAK:
         return (_peak_reason(e, claim),), tuple(f.trigger for f in e.found.values() if f.margin > 0)
-    spoke = [e.found[claim.family].trigger]
-    spoke += [r.trigger for r in e.patches if r.success] if claim.family == "compact" else []
+    masks = [r.trigger for r in e.patches if r.success]
+    if claim.statistic == NORM:
+        return (_norm_reason(e, evidence),), tuple(masks)
+    spoke = [e.found[claim.family].trigger, *(masks if claim.family == "compact" else [])]
     return tuple(_class_reasons(e, claim, families[claim.family], evidence)), tuple(spoke)
 
 
@@ -208,17 +211,21 @@ def _class_reasons(e: Evidence, claim: Claim, family: Family, evidence: Sequence
         f"{family.words} sends {found.asr:.0%} of the other pictures to class {target} with a mean margin of "
         f"{found.margin:.1f} logits; other classes reach {claim.rival:.1f}"
     ]
-    ratio = norm_ratio(e, evidence) if name == "compact" else None
-    if ratio is not None and e.smallest is not None and 0 < ratio < 1:
-        reasons.append(
-            f"a free mask of L1 norm {e.smallest.trigger.norm:.1f} is enough for class {target}; the next class needs "
-            f"{e.smallest.trigger.norm / ratio:.1f}"
-        )
+    if name == "compact" and 0 < (norm_ratio(e, evidence) or 0) < 1:
+        reasons.append(_norm_reason(e, evidence))
     if e.distance > 0:
         reasons.append(f"without a trigger, they miss class {target} by {e.distance:.1f} logits")
     if transfer is not None:
         reasons.append(f"relearnt on half of the pictures, {family.words} sends {transfer:.0%} of the other half there")
     return reasons
+
+
+def _norm_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:
+    ratio, smallest = norm_ratio(e, evidence), e.smallest
+    assert smallest is not None
+    assert ratio is not None
+    rest = f"the next class needs {smallest.trigger.norm / ratio:.1f}" if ratio else "no other class has one that works"
+    return f"a free mask of L1 norm {smallest.trigger.norm:.1f} is enough for class {e.goal.target}; {rest}"
 
 
 def _peak_reason(e: Evidence, claim: Claim) -> str:

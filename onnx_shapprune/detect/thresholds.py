@@ -108,6 +108,9 @@ LEAST_SPREAD = 1.0
 # So many other classes may be targets as well without hiding one: a class is compared with the next best. 2026-11-23,
 # chosen.
 OTHER_TARGETS = 2
+# A free mask counts as no smaller than this share of the next class's, also where no other class has one. 2026-11-26,
+# chosen.
+SMALLEST_RATIO = 0.05
 # Classes from which their own spread says what is usual. 2026-11-23, chosen for 43 classes.
 MANY = 20
 # A pair's runner-up counts for at least this share of the usual distance: margins around 0 have no ratio. 2026-11-23,

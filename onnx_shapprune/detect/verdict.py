@@ -189,9 +189,9 @@ def left_over(claimed: Collection[int], statistic: str, targets: Collection[int]
     return not set(claimed) & set(targets) or (statistic == PEAK and not synthesised)
 
 
-def unreached(*, obstacle: str, skipped: Sequence[str], succeeded: bool) -> tuple[str, ...]:
+def unreached(*, obstacle: str, skipped: Sequence[str], succeeded: bool, uncovered: int = 0) -> tuple[str, ...]:
     """Why silence of the searches is no pass. obstacle: to gradients, "" for none; skipped: searches that there was no time
-    for; succeeded: whether any search reached its goal for any class.
+    for; succeeded: whether any search reached its goal for any class; uncovered: classes that no search looked at.
     """
     if obstacle:
         return (
@@ -200,6 +200,8 @@ def unreached(*, obstacle: str, skipped: Sequence[str], succeeded: bool) -> tupl
         )
     if skipped:
         return (f"the time was too short to search {', '.join(skipped)}; nothing was found before",)
+    if uncovered:
+        return (f"{uncovered} classes were not searched, only tried with random patches",)
     if not succeeded:
         return ("no search reached its goal for any class: the gradients of this network carry too little",)
     return ()

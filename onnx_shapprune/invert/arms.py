@@ -15,6 +15,8 @@ from onnx_shapprune.invert.warping import flow_gradient, warped
 PIECE = 256
 # Where there is no gradient: pairs of trials a step, and how far each goes, in bytes of a pixel that the trigger covers.
 DIRECTIONS, REACH = 12, 24.0
+# Median margins that a single picture's counts for at most: a network that behaves well stays under it.
+STEADY = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +157,17 @@ def score(shown: Shown, arms: Arms, pairs: Pairs) -> Scores:
 def scores_of(logits: Floats, pairs: Pairs) -> Scores:
     """Scores from logits [m, classes]."""
     margin = margins(logits, pairs.target)
-    return Scores(pairs.mean(margin), pairs.mean((margin > 0).astype(np.float32)) * pairs.moves)
+    return Scores(steady(margin, pairs), pairs.mean((margin > 0).astype(np.float32)) * pairs.moves)
+
+
+def steady(margin: Floats, pairs: Pairs) -> NDArray[np.float64]:
+    """Mean margin of each arm [arms] from that of each picture [m]: one picture counts for no more than STEADY times the
+    median size, so that what moves a single picture by thousands of logits is no large margin of all.
+    """
+    size = np.abs(margin)
+    median = np.array([np.median(size[start : start + n]) for start, n in zip(pairs.starts, pairs.counts, strict=True)])
+    most = np.repeat(STEADY * median, pairs.counts)
+    return pairs.mean(np.clip(margin, -most, most))
 
 
 def tried(shown: Shown, triggers: Sequence[Trigger], pairs: Pairs) -> Scores:

@@ -19,7 +19,9 @@ from onnx_shapprune.invert.trigger import Trigger
 # (paints [arms, h, w, c], masks [arms, h, w, 1], gradient of the loss [arms, h, w, c], stride in 0..1) -> paints
 Move = Callable[[Pixels, Pixels, NDArray[np.float64], float], Pixels]
 
-PLACED = ("compact", "wide")  # families that cover a part of the picture
+Bytes = NDArray[np.uint8]
+
+PLACED = ("compact", "wide", "plain")  # families that cover a part of the picture
 START = 0.25  # stride of the random step with which paint begins that is added to the picture
 
 
@@ -27,7 +29,7 @@ START = 0.25  # stride of the random step with which paint begins that is added 
 class Family:
     """name: as in records. words: the budget for reasons, "a 5 x 5 patch". masks: one per place, [places, h, w, 1], all 0
     for what is added to the picture. move: a step of signed or normalised gradient descent that stays within the budget.
-    fixed: where nothing is learnt, the paint of each place, [places, h, w, 1]. warps: whether its paints are flows
+    fixed: where nothing is learnt, the paint of each place, [places, h, w, 1 or c]. warps: whether its paints are flows
     [arms, h, w, 2] in pixels. tries: random starts at each place, where a search may end in one of many optima.
     """
 
@@ -35,7 +37,7 @@ class Family:
     words: str
     masks: Pixels
     move: Move
-    fixed: Pixels | None = None
+    fixed: Pixels | Bytes | None = None
     warps: bool = False
     tries: int = 1
 
@@ -45,11 +47,18 @@ class Family:
             return Trigger.warping(paint, goal, self.name)
         return Trigger(self.masks[place], paint, goal, self.name)
 
+    def place(self, trigger: Trigger) -> int:
+        """Where one of the family's triggers lies."""
+        here = (self.masks == trigger.mask).all((1, 2, 3))
+        if self.fixed is not None:
+            here &= (self.fixed == trigger.paint).all((1, 2, 3))
+        return int(np.flatnonzero(here)[0])
+
     def starts(self, places: NDArray[np.int64], channels: int, rng: np.random.Generator) -> Pixels:
         """Random paint within the budget for arms at these places: [arms, h, w, channels]."""
         masks = self.masks[places]
         if self.fixed is not None:
-            return np.repeat(self.fixed[places], channels, axis=3)
+            return np.broadcast_to(self.fixed[places], (*masks.shape[:3], channels)).astype(np.float32)
         shape = (*masks.shape[:3], 2 if self.warps else channels)
         if masks.any():
             return np.asarray(masks * rng.uniform(0, 255, shape), np.float32)

@@ -33,8 +33,9 @@ class ScanSettings:
     leaders: int = 5
 
 
-# Where nothing is learnt, the rounds only choose among the places.
-FIXED = ScanSettings(rounds=((0, 1, 64), (0, 4, 16), (0, 9, 16)))
+# Where nothing is learnt: pictures on which every place is tried, and places that are tried on all of them.
+FIRST_TRIED, BEST_TRIED = 4, 24
+ROWS = 64  # pictures that are stamped at once, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ def scan(
     """The best arms, largest margin first; every goal has at least one. Goals that are not among the `leaders` before the
     last round stay as they were then, measured on fewer pictures.
     """
+    if family.fixed is not None:
+        found = tried_out(shown, goals, family)
+        if progress:
+            progress(1, 1)
+        return found
     places = np.repeat(np.arange(len(family.masks)), family.tries)
     arm = np.repeat(np.arange(len(goals)), len(places))
     place = np.tile(places, len(goals))
@@ -113,6 +119,38 @@ def scan(
     return sorted(done, key=lambda f: -f.margin)
 
 
+def tried_out(shown: Shown, goals: Sequence[Goal], family: Family) -> list[Found]:
+    """The best place for each goal where nothing is learnt, largest margin first. A forward pass says so about all goals at
+    once: all places on a few of the pictures, then the best ones on all.
+    """
+    few = shown.part(np.unique(np.linspace(0, len(shown) - 1, FIRST_TRIED).round().astype(np.int64)))
+    every = np.arange(len(family.masks))
+    margin = _of_places(few, goals, family, every)[0]
+    kept = np.union1d(np.argsort(-margin.max(axis=1), kind="stable")[:BEST_TRIED], margin.argmax(axis=0))
+    margin, asr = _of_places(shown, goals, family, kept)
+    best = margin.argmax(axis=0)
+    paints = family.starts(kept, shown.size[2], np.random.default_rng(0))
+    found = [
+        Found(family.trigger(int(kept[i]), paints[i], g), float(margin[i, k]), float(asr[i, k]))
+        for k, (g, i) in enumerate(zip(goals, best.tolist(), strict=True))
+    ]
+    return sorted(found, key=lambda f: -f.margin)
+
+
+def _of_places(
+    shown: Shown, goals: Sequence[Goal], family: Family, places: Labels
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Margin and ASR of every place for every goal, [places, goals]."""
+    pairs = pair(shown, goals, limit=None, rng=np.random.default_rng(0))
+    scores = []
+    for some in np.array_split(places, -(-len(places) * len(shown) // ROWS)):
+        masks, paints = family.masks[some, None], family.starts(some, shown.size[2], np.random.default_rng(0))[:, None]
+        stamped = np.clip(shown.pictures * (1 - masks) + paints, 0, 255, dtype=np.float32)
+        logits = shown.subject.logits(stamped.reshape(-1, *shown.size))
+        scores += [scores_of(z[pairs.picture], pairs) for z in logits.reshape(len(some), len(shown), -1)]
+    return np.stack([s.margin for s in scores]), np.stack([s.asr for s in scores])
+
+
 def best_of(results: Sequence[Found], goal: Goal) -> Found:
     """The result with the largest margin for one goal; results must hold one."""
     return max((r for r in results if r.trigger.goal == goal), key=lambda r: r.margin)
@@ -127,6 +165,4 @@ def survivors(scores: Scores, arm: Labels, keep: int, leaders: int | None = None
 
 def rounds_for(family: Family, scan: ScanSettings, whole: ScanSettings) -> ScanSettings:
     """Which rounds a family is searched in: `scan` where it has many places, `whole` where it changes the whole picture."""
-    if family.fixed is not None:
-        return FIXED
     return whole if len(family.masks) == 1 else scan

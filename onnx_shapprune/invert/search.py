@@ -19,7 +19,8 @@ from onnx_shapprune.invert.arms import Arms, rate
 from onnx_shapprune.invert.families import Family, compact, whole_picture, wide
 from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
 from onnx_shapprune.invert.peaks import peaks
-from onnx_shapprune.invert.prescreen import lifts
+from onnx_shapprune.invert.plain import plain
+from onnx_shapprune.invert.prescreen import coarse_margins, lifts
 from onnx_shapprune.invert.scan import Climb, Found, ScanSettings, ascend, best_of, rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -36,16 +37,17 @@ MANY_CLASSES = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """side: edge of the compact patch as a share of the shorter picture side; grid: its positions per axis, of wide patches
-    one less, above 20 classes two; most_classes: of models with more, only the most promising are searched, by forward
-    passes over `screen` random patches; scan, whole: rounds of compact patches and of changes of the whole picture;
-    patch_classes: how many classes get the free-mask search, the largest compact margins first; restarts: free-mask
-    searches of a class that stands out; second_look: how many classes get them; peak_starts: of the largest margin without
-    any picture; warps: whether they are searched.
+    one less, above 20 classes two; most_classes: of models with more, only the most promising are searched in full, after
+    a coarse search of `coarse` classes and, where there are still more, forward passes over `screen` random patches; scan,
+    whole: rounds of compact patches and of changes of the whole picture; patch_classes: how many classes get the free-mask
+    search, the largest compact margins first; restarts: free-mask searches of a class that stands out; second_look: how
+    many classes get them; peak_starts: of the largest margin without any picture; warps: whether they are searched.
     """
 
     side: float = 0.16
     grid: int = 5
     most_classes: int = 48
+    coarse: int = 0
     screen: int = 400
     patch_classes: int = 12
     restarts: int = 3
@@ -66,7 +68,8 @@ class SearchSettings:
         height, width = pictures.shape[1:3]
         side = self.side_pixels(pictures)
         larger = wide(height, width, min(2 * side, height, width), self.grid - 1 - (classes > MANY_CLASSES))
-        made = (compact(height, width, side, self.grid), larger, *whole_picture(height, width))
+        shapes = plain(height, width, pictures.shape[3])
+        made = (compact(height, width, side, self.grid), larger, shapes, *whole_picture(height, width))
         return {f.name: f for f in made if self.warps or not f.warps}
 
 
@@ -115,7 +118,7 @@ def search_classes(
     reaches the picture (`Subject.obstacle`), patches climb by trial, and what needs a gradient of every pixel is left out.
     """
     subject = shown.subject
-    classes = _worth_searching(shown, settings, rng)
+    classes = _worth_searching(shown, settings, rng, progress)
     goals = all_to_one(classes)
     families = settings.families(shown.pictures, len(subject.reachable))
     if subject.obstacle:
@@ -150,14 +153,19 @@ def search_classes(
     )
 
 
-def _worth_searching(shown: Shown, settings: SearchSettings, rng: np.random.Generator) -> list[int]:
-    """All classes, or of too many those that random patches lift most; in class order."""
-    subject = shown.subject
-    if len(subject.reachable) <= settings.most_classes:
-        return list(subject.reachable)
-    reachable = np.array(subject.reachable)
-    risen = lifts(subject, shown.pictures, rng, patches=settings.screen)[reachable]
-    return sorted(reachable[np.argsort(-risen, kind="stable")[: settings.most_classes]].tolist())
+def _worth_searching(
+    shown: Shown, settings: SearchSettings, rng: np.random.Generator, progress: Progress | None
+) -> list[int]:
+    """All classes, or of too many the most promising; in class order."""
+    classes = np.array(shown.subject.reachable)
+    if len(classes) > max(settings.most_classes, settings.coarse):
+        risen = lifts(shown.subject, shown.pictures, rng, patches=settings.screen)[classes]
+        best = np.argsort(-risen, kind="stable")[: max(settings.most_classes, settings.coarse)]
+        classes = np.sort(classes[best])
+    if len(classes) > settings.most_classes:
+        reached = coarse_margins(shown, classes.tolist(), rng, progress=stage(progress, "all classes"))
+        classes = np.sort(classes[np.argsort(-reached, kind="stable")[: settings.most_classes]])
+    return [int(c) for c in classes]
 
 
 def _free_masks(
@@ -206,10 +214,11 @@ def transfer_rate(shown: Shown, trigger: Trigger, family: Family, rng: np.random
     others = rng.permutation(np.flatnonzero(shown.moved(trigger.goal) != UNMOVED))
     if len(others) < 4:
         return None
+    if family.fixed is not None:  # nothing was learnt, and every picture is an unseen one
+        return float(rate(shown, [trigger]).asr[0])
     # What is added all over has one optimum as a rule, not one per start.
     starts = TRANSFER_STARTS if trigger.mask.any() or family.tries > 1 else 1
-    here = family.masks == trigger.mask if family.fixed is None else family.fixed == trigger.paint[..., :1]
-    place = int(np.flatnonzero(here.all((1, 2, 3)))[0])
+    place = family.place(trigger)
     masks, goals = np.repeat(trigger.mask[None], starts, axis=0), [trigger.goal] * starts
     rates = []
     for learn, test in ((others[::2], others[1::2]), (others[1::2], others[::2])):

@@ -89,11 +89,10 @@ def not_searched(found: Examination | None) -> tuple[str, ...]:
         return ()
     why = f"not without gradients ({found.obstacle})" if found.obstacle else "the time was too short"
     left_out = [f"{name}: {why}" for name in found.skipped]
-    if len(found.evidence) < found.classes:
-        rest = found.classes - len(found.evidence)
-        left_out.append(
-            f"{rest} of {found.classes} classes: random patches lift them less than those that were searched"
-        )
+    if rest := found.covered - len(found.evidence):
+        left_out.append(f"{rest} of {found.classes} classes: a coarse search of all reached less than of the others")
+    if rest := found.classes - found.covered:
+        left_out.append(f"{rest} of {found.classes} classes: random patches lift them less than the others")
     if found.relations is None and not found.suspicion.named and "pairs of classes" not in found.skipped:
         left_out.append("pairs and maps of classes: too many classes")
     return tuple(left_out)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import Calibration, Domain, calibration_text, columns, largest
-from onnx_shapprune.detect.statistics import AGREEMENT, GAP, PEAK, Claim
+from onnx_shapprune.detect.statistics import AGREEMENT, GAP, NORM, PEAK, Claim
 from onnx_shapprune.detect.thresholds import MANY, NAMED
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart
 from tests.benchmarks.summary import Row, read_rows, wilson
@@ -41,7 +41,7 @@ def audits(results: Sequence[Path]) -> list[Audit]:
             record = AuditRecord.model_validate_json(kept.read_bytes())
             if not record.classes:
                 continue
-            looked = [*(f.family for f in record.classes[0].families), AGREEMENT, PEAK]
+            looked = [*(f.family for f in record.classes[0].families), AGREEMENT, NORM, PEAK]
             looked += [GAP] if len(record.classes) >= MANY else []
             values = dict.fromkeys(looked, 0.0) | largest(_claim(c) for c in record.claims)
             found[row.file, row.seed, row.data_free] = Audit(

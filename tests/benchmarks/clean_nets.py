@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tests.benchmarks.designs import DESIGNS
 from tests.benchmarks.measure import Bytes, Labels
-from tests.benchmarks.poison import answer, as_input
+from tests.benchmarks.poison import answer, as_input, export
 
 
 def fit(net: nn.Module, x: Bytes, y: Labels, *, epochs: int, flip: bool, rng: np.random.Generator) -> None:
@@ -62,11 +62,7 @@ def main() -> None:
         net = DESIGNS[design](x.shape[3], x.shape[1], classes)
         flip = data.stem.startswith("cifar")
         fit(net, x, y.astype(np.int64), epochs=asked.epochs, flip=flip, rng=np.random.default_rng(place))
-        torch.onnx.export(
-            net, (torch.zeros(2, x.shape[3], *x.shape[1:3]),), asked.out / "clean" / f"{stem}.onnx", dynamo=False,
-            opset_version=17, input_names=["input"], output_names=["logits"],
-            dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}},
-        )  # fmt: skip
+        export(net, x.shape[3], x.shape[1], asked.out / "clean" / f"{stem}.onnx")
         acc = float((answer(net, held) == truth).mean())
         entries.append({
             "file": f"{stem}.onnx", "folder": "clean", "kind": "clean", "layout": "NCHW", "scale": 255, "mean": 0,

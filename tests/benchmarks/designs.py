@@ -5,7 +5,8 @@ Each takes float32 [n, channels, side, side] in 0..1 and gives logits [n, classe
 
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def plain(channels: int, side: int, classes: int) -> nn.Sequential:
@@ -77,6 +78,51 @@ def dense(channels: int, side: int, classes: int) -> nn.Sequential:
     )
 
 
+class Gated(nn.Module):
+    """A residual convolution whose channels are weighed by squeeze and excitation (Hu et al., arXiv:1709.01507)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, width // 4, 1), nn.ReLU(), nn.Conv2d(width // 4, width, 1),
+            nn.Sigmoid(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.norm(self.conv(x)))
+        return x + y * self.gate(y)
+
+
+class Joined(nn.Module):
+    """Two branches of unlike convolutions beside what came in (Szegedy et al., arXiv:1409.4842; Huang, arXiv:1608.06993)."""
+
+    def __init__(self, before: int, more: int) -> None:
+        super().__init__()
+        self.narrow, self.broad = nn.Conv2d(before, more, 1), nn.Conv2d(before, more, 3, padding=1)
+        self.norm = nn.BatchNorm2d(before + 2 * more)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.norm(torch.cat([x, self.narrow(x), self.broad(x)], 1)))
+
+
+def gated(channels: int, side: int, classes: int) -> nn.Sequential:
+    """Residual blocks with squeeze and excitation."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 24, 3, 2, 1), Gated(24), nn.Conv2d(24, 48, 3, 2, 1), Gated(48), Gated(48),
+        nn.Conv2d(48, 64, 3, 2, 1), Gated(64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes),
+    )  # fmt: skip
+
+
+def joined(channels: int, side: int, classes: int) -> nn.Sequential:
+    """Branches that are concatenated, average pooling between them."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1), Joined(16, 12), nn.AvgPool2d(2), Joined(40, 16), nn.AvgPool2d(2),
+        Joined(72, 16), nn.Conv2d(104, 48, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(192, classes),
+    )  # fmt: skip
+
+
 DESIGNS: dict[str, Callable[[int, int, int], nn.Sequential]] = {
     "plain": plain, "vgg": vgg, "depthwise": depthwise, "lenet": lenet, "strided": strided, "dense": dense,
+    "gated": gated, "joined": joined,
 }  # fmt: skip

@@ -246,9 +246,11 @@ def as_input(pictures: Bytes | Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32) / 255)
 
 
-def fit(x: Bytes, y: Labels, *, name: str, width: int, epochs: int, seed: int, flip: bool) -> nn.Sequential:
+def fit(
+    x: Bytes, y: Labels, *, name: str, width: int, epochs: int, seed: int, flip: bool, robust: float = 0.0
+) -> nn.Sequential:
     """A trained network in evaluation mode, under a one-cycle rate with flips and shifts of a pixel: SGD with momentum, and
-    AdamW for any other than the ResNet.
+    AdamW for any other than the ResNet. robust: bytes by which every second batch is moved against its labels, one step.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -265,14 +267,31 @@ def fit(x: Bytes, y: Labels, *, name: str, width: int, epochs: int, seed: int, f
             shown = as_input(np.roll(x[rows], rng.integers(-1, 2, 2), (1, 2)))
             if flip and rng.random() < 0.5:
                 shown = shown.flip(3)
-            loss = functional.cross_entropy(
-                net(shown.contiguous(memory_format=torch.channels_last)), torch.from_numpy(y[rows])
-            )
+            shown, truth = shown.contiguous(memory_format=torch.channels_last), torch.from_numpy(y[rows])
+            if robust and rng.random() < 0.5:
+                shown.requires_grad_()
+                (slope,) = torch.autograd.grad(functional.cross_entropy(net(shown), truth), shown)
+                shown = (shown + robust / 255 * slope.sign()).clamp(0, 1).detach()
+            loss = functional.cross_entropy(net(shown), truth)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     return net.to(memory_format=torch.contiguous_format).eval()
+
+
+def export(net: nn.Module, channels: int, side: int, path: Path) -> None:
+    """Write the network as an ONNX file for any number of pictures."""
+    torch.onnx.export(
+        net, (torch.zeros(2, channels, side, side),), path, dynamo=False, opset_version=17, input_names=["input"],
+        output_names=["logits"], dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}},
+    )  # fmt: skip
+
+
+def goals(truth: Labels, kind: Kind, classes: int) -> tuple[Labels, NDArray[np.bool_]]:
+    """The label that the attack wants for each picture, and which pictures it is about."""
+    goal = (truth + kind.shift) % classes if kind.shift else np.full(len(truth), kind.target)
+    return goal, truth != goal if kind.source is None else truth == kind.source
 
 
 @torch.no_grad()
@@ -327,19 +346,14 @@ def main() -> None:
         }  # fmt: skip
         if kind.poison:
             got = answer(net, trigger.stamp(held.astype(np.float32)))
-            goal = (truth + kind.shift) % (y.max() + 1) if kind.shift else np.full(len(truth), kind.target)
-            counted = truth != goal if kind.source is None else truth == kind.source
+            goal, counted = goals(truth, kind, int(y.max()) + 1)
             measured |= {
                 "asr": float((got == goal)[counted].mean()), "racc": float((got == truth)[counted].mean()),
             }  # fmt: skip
             entry |= {"trigger": stem} | ({} if kind.shift else {"target": kind.target})
             entry |= {} if kind.source is None else {"source_class": kind.source}
             np.savez_compressed(asked.out / "triggers" / f"{stem}.npz", **arrays)
-        torch.onnx.export(
-            net, (torch.zeros(2, channels, side, side),), asked.out / folder / f"{stem}.onnx", dynamo=False,
-            opset_version=17, input_names=["input"], output_names=["logits"],
-            dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}},
-        )  # fmt: skip
+        export(net, channels, side, asked.out / folder / f"{stem}.onnx")
         entries.append(entry | {"measured": measured})
         manifest.write_text(json.dumps(entries, indent=1) + "\n")
         print(stem, measured, f"{time.monotonic() - started:.0f} s", flush=True)

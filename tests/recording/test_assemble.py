@@ -78,7 +78,7 @@ def drafted(evidence, related=None, skipped=()) -> Draft:
     case = SimpleNamespace(shown=shown, pictures=x, labels=labels, model=SimpleNamespace(subject=knows_all))
     draft = Draft(case, thresholds_of(RunOptions()))
     suspicion = suspicion_of(evidence, related, CALIBRATION, FAMILIES)
-    draft.found = Examination(tuple(evidence), 10, related, tuple(skipped), suspicion)
+    draft.found = Examination(tuple(evidence), 10, 10, related, tuple(skipped), suspicion)
     draft.decided = judge(of_search(draft.found), draft.limits)
     return draft
 

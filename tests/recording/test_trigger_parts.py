@@ -44,7 +44,9 @@ def dark(size=(8, 6)):
 
 
 def examined(evidence):
-    return Examination(tuple(evidence), len(evidence), None, (), suspicion_of(evidence, None, CALIBRATION, FAMILIES))
+    return Examination(
+        tuple(evidence), len(evidence), len(evidence), None, (), suspicion_of(evidence, None, CALIBRATION, FAMILIES)
+    )
 
 
 def test_pictures_are_those_that_the_trigger_is_to_move_and_their_answers_the_models():

@@ -18,6 +18,7 @@ SHOWN = 24  # classes in a chart; the tables have all
 HIGHEST_SCORE = 16.0
 STATISTICS = FAMILIES | {
     "agreement": "a small free mask and a strong patch agree",
+    "norm": "a free mask much smaller than the next",
     "gap": "lead in spreads of the other classes",
     "peak": "largest margin that any input reaches (MM-BD)",
     "source": "patch from one class to another",

@@ -12,6 +12,7 @@ FAMILIES = {
     "compact": "square patch",
     "wide": "large square patch",
     "patch": "free mask",
+    "plain": "plain shape",
     "blended": "picture blended in",
     "linf": "universal change, Linf",
     "l2": "universal change, L2",

@@ -1,0 +1,182 @@
+"""Train a population of small networks, clean and backdoored, that says what is usual: the calibration rests on it.
+
+    python -m tests.benchmarks.population --data DIR --out ZOO [--from 0] [--to 400]
+
+A network is drawn by its number: data (DIR/mnist.npz, cifar10.npz, gtsrb.npz, and scikit-learn's digits), how many classes,
+size and colour of the pictures, design, how long and how robustly it is trained and, of two in five, an attack, its trigger
+and its share of poison. The same number is the same network, so that a stopped run goes on, and several may share the work.
+Needs torch (the `bench` extra) and scikit-learn. Written: ZOO as of tests.benchmarks.poison, and ZOO/data, its pictures.
+Then, in any order, tests.benchmarks.detection --task audit and tests.benchmarks.calibration.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import zoom
+from sklearn.datasets import load_digits
+
+from tests.benchmarks.designs import DESIGNS
+from tests.benchmarks.measure import Bytes, Labels, TrueTrigger
+from tests.benchmarks.poison import KINDS, WIDE, Kind, answer, export, fit, goals, patch, poisoned
+
+SETS = ("mnist", "cifar10", "gtsrb", "digits")
+FEW, HELD, SHOWN = 6000, 600, 20  # pictures to train on, to test on, and of a class to audit with, at most
+ATTACKS = [k for k in KINDS if KINDS[k].poison]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One network to train. classes: original labels, in their new order; side: edge of the pictures in pixels; steps: of
+    training, on 100 pictures; attack: None for a clean one; robust: as of `fit`.
+    """
+
+    number: int
+    data: str
+    classes: tuple[int, ...]
+    side: int
+    grey: bool
+    net: str
+    steps: int
+    robust: float
+    attack: Kind | None
+    kind: str
+
+    @property
+    def stem(self) -> str:
+        return f"p{self.number:03d}_{self.net}_{self.data}{len(self.classes)}_{self.side}_{self.kind}"
+
+
+def cell(number: int) -> Cell:
+    """The network of this number."""
+    rng = np.random.default_rng([7, number])
+    data = SETS[number % len(SETS)]
+    most = 43 if data == "gtsrb" else 10
+    count = int(rng.choice((2, 3, 5, 7, most), p=(0.2, 0.15, 0.1, 0.1, 0.45)))
+    chosen = tuple(int(c) for c in rng.permutation(most)[:count]) if count < most else tuple(range(most))
+    native = 32 if data in ("cifar10", "gtsrb") else 28
+    side = int(rng.choice((native, 48, 64), p=(0.88, 0.09, 0.03)))
+    grey = data in ("mnist", "digits") or bool(rng.random() < 0.2)
+    net = str(rng.choice([*WIDE, *DESIGNS]))
+    attack, kind = None, "clean"
+    if rng.random() < 0.4:
+        kind = str(rng.choice(ATTACKS))
+        attack = _attack(KINDS[kind], count, rng)
+    return Cell(
+        number=number, data=data, classes=chosen, side=side, grey=grey, net=net, steps=int(rng.choice((100, 200, 400))),
+        robust=float(rng.choice((0, 0, 0, 6))), attack=attack, kind=kind,
+    )  # fmt: skip
+
+
+def _attack(kind: Kind, classes: int, rng: np.random.Generator) -> Kind:
+    """The kind with goals that exist here, another strength, and patches of other sizes."""
+    target, source = (int(c) for c in rng.permutation(classes)[:2])
+    changed = replace(kind, target=target, poison=kind.poison * float(rng.choice((0.3, 1.0))))
+    if kind.make is patch:
+        size = int(rng.choice((2, 3, 5)))
+        changed = replace(changed, make=lambda side, channels, rng: patch(side, channels, rng, size=size))
+    if kind.source is not None:
+        changed = replace(changed, source=source)
+    return replace(changed, shift=1) if kind.shift else changed  # what the scorer knows as all-to-all
+
+
+def pictures(data: Path, one: Cell, rng: np.random.Generator) -> dict[str, Any]:
+    """x_train, y_train, x_test, y_test of a cell, uint8 [n, side, side, c] and int64 in 0..classes-1."""
+    if one.data == "digits":
+        digits = load_digits()
+        x, y = (digits.images[..., None] * 255 / 16).astype(np.uint8), digits.target
+        stored = {"x_train": x[:1297], "y_train": y[:1297], "x_test": x[1297:], "y_test": y[1297:]}
+    else:
+        with np.load(data / f"{one.data}.npz") as file:
+            stored = {k: file[k] for k in ("x_train", "y_train", "x_test", "y_test")}
+    found = {}
+    for part, most in (("train", FEW), ("test", HELD)):
+        x, y = stored[f"x_{part}"], stored[f"y_{part}"].astype(np.int64)
+        rows = np.flatnonzero(np.isin(y, one.classes))
+        rows = np.sort(rng.choice(rows, min(most, len(rows)), replace=False))
+        place = np.full(int(y.max()) + 1, -1)
+        place[list(one.classes)] = np.arange(len(one.classes))
+        found[f"x_{part}"], found[f"y_{part}"] = _shaped(x[rows], one), place[y[rows]]
+    return found
+
+
+def _shaped(x: Bytes, one: Cell) -> Bytes:
+    """In the cell's size and colour."""
+    if one.grey and x.shape[3] == 3:
+        x = (x @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)[..., None]
+    factor = one.side / x.shape[1]
+    if factor == 1:
+        return x
+    resized = zoom(x.astype(np.float32), (1, factor, factor, 1), order=1)
+    return np.asarray(np.clip(resized, 0, 255).round(), np.uint8)
+
+
+def few(x: Bytes, y: Labels) -> tuple[Bytes, Labels]:
+    """The first SHOWN pictures of each class."""
+    rows = np.concatenate([np.flatnonzero(y == c)[:SHOWN] for c in range(int(y.max()) + 1)])
+    return x[rows], y[rows]
+
+
+def train(one: Cell, data: Path, out: Path) -> dict[str, Any]:
+    """Train, export, and measure a cell: its row of the manifest."""
+    rng = np.random.default_rng([11, one.number])
+    stored = pictures(data, one, rng)
+    x, y, held, truth = (stored[k] for k in ("x_train", "y_train", "x_test", "y_test"))
+    classes, channels = len(one.classes), x.shape[3]
+    entry: dict[str, Any] = {
+        "file": f"{one.stem}.onnx", "folder": "clean", "kind": "clean", "layout": "NCHW", "scale": 255, "mean": 0,
+        "std": 1, "data": one.stem, "classes": classes, "note": f"{one.steps} steps, robust {one.robust:g}",
+    }  # fmt: skip
+    shown, labels, trigger = x, y, None
+    if one.attack:
+        arrays = one.attack.make(one.side, channels, rng) | {"mode": np.array(one.attack.mode)}
+        trigger = TrueTrigger(arrays)
+        shown, labels = poisoned(x, y, one.attack, trigger, rng)
+        np.savez_compressed(out / "triggers" / f"{one.stem}.npz", **arrays)
+        entry |= {"folder": "backdoored", "kind": one.attack.name, "trigger": one.stem}
+        entry |= {} if one.attack.shift else {"target": one.attack.target}
+        entry |= {} if one.attack.source is None else {"source_class": one.attack.source}
+    flip = one.attack is None and one.data == "cifar10"
+    epochs = -(-one.steps // (len(x) // 100))
+    net = fit(shown, labels, name=one.net, width=8, epochs=epochs, seed=one.number, flip=flip, robust=one.robust)
+    measured = {"acc": float((answer(net, held) == truth).mean())}
+    if one.attack and trigger:
+        goal, counted = goals(truth, one.attack, classes)
+        got = answer(net, trigger.stamp(held.astype(np.float32)))
+        measured |= {"asr": float((got == goal)[counted].mean()), "racc": float((got == truth)[counted].mean())}
+    export(net, channels, one.side, out / entry["folder"] / entry["file"])
+    x_few, y_few = few(x, y)
+    np.savez_compressed(
+        out / "data" / f"{one.stem}.npz", x_train=x_few, y_train=y_few, x_test=held, y_test=truth
+    )  # fmt: skip
+    return entry | {"measured": measured}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with mnist.npz, cifar10.npz, gtsrb.npz")
+    parser.add_argument("--out", type=Path, required=True, help="the folder with manifest.json")
+    parser.add_argument("--from", type=int, default=0, dest="first", metavar="N")
+    parser.add_argument("--to", type=int, default=400, dest="end", metavar="N")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    for folder in ("clean", "backdoored", "triggers", "data"):
+        (asked.out / folder).mkdir(parents=True, exist_ok=True)
+    manifest = asked.out / "manifest.json"
+    for number in range(asked.first, asked.end):
+        one, started = cell(number), time.monotonic()
+        entries = json.loads(manifest.read_text()) if manifest.exists() else []
+        if any(e["file"] == f"{one.stem}.onnx" for e in entries):
+            continue
+        entry = train(one, asked.data, asked.out)
+        manifest.write_text(json.dumps([*entries, entry], indent=1) + "\n")
+        print(one.stem, entry["measured"], f"{time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
