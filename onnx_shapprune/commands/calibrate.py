@@ -12,7 +12,7 @@ from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.commands.effort import effort_for
 from onnx_shapprune.commands.evidence import of_search, thresholds_of
 from onnx_shapprune.detect.accuracy import unusable
-from onnx_shapprune.detect.calibration import Calibration, Domain, columns, largest, load_calibration
+from onnx_shapprune.detect.calibration import Calibration, Domain, columns, largest, load_calibration, strongest
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.detect.statistics import AGREEMENT, GAP, NORM, PEAK
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY
@@ -81,12 +81,22 @@ def calibrate(
     about = f"{len(rows)} models, {seeds} {'seed' if seeds == 1 else 'seeds'} each, {shown}"
     made, domain = columns(rows), _domain(shapes)
     if data is None:
-        calibration = Calibration(
-            about=f"{about}; with pictures: {known.about}", pictures=known.pictures, synthesised=made, domain=domain
+        calibration = known.model_copy(
+            update={
+                "about": f"{about}; with pictures: {known.about}",
+                "synthesised": made,
+                "strongest_synthesised": strongest(rows, synthesised=True),
+                "domain": domain,
+            }
         )
     else:
-        calibration = Calibration(
-            about=f"{about}; without: {known.about}", pictures=made, synthesised=known.synthesised, domain=domain
+        calibration = known.model_copy(
+            update={
+                "about": f"{about}; without: {known.about}",
+                "pictures": made,
+                "strongest": strongest(rows),
+                "domain": domain,
+            }
         )
     return Calibrated(calibration, len(rows), seeds, tuple(f"{name}: {why}" for name, why in accused.items()), repeated)
 

@@ -1,4 +1,8 @@
-"""What the statistics reach on models that are known to be clean, and how unusual a value is beside that.
+"""What the statistics reach on models that are known to be clean, and how unusual a model is beside that.
+
+An audit makes a dozen statistics, and the smallest of so many p-values is small by chance. So each claim's own p-value is
+held against the smallest that whole clean models reach, each of them judged by the others: what a claim gets is the share
+of clean models that show anything as unusual, in any statistic.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
@@ -17,8 +21,10 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import PEAK, Claim
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, TAIL_FROM
 from onnx_shapprune.errors import DataError
@@ -26,6 +32,7 @@ from onnx_shapprune.errors import DataError
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Domain(BaseModel):
@@ -48,7 +55,9 @@ class Domain(BaseModel):
 
 class Calibration(BaseModel):
     """about: on what it was made, in words. pictures, synthesised: statistic -> its largest value in each audit of a clean
-    model, with pictures and with those that were drawn out of the model. domain: None where it is not known, as in files of
+    model, with pictures and with those that were drawn out of the model. strongest, strongest_synthesised: the smallest
+    p-value of any claim about each of these models, by the others; too few of them leave p-values to be corrected for the
+    number of statistics (Sidak, JASA 1967). domain: None where it is not known, as in files of
     earlier versions: then nothing is said about models that are unlike the calibration's.
     """
 
@@ -57,6 +66,8 @@ class Calibration(BaseModel):
     about: str
     pictures: dict[str, tuple[Value, ...]]
     synthesised: dict[str, tuple[Value, ...]] = {}
+    strongest: tuple[Share, ...] = ()
+    strongest_synthesised: tuple[Share, ...] = ()
     domain: Domain | None = None
 
     @property
@@ -69,21 +80,37 @@ class Calibration(BaseModel):
         return self.domain.outside(classes, size) if self.domain else ()
 
     def p_value(self, claim: Claim, *, synthesised: bool = False) -> float:
-        """How often a clean model would reach the claim's value in this statistic, 0..1; 1 for one that is not known."""
+        """How often a clean model would show anything as unusual as this claim, 0..1; 1 for an unknown statistic."""
+        alone = self.alone(claim, synthesised=synthesised)
+        if alone == 1:
+            return 1.0
+        known = np.asarray(self.strongest_synthesised if synthesised else self.strongest)
+        if len(known) < FEWEST_MODELS:
+            several = len(self.synthesised if synthesised else self.pictures)
+            return max(alone, -math.expm1(several * math.log1p(-alone)))
+        return max(alone, rarity(-np.log10(known), -math.log10(alone), LEAST_SCALE))
+
+    def alone(self, claim: Claim, *, synthesised: bool = False) -> float:
+        """How often a clean model would reach the claim's value in this one statistic, 0..1."""
         values = self.synthesised if synthesised and claim.statistic != PEAK else self.pictures  # peaks need no picture
         known = np.sort(np.asarray(values.get(claim.statistic, ()), np.float64)).round(DIGITS)
         value = round(claim.value, DIGITS)
         if len(known) < FEWEST_MODELS or value <= 0:
             return 1.0
-        reached = (1 + int((known >= value).sum())) / (len(known) + 1)
-        start = float(np.quantile(known, TAIL_FROM))
-        count = math.ceil((1 - TAIL_FROM) * len(known))
-        upper = known[-count:] - start
-        largest_expected = float((1 / np.arange(1, count + 1)).sum())  # of so many exponential values, in scales
-        least = PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE
-        scale = max(float(upper.mean()), float(upper[-1]) / largest_expected, least)
-        tail = (1 - TAIL_FROM) * (1 + max(0.0, value - start) / (count * scale)) ** -count
-        return tail if value > known[-1] else max(reached, min(1.0, tail))
+        return rarity(known, value, PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE)
+
+
+def rarity(known: NDArray[np.float64], value: float, least: float) -> float:
+    """How often a value to come is at least `value`, 0..1, by the known ones. least: the smallest scale of the tail."""
+    known = np.sort(known)
+    reached = (1 + int((known >= value).sum())) / (len(known) + 1)
+    start = float(np.quantile(known, TAIL_FROM))
+    count = math.ceil((1 - TAIL_FROM) * len(known))
+    upper = known[-count:] - start
+    largest_expected = float((1 / np.arange(1, count + 1)).sum())  # of so many exponential values, in scales
+    scale = max(float(upper.mean()), float(upper[-1]) / largest_expected, least)
+    tail = (1 - TAIL_FROM) * (1 + max(0.0, value - start) / (count * scale)) ** -count
+    return tail if value > known[-1] else max(reached, min(1.0, tail))
 
 
 def load_calibration(path: Path | None) -> Calibration:
@@ -100,6 +127,20 @@ def load_calibration(path: Path | None) -> Calibration:
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is no text"
         raise DataError(f"{path} is no calibration of shapprune calibrate: {first}") from None
+
+
+def strongest(rows: Sequence[Mapping[str, float]], *, synthesised: bool = False) -> tuple[float, ...]:
+    """For each clean model the smallest p-value of any of its statistics, by a calibration of the other models. rows: the
+    largest value of every statistic, a row a model, as of `largest`.
+    """
+    found = []
+    for i, row in enumerate(rows):
+        others = columns([r for j, r in enumerate(rows) if j != i])
+        by = Calibration(about="", pictures=others, synthesised=others)
+        goal = Goal(0)
+        p_values = [by.alone(Claim(goal, name, v, 0.0), synthesised=synthesised) for name, v in row.items()]
+        found.append(round(min(p_values, default=1.0), 2 * DIGITS) or 10.0 ** (-2 * DIGITS))
+    return tuple(found)
 
 
 def largest(claims: Iterable[Claim]) -> dict[str, float]:

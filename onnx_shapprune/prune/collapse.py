@@ -37,10 +37,12 @@ class Collapse:
 
     @property
     def gone(self) -> float | None:
-        """The share of its lead that the class lost, 0..1; None where it did not lead, which says nothing."""
+        """The share of its lead that the class lost, 0..1; None where it did not lead, which says nothing. A lead counts as
+        half of the margin at least: a small one over classes that reach almost as far is lost by chance.
+        """
         mine, others = self.before
         lead = mine - max(others, 0.0)
-        return float(np.clip((mine - self.after[0]) / lead, 0, 1)) if lead > 0 else None
+        return float(np.clip((mine - self.after[0]) / max(lead, mine / 2), 0, 1)) if lead > 0 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

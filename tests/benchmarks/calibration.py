@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.detect.calibration import Calibration, Domain, calibration_text, columns, largest
+from onnx_shapprune.detect.calibration import Calibration, Domain, calibration_text, columns, largest, strongest
 from onnx_shapprune.detect.statistics import AGREEMENT, GAP, NORM, PEAK, Claim
 from onnx_shapprune.detect.thresholds import MANY, NAMED
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart
@@ -59,7 +59,14 @@ def calibration(clean: Sequence[Audit], about: str) -> Calibration:
     drawn = _by_model([(a.row.file, a.values) for a in clean if a.row.data_free])
     classes, edges = [a.classes for a in clean], [e for a in clean for e in a.size]
     domain = Domain(classes=(min(classes), max(classes)), pixels=(min(edges), max(edges))) if clean else None
-    return Calibration(about=about, pictures=columns(shown), synthesised=columns(drawn), domain=domain)
+    return Calibration(
+        about=about,
+        pictures=columns(shown),
+        synthesised=columns(drawn),
+        strongest=strongest([r for r in shown if set(r) != {PEAK}]),
+        strongest_synthesised=strongest(drawn, synthesised=True),
+        domain=domain,
+    )
 
 
 def _edges(record: AuditRecord) -> tuple[int, ...]:

@@ -118,7 +118,7 @@ def joined(channels: int, side: int, classes: int) -> nn.Sequential:
     """Branches that are concatenated, average pooling between them."""
     return nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1), Joined(16, 12), nn.AvgPool2d(2), Joined(40, 16), nn.AvgPool2d(2),
-        Joined(72, 16), nn.Conv2d(104, 48, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(192, classes),
+        Joined(72, 16), nn.Conv2d(104, 48, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, classes),
     )  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Switching channels off against its rivals: scaling all channels a little, and bounding what they may say.
+"""Switching channels off against its rivals: scaling all channels a little, bounding what they may say, and realigning
+layers; and of these whether it matters which.
 
     python -m tests.benchmarks.methods --zoo DIR/zoo --data DIR/data --out RESULTS [--only TEXT ...]
     python -m tests.benchmarks.methods --out RESULTS --summary
@@ -11,7 +12,9 @@ class, so that only the method differs, and makes a series of networks, from a l
   views and the unchanged network's answers to the clean ones (Adversarial Neuron Pruning, Wu and Wang, NeurIPS 2021,
   learns such factors against perturbed weights); clean views count `weight` times;
 * bound: the outputs of a unit are cut at a share of the largest that clean views show (ReLU clipping as in Fine-Pruning's
-  rivals; Zheng et al., "Pre-activation Distributions Expose Backdoor Neurons", NeurIPS 2022).
+  rivals; Zheng et al., "Pre-activation Distributions Expose Backdoor Neurons", NeurIPS 2022);
+* realign: as `shapprune sanitize` does, with clean rows of six weights: all layers; guided, those whose units hold most of
+  the Shapley values of the first game, and those that read them; the last one; and as many as guided ones at random.
 
 Measured on 1,000 test pictures with the true trigger. The summary gives the lowest ASR of each method among its networks
 that lose no more than 1, 2 and 4 points of ACC. RESULTS gets methods.jsonl; finished networks are not computed again.
@@ -19,7 +22,7 @@ that lose no more than 1, 2 and 4 points of ACC. RESULTS gets methods.jsonl; fin
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +34,16 @@ from scipy.special import softmax
 from onnx_shapprune.autodiff.loss import attack_gradient
 from onnx_shapprune.case.adam import Moments, adam
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.linear import Linear, find_linears, with_products
 from onnx_shapprune.graph.mask import insert_masks, mask_name, mask_shape
+from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.prune.clean import CleanRows, clean_rows
+from onnx_shapprune.prune.lesson import Lesson
 from onnx_shapprune.prune.proposal import Original, Proposal, applied, edited
-from onnx_shapprune.prune.round import Playable, RoundSettings, choose, play
+from onnx_shapprune.prune.realign import Fit
+from onnx_shapprune.prune.round import Playable, Round, RoundSettings, choose, play
+from onnx_shapprune.prune.thresholds import RIDGE, STRENGTHS
 from onnx_shapprune.runtime.probe import expose, probe
 from onnx_shapprune.runtime.session import Array, Device, Session
 from tests.benchmarks.measure import Entry, TrueRates
@@ -46,6 +54,7 @@ ROUNDS, GROUP = 6, 4
 WEIGHTS, STEPS, ROWS, STEP_SIZE = (3.0, 10.0, 30.0), 60, 36, 0.02
 SHARES = (1.5, 1.0, 0.8, 0.6, 0.4)
 LOSSES = (0.01, 0.02, 0.04)
+CARRIED = 0.8  # share of the positive Shapley values that the guided layers hold
 Point = tuple[str, float, TrueRates]  # method, its setting, what it leads to
 
 
@@ -110,6 +119,45 @@ def bounded(net: Known, clean: CleanRows, rng: np.random.Generator) -> Iterator[
         yield "bound", share, net.scorer.rates(cut(prepared.model, limits).SerializeToString())
 
 
+def realigned(net: Known, clean: CleanRows, rng: np.random.Generator) -> Iterator[Point]:
+    """All layers realigned, or some."""
+    opened = net.opened
+    played = play(net.shown, [net.trigger], clean, Playable(layers=opened.units.layers, off={}), RoundSettings(), rng)
+    original, prepared = Original(opened.file.loaded, opened.interface, opened.units.layers), opened.subject.prepared
+    linears = with_products(find_linears(opened.file.loaded, opened.interface.output, prepared.model)[0])
+    if played is None or not linears:
+        return
+    guided = guided_by(played[0], opened.units.layers, linears, prepared.model)
+    drawn = sorted(rng.choice(len(linears), len(guided), replace=False).tolist())
+    for name, chosen in (
+        ("all", linears), ("guided", guided), ("last", linears[-1:]), ("random", [linears[i] for i in drawn])
+    ):  # fmt: skip
+        lesson = Lesson(net.shown, opened.subject, chosen, [net.trigger])
+        for strength in STRENGTHS:
+            made = lesson.fitted(Fit(strength=strength, ridge=RIDGE), np.random.default_rng(0))
+            file = applied(original, Proposal(changes=made.changes))
+            yield f"realign {name} ({len(chosen)})", strength, net.scorer.rates(file.SerializeToString())
+
+
+def guided_by(
+    played: Round, layers: Sequence[Layer], linears: Sequence[Linear], model: onnx.ModelProto
+) -> list[Linear]:
+    """The layers whose units hold CARRIED of the positive values, and the next ones that read them."""
+    held = np.zeros(len(layers))
+    for player, value in zip(played.players, played.estimate.values, strict=True):
+        held[player.layer] += max(0.0, float(value))
+    order = np.argsort(-held, kind="stable")
+    count = 1 + int(np.searchsorted(np.cumsum(held[order]), CARRIED * held.sum()))
+    carriers = {layers[i].name: layers[i].tensor for i in order[:count].tolist()}
+    reached, read = set(carriers.values()), set()
+    for node in model.graph.node:  # in order, so that one pass follows every way
+        mine = [one.name for one in linears if one.made in node.output]
+        if reached & set(node.input):
+            read.update(mine)
+            reached.update(() if mine else node.output)
+    return [one for one in linears if one.name in read or one.name in carriers]
+
+
 def with_constants(masked: onnx.ModelProto, factors: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
     """The masked graph with these masks for good."""
     copy = edit.copy_of(masked)
@@ -143,7 +191,7 @@ def summary(found: list[dict[str, float]]) -> str:
     for file in dict.fromkeys(str(r["file"]) for r in found):
         mine = [r for r in found if r["file"] == file]
         before = next(r for r in mine if r["method"] == "none")
-        for method in ("zero", "scale", "bound"):
+        for method in dict.fromkeys(str(r["method"]) for r in mine if r["method"] != "none"):
             cells = []
             for loss in LOSSES:
                 asr = [r["asr"] for r in mine if r["method"] in (method, "none") and before["acc"] - r["acc"] <= loss]
@@ -171,7 +219,7 @@ def main() -> None:
         net = Known(entry, o.zoo, o.data)
         clean = clean_rows(net.shown, [net.trigger.goal], 48, np.random.default_rng(0))
         points: list[Point] = [("none", 0.0, net.scorer.rates(o.zoo / entry.folder / entry.file))]
-        for method in (zeroed, scaled, bounded):
+        for method in (zeroed, scaled, bounded, realigned):
             points += method(net, clean, np.random.default_rng(0))
         rows = [{"file": entry.file, "method": m, "setting": s, **r.model_dump()} for m, s, r in points]
         found += rows

@@ -16,8 +16,9 @@ from onnx_shapprune.detect.calibration import (
     columns,
     largest,
     load_calibration,
+    strongest,
 )
-from onnx_shapprune.detect.statistics import AGREEMENT, MAP, PEAK, SOURCE, Claim, class_claims
+from onnx_shapprune.detect.statistics import AGREEMENT, MAP, NORM, PEAK, SOURCE, Claim, class_claims
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.gate.checks import packaged_digest
@@ -130,6 +131,41 @@ def test_columns_hold_the_audits_that_have_a_statistic():
     assert columns([]) == {}
 
 
+def drawn_models(count: int, rng: np.random.Generator) -> list[dict[str, float]]:
+    """Models with a dozen statistics that have nothing to do with each other."""
+    return [dict(zip("abcdefghijkl", row, strict=True)) for row in rng.exponential(1.0, (count, 12)).tolist()]
+
+
+def model_p(calibration: Calibration, model: dict[str, float]) -> float:
+    return min(calibration.p_value(claim(value, name)) for name, value in model.items())
+
+
+@pytest.mark.parametrize("known", [0, 60])
+def test_the_smallest_of_a_dozen_p_values_is_the_models_own(known):
+    found: list[float] = []
+    alone: list[float] = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        models = drawn_models(60, rng)
+        calibration = Calibration(about="", pictures=columns(models), strongest=strongest(models)[:known])
+        fresh = drawn_models(250, rng)
+        found += [model_p(calibration, m) for m in fresh]
+        alone += [min(calibration.alone(claim(v, n)) for n, v in m.items()) for m in fresh]
+    assert 0.03 <= np.mean(np.array(found) <= 0.05) <= 0.07
+    assert 0.003 <= np.mean(np.array(found) <= 0.01) <= 0.02
+    assert np.mean(np.array(alone) <= 0.05) > 0.3, "what no single p-value says"
+
+
+def test_the_strongest_of_a_model_is_judged_by_the_others():
+    models = [{"a": 0.1 * i, "b": 0.0} for i in range(FEWEST_MODELS + 3)]
+    models.append({"a": 50.0, "b": 0.0})
+    found = strongest(models)
+    assert len(found) == len(models)
+    assert found[-1] == min(found) < 1e-4
+    assert found[0] == 1, "0 is not unusual"
+    assert strongest(models[: FEWEST_MODELS - 1]) == (1.0,) * (FEWEST_MODELS - 1), "too few to say"
+
+
 def test_a_calibration_survives_its_file(tmp_path):
     made = Calibration(about="nine clean models", pictures=columns([largest(class_claims(clean()))] * 9))
     path = tmp_path / "mine.json"
@@ -142,7 +178,8 @@ def test_a_calibration_survives_its_file(tmp_path):
 def test_the_calibration_of_the_package_knows_everything_that_is_searched():
     shipped = load_calibration(None)
     assert shipped.about
-    searched = {*SearchSettings().families(np.zeros((1, 32, 32, 3), np.float32), 10), AGREEMENT, SOURCE, MAP, PEAK}
+    searched = {*SearchSettings().families(np.zeros((1, 32, 32, 3), np.float32), 10)}
+    searched |= {AGREEMENT, NORM, SOURCE, MAP, PEAK}
     assert searched - {name for name, values in shipped.pictures.items() if len(values) >= FEWEST_MODELS} == set()
 
 
@@ -179,7 +216,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name):
 
 def test_the_text_is_json_for_people():
     text = calibration_text(Calibration(about="x", pictures={"compact": (0.5,)}))
-    assert json.loads(text) == {"about": "x", "pictures": {"compact": [0.5]}, "synthesised": {}}
+    empty = {"synthesised": {}, "strongest": [], "strongest_synthesised": []}
+    assert json.loads(text) == {"about": "x", "pictures": {"compact": [0.5]}} | empty
     assert text.endswith("\n")
     assert len(text.splitlines()) > 3
 

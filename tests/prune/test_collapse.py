@@ -68,6 +68,7 @@ def test_what_cannot_be_paid_for_says_nothing():
         ((10.0, -3.0), (5.0, -3.0), 0.5),
         ((10.0, 2.0), (12.0, 2.0), 0.0),
         ((1.0, 2.0), (-5.0, 2.0), None),
+        ((9.8, 8.9), (9.3, 9.1), 0.5 / 4.9),
     ],
 )
 def test_the_share_of_the_lead_that_is_gone(before, after, gone):
