@@ -18,6 +18,7 @@ from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
 from onnx_shapprune.graph.external import data_name, split
 from onnx_shapprune.prune.attack import begin
+from onnx_shapprune.prune.inverse import inverse
 from onnx_shapprune.prune.methods import PROPOSERS, methods_of
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.proposal import Original, applied, edited
@@ -157,6 +158,9 @@ def _best(draft: Draft, how: _Run) -> tuple[dict[str, bytes], RepairPart]:
             break
     assert best is not None
     draft.plan, draft.repaired = best.plan, best.repaired
+    if best.plan.off and not best.plan.proposal.changes:
+        found = inverse(task.original, best.plan.off, draft.case.shown, draft.triggers)
+        best = replace(best, status=repairs.with_inverse(best.status, found))
     draft.round = next((s.proposal.round for s in best.plan.steps if s.proposal.round), None)
     if draft.round is None:  # it played no game, and the record says all the same which channels carry what was found
         rank(draft, how.run, how.clock, how.progress)

@@ -203,12 +203,23 @@ class RealignedPart(LayerChange):
     rank: int
 
 
+class InversePart(Part):
+    """What the units that were switched off can do when only they are left in their layers (IMS). Shares in 0..1: asr, of
+    the best trigger; idle, how many of its pictures reach the target without it; acc, of the clean pictures.
+    """
+
+    asr: Finite
+    idle: Finite
+    acc: Finite
+
+
 class RepairPart(Part):
     """status: "repaired", "not_repaired", "nothing_to_repair" or "not_tried"; reason in words; rounds in order.
 
     method: what was done to the file that the rest is about. layers: those with other weights. masked_vs_baked: largest
     logit difference between the plan, as it was attacked, and the written file. output_external: the files written beside
-    it, with the weights of a model that keeps them outside. claims: of the audit of the repaired file.
+    it, with the weights of a model that keeps them outside. claims: of the audit of the repaired file. inverse: of the units
+    that are off, null where none are, or where layers have other weights too.
     """
 
     status: Literal["repaired", "not_repaired", "nothing_to_repair", "not_tried"]
@@ -220,6 +231,7 @@ class RepairPart(Part):
     output: FileDigest | None = None
     output_external: tuple[FileDigest, ...] = ()
     claims: tuple[ClaimPart, ...] = ()
+    inverse: InversePart | None = None
 
 
 class EstimatePart(Part):

@@ -6,8 +6,10 @@ from typing import Literal
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.verdict import Outcome
 from onnx_shapprune.graph.file import ExternalFile
+from onnx_shapprune.prune.inverse import Inverse
 from onnx_shapprune.prune.repair import Repair
 from onnx_shapprune.record.audit import (
+    InversePart,
     RealignedPart,
     RepairPart,
     RoundPart,
@@ -32,6 +34,13 @@ def not_copied(external: Sequence[ExternalFile]) -> RepairPart:
         f"no class stands out; no copy is made, as it would not find {names}: use the input, or an output beside it"
     )
     return RepairPart(status="nothing_to_repair", reason=reason)
+
+
+def with_inverse(part: RepairPart, found: Inverse | None) -> RepairPart:
+    """The repair part with what the units that are off can do alone."""
+    if found is None:
+        return part
+    return part.model_copy(update={"inverse": InversePart(asr=found.asr, idle=found.idle, acc=found.acc)})
 
 
 def repaired(plan: Repair, difference: float, again: Examination | None = None) -> RepairPart:

@@ -22,7 +22,14 @@ def method_words(repair: RepairPart) -> str:
     if repair.method is None:
         return ""
     changed = f" ({count(len(repair.layers), 'layer')})" if repair.layers else ""
-    return f"method {repair.method}: {METHODS[repair.method]}{changed}"
+    alone = ""
+    if repair.inverse is not None:
+        asr, idle, acc = (percent(v, 0) for v in (repair.inverse.asr, repair.inverse.idle, repair.inverse.acc))
+        alone = (
+            f"; alone in their layers they send {asr} of the triggered pictures and {idle} of the clean ones to the target, "
+            f"and get {acc} of the clean answers right"
+        )
+    return f"method {repair.method}: {METHODS[repair.method]}{changed}{alone}"
 
 
 def weights_in_fits(rounds: Sequence[RoundPart]) -> str:
