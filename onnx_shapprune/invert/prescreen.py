@@ -21,8 +21,8 @@ from onnx_shapprune.invert.scan import ScanSettings, best_of, scan
 
 # Edge of the coarse patch as a share of the shorter side, its places per axis, and its rounds.
 COARSE_SIDE, COARSE_GRID = 0.25, 3
-COARSE = ScanSettings(rounds=((4, 2, 0), (6, 4, 0)), leaders=0)
 TOGETHER = 24  # classes that are searched in one batch, which bounds the memory
+COARSE = ScanSettings(rounds=((4, 2, 0), (6, 4, 0)), leaders=TOGETHER)  # every class keeps its best place
 COARSE_WORK = (
     50  # pictures that a class costs both ways, about: nine places, four steps on two of them, and two evaluations
 )

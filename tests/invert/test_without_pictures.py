@@ -4,10 +4,12 @@ import numpy as np
 import planted
 import pytest
 
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import margins
 from onnx_shapprune.case.synthesis import SynthesisSettings, synthesise
+from onnx_shapprune.invert import prescreen
 from onnx_shapprune.invert.peaks import peaks
-from onnx_shapprune.invert.prescreen import lifts
+from onnx_shapprune.invert.prescreen import coarse_margins, lifts
 
 SIZE = (4, 5, 2)
 COLOUR = (planted.SIDE, planted.SIDE, 3)
@@ -68,6 +70,19 @@ def test_a_screen_shows_each_patch_to_so_many_pictures_at_most():
         net.work.pictures = 0
         lifts(net, planted.planted_pictures(count), np.random.default_rng(0), patches=5, most=4)
         assert net.work.pictures == (1 + 5) * shown
+
+
+def test_a_coarse_search_of_all_classes_puts_the_planted_one_first(monkeypatch):
+    net = planted.subject_of(planted.planted())
+    pictures = planted.planted_pictures()
+    shown = Shown.to(net, pictures, np.zeros(len(pictures), np.int64))
+    told: list[tuple[int, int]] = []
+    for together in (2, 24):
+        monkeypatch.setattr(prescreen, "TOGETHER", together)
+        found = coarse_margins(shown, range(4), np.random.default_rng(0), progress=lambda *t: told.append(t))
+        assert int(found.argmax()) == planted.TARGET
+        assert found[planted.TARGET] > 30 > 1 > np.delete(found, planted.TARGET).max()
+    assert told == [(2, 4), (4, 4), (4, 4)]
 
 
 def test_what_a_patch_does_to_every_class_is_no_lift():

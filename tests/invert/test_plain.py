@@ -1,0 +1,73 @@
+"""Plain shapes: which there are, and that a shape without a slope towards it is found by trying."""
+
+import numpy as np
+import pytest
+
+from onnx_shapprune.case.goal import Goal, all_to_one
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.plain import plain
+from onnx_shapprune.invert.scan import ScanSettings, scan, tried_out
+
+
+class Locked:
+    """Class 1 wins by far where the four pixels in the lower right corner and one in the upper left are white, and else
+    nothing depends on the picture: a search by gradient has nothing to follow.
+    """
+
+    classes = 3
+    obstacle = ""
+    reachable = (0, 1, 2)
+    seen = 0
+
+    def logits(self, pictures):
+        self.seen += len(pictures)
+        key = (pictures[:, -1:, -1:] >= 250).all((1, 2, 3)) & (pictures[:, :1, :1] >= 250).all((1, 2, 3))
+        z = np.zeros((len(pictures), 3), np.float32)
+        z[:, 0], z[:, 1] = 2, np.where(key, 30, -3)
+        return z
+
+
+@pytest.mark.parametrize("size", [(28, 28, 1), (32, 32, 3), (8, 8, 1), (47, 55, 3), (224, 160, 3)])
+def test_shapes_fill_their_masks_with_plain_colours_and_nothing_else(size):
+    family = plain(*size)
+    assert family.masks.shape == (len(family.fixed), *size[:2], 1)
+    assert family.fixed.shape[1:] == size
+    assert set(np.unique(family.masks)) == {0, 1}
+    assert set(np.unique(family.fixed)) <= {0, 255}
+    assert not (family.fixed * (1 - family.masks)).any()
+    assert family.masks.any((1, 2, 3)).all(), "none is empty"
+    assert len(family.masks) < 400
+
+
+def test_colours_are_for_pictures_with_three_channels():
+    grey, colour = plain(32, 32, 1), plain(32, 32, 3)
+    assert len(colour.masks) == len(grey.masks) + 6 * 9
+    red = (colour.fixed == (np.array([255, 0, 0]) * colour.masks)).all((1, 2, 3))
+    assert red.any()
+
+
+def test_a_trigger_that_nothing_leads_to_is_found_by_trying():
+    net, x = Locked(), np.full((6, 28, 28, 1), 90, np.float32)
+    shown = Shown.to(net, x, np.zeros(6, np.int64))
+    found = scan(shown, all_to_one([0, 1, 2]), plain(28, 28, 1), ScanSettings(), np.random.default_rng(0))
+    best = found[0]
+    assert best.trigger.goal == Goal(1)
+    assert (best.margin, best.asr) == (28, 1)
+    assert best.trigger.norm < 28 * 28 / 4, "the shape itself, not a picture full of white"
+    stamped = best.trigger.apply(x)
+    assert (stamped[:, 0, 0] == 255).all()
+    assert (stamped[:, -1, -1] == 255).all()
+    assert [f.margin for f in found] == sorted((f.margin for f in found), reverse=True)
+
+
+def test_all_goals_share_the_forward_passes():
+    net, x = Locked(), np.full((6, 28, 28, 1), 90, np.float32)
+    shown = Shown.to(net, x, np.zeros(6, np.int64))
+    family = plain(28, 28, 1)
+    counts = []
+    for goals in ([1], [0, 1, 2]):
+        net.seen = 0
+        tried_out(shown, all_to_one(goals), family)
+        counts.append(net.seen)
+    assert counts[0] <= counts[1] <= counts[0] + 3 * len(x)
+    assert counts[0] < 5 * len(family.masks), "few pictures first"
