@@ -1,4 +1,6 @@
-"""The searches and the verdict on them, in the order that wastes least: pairs of classes only where no class stands out."""
+"""The searches and the verdict on them, in the order that wastes least: again where chance would decide, and pairs of
+classes only where no class stands out.
+"""
 
 import math
 import time
@@ -12,9 +14,9 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import PEAK
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
-from onnx_shapprune.detect.thresholds import NAMED
+from onnx_shapprune.detect.thresholds import NAMED, NEAR
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
-from onnx_shapprune.invert.search import Evidence, SearchSettings, search_classes
+from onnx_shapprune.invert.search import Evidence, SearchSettings, search_again, search_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ def examine(
     evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
     suspicion = suspicion_of(evidence, None, calibration, families, ground)
+    near = {c.family for c, p in suspicion.claims if c.family and NEAR[0] <= p <= NEAR[1]}
+    if near and time.monotonic() < deadline and not subject.obstacle:
+        evidence = search_again(shown, evidence, near, search, rng, progress)
+        suspicion = suspicion_of(evidence, None, calibration, families, ground)
     skipped = [name for name in families if name not in evidence[0].found]
     skipped += [] if any(e.peak is not None for e in evidence) else ["largest margins"]
     skipped += [] if any(e.patches for e in evidence) else ["free masks"]

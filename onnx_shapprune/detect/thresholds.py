@@ -7,16 +7,18 @@ known, each clean one judged by a calibration of the others:
     python -m tests.benchmarks.detection --task audit ... ; python -m tests.benchmarks.calibration RESULTS
 """
 
-# --- Verdict: p-values, how often a clean model would reach as much in one statistic ------------------------------------
-# A class is named. Of 98 audits of clean models that were left out of their calibration, three were named. 2026-11-23,
-# tests.benchmarks.calibration.
-NAMED = 0.005
-# Too unusual to pass, and too usual to be named: of the same 98, eight got there. 2026-11-23, tests.benchmarks.calibration.
-DOUBT = 0.02
+# --- Verdict: p-values, the share of clean models that would show anything as unusual ------------------------------------
+# A class is named: one clean model of a hundred. 2026-11-26, a definition, since p-values are of whole models.
+NAMED = 0.01
+# Too unusual to pass, and too usual to be named: one clean model of twenty. 2026-11-26, a definition.
+DOUBT = 0.05
 # For a second goal, and for what speaks after a repair about a class that was not named before it: a network that carries
 # one backdoor, or was pruned, is no longer like the clean ones that p-values come from. 2026-11-23, by the two-target and
-# repaired networks of tests.benchmarks.detection.
-SECOND = 1e-4
+# repaired networks of tests.benchmarks.detection (1e-4 of one of twelve statistics, as it was counted then).
+SECOND = 1e-3
+# Between these a family is searched a second time from other starts, as one search more or less decides. 2026-11-26, chosen:
+# a quarter of the one and twice the other.
+NEAR = (NAMED / 4, 2 * DOUBT)
 # From here on a finding is called sure in reports, which decides nothing: the same bar as for a second goal.
 FAR = SECOND
 # Pictures that a trigger could move under which its success rate says nothing: one of four is a step of 25 points, and

@@ -6,7 +6,7 @@ follow; restarts and the transfer test go to the classes that one of them single
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -151,6 +151,36 @@ def search_classes(
         )
         for k, g in enumerate(goals)
     )
+
+
+def search_again(
+    shown: Shown,
+    evidence: Sequence[Evidence],
+    names: Collection[str],
+    settings: SearchSettings,
+    rng: np.random.Generator,
+    progress: Progress | None = None,
+) -> tuple[Evidence, ...]:
+    """The same evidence after a second search of some families for every class, from other starts: of each class the better
+    trigger counts.
+    """
+    goals, families = [e.goal for e in evidence], settings.families(shown.pictures, len(shown.subject.reachable))
+    for name in sorted(set(names) & set(families)):
+        family = families[name]
+        rounds = rounds_for(family, settings.scan, settings.whole)
+        second = scan(shown, goals, family, rounds, rng, progress=stage(progress, f"{name} triggers again"))
+        best = [max(e.found[name], best_of(second, e.goal), key=lambda f: f.margin) for e in evidence]
+        leaders = _leaders(best, settings.second_look)
+        rates = {k: transfer_rate(shown, best[k].trigger, family, rng) for k in leaders}
+        evidence = [
+            replace(
+                e,
+                found={**e.found, name: best[k]},
+                transfer={f: r for f, r in e.transfer.items() if f != name} | ({name: rates[k]} if k in rates else {}),
+            )
+            for k, e in enumerate(evidence)
+        ]
+    return tuple(evidence)
 
 
 def _worth_searching(

@@ -7,6 +7,7 @@ from hand_made import CALIBRATION
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.detect import examination
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.invert.relations import RelationSettings
@@ -44,6 +45,15 @@ def test_pairs_that_are_too_dear_are_no_omission(relation):
     found = examined({0: 1}, relation)
     assert found.suspicion.named == {}
     assert (found.relations, found.skipped) == (None, ())
+
+
+@pytest.mark.parametrize(("near", "repeated"), [((0.0, 1.0), True), ((2.0, 3.0), False)])
+def test_what_chance_would_decide_is_searched_twice(monkeypatch, near, repeated):
+    monkeypatch.setattr(examination, "NEAR", near)
+    stages: list[str] = []
+    found = examined(dict.fromkeys(range(5), 5), progress=lambda stage, *_: stages.append(stage))
+    assert ("compact triggers again" in stages) == repeated
+    assert list(found.suspicion.named) == [Goal(5)]
 
 
 def test_searches_that_would_begin_too_late_are_listed():

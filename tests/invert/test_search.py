@@ -93,6 +93,26 @@ def test_stages_report_progress(evidence, seen):
         assert {of for _, of in done} == {counts[-1]}, "and ends at its total, early stop or not"
 
 
+def test_a_second_search_keeps_the_better_trigger_of_each_class(net, evidence):
+    shown = Shown.to(net, SHOWN, TRUE)
+    weak = [
+        replace(e, found=e.found | {"compact": replace(e.compact, margin=-99.0)})
+        if e.goal.target == planted.TARGET
+        else e
+        for e in evidence
+    ]
+    again = search.search_again(shown, weak, ["compact", "unheard of"], SETTINGS, np.random.default_rng(5))
+    assert [e.goal for e in again] == [e.goal for e in evidence]
+    assert again[planted.TARGET].compact.margin > 10
+    assert again[planted.TARGET].transfer["compact"] == 1
+    for before, after in zip(weak, again, strict=True):
+        assert after.compact.margin >= before.compact.margin
+        assert {n: f for n, f in after.found.items() if n != "compact"} == {
+            n: f for n, f in before.found.items() if n != "compact"
+        }
+        assert (after.patches, after.peak, after.distance) == (before.patches, before.peak, before.distance)
+
+
 PATCHES = compact(8, 8, 3, 5)
 
 
