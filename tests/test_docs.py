@@ -331,7 +331,7 @@ NUMBERS = {3: "three", 5: "five", 8: "eight"}
                      f"{PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
         ("verdicts", f"in networks of up to {relations.RelationSettings().classes} classes: patches that move one source"),
         ("verdicts", f"Networks above {effort.THRIFTY_ABOVE // 10**6} million multiply-adds get fewer steps"),
-        ("verdicts", f"Above {search.SearchSettings().most_classes} classes, forward passes"),
+        ("verdicts", f"Above {search.SearchSettings().most_classes} classes, a coarse search of all of them"),
         ("method", f"A goal is named at a p-value of {detect.NAMED:g}. A second goal needs {detect.SECOND:.4f}"),
         ("method", f"Up to {detect.DOUBT:g} a class that is not named is *suspicious*"),
         ("method", f"where fewer than {NUMBERS[detect.MOVED_ENOUGH]} pictures could show the trigger"),
