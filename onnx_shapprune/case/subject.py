@@ -84,6 +84,8 @@ class Subject:
     ) -> tuple[Floats, Pixels]:
         """Logits and, per picture, d loss / d bytes [n, h, w, c].
 
+        A slope that is no number counts as none.
+
         loss = w_ce * cross-entropy to the target + w_margin * max(0, cap - margin), margin = target logit minus the best
         other logit. targets: int64 [n]. Raises UnsupportedOpError where there is an `obstacle`.
         """
@@ -103,6 +105,7 @@ class Subject:
             }
             z, g = backward.run(feeds, [self.prepared.logits, f"grad::{name}"])
             logits.append(z)
+            g = np.nan_to_num(g, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
             gradients.append(pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures)))
         return np.concatenate(logits), np.concatenate(gradients)
 

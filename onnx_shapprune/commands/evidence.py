@@ -10,6 +10,7 @@ from onnx_shapprune.case.open import Case, Opened
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination
+from onnx_shapprune.detect.silent import silent_doubt
 from onnx_shapprune.detect.thresholds import PATCHES_TRIED
 from onnx_shapprune.detect.verdict import Evidence, Thresholds, Tried, Verdict, judge, left_over, unreached
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
@@ -72,7 +73,7 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
     leaders = sorted(found.evidence, key=lambda e: -e.compact.margin)[:PATCHES_TRIED]
     slopes = gradient_doubt(opened.subject, pictures, rng)
     deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
-    return tuple(reason for reason in (graph, slopes, *deployed) if reason)
+    return tuple(reason for reason in (graph, silent_doubt(opened, pictures), slopes, *deployed) if reason)
 
 
 def judged(evidence: Evidence[Goal], limits: Thresholds, further: Callable[[], tuple[str, ...]]) -> Verdict[Goal]:

@@ -22,8 +22,8 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, follow
-from onnx_shapprune.graph.provenance.oddities import FEW
 from onnx_shapprune.graph.provenance.spread import spread
+from onnx_shapprune.graph.provenance.ways import FEW
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import Preprocessing, affine, pull_back, to_input
 from onnx_shapprune.runtime.probe import expose
