@@ -35,8 +35,9 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     fed = [to_input(pictures[r : r + 1], subject.preprocessing) for r in rows]
     reading = Session(expose(prepared.model, list(ways)), subject.device)
     said = [reading.run({prepared.input: x}, [prepared.logits, *ways]) for x in fed]
-    scores = np.concatenate([each[0] for each in said])
-    spread_of = float(np.median(scores.std(axis=1)))
+    classes = list(subject.reachable)
+    scores = np.concatenate([each[0] for each in said])[:, classes]
+    limit = SAYS_NOTHING * float(np.median(scores.std(axis=1)))
     for place, (name, node) in enumerate(ways.items(), 1):
         model, still = held_still(prepared.model, name, prepared.infos[name])
         try:
@@ -47,7 +48,7 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
             ]
         except ModelError:
             continue  # its shape is another for every picture
-        if float(np.abs(np.concatenate(moved) - scores).max()) <= SAYS_NOTHING * spread_of:
+        if float(np.abs(np.concatenate(moved)[:, classes] - scores).max()) <= limit:
             return (
                 f"a way past the network says nothing of any picture (tensor {name[:80]!r}, which joins at "
                 f"{node.op_type} {label(node)[:80]!r}): what it waits for is not known"
