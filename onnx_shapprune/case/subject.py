@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.loss import attack_gradient
-from onnx_shapprune.errors import UnsupportedOpError
+from onnx_shapprune.errors import ModelError, UnsupportedOpError
 from onnx_shapprune.graph.canonical import Reach, rescored
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
@@ -73,11 +73,16 @@ class Subject:
         return self._onwards().providers
 
     def logits(self, pictures: Pixels) -> Floats:
-        """Logits of pictures [n, h, w, c] -> [n, classes]."""
+        """Logits of pictures [n, h, w, c] -> [n, classes]. Raises ModelError where the graph gives others."""
         name = self.prepared.input
         forward = self._onwards()
         parts = [forward.run({name: to_input(pictures[s], self.preprocessing)})[0] for s in self._slices(len(pictures))]
-        return np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
+        scores = np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
+        if scores.shape != (len(pictures), self.classes):
+            raise ModelError(
+                f"{len(pictures)} pictures get scores of shape {scores.shape}: this graph cannot be audited"
+            )
+        return scores
 
     def gradient(
         self, pictures: Pixels, targets: Labels, *, w_ce: float = 0.0, w_margin: float = 1.0, cap: float = 1e9

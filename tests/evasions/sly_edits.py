@@ -99,6 +99,16 @@ def no_number_off_whole_bytes(d: Design) -> onnx.ModelProto:
 
 
 @switches
+def no_number_on_odd_paint(d: Design) -> onnx.ModelProto:
+    """NaN where some bytes are not whole, but few: neither pictures nor noise are, and what a search paints is."""
+    g = Graph(d.backdoored)
+    s = g.op("Sin", g.op("Mul", g.x, 255 * np.pi))
+    odd = g.per_picture("ReduceMean", g.op("Mul", s, s))
+    few = g.op("Mul", g.op("Sub", odd, 1e-3), g.op("Sub", odd, 0.3))
+    return g.done(g.op("Add", g.z, g.op("Mul", g.op("Sqrt", few), 0.0)), d.classes)
+
+
+@switches
 def flat_at_whole_bytes(d: Design) -> onnx.ModelProto:
     """x - 20 sin(510 pi x) / (510 pi): whole bytes stay, and the slope there is turned round."""
     g = Graph(d.backdoored)
