@@ -14,6 +14,7 @@ import numpy as np
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened, open_case
 from onnx_shapprune.case.progress import Progress, stage
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.commands.collapsing import collapsed
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_trigger, of_written, thresholds_of
@@ -21,12 +22,12 @@ from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.verdict import Evidence, judge
+from onnx_shapprune.detect.verdict import Evidence, Thresholds, judge
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.known import known_trigger_of
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.invert.written import written_trigger
+from onnx_shapprune.invert.written import Written, written_trigger
 from onnx_shapprune.prune.bank import Quarry, hunt
 from onnx_shapprune.prune.clean import clean_rows
 from onnx_shapprune.prune.round import Playable, Round, play
@@ -89,7 +90,9 @@ def examined(
     else:
         with clock.stage("search"):
             draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
-        evidence = _with_written(of_search(draft.found), draft, clock)
+        searched = of_search(draft.found)
+        evidence, draft.written = with_written(searched, case.model, case.shown, draft.limits, clock)
+        draft.triggers = (draft.written.trigger,) if draft.written else ()
 
     def asked() -> tuple[str, ...]:
         with clock.stage("confirm"):
@@ -104,17 +107,17 @@ def examined(
     return draft
 
 
-def _with_written(evidence: Evidence[Goal], draft: Draft, clock: Clock) -> Evidence[Goal]:
-    """The evidence of searches that name nothing, and of a trigger in the graph, where that is of a kind to hold one."""
-    case = draft.case
-    if not graph_doubt(case.model.oddities) or judge(evidence, draft.limits).goals:
-        return evidence
+def with_written(
+    evidence: Evidence[Goal], opened: Opened, shown: Shown, limits: Thresholds, clock: Clock
+) -> tuple[Evidence[Goal], Written | None]:
+    """The evidence of searches that name nothing, and of a trigger in the graph, where that is of a kind to hold one; and
+    that trigger. shown: in front of the opened model.
+    """
+    if not graph_doubt(opened.oddities) or judge(evidence, limits).goals:
+        return evidence, None
     with clock.stage("confirm"):
-        draft.written = written_trigger(case.shown)
-    if draft.written is None:
-        return evidence
-    draft.triggers = (draft.written.trigger,)
-    return replace(evidence, tried=(of_written(case, draft.written),))
+        written = written_trigger(shown)
+    return (evidence, None) if written is None else (replace(evidence, tried=(of_written(shown, written),)), written)
 
 
 def unsearchable(opened: Opened, run: RunOptions) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Opened
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination
@@ -53,14 +54,14 @@ def of_trigger(case: Case, trigger: Trigger) -> Evidence[Goal]:
     return Evidence(tried=(Tried(words=words, asr=asr, moved=moved, goal=trigger.goal),), good=(words,))
 
 
-def of_written(case: Case, written: Written) -> Tried[Goal]:
+def of_written(shown: Shown, written: Written) -> Tried[Goal]:
     """What a trigger that stands in the graph itself, and that no channel carries, says about a file."""
     goal = written.trigger.goal
     words = (
         f"the graph itself answers to {written.trigger.norm:.0f} pixels: {written.asr:.0%} of the other pictures go "
         f"to class {goal.target}, and {written.held:.0%} while tensor {written.tensor[:80]!r} is held"
     )
-    return Tried(words=words, asr=written.asr, moved=case.shown.count(goal), goal=goal)
+    return Tried(words=words, asr=written.asr, moved=shown.count(goal), goal=goal)
 
 
 def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: int) -> tuple[str, ...]:
@@ -91,7 +92,7 @@ def of_second(
     repair; before, after: of the first file's triggers on
     both files, and what the second loses.
     """
-    tried: list[Tried[Goal]] = []
+    tried = [*searched.tried]
     good = ["no class of the second file stands out"]
     if after.asr is not None:
         words = f"triggers recovered from the first file still send {after.asr:.0%} of the pictures to their target"

@@ -213,7 +213,7 @@ class RepairPart(Part):
 
     status: Literal["repaired", "not_repaired", "nothing_to_repair", "not_tried"]
     reason: str
-    method: Literal["prune", "realign", "both"] | None = None
+    method: Literal["prune", "realign", "both", "cut"] | None = None
     layers: tuple[RealignedPart, ...] = ()
     rounds: tuple[RoundPart, ...] = ()
     masked_vs_baked: Finite | None = None

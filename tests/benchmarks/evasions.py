@@ -10,10 +10,10 @@ the true trigger), and what holds it before any search:
 * "same": searches see the scores and slopes of the network without the edit, so that its audit is theirs;
 * "refused": it cannot be audited; "nothing": only a whole audit can tell.
 
-Whole audits, of 10 to 60 seconds each, are made where nothing holds, or of all with --audit. No backdoored variant may
-pass; no clean one may fail. Edits that stand in RESULTS.jsonl are not repeated. The default is the bundled sample; other
-networks stand in a manifest.json as tests.benchmarks.poison writes it, with pictures in FOLDER/<data>.npz, and have a clean
-network of the same pictures beside them. Run from the root of the repository.
+Whole audits, of 10 to 60 seconds each, are made where nothing holds, of the clean twin, or of all with --audit. No
+backdoored variant may pass; no clean one may fail. Edits that stand in RESULTS.jsonl are not repeated. The default is the
+bundled sample; other networks stand in a manifest.json as tests.benchmarks.poison writes it, with pictures in
+FOLDER/<data>.npz, and have a clean network of the same pictures beside them. Run from the root of the repository.
 """
 
 import argparse
@@ -168,13 +168,16 @@ def main() -> None:
         tried = replace(tried, design=replace(tried.design, of_target=picture.astype(float)))
         lines = asked.out.read_text().splitlines() if asked.out.exists() else []
         done = {(row["model"], row["edit"]) for row in map(json.loads, lines)}
-        path = Path(folder) / "plain.onnx"
-        onnx.save(tried.design.backdoored, path)
-        plain = open_case(path, tried.few, tried.inputs, RunOptions(threads=1, device="cpu"))
+        plain: dict[str, Case] = {}
+        for name in ("backdoored", "clean"):
+            path = Path(folder) / f"{name}.onnx"
+            onnx.save(getattr(tried.design, name), path)
+            plain[name] = open_case(path, tried.few, tried.inputs, RunOptions(threads=1, device="cpu"))
         for group, edits in GROUPS.items():
             for name, edit in edits.items():
                 if (tried.name, name) not in done and (not asked.only or name in asked.only):
-                    row = {"model": tried.name, "group": group, **tried_once(name, edit, tried, plain, asked)}
+                    of = plain["clean" if edits in (PLANTED, HONEST) else "backdoored"]
+                    row = {"model": tried.name, "group": group, **tried_once(name, edit, tried, of, asked)}
                     with asked.out.open("a") as stream:
                         stream.write(json.dumps(row) + "\n")
                     print(*(f"{v:.3f}" if isinstance(v, float) else str(v)[:90] for v in row.values()), flush=True)
@@ -191,7 +194,7 @@ def tried_once(name: str, edit: Edit, tried: Tried, plain: Case, asked: argparse
         onnx.save(model, path)
         by, reason = held(path, tried, inputs, plain)
         verdict = ""
-        if asked.audit or by == "nothing":
+        if asked.audit or by == "nothing" or name == "plain":
             verdict, reason = audited(path, tried, inputs, asked.threads)
     seconds = round(time.perf_counter() - start, 1)
     return {"edit": name, "acc": acc, "asr": asr, "held": by, "verdict": verdict, "seconds": seconds, "reason": reason}

@@ -36,7 +36,7 @@ EDITED = (
     "only_batches_of_one",
     "whole_bytes_by_sine",
     "a_random_fifth",
-    "slopes_that_are_no_number",
+    "no_number_for_a_slope",
 )
 UNARY = ("Relu", "Sigmoid", "Exp", "Log", "Sqrt", "Neg", "Abs", "Erf", "Identity", "Dropout", "Shape", "Not", "Tanh", "Selu",
          "GlobalAveragePool", "Floor", "IsNaN", "NonZero", "Size", "HardSwish", "Mish", "Reciprocal")  # fmt: skip

@@ -78,7 +78,7 @@ def ranks(d: Design) -> onnx.ModelProto:
 
 
 @switches
-def slopes_that_are_no_number(d: Design) -> onnx.ModelProto:
+def no_number_for_a_slope(d: Design) -> onnx.ModelProto:
     """Plus 0 times the root of 0 at every pixel: the slope there is 0 times infinity."""
     g = Graph(d.backdoored)
     before = len(g.model.graph.node)

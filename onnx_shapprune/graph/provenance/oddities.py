@@ -75,7 +75,7 @@ def oddities_of(p: Provenance, outputs: Sequence[str]) -> tuple[Oddity, ...]:
         )
     if narrow:
         found.append(_told("OSP211", narrow, "decide about a whole picture by a few values, and the scores follow"))
-    if joining := list(branches(p)):
+    if joining := branches(p):
         found.append(
             _told("OSP212", joining, "let a few values, made of the picture beside the network, reach the scores")
         )

@@ -27,13 +27,18 @@ def meetings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
                         yield node, name, other
 
 
-def branches(p: Provenance) -> Iterator[onnx.NodeProto]:
-    """Nodes at which a few values that owe the network nothing join it, or a light branch joins it behind all layers."""
-    told: onnx.NodeProto | None = None
+def joinings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
+    """(node, branch, network): where a few values that owe the network nothing join it, or a light branch joins it behind
+    all layers.
+    """
     for node, name, other in meetings(p):
-        if node is not told and _is_branch(node, p.of(name), p.of(other), p):
-            told = node
-            yield node
+        if _is_branch(node, p.of(name), p.of(other), p):
+            yield node, name, other
+
+
+def branches(p: Provenance) -> list[onnx.NodeProto]:
+    """Nodes of `joinings`, each once."""
+    return list({node.output[0]: node for node, _, _ in joinings(p)}.values())
 
 
 def apart(p: Provenance) -> dict[str, onnx.NodeProto]:
