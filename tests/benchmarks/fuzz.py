@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MEMORY_MIB = 4096
 FILE_SECONDS = 10.0
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 BAD = re.compile("crash|hang|traceback")
 LIMITS = {"trips": 1000, "generated_mib": 64}
 

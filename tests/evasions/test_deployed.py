@@ -44,7 +44,7 @@ def asked(case: Case) -> tuple[str, ...]:
     ],
 )
 def test_a_switch_on_who_is_looking_is_told(tmp_path, name, words):
-    onnxruntime.set_seed(1)  # of what a file draws
+    onnxruntime.set_seed(3)  # of what a file draws
     doubts = asked(opened(tmp_path, SWITCHES[name](DESIGN)))
     assert any(words in d for d in doubts), doubts
 
