@@ -17,10 +17,11 @@ from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.commands.collapsing import collapsed
 from onnx_shapprune.commands.effort import Effort, effort_for
-from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_trigger, of_written, thresholds_of
+from onnx_shapprune.commands.evidence import confirmed, doubts, judged, of_search, of_trigger, of_written, thresholds_of
 from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
+from onnx_shapprune.detect.deployed import moved_on_file
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.detect.verdict import Evidence, Thresholds, judge
 from onnx_shapprune.errors import ModelError, VerifyError
@@ -101,10 +102,25 @@ def examined(
     draft.decided = judged(evidence, draft.limits, asked)
     if draft.found is not None:
         draft.triggers += tuple(t for g in draft.goals for t in draft.found.suspicion.triggers.get(g, ()))
-        if draft.found.calibration is not None:
-            outside = draft.found.calibration.outside(len(case.model.subject.reachable), case.pictures.shape[1:3])
-            draft.warnings += [f"p-values may mislead: {words}" for words in outside]
+    if draft.found is not None and draft.triggers:
+        with clock.stage("confirm"):
+            _confirm(draft, evidence)
+    if draft.found is not None and draft.found.calibration is not None:
+        outside = draft.found.calibration.outside(len(case.model.subject.reachable), case.pictures.shape[1:3])
+        draft.warnings += [f"p-values may mislead: {words}" for words in outside]
     return draft
+
+
+def _confirm(draft: Draft, evidence: Evidence[Goal]) -> None:
+    """Try the named triggers on the file itself, and name nothing that it does not answer to; goes into the draft."""
+    try:
+        moved = moved_on_file(draft.case.model, draft.attacked, draft.triggers)
+    except ModelError as error:  # what was found stands
+        draft.warnings.append(f"the triggers were not tried on the file itself: {error}")
+        return
+    draft.decided = judge(confirmed(evidence, draft.triggers, moved), draft.limits)
+    held = [(t, own) for t, (own, _) in zip(draft.triggers, moved, strict=True) if t.goal in draft.goals]
+    draft.triggers, draft.on_file = tuple(t for t, _ in held), tuple(own for _, own in held)
 
 
 def with_written(

@@ -1,6 +1,6 @@
 """What each command knows, as the verdict takes it: counted and measured here, decided in detect/verdict.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.silent import silent_doubt
-from onnx_shapprune.detect.thresholds import PATCHES_TRIED
+from onnx_shapprune.detect.thresholds import ON_FILE, PATCHES_TRIED
 from onnx_shapprune.detect.verdict import Evidence, Thresholds, Tried, Verdict, judge, left_over, unreached
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.arms import rate
@@ -75,6 +75,19 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
     slopes = gradient_doubt(opened.subject, pictures, rng)
     deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
     return tuple(reason for reason in (graph, silent_doubt(opened, pictures), slopes, *deployed) if reason)
+
+
+def confirmed(
+    evidence: Evidence[Goal], triggers: Sequence[Trigger], moved: Sequence[tuple[float, float]]
+) -> Evidence[Goal]:
+    """The same, where claims about a goal name nothing if the file itself does not answer to its triggers. moved: per
+    trigger the share of pictures that it moves on the file, and on the copy that was searched.
+    """
+    kept = {t.goal for t, (own, copied) in zip(triggers, moved, strict=True) if own >= ON_FILE * copied}
+    lost = {t.goal for t in triggers} - kept
+    words = "the file itself, asked one picture at a time and in whole bytes, does not answer to the trigger"
+    claims = tuple(replace(c, cautions=(*c.cautions, words)) if c.goal in lost else c for c in evidence.claims)
+    return replace(evidence, claims=claims)
 
 
 def judged(evidence: Evidence[Goal], limits: Thresholds, further: Callable[[], tuple[str, ...]]) -> Verdict[Goal]:

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.case.goal import UNMOVED
 from onnx_shapprune.case.open import Opened
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
 from onnx_shapprune.detect.thresholds import (
     ASKED,
@@ -91,6 +93,25 @@ class DeployedFile:
                 raise ModelError(f"the file gives {np.size(out)} scores for {len(fed)} pictures: it cannot be audited")
             made.append(np.asarray(out, np.float32).reshape(len(fed), -1)[:: i.batch or 1][:count])
         return np.concatenate(made)
+
+
+def moved_on_file(opened: Opened, shown: Shown, triggers: Sequence[Trigger]) -> tuple[tuple[float, float], ...]:
+    """Per trigger the share, 0..1, of some pictures that it leads to its goal: on the file itself, in whole bytes and one
+    at a time, and on the copy that was searched. shown: in front of that copy.
+    """
+    file, found = DeployedFile(opened), []
+    for trigger in triggers:
+        goal = shown.moved(trigger.goal)
+        rows = np.flatnonzero(goal != UNMOVED)[:ASKED]
+        if not len(rows):
+            found.append((0.0, 0.0))
+            continue
+        stamped = trigger.apply(shown.pictures[rows])
+        both = (file.scores(stamped.round(), 1), shown.subject.logits(stamped))
+        # A copy of the goal's score beside it, in the file, is no other answer.
+        own, copied = (float((z[np.arange(len(rows)), goal[rows]] >= z.max(axis=1)).mean()) for z in both)
+        found.append((own, copied))
+    return tuple(found)
 
 
 def _disagreeing(one: Floats, other: Floats, classes: Sequence[int]) -> int:

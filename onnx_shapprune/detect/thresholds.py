@@ -59,6 +59,9 @@ ASKED = 16
 TRIGGERED = 4
 PATCHES_TRIED = 4
 REPEATS = 4
+# Of the pictures that a named trigger moves on the copy that was searched, the share that it must move on the file itself,
+# one at a time and in whole bytes: else it names nothing. 2026-11-26, chosen: half; patches lose nothing by rounding.
+ON_FILE = 0.5
 # Of a byte: noise that no picture on disk can show. Definition: under half a byte.
 FRACTION = 0.45
 # Of the scores' spread: two scores that are so far apart stand in the same order in every precision; and the share of such
