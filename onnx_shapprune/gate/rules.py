@@ -313,9 +313,10 @@ _ALL = (
         "silence-doubted",
         "medium",
         "Nothing was found, and that is not to be believed",
-        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216 name the nodes), its "
-        "slopes are not those of its answers, or the file answers otherwise than what was searched. No further search "
-        "helps. Ask the source what that part is for, take it out, and audit the file again.",
+        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216 name the nodes), a way "
+        "past the network says nothing of any picture, the slopes are not those of the answers, or the file answers "
+        "otherwise than what was searched. No further search helps. Ask the source what that part is for, take it out, "
+        "and audit the file again.",
     ),
 )
 RULES: dict[str, Rule] = {rule.id: rule for rule in _ALL}
