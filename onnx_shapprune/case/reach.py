@@ -8,17 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
+from onnx_shapprune.case.thresholds import ALIKE, FAR, NOISE, PUSHED, SHOWN, SPREAD, STEPS, STILL, STRIDE, USUAL
 from onnx_shapprune.graph.canonical import Reach
-
-NOISE = 16  # pictures that show nothing
-SHOWN = 32
-STILL = 1e-4  # of the usual spread: a score that moves by less does not move
-ALIKE = 1e-3  # of the usual spread: two scores that differ by so much are one
-FAR = 5.0  # usual distances below the largest score on every picture
-STEPS, STRIDE = 30, 16.0  # of the climb towards a class that looks out of reach, in bytes
-PUSHED = 50.0  # usual distances by which a copy is moved out of the way
-SPREAD = 5.0  # of rescaled scores
-USUAL = (0.1, 1e3)  # spreads of the scores at which searches work as they are
 
 
 def reach_of(subject: Subject, pictures: Pixels, labels: Labels) -> Reach | None:

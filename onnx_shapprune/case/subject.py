@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.loss import attack_gradient
-from onnx_shapprune.errors import UnsupportedOpError
+from onnx_shapprune.errors import ModelError, UnsupportedOpError
 from onnx_shapprune.graph.canonical import Reach, rescored
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
@@ -73,16 +73,23 @@ class Subject:
         return self._onwards().providers
 
     def logits(self, pictures: Pixels) -> Floats:
-        """Logits of pictures [n, h, w, c] -> [n, classes]."""
+        """Logits of pictures [n, h, w, c] -> [n, classes]. Raises ModelError where the graph gives others."""
         name = self.prepared.input
         forward = self._onwards()
         parts = [forward.run({name: to_input(pictures[s], self.preprocessing)})[0] for s in self._slices(len(pictures))]
-        return np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
+        scores = np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
+        if scores.shape != (len(pictures), self.classes):
+            raise ModelError(
+                f"{len(pictures)} pictures get scores of shape {scores.shape}: this graph cannot be audited"
+            )
+        return scores
 
     def gradient(
         self, pictures: Pixels, targets: Labels, *, w_ce: float = 0.0, w_margin: float = 1.0, cap: float = 1e9
     ) -> tuple[Floats, Pixels]:
         """Logits and, per picture, d loss / d bytes [n, h, w, c].
+
+        A slope that is no number counts as none.
 
         loss = w_ce * cross-entropy to the target + w_margin * max(0, cap - margin), margin = target logit minus the best
         other logit. targets: int64 [n]. Raises UnsupportedOpError where there is an `obstacle`.
@@ -103,6 +110,7 @@ class Subject:
             }
             z, g = backward.run(feeds, [self.prepared.logits, f"grad::{name}"])
             logits.append(z)
+            g = np.nan_to_num(g, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
             gradients.append(pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures)))
         return np.concatenate(logits), np.concatenate(gradients)
 

@@ -14,19 +14,21 @@ import numpy as np
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened, open_case
 from onnx_shapprune.case.progress import Progress, stage
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.commands.collapsing import collapsed
 from onnx_shapprune.commands.effort import Effort, effort_for
-from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_trigger, of_written, thresholds_of
+from onnx_shapprune.commands.evidence import confirmed, doubts, judged, of_search, of_trigger, of_written, thresholds_of
 from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.detect.accuracy import unusable
 from onnx_shapprune.detect.calibration import load_calibration
+from onnx_shapprune.detect.deployed import moved_on_file
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.verdict import Evidence, judge
+from onnx_shapprune.detect.verdict import Evidence, Thresholds, judge
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.known import known_trigger_of
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.invert.written import written_trigger
+from onnx_shapprune.invert.written import Written, written_trigger
 from onnx_shapprune.prune.bank import Quarry, hunt
 from onnx_shapprune.prune.clean import clean_rows
 from onnx_shapprune.prune.round import Playable, Round, play
@@ -89,7 +91,9 @@ def examined(
     else:
         with clock.stage("search"):
             draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
-        evidence = _with_written(of_search(draft.found), draft, clock)
+        searched = of_search(draft.found)
+        evidence, draft.written = with_written(searched, case.model, case.shown, draft.limits, clock)
+        draft.triggers = (draft.written.trigger,) if draft.written else ()
 
     def asked() -> tuple[str, ...]:
         with clock.stage("confirm"):
@@ -98,23 +102,38 @@ def examined(
     draft.decided = judged(evidence, draft.limits, asked)
     if draft.found is not None:
         draft.triggers += tuple(t for g in draft.goals for t in draft.found.suspicion.triggers.get(g, ()))
-        if draft.found.calibration is not None:
-            outside = draft.found.calibration.outside(len(case.model.subject.reachable), case.pictures.shape[1:3])
-            draft.warnings += [f"p-values may mislead: {words}" for words in outside]
+    if draft.found is not None and draft.triggers:
+        with clock.stage("confirm"):
+            _confirm(draft, evidence)
+    if draft.found is not None and draft.found.calibration is not None:
+        outside = draft.found.calibration.outside(len(case.model.subject.reachable), case.pictures.shape[1:3])
+        draft.warnings += [f"p-values may mislead: {words}" for words in outside]
     return draft
 
 
-def _with_written(evidence: Evidence[Goal], draft: Draft, clock: Clock) -> Evidence[Goal]:
-    """The evidence of searches that name nothing, and of a trigger in the graph, where that is of a kind to hold one."""
-    case = draft.case
-    if not graph_doubt(case.model.oddities) or judge(evidence, draft.limits).goals:
-        return evidence
+def _confirm(draft: Draft, evidence: Evidence[Goal]) -> None:
+    """Try the named triggers on the file itself, and name nothing that it does not answer to; goes into the draft."""
+    try:
+        moved = moved_on_file(draft.case.model, draft.attacked, draft.triggers)
+    except ModelError as error:  # what was found stands
+        draft.warnings.append(f"the triggers were not tried on the file itself: {error}")
+        return
+    draft.decided = judge(confirmed(evidence, draft.triggers, moved), draft.limits)
+    held = [(t, own) for t, (own, _) in zip(draft.triggers, moved, strict=True) if t.goal in draft.goals]
+    draft.triggers, draft.on_file = tuple(t for t, _ in held), tuple(own for _, own in held)
+
+
+def with_written(
+    evidence: Evidence[Goal], opened: Opened, shown: Shown, limits: Thresholds, clock: Clock
+) -> tuple[Evidence[Goal], Written | None]:
+    """The evidence of searches that name nothing, and of a trigger in the graph, where that is of a kind to hold one; and
+    that trigger. shown: in front of the opened model.
+    """
+    if not graph_doubt(opened.oddities) or judge(evidence, limits).goals:
+        return evidence, None
     with clock.stage("confirm"):
-        draft.written = written_trigger(case.shown)
-    if draft.written is None:
-        return evidence
-    draft.triggers = (draft.written.trigger,)
-    return replace(evidence, tried=(of_written(case, draft.written),))
+        written = written_trigger(shown)
+    return (evidence, None) if written is None else (replace(evidence, tried=(of_written(shown, written),)), written)
 
 
 def unsearchable(opened: Opened, run: RunOptions) -> str:

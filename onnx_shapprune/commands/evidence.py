@@ -1,16 +1,18 @@
 """What each command knows, as the verdict takes it: counted and measured here, decided in detect/verdict.py."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Opened
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.thresholds import PATCHES_TRIED
+from onnx_shapprune.detect.silent import silent_doubt
+from onnx_shapprune.detect.thresholds import ON_FILE, PATCHES_TRIED
 from onnx_shapprune.detect.verdict import Evidence, Thresholds, Tried, Verdict, judge, left_over, unreached
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.arms import rate
@@ -53,14 +55,14 @@ def of_trigger(case: Case, trigger: Trigger) -> Evidence[Goal]:
     return Evidence(tried=(Tried(words=words, asr=asr, moved=moved, goal=trigger.goal),), good=(words,))
 
 
-def of_written(case: Case, written: Written) -> Tried[Goal]:
+def of_written(shown: Shown, written: Written) -> Tried[Goal]:
     """What a trigger that stands in the graph itself, and that no channel carries, says about a file."""
     goal = written.trigger.goal
     words = (
         f"the graph itself answers to {written.trigger.norm:.0f} pixels: {written.asr:.0%} of the other pictures go "
         f"to class {goal.target}, and {written.held:.0%} while tensor {written.tensor[:80]!r} is held"
     )
-    return Tried(words=words, asr=written.asr, moved=case.shown.count(goal), goal=goal)
+    return Tried(words=words, asr=written.asr, moved=shown.count(goal), goal=goal)
 
 
 def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: int) -> tuple[str, ...]:
@@ -73,7 +75,20 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
     leaders = sorted(found.evidence, key=lambda e: -e.compact.margin)[:PATCHES_TRIED]
     slopes = gradient_doubt(opened.subject, pictures, rng)
     deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
-    return tuple(reason for reason in (graph, slopes, *deployed) if reason)
+    return tuple(reason for reason in (graph, silent_doubt(opened, pictures), slopes, *deployed) if reason)
+
+
+def confirmed(
+    evidence: Evidence[Goal], triggers: Sequence[Trigger], moved: Sequence[tuple[float, float]]
+) -> Evidence[Goal]:
+    """The same, where claims about a goal name nothing if the file itself does not answer to its triggers. moved: per
+    trigger the share of pictures that it moves on the file, and on the copy that was searched.
+    """
+    kept = {t.goal for t, (own, copied) in zip(triggers, moved, strict=True) if own >= ON_FILE * copied}
+    lost = {t.goal for t in triggers} - kept
+    words = "the file itself, asked one picture at a time and in whole bytes, does not answer to the trigger"
+    claims = tuple(replace(c, cautions=(*c.cautions, words)) if c.goal in lost else c for c in evidence.claims)
+    return replace(evidence, claims=claims)
 
 
 def judged(evidence: Evidence[Goal], limits: Thresholds, further: Callable[[], tuple[str, ...]]) -> Verdict[Goal]:
@@ -91,7 +106,7 @@ def of_second(
     repair; before, after: of the first file's triggers on
     both files, and what the second loses.
     """
-    tried: list[Tried[Goal]] = []
+    tried = [*searched.tried]
     good = ["no class of the second file stands out"]
     if after.asr is not None:
         words = f"triggers recovered from the first file still send {after.asr:.0%} of the pictures to their target"

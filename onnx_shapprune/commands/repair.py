@@ -8,15 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened, open_model, unlabelled_pictures
 from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import effort_of, examined, rank, record_of, search, sides_of
 from onnx_shapprune.commands.evidence import doubts, judged, of_repaired, of_search
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.so_far import tell_so_far
-from onnx_shapprune.errors import OutputError
+from onnx_shapprune.detect.verdict import Tried
+from onnx_shapprune.errors import ModelError, OutputError, VerifyError
 from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
+from onnx_shapprune.graph.detour import without_branches
 from onnx_shapprune.graph.external import data_name, split
+from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.written import Written
 from onnx_shapprune.prune.attack import begin
 from onnx_shapprune.prune.inverse import inverse
 from onnx_shapprune.prune.methods import PROPOSERS, methods_of
@@ -27,6 +32,7 @@ from onnx_shapprune.prune.state import RepairSettings, Task, task_of
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
 from onnx_shapprune.recording import assemble, repairs
 from onnx_shapprune.recording.draft import Draft
+from onnx_shapprune.report.text import some
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
@@ -68,7 +74,7 @@ def sanitize(
         else:
             status = repairs.not_copied(opened.file.external)
     elif draft.written:
-        status = repairs.not_repaired("the trigger stands in the graph, and no channel carries it: cut the named nodes")
+        files, status = _cut(draft, draft.written, _Run(name, inputs, run, clock, progress))
     elif draft.goals and opened.subject.obstacle:
         status = repairs.not_repaired(f"a repair needs gradients: {opened.subject.obstacle}")
     elif draft.goals:
@@ -218,6 +224,38 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
         reason = f"in a full audit of the repaired file, {verdict.reasons[0]}"
         return _Attempt(plan, files, repairs.not_repaired(reason, plan, difference, again), reread)
     return _Attempt(plan, files, repairs.repaired(plan, difference, again), reread)
+
+
+def _cut(draft: Draft, written: Written, how: _Run) -> tuple[dict[str, bytes], RepairPart]:
+    """Cut the branch off that a trigger in the graph takes, and audit what is left; the files as `_best`.
+
+    Nothing was learnt there, so clean pictures must get the very scores that they got before.
+    """
+    case, opened = draft.case, draft.case.model
+    cut = without_branches(opened.file.loaded, opened.interface)
+    if cut is None:
+        return {}, repairs.not_repaired(
+            "the trigger stands in the graph, where no node can be passed over to cut it off"
+        )
+    made, tensors = cut
+    data = split(made, opened.file.proto, data_name(how.name))
+    files = ({data_name(how.name): data} if data else {}) | {how.name: made.SerializeToString()}
+    with how.clock.stage("bake and re-audit"):
+        try:
+            draft.repaired = reopen(files, how.inputs, case)
+            shown = case.shown.on(draft.repaired.subject)
+            difference = prove_baked(case.shown.logits, shown.logits)
+        except (ModelError, VerifyError):
+            reason = f"without what joins at {some(tensors)}, clean pictures get other scores: the network needs it"
+            return {}, repairs.not_repaired(reason)
+        again = search(draft.repaired, case, how.run, how.run.seed + 1, prefixed(how.progress, "re-audit: "))
+        left = float(rate(shown, [written.trigger]).asr[0])
+        words = f"the trigger in the graph still moves {left:.0%} of the other pictures"
+        tried: Tried[Goal] = Tried(words=words, asr=left)
+        evidence = replace(of_search(again), tried=(tried,))
+        reread, seed = draft.repaired, how.run.seed + 1
+        verdict = judged(evidence, draft.limits, lambda: doubts(reread, case.pictures, again, seed))
+    return files, repairs.cut(tensors, verdict, shown.accuracy, left, difference, again)
 
 
 def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Opened:

@@ -5,14 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.case.open import Clock, open_model
+from onnx_shapprune.case.open import Clock, Opened, open_model
 from onnx_shapprune.case.progress import Progress, prefixed
-from onnx_shapprune.commands.audit import examined, search, unsearchable
+from onnx_shapprune.commands.audit import examined, search, unsearchable, with_written
 from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_second
 from onnx_shapprune.detect.verdict import Evidence
 from onnx_shapprune.errors import DataError
-from onnx_shapprune.graph.compare import explained
-from onnx_shapprune.graph.units import linear_layers
+from onnx_shapprune.graph.compare import Difference, explained
+from onnx_shapprune.graph.detour import without_branches
+from onnx_shapprune.graph.units import find_units, linear_layers
 from onnx_shapprune.record.audit import VerifyRecord
 from onnx_shapprune.recording import assemble
 from onnx_shapprune.recording.draft import Second
@@ -40,9 +41,7 @@ def verify(
     if opened.subject.classes != case.model.subject.classes or opened.interface.dims != case.model.interface.dims:
         raise DataError("the two models take different pictures or have different classes: they cannot be compared")
     opened = opened.within(case.model.subject.reach)
-    # With external data inlined: references to other files compare equal whatever lies there.
-    linears, _ = linear_layers(case.model.file.loaded, case.model.interface.output)
-    difference = explained(case.model.file.loaded, opened.file.loaded, case.model.units.layers, linears)
+    difference = _difference(case.model, opened)
     first, found = draft.decided, None
     searched: Evidence[Goal] = Evidence(unusable=draft.unusable)
     with clock.stage("search after"):
@@ -50,7 +49,8 @@ def verify(
             searched = replace(searched, open=(reason,))
         elif not draft.unusable:
             found = search(opened, case, run, run.seed, prefixed(progress, "after: "))
-            searched = of_search(found)
+            shown = case.shown.on(opened.subject)
+            searched, _ = with_written(of_search(found), opened, shown, draft.limits, clock)
     rates = assemble.rates(case.model.subject, draft), assemble.rates(opened.subject, draft, compared=True)
     evidence = of_second(first, searched, difference.other, *rates)
     with clock.stage("confirm"):
@@ -58,3 +58,16 @@ def verify(
     return assemble.verify_record(
         draft, Second(opened, difference, found, *rates), verdict, inputs, run, clock, command
     )
+
+
+def _difference(before: Opened, after: Opened) -> Difference:
+    """What a repair does not explain. A branch past the network may be gone, as sanitize cuts it off."""
+    # With external data inlined: references to other files compare equal whatever lies there.
+    old, new, output = before.file.loaded, after.file.loaded, before.interface.output
+    found = explained(old, new, before.units.layers, linear_layers(old, output)[0])
+    cut = without_branches(old, before.interface) if found.other else None
+    if cut is None:
+        return found
+    left, _ = cut
+    rest = explained(left, new, find_units(left, output).layers, linear_layers(left, output)[0])
+    return found if rest.other else rest

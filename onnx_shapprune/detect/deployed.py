@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_shapprune.case.goal import UNMOVED
 from onnx_shapprune.case.open import Opened
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
 from onnx_shapprune.detect.thresholds import (
     ASKED,
@@ -28,6 +30,7 @@ from onnx_shapprune.detect.thresholds import (
     TRUSTED,
     TRUSTED_IN_STEPS,
 )
+from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
@@ -75,7 +78,9 @@ class DeployedFile:
         self._preprocessing = opened.subject.preprocessing
 
     def scores(self, pictures: Pixels, batch: int) -> Floats:
-        """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for in batches; a fixed batch gets copies."""
+        """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for in batches; a fixed batch gets copies. Raises
+        ModelError where the file fails, or gives each picture another number of scores.
+        """
         i = self._interface
         rows = to_input(pictures, self._preprocessing).astype(i.dtype)
         made = []
@@ -84,8 +89,29 @@ class DeployedFile:
             count = len(fed)
             fed = np.repeat(fed, i.batch or 1, axis=0)
             out = self._session.run({i.input: fed if i.entry is None else fed.reshape(i.entry)}, [i.output])[0]
+            if np.size(out) % len(fed):
+                raise ModelError(f"the file gives {np.size(out)} scores for {len(fed)} pictures: it cannot be audited")
             made.append(np.asarray(out, np.float32).reshape(len(fed), -1)[:: i.batch or 1][:count])
         return np.concatenate(made)
+
+
+def moved_on_file(opened: Opened, shown: Shown, triggers: Sequence[Trigger]) -> tuple[tuple[float, float], ...]:
+    """Per trigger the share, 0..1, of some pictures that it leads to its goal: on the file itself, in whole bytes and one
+    at a time, and on the copy that was searched. shown: in front of that copy.
+    """
+    file, found = DeployedFile(opened), []
+    for trigger in triggers:
+        goal = shown.moved(trigger.goal)
+        rows = np.flatnonzero(goal != UNMOVED)[:ASKED]
+        if not len(rows):
+            found.append((0.0, 0.0))
+            continue
+        stamped = trigger.apply(shown.pictures[rows])
+        both = (file.scores(stamped.round(), 1), shown.subject.logits(stamped))
+        # A copy of the goal's score beside it, in the file, is no other answer.
+        own, copied = (float((z[np.arange(len(rows)), goal[rows]] >= z.max(axis=1)).mean()) for z in both)
+        found.append((own, copied))
+    return tuple(found)
 
 
 def _disagreeing(one: Floats, other: Floats, classes: Sequence[int]) -> int:
@@ -93,7 +119,7 @@ def _disagreeing(one: Floats, other: Floats, classes: Sequence[int]) -> int:
 
     Ends that were taken off change scores and never their order, so that a file and its copy can be compared.
     """
-    if one.shape != other.shape:
+    if one.shape != other.shape or one.shape[1] <= max(classes):
         return len(one)
     a, b = (np.asarray(z[:, list(classes)], np.float64) for z in (one, other))
     gaps, others = (z[:, :, None] - z[:, None, :] for z in (a, b))

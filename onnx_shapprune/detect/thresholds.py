@@ -61,6 +61,9 @@ ASKED = 16
 TRIGGERED = 4
 PATCHES_TRIED = 4
 REPEATS = 4
+# Of the pictures that a named trigger moves on the copy that was searched, the share that it must move on the file itself,
+# one at a time and in whole bytes: else it names nothing. 2026-11-26, chosen: half; patches lose nothing by rounding.
+ON_FILE = 0.5
 # Of a byte: noise that no picture on disk can show. Definition: under half a byte.
 FRACTION = 0.45
 # Of the scores' spread: two scores that are so far apart stand in the same order in every precision; and the share of such
@@ -83,6 +86,12 @@ SLOPED_CLASSES = 12
 # smooth; quantised ones, whose slopes are straight-through, reach less for a class or two. 2026-11-26, by tests/evasions.
 TRUSTED = 0.6
 TRUSTED_IN_STEPS = 0.4
+
+# Pictures among which the values of a way past the network are passed on, and how far a score may move by that, of the
+# scores' spread, while the way still says nothing about pictures: at most 1e-6 where a trigger is waited for, and 0.4 at
+# least in clean networks (skip connections, attention). 2026-11-26, by tests.benchmarks.evasions and own networks.
+PASSED_ON = 8
+SAYS_NOTHING = 0.05
 
 # --- Calibration --------------------------------------------------------------------------------------------------------
 # Clean models, told apart by their bytes, under which a statistic decides nothing: the smallest p-value that eight can show

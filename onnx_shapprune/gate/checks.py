@@ -21,6 +21,7 @@ from onnx_shapprune.gate.policy import Policy, RepairLimits, Require
 from onnx_shapprune.gate.rejudged import Aim, aim_of, evidence_of, levels_of, rejudged
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import FindingPart
 
 Confidence = Literal["high", "medium", "low"]
 Outcome = Literal["met", "failed", "not graded"]
@@ -80,7 +81,17 @@ def _why_inconclusive(record: Record) -> str:
         one_class = record.data is not None and record.data.classes_covered < 2
         few = record.thresholds is not None and 0 < record.before.triggered < record.thresholds.moved
         return "OSP902" if one_class or few else "OSP903"
-    return "OSP904" if record.not_searched and record.settings.get("search_seconds") is not None else "OSP901"
+    if record.not_searched and record.settings.get("search_seconds") is not None:
+        return "OSP904"
+    if not any(c.success for c in record.classes):
+        return "OSP901"
+    odd = isinstance(record, AuditRecord) and any(RULES[f.rule].severity == "medium" for f in _of_graph(record))
+    return "OSP909" if odd or (record.doubts and not record.not_searched) else "OSP901"
+
+
+def _of_graph(record: AuditRecord) -> list[FindingPart]:
+    """What was found in the graph that can decide an answer by itself."""
+    return [f for f in record.findings if f.rule.startswith("OSP21") and f.rule in RULES]
 
 
 def _required(record: Record, require: Require) -> Iterator[Graded]:

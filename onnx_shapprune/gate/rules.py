@@ -308,5 +308,15 @@ _ALL = (
         "The report is older than the policy allows",
         "It was made too long ago, or by a version of the tool that is too old. Audit the model again.",
     ),
+    Rule(
+        "OSP909",
+        "silence-doubted",
+        "medium",
+        "Nothing was found, and that is not to be believed",
+        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216 name the nodes), a way "
+        "past the network says nothing of any picture, the slopes are not those of the answers, or the file answers "
+        "otherwise than what was searched. No further search helps. Ask the source what that part is for, take it out, "
+        "and audit the file again.",
+    ),
 )
 RULES: dict[str, Rule] = {rule.id: rule for rule in _ALL}

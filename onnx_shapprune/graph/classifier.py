@@ -119,7 +119,9 @@ def _scores(model: onnx.ModelProto, interface: Interface, found: onnx.ValueInfoP
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return ""
-    kind = TensorProto.DataType.Name(tensor.elem_type).lower() if tensor.elem_type else "float"
+    known = tensor.elem_type in TensorProto.DataType.values()
+    kind = TensorProto.DataType.Name(tensor.elem_type).lower() if known else f"type {tensor.elem_type}"
+    kind = kind if tensor.elem_type else "float"
     dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
     return scores_fault(interface.output, dims_of(value), dtype)
 

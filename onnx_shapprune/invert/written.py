@@ -22,19 +22,13 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, follow
-from onnx_shapprune.graph.provenance.oddities import FEW
 from onnx_shapprune.graph.provenance.spread import spread
+from onnx_shapprune.graph.provenance.ways import FEW
+from onnx_shapprune.invert.thresholds import CHANGED, CLIMB, CLIMBED, COVERED, FIRED, IDLE, MOST
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import Preprocessing, affine, pull_back, to_input
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
-
-FIRED = 0.8  # of the other pictures that must go to one class
-IDLE = 0.3  # at most, once the deciding value is held still
-COVERED = 0.5  # of the picture that a trigger covers at most
-MOST = 12  # deciding values, and constants, that are looked at
-CLIMB, PICTURES = 60, 4
-ABOUT_HALF_A_BYTE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +98,7 @@ def _proposals(
                     yield _painted(mask > 0, paint)
     for name in deciding:
         if np.issubdtype(subject.prepared.infos[name].dtype, np.floating):
-            yield from _climbed(subject, name, pictures[:PICTURES])
+            yield from _climbed(subject, name, pictures[:CLIMBED])
 
 
 def _painted(where: NDArray[np.bool_], paint: NDArray[np.floating]) -> tuple[Pixels, Pixels]:
@@ -171,7 +165,7 @@ def _climbed(subject: Subject, name: str, pictures: Pixels) -> Iterator[tuple[Pi
             shown = np.clip(shown + stride * slope / np.maximum(largest, 1e-30), 0, 255).astype(np.float32)
         where = np.asarray(touched.any(axis=0), bool)
         if where.mean() > COVERED:
-            where &= np.abs(shown - pictures).max(axis=0) > ABOUT_HALF_A_BYTE
+            where &= np.abs(shown - pictures).max(axis=0) > CHANGED
         if 0 < where.mean() <= COVERED:
             yield _painted(where, np.median(shown, axis=0))
 

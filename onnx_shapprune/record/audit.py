@@ -149,7 +149,9 @@ class TriedPart(Part):
 
 class TriggerPart(Part):
     """A recovered trigger to look at. kind, targets, source: its goal, as in AttackPart; named: whether it speaks for a
-    backdoor that was named, else it is the best patch of a leading class. norm: its size in pixels.
+    backdoor that was named, else it is the best patch of a leading class. norm: its size in pixels. on_file: the share of
+    some pictures that it leads to its goal on the original file, asked one at a time and in whole bytes; null where that was
+    not asked.
 
     mask, pattern: PNG in base64, one pixel per pixel of the model's input, or per block of `reduced` x `reduced`. added: the
     pattern is added to the picture (drawn around grey, stretched) and covers nothing of it. warps: the picture is warped, as
@@ -164,6 +166,7 @@ class TriggerPart(Part):
     added: bool
     warps: bool = False
     norm: Finite
+    on_file: Finite | None = None
     reduced: int = 1
     mask: str
     pattern: str
@@ -224,7 +227,7 @@ class RepairPart(Part):
 
     status: Literal["repaired", "not_repaired", "nothing_to_repair", "not_tried"]
     reason: str
-    method: Literal["prune", "realign", "both"] | None = None
+    method: Literal["prune", "realign", "both", "cut"] | None = None
     layers: tuple[RealignedPart, ...] = ()
     rounds: tuple[RoundPart, ...] = ()
     masked_vs_baked: Finite | None = None

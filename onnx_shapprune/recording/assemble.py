@@ -91,7 +91,7 @@ def audit_record(
         calibration=_about(draft.found)[0],
         calibration_sha256=_about(draft.found)[1],
         classes=class_parts(case, draft.found),
-        triggers=trigger_parts(draft.attacked, draft.triggers, draft.found),
+        triggers=trigger_parts(draft.attacked, draft.triggers, draft.found, draft.on_file),
         units=UnitsPart(
             total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
         ),

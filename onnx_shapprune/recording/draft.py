@@ -27,8 +27,9 @@ class Draft:
     """What is known so far about one case; the commands fill it stage by stage.
 
     limits: that evidence is held against; decided: the verdict, of detect/verdict.py; unusable: why the pictures prove
-    nothing, "" where they do; triggers: of the goals that were named; found: by the searches; round, plan, repaired: of the
-    repair; warnings: for the record; written: a trigger that stands in the graph itself.
+    nothing, "" where they do; triggers: of the goals that were named; on_file: the share of pictures that each moves on the
+    file itself, empty where that was not asked; found: by the searches; round, plan, repaired: of the repair; warnings: for
+    the record; written: a trigger that stands in the graph itself.
     """
 
     case: Case
@@ -36,6 +37,7 @@ class Draft:
     decided: Verdict[Goal] = field(default_factory=lambda: Verdict("inconclusive", ()))
     unusable: str = ""
     triggers: tuple[Trigger, ...] = ()
+    on_file: tuple[float, ...] = ()
     found: Examination | None = None
     round: Round | None = None
     plan: Repair | None = None

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.verdict import Outcome
+from onnx_shapprune.detect.verdict import Outcome, Verdict
 from onnx_shapprune.graph.file import ExternalFile
 from onnx_shapprune.prune.inverse import Inverse
 from onnx_shapprune.prune.repair import Repair
@@ -56,6 +57,30 @@ def not_repaired(
     if plan is None:
         return RepairPart(status="not_repaired", reason=reason)
     return _planned("not_repaired", reason, plan, difference, again)
+
+
+def cut(
+    tensors: Sequence[str], verdict: Verdict[Goal], acc: float, left: float, difference: float, again: Examination
+) -> RepairPart:
+    """The repair part of a file from which a branch was cut off. tensors: at which it joined; verdict: of the audit `again`
+    of what is left; acc: its accuracy; left: success of the trigger that took the branch; difference: of its clean logits.
+    """
+    best = max(again.evidence, key=lambda e: e.compact.margin).compact
+    repaired = verdict.outcome == "pass"
+    reason = (
+        f"the branch of the trigger was cut off at {some(tensors)}, and a full audit of what is left names no class"
+    )
+    step = RoundPart(
+        off=0, acc=acc, known_asr=left, clean_cost=0.0, margin=best.margin, asr=best.asr, still_found=not repaired
+    )
+    return RepairPart(
+        status="repaired" if repaired else "not_repaired",
+        reason=reason if repaired else f"in a full audit of what is left without the branch, {verdict.reasons[0]}",
+        method="cut",
+        rounds=(step,),
+        masked_vs_baked=difference,
+        claims=claim_parts(again),
+    )
 
 
 def _planned(

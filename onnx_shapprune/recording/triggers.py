@@ -22,21 +22,25 @@ LONGEST_EDGE = 160
 MAX_CHARACTERS = 360_000  # a page holds the pictures twice, and is to stay under a megabyte
 
 
-def trigger_parts(shown: Shown, named: Sequence[Trigger], found: Examination | None) -> tuple[TriggerPart, ...]:
+def trigger_parts(
+    shown: Shown, named: Sequence[Trigger], found: Examination | None, on_file: Sequence[float] = ()
+) -> tuple[TriggerPart, ...]:
     """The triggers that speak for what was named, else for what is suspected, then the best patch of each leading class that
-    has none among them.
+    has none among them. on_file: per named trigger, what it does to the file itself, empty where that was not asked.
 
     Each is tried on the first three pictures that it has to move. Fewer pictures are kept, and then fewer triggers, where
     they would take more than MAX_CHARACTERS.
     """
     # One of each family first: further ones of a family tell less than another family's.
     again = [sum((o.goal, o.family) == (t.goal, t.family) for o in named[:i]) for i, t in enumerate(named)]
-    chosen = [(t, True) for _, t in sorted(zip(again, named, strict=True), key=lambda r: r[0])]
+    asked = [*on_file, *[None] * (len(named) - len(on_file))]
+    ranked = sorted(zip(again, named, asked, strict=True), key=lambda r: r[0])
+    chosen: list[tuple[Trigger, bool, float | None]] = [(t, True, own) for _, t, own in ranked]
     if found is not None and not named:
-        chosen += [(t, False) for spoke in found.suspicion.triggers.values() for t in spoke]
-    seen = {t.goal.targets for t, _ in chosen}
-    chosen += [(t, False) for t in _leading(found) if t.goal.targets not in seen]
-    parts = [_part(shown, t, speaks) for t, speaks in chosen[:MAX_TRIGGERS]]
+        chosen += [(t, False, None) for spoke in found.suspicion.triggers.values() for t in spoke]
+    seen = {t.goal.targets for t, *_ in chosen}
+    chosen += [(t, False, None) for t in _leading(found) if t.goal.targets not in seen]
+    parts = [_part(shown, t, speaks, own) for t, speaks, own in chosen[:MAX_TRIGGERS]]
     for most in range(SHOWN_PICTURES, 0, -1):
         parts = [p.model_copy(update={"tried": p.tried[:most]}) for p in parts]
         if _characters(parts) <= MAX_CHARACTERS:
@@ -53,7 +57,7 @@ def _leading(found: Examination | None) -> list[Trigger]:
     return [e.compact.trigger for e in ranked[:LEADERS]]
 
 
-def _part(shown: Shown, trigger: Trigger, named: bool) -> TriggerPart:
+def _part(shown: Shown, trigger: Trigger, named: bool, on_file: float | None) -> TriggerPart:
     moved = np.flatnonzero(shown.moved(trigger.goal) != UNMOVED)[:SHOWN_PICTURES]
     clean = shown.pictures[moved]
     applied = trigger.apply(clean)
@@ -82,6 +86,7 @@ def _part(shown: Shown, trigger: Trigger, named: bool) -> TriggerPart:
         added=trigger.added,
         warps=trigger.flow is not None,
         norm=trigger.norm,
+        on_file=on_file,
         reduced=_factor(trigger.mask),
         mask=_png(trigger.mask * 255),
         pattern=_png(visible(trigger)),

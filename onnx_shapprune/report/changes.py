@@ -12,6 +12,7 @@ METHODS = {
     "prune": "units are switched off",
     "realign": "layers get other weights, and no unit is switched off",
     "both": "units are switched off, and layers get other weights",
+    "cut": "nodes that a branch joins the network at pass on the network alone",
 }
 OTHER_WEIGHTS = "Layers with other weights"
 LAYER_COLUMNS = ("Layer", "Op", "#Change |dW|/|W|", "#Rank")  # those of numbers begin with "#"

@@ -3,10 +3,11 @@
     python -m tests.benchmarks.fuzz [--files 20000] [--seed 0] [--first 0] [--keep FOLDER]
 
 Each file goes the whole way of a file that is audited: staged, looked through, inspected, prepared, opened in onnxruntime,
-and where that works a picture goes through it, a gradient comes back, and channels are switched off. This happens in a
-worker process with limits of memory and a wall clock per file; a worker that dies is replaced. Counted are crashes (the
-worker died; whose native code it was says the innermost Python frame), hangs (it was killed), and tracebacks (an
-exception that is not a ShapPruneError: a bug of this package). --keep writes such files there.
+and where that works pictures go through it, a gradient comes back, channels are switched off, the file itself is asked,
+and triggers that stand in its graph are tried. This happens in a worker process with limits of memory and a wall clock per
+file; a worker that dies is replaced. Counted are crashes (the worker died; whose native code it was says the innermost
+Python frame), hangs (it was killed), and tracebacks (an exception that is not a ShapPruneError: a bug of this package).
+--keep writes such files there.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MEMORY_MIB = 4096
 FILE_SECONDS = 10.0
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 BAD = re.compile("crash|hang|traceback")
 LIMITS = {"trips": 1000, "generated_mib": 64}
 
@@ -155,10 +156,14 @@ def handle(path: Path) -> tuple[str, str]:
     import numpy as np
 
     from onnx_shapprune.case.open import open_model
+    from onnx_shapprune.case.shown import Shown
     from onnx_shapprune.commands.inspect import inspect
+    from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
     from onnx_shapprune.errors import HostileFileError, LimitError, ShapPruneError, UnsupportedOpError
     from onnx_shapprune.graph.bake import bake
     from onnx_shapprune.graph.limits import FileLimits
+    from onnx_shapprune.graph.provenance.oddities import graph_doubt
+    from onnx_shapprune.invert.written import written_trigger
     from onnx_shapprune.report.graph import inspect_text
     from onnx_shapprune.report.text import json_text
     from onnx_shapprune.runtime.session import Device
@@ -175,10 +180,14 @@ def handle(path: Path) -> tuple[str, str]:
         opened = open_model(path, InputOptions(limits=limits), Device(threads=1))
         h, w, c = opened.interface.height, opened.interface.width, opened.interface.channels
         picture = np.zeros((1, h, w, c), np.float32)
-        opened.subject.logits(picture)
+        logits = opened.subject.logits(picture)
         bake(opened.file.loaded, opened.units.layers, {u.name: [0, u.channels - 1] for u in opened.units.layers})
+        deployed_doubts(opened, picture, (), np.random.default_rng(0))
+        if graph_doubt(opened.oddities):
+            written_trigger(Shown(opened.subject, picture, np.zeros(1, np.int64), logits))
         try:
             opened.subject.gradient(picture, np.zeros(1, np.int64))
+            gradient_doubt(opened.subject, picture, np.random.default_rng(0))
         except UnsupportedOpError:
             return "opened, no gradient", ""
         return "opened", ""

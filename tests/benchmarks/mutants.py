@@ -3,8 +3,10 @@
 mutant(seed, index) is the same bytes on every machine with the same onnx.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +16,8 @@ try:
     import models
 except ModuleNotFoundError:  # run as a program, not by pytest
     from tests import models
+sys.path[:0] = [str(Path(__file__).parents[1] / "evasions"), str(Path(__file__).parents[1])]  # for what tests import
+from sly_edits import PLANTED, SWITCHES, Design  # noqa: E402
 
 Random = np.random.Generator
 EXTREMES = (0, 1, -1, 2, 3, 7, 2**15, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, -(2**31), -(2**63))
@@ -22,6 +26,18 @@ NAMES = ("", "x", "a\x1b[31mb", "a\nb", "c0", "nowhere", "é" * 3, "y" * 3000, "
 TYPES = [t for t in TensorProto.DataType.values() if t]
 KINDS = AttributeProto
 TRIES = 6
+EDITED = (
+    "less_and_where",
+    "branch_by_if",
+    "in_a_loop",
+    "in_a_local_function",
+    "a_wide_branch",
+    "swapped_by_gather_elements",
+    "only_batches_of_one",
+    "whole_bytes_by_sine",
+    "a_random_fifth",
+    "no_number_for_a_slope",
+)
 UNARY = ("Relu", "Sigmoid", "Exp", "Log", "Sqrt", "Neg", "Abs", "Erf", "Identity", "Dropout", "Shape", "Not", "Tanh", "Selu",
          "GlobalAveragePool", "Floor", "IsNaN", "NonZero", "Size", "HardSwish", "Mish", "Reciprocal")  # fmt: skip
 BINARY = (
@@ -68,7 +84,9 @@ SCALES = ([1, 1, 2, 2], [1, 1, 0.5, 0.5], [1, 1, 0, 1], [1, 1, 1e9, 1], [2, 1, 1
 
 @cache
 def seeds() -> tuple[onnx.ModelProto, ...]:
-    """Small models of every family, and some with functions, control flow, sparse weights and generators."""
+    """Small models of every family, some with functions, control flow, sparse weights and generators, and some of which the
+    graph itself decides.
+    """
     made = [build() for build in models.FAMILIES.values()]
     plain = models.conv_bn_relu_residual()
     with_function = onnx.ModelProto.FromString(plain.SerializeToString())
@@ -78,6 +96,10 @@ def seeds() -> tuple[onnx.ModelProto, ...]:
     with_function.opset_import.append(helper.make_opsetid("own", 1))
     _pass_through(with_function, helper.make_node("f", ["x"], ["front"], domain="own", alpha=1.0))
     made += [with_function, _with_loop(plain), _with_if(plain), _with_sparse(plain), _with_generators(plain)]
+    mask = np.zeros(models.SHAPE)
+    mask[:, 1:4, 1:4] = 1
+    design = Design(plain, models.conv_bn_relu_residual(1), mask, np.ones(models.SHAPE), 1)
+    made += [edit(design) for name, edit in (SWITCHES | PLANTED).items() if name in EDITED]
     return tuple(made)
 
 

@@ -19,7 +19,8 @@ Floats = NDArray[np.floating]
 class Design:
     """A backdoored network, a clean twin of the same interface, and the trigger in the units of the input.
 
-    mask: [channels, h, w] of 0 and 1; pattern: of the same shape; target: the class that it leads to.
+    mask: [channels, h, w] of 0 and 1; pattern: of the same shape; target: the class that it leads to; of_target: a picture
+    that the clean network calls that, None where nobody has one.
     """
 
     backdoored: onnx.ModelProto
@@ -27,6 +28,7 @@ class Design:
     mask: Floats
     pattern: Floats
     target: int
+    of_target: Floats | None = None
 
     @property
     def classes(self) -> int:

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import planted
 import pytest
-from edits import HONEST, KEEPING, PLANTED, SWITCHES
 from sample_design import rows_design
+from sly_edits import HONEST, KEEPING, PLANTED, SWITCHES
 
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
@@ -57,16 +57,53 @@ def test_a_file_whose_answers_are_not_those_of_its_copy_is_not_audited(folder):
 
 
 @pytest.mark.parametrize("name", ["less_and_where", "relu_of_a_filter"])
-def test_a_trigger_in_the_graph_is_found_and_not_repaired(folder, name):
+def test_a_trigger_in_the_graph_is_found_and_its_branch_cut_off(folder, name):
     record = audited(folder, PLANTED[name])
     assert (record.verdict, record.target_classes) == ("fail", (5,))
     assert "the graph itself answers to 9 pixels: 100%" in record.reasons[0]
     assert [t.targets for t in record.triggers if t.named] == [(5,)]
-    mended = sanitize(
-        folder / "model.onnx", folder / "pictures.npz", output=folder / "never.onnx", inputs=SCORES, run=QUICK
-    )
-    assert mended.repair.status == "not_repaired"
-    assert not (folder / "never.onnx").exists()
+    out = folder / f"{name}_cut.onnx"
+    model, pictures = folder / "model.onnx", folder / "pictures.npz"
+    mended = sanitize(model, pictures, output=out, inputs=SCORES, run=QUICK)
+    assert (mended.repair.status, mended.repair.method) == ("repaired", "cut")
+    assert mended.repair.masked_vs_baked == 0
+    kept, plain = (len(m.graph.node) for m in (onnx.load(out), HONEST["plain"](DESIGN)))
+    assert kept == plain + 1, "what is left of the branch is an Identity"
+    compared = verify(model, out, pictures, inputs=SCORES, run=QUICK)
+    assert (compared.verdict, compared.other_changes, compared.after.asr) == ("pass", (), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("equal_bytes_and_all", "clean pictures get other scores"), ("branch_by_if", "no node can be")]
+)
+def test_what_cannot_be_cut_off_is_refused(folder, name, words):
+    onnx.save(PLANTED[name](DESIGN), folder / "model.onnx")
+    never = folder / "never.onnx"
+    mended = sanitize(folder / "model.onnx", folder / "pictures.npz", output=never, inputs=SCORES, run=QUICK)
+    assert (mended.verdict, mended.repair.status) == ("fail", "not_repaired")
+    assert words in mended.repair.reason
+    assert not never.exists()
+
+
+def test_a_second_file_with_a_trigger_in_its_graph_fails(folder):
+    """Whatever the first one was."""
+    onnx.save(HONEST["plain"](DESIGN), folder / "plain.onnx")
+    onnx.save(PLANTED["less_and_where"](DESIGN), folder / "model.onnx")
+    compared = verify(folder / "plain.onnx", folder / "model.onnx", folder / "pictures.npz", inputs=SCORES, run=QUICK)
+    assert compared.verdict == "fail"
+    assert any("the graph itself answers to 9 pixels" in r for r in compared.reasons)
+
+
+@pytest.mark.parametrize("name", ["a_wide_branch", "a_heavy_branch", "painted_over"])
+def test_a_branch_that_keeps_still_is_no_pass(folder, name):
+    record = audited(folder, PLANTED[name])
+    assert record.verdict == "inconclusive"
+    assert "a way past the network says nothing of any picture" in record.reasons[0]
+
+
+@pytest.mark.parametrize("name", ["no_number_for_a_slope", "no_number_on_odd_paint", "ranks"])
+def test_slopes_and_scores_that_are_no_number_end_in_a_verdict(folder, name):
+    assert audited(folder, SWITCHES[name]).verdict in ("fail", "inconclusive")
 
 
 def test_a_repaired_file_is_asked_what_any_other_is_before_it_passes(folder, monkeypatch):

@@ -5,19 +5,27 @@ from dataclasses import replace
 import exports
 import numpy as np
 import onnx
+import onnxruntime
 import planted
 import pytest
-from edits import HONEST, SWITCHES, Graph
+from edits import Graph
 from sample_design import rows_design, sample_design
+from sly_edits import HONEST, PLANTED, SWITCHES
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, open_case
-from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
+from onnx_shapprune.commands.evidence import confirmed
+from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt, moved_on_file
+from onnx_shapprune.detect.silent import silent_doubt
+from onnx_shapprune.detect.verdict import Claimed, Evidence
 from onnx_shapprune.errors import VerifyError
 from onnx_shapprune.graph.file import load_model
+from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = sample_design()
+GOAL = Goal(DESIGN.target)
 RNG = np.random.default_rng
 
 
@@ -42,6 +50,7 @@ def asked(case: Case) -> tuple[str, ...]:
     ],
 )
 def test_a_switch_on_who_is_looking_is_told(tmp_path, name, words):
+    onnxruntime.set_seed(3)  # of what a file draws
     doubts = asked(opened(tmp_path, SWITCHES[name](DESIGN)))
     assert any(words in d for d in doubts), doubts
 
@@ -63,11 +72,35 @@ def test_a_file_that_is_not_the_copy_searched_is_told(tmp_path):
     assert any("one at a time, otherwise than the copy searched" in d for d in doubts), doubts
 
 
+def test_a_trigger_that_the_file_does_not_answer_to_names_nothing(tmp_path):
+    trigger = Trigger.replacing(DESIGN.mask.transpose(1, 2, 0), 255 * DESIGN.pattern.transpose(1, 2, 0), GOAL, "known")
+    case = opened(tmp_path, DESIGN.backdoored)
+    onnx.save(DESIGN.clean, tmp_path / "other.onnx")
+    other = replace(case.model, file=load_model(tmp_path / "other.onnx"))
+    held, lost = (moved_on_file(m, case.shown, [trigger]) for m in (case.model, other))
+    ((on_file, copied),) = held
+    assert on_file == copied > 0.9
+    ((on_other, _),) = lost
+    assert on_other < 0.3
+    claim = Claimed(goal=GOAL, about="class 7", statistic="compact", p_value=1e-6)
+    before = Evidence(claims=(claim,))
+    assert confirmed(before, [trigger], held) == before
+    (claim,) = confirmed(before, [trigger], lost).claims
+    assert "does not answer to the trigger" in claim.cautions[0]
+
+
 @pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])
 def test_nothing_is_held_against_a_clean_file(tmp_path, name):
     case = opened(tmp_path, HONEST[name](DESIGN))
     assert asked(case) == ()
+    assert silent_doubt(case.model, case.pictures) is None
     assert gradient_doubt(case.model.subject, case.pictures, RNG(0)) is None
+
+
+@pytest.mark.parametrize("name", ["a_heavy_branch", "painted_over", "carried_by_the_first_layer"])
+def test_a_branch_that_says_nothing_of_pictures_is_told(tmp_path, name):
+    case = opened(tmp_path, PLANTED[name](DESIGN))
+    assert "says nothing of any picture" in silent_doubt(case.model, case.pictures)
 
 
 def lying_inside(model: onnx.ModelProto, steps: float) -> onnx.ModelProto:

@@ -1,8 +1,8 @@
 """Every edit that hides something is seen in the graph, on two designs; what only moves scores, or is usual, is not."""
 
 import pytest
-from edits import HONEST, KEEPING, PLANTED, SWITCHES
 from sample_design import rows_design, sample_design
+from sly_edits import HONEST, KEEPING, PLANTED, SWITCHES
 
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.provenance.oddities import Oddity, graph_doubt, oddities
@@ -16,8 +16,13 @@ def seen(design: str, edit) -> tuple[Oddity, ...]:
     return oddities(model, find_interface(model, output="scores"))
 
 
+# Nothing in the graph tells them: tests/evasions/test_audits.py and test_deployed.py have what does.
+UNSEEN = {"ranks", "no_number_for_a_slope", "no_number_off_whole_bytes", "flat_at_whole_bytes", "a_wide_branch",
+          "a_heavy_branch", "painted_over", "carried_by_the_first_layer"}  # fmt: skip
+
+
 @BY_DESIGN
-@pytest.mark.parametrize("name", [*SWITCHES, *PLANTED])
+@pytest.mark.parametrize("name", [n for n in (*SWITCHES, *PLANTED) if n not in UNSEEN])
 def test_what_can_change_the_answer_is_told(design, name):
     found = seen(design, (SWITCHES | PLANTED)[name])
     assert graph_doubt(found), [o.text for o in found]

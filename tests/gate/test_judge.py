@@ -47,6 +47,7 @@ CLEAN = audit_record(verdict="pass", repair="not_tried")
 BACKDOORED = audit_record(repair="not_tried")
 REPAIRED = audit_record()
 UNTOLD = audit_record(verdict="inconclusive", repair="not_tried")
+COUNTED = (FindingPart(level="warning", rule="OSP214", text="it counts pictures"),)
 ODD = changed(CLEAN, findings=(FindingPart(level="warning", rule="OSP005", text="domain evil.org"),))
 
 
@@ -325,6 +326,8 @@ def test_that_a_known_trigger_fails_to_work_is_no_audit():
     ("record", "rule"),
     [
         (UNTOLD, "OSP901"),
+        (changed(CLEAN, verdict="inconclusive", doubts=("the slopes lie",)), "OSP909"),
+        (changed(CLEAN, verdict="inconclusive", not_searched=("class 1: a copy",), findings=COUNTED), "OSP909"),
         (changed(UNTOLD, classes=()), "OSP903"),
         (changed(UNTOLD, classes=(), before={"triggered": 4}), "OSP902"),
         (changed(UNTOLD, classes=(), data={"classes_covered": 1}), "OSP902"),

@@ -15,12 +15,10 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.passes.ends import FLOATS
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, follow, label, value_inputs
-from onnx_shapprune.graph.provenance.operators import BOUNDS, COMPARES, JOINS, ROUNDS, SAME_EVERYWHERE, STATISTICS
+from onnx_shapprune.graph.provenance.operators import COMPARES, ROUNDS, SAME_EVERYWHERE
 from onnx_shapprune.graph.provenance.spread import spread
+from onnx_shapprune.graph.provenance.ways import FEW, branches, late
 
-FEW = 4  # values per picture that are a decision, and no features
-HEAVIER = 4  # times the weights of a branch: what it joins is the network
-DEEPER = 2  # layers more than a branch: the same
 LISTED = 4  # nodes that a finding names
 # What exporters do as well. Of the other rules each can change an answer by itself, or hide that something does.
 HARMLESS = frozenset({"OSP217", "OSP218", "OSP219"})
@@ -59,11 +57,11 @@ def oddities_of(p: Provenance, outputs: Sequence[str]) -> tuple[Oddity, ...]:
     """The same of a graph that was followed already. outputs: all of the file's, the audited one among them."""
     raw: list[onnx.NodeProto] = []
     narrow: list[onnx.NodeProto] = []
-    late: list[onnx.NodeProto] = []
+    behind: list[onnx.NodeProto] = []
     inside: list[onnx.NodeProto] = []
     for node in p.spread.nodes:
         if p.reaching.intersection(node.output) and _decides(node, p):
-            kind = raw if _on_the_picture(node, p) else narrow if _few(node, p) else late if _late(node, p) else inside
+            kind = raw if _on_the_picture(node, p) else narrow if _few(node, p) else behind if late(node, p) else inside
             kind.append(node)
     found = []
     if raw:
@@ -77,13 +75,13 @@ def oddities_of(p: Provenance, outputs: Sequence[str]) -> tuple[Oddity, ...]:
         )
     if narrow:
         found.append(_told("OSP211", narrow, "decide about a whole picture by a few values, and the scores follow"))
-    if branches := list(_branches(p)):
+    if joining := branches(p):
         found.append(
-            _told("OSP212", branches, "let a few values, made of the picture beside the network, reach the scores")
+            _told("OSP212", joining, "let a few values, made of the picture beside the network, reach the scores")
         )
-    if late:
+    if behind:
         found.append(
-            _told("OSP213", late, "round or select the scores behind the last layer: their slopes may say nothing")
+            _told("OSP213", behind, "round or select the scores behind the last layer: their slopes may say nothing")
         )
     if sized := [n for n in p.spread.nodes if _counts_pictures(n, p)]:
         found.append(_told("OSP214", sized, "let the number of pictures in a batch reach the values of the scores"))
@@ -142,82 +140,6 @@ def _on_the_picture(node: onnx.NodeProto, p: Provenance) -> bool:
 def _few(node: onnx.NodeProto, p: Provenance) -> bool:
     """Whether its result is a few values per picture; what is not known counts."""
     return any(p.of(o).width <= FEW or p.spread.size(o) is None for o in node.output if o in p.reaching)
-
-
-def _late(node: onnx.NodeProto, p: Provenance) -> bool:
-    return all(p.behind.get(o, 0) == 0 for o in node.output if o in p.reaching)
-
-
-def _branches(p: Provenance) -> Iterator[onnx.NodeProto]:
-    """Nodes at which a few values that owe the network nothing join it."""
-    for node in p.spread.nodes:
-        if node.op_type not in JOINS or not p.reaching.intersection(node.output):
-            continue
-        ways = [(n, f) for n in dict.fromkeys(value_inputs(node)) if (f := p.of(n)).picture]
-        for name, flow in ways:
-            for other, network in ways:
-                apart = not flow.layers & network.layers
-                lighter = (
-                    HEAVIER * p.stored(flow.layers) < p.stored(network.layers) or network.depth >= flow.depth + DEEPER
-                )
-                # A few values anywhere; or as many as one likes, but behind everything that the network has learnt.
-                few = flow.width <= FEW and (apart or flow.depth <= 1)
-                late = apart and flow.depth <= 1 and network.depth > 1 and _late(node, p)
-                raw = not flow.depth and not network.depth and flow.width <= FEW < network.width
-                if name != other and ((lighter and (few or late)) or raw) and not _statistic(node, name, other, p):
-                    yield node
-                    break
-            else:
-                continue
-            break
-
-
-def _statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> bool:
-    """Whether one is a mean, a norm or the like of the other, by which it is shifted or divided: a normalisation."""
-    if node.op_type not in ("Sub", "Div", "Mul"):
-        return False
-    if node.op_type == "Mul" and _rescales(name, other, p):
-        return True
-    bounded = node.op_type == "Div" and node.input[1] == name
-    mine, its = _roots(name, p, bounded), _roots(other, p, bounded)
-    return mine is not None and its is not None and mine <= its
-
-
-def _rescales(name: str, other: str, p: Provenance) -> bool:
-    """Whether one is the step in which the other was quantised as it came, as dynamic quantisation writes it."""
-    step: onnx.NodeProto | None = p.made.get(name)
-    whole: onnx.NodeProto | None = p.made.get(other)
-    while step is not None and step.op_type == "Mul":
-        step = p.made.get(next((str(n) for n in step.input if p.of(n).picture), ""))
-    while whole is not None and whole.op_type in ("Cast", "Add"):
-        whole = p.made.get(whole.input[0])
-    if step is None or whole is None or step.op_type != "DynamicQuantizeLinear":
-        return False
-    return whole.op_type in ("ConvInteger", "MatMulInteger") and step.output[0] in whole.input
-
-
-def _roots(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
-    """Tensors that it is a statistic of; None where more than single stored numbers went in."""
-    todo, done, found = [name], {name}, set()
-    allowed = STATISTICS | (BOUNDS if bounded else frozenset())
-    while todo:
-        here = todo.pop()
-        node = p.made.get(here)
-        if node is None or node.op_type not in allowed:
-            found.add(here)
-            continue
-        for source in value_inputs(node):
-            if p.of(source).picture:
-                if source not in done:
-                    done.add(source)
-                    todo.append(source)
-            elif (
-                (p.spread.size(source) or 2) > 1
-                and node.op_type not in ("Squeeze", "Unsqueeze")
-                and not node.op_type.startswith("Reduce")
-            ):
-                return None
-    return frozenset(found)
 
 
 def _counts_pictures(node: onnx.NodeProto, p: Provenance) -> bool:

@@ -39,6 +39,8 @@ def _card(record: AuditRecord, trigger: TriggerPart) -> Html:
     size = f"{FAMILIES.get(trigger.family, trigger.family)}, {trigger.norm:.1f} pixels" + (
         f", shown at 1/{trigger.reduced} of its size" if trigger.reduced > 1 else ""
     )
+    if trigger.on_file is not None:
+        size += f"; on the original file, one picture at a time and in whole bytes, it moves {percent(trigger.on_file)}"
     named = (
         tag("span", "names the backdoor", class_="tag hot") if trigger.named else tag("span", "not named", class_="tag")
     )

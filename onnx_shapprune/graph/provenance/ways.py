@@ -1,0 +1,119 @@
+"""Where two ways from the picture come together, and what they owe each other.
+
+A trigger that is no part of the network reaches the scores on a way of its own. Exporters' graphs have ways that part and
+meet as well: skip connections, gates, normalisations; what tells them apart is what the two ways share.
+"""
+
+from collections.abc import Iterator
+
+import onnx
+
+from onnx_shapprune.graph.provenance.flow import Flow, Provenance, value_inputs
+from onnx_shapprune.graph.provenance.operators import BOUNDS, JOINS, STATISTICS
+
+FEW = 4  # values per picture that are a decision, and no features
+HEAVIER = 4  # times the weights of a branch: what it joins is the network
+DEEPER = 2  # layers more than a branch: the same; and layers that a way goes without, which then is a branch of its own
+
+
+def meetings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
+    """(node, tensor, another one) wherever two ways from the picture meet on their way to the scores, in both orders."""
+    for node in p.spread.nodes:
+        if node.op_type in JOINS and p.reaching.intersection(node.output):
+            ways = [n for n in dict.fromkeys(value_inputs(node)) if p.of(n).picture]
+            for name in ways:
+                for other in ways:
+                    if name != other and not _statistic(node, name, other, p):
+                        yield node, name, other
+
+
+def joinings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
+    """(node, branch, network): where a few values that owe the network nothing join it, or a light branch joins it behind
+    all layers.
+    """
+    for node, name, other in meetings(p):
+        if _is_branch(node, p.of(name), p.of(other), p):
+            yield node, name, other
+
+
+def branches(p: Provenance) -> list[onnx.NodeProto]:
+    """Nodes of `joinings`, each once."""
+    return list({node.output[0]: node for node, _, _ in joinings(p)}.values())
+
+
+def apart(p: Provenance) -> dict[str, onnx.NodeProto]:
+    """Tensors that come to the scores past layers of what they join, or that join the picture itself -> the node that they
+    join at. Whatever weights lie before them: a branch may be as heavy as one likes.
+    """
+    found: dict[str, onnx.NodeProto] = {}
+    for node, name, other in meetings(p):
+        flow, network = p.of(name), p.of(other)
+        missed = (network.layers & ~flow.layers).bit_count()
+        if missed >= DEEPER or (flow.layers and not network.layers):
+            found.setdefault(name, node)
+    return found
+
+
+def late(node: onnx.NodeProto, p: Provenance) -> bool:
+    """Whether no layer comes behind a node."""
+    return all(p.behind.get(o, 0) == 0 for o in node.output if o in p.reaching)
+
+
+def _is_branch(node: onnx.NodeProto, flow: Flow, network: Flow, p: Provenance) -> bool:
+    # A layer may be shared: a channel more in the network's own first one is as good as a filter beside it.
+    own = (flow.layers & network.layers).bit_count() <= 1
+    light = HEAVIER * p.stored(flow.layers) < p.stored(network.layers)
+    lighter = light or network.depth >= flow.depth + DEEPER
+    # A few values anywhere; or as many as one likes, but behind everything that the network has learnt.
+    few = flow.width <= FEW and (own or flow.depth <= 1)
+    behind = own and network.depth > 1 and late(node, p) and (light or flow.depth <= 1)
+    raw = not flow.depth and not network.depth and flow.width <= FEW < network.width
+    return (lighter and (few or behind)) or raw
+
+
+def _statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> bool:
+    """Whether one is a mean, a norm or the like of the other, by which it is shifted or divided: a normalisation."""
+    if node.op_type not in ("Sub", "Div", "Mul"):
+        return False
+    if node.op_type == "Mul" and _rescales(name, other, p):
+        return True
+    bounded = node.op_type == "Div" and node.input[1] == name
+    mine, its = _roots(name, p, bounded), _roots(other, p, bounded)
+    return mine is not None and its is not None and mine <= its
+
+
+def _rescales(name: str, other: str, p: Provenance) -> bool:
+    """Whether one is the step in which the other was quantised as it came, as dynamic quantisation writes it."""
+    step: onnx.NodeProto | None = p.made.get(name)
+    whole: onnx.NodeProto | None = p.made.get(other)
+    while step is not None and step.op_type == "Mul":
+        step = p.made.get(next((str(n) for n in step.input if p.of(n).picture), ""))
+    while whole is not None and whole.op_type in ("Cast", "Add"):
+        whole = p.made.get(whole.input[0])
+    if step is None or whole is None or step.op_type != "DynamicQuantizeLinear":
+        return False
+    return whole.op_type in ("ConvInteger", "MatMulInteger") and step.output[0] in whole.input
+
+
+def _roots(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
+    """Tensors that it is a statistic of; None where more than single stored numbers went in."""
+    todo, done, found = [name], {name}, set()
+    allowed = STATISTICS | (BOUNDS if bounded else frozenset())
+    while todo:
+        here = todo.pop()
+        node = p.made.get(here)
+        if node is None or node.op_type not in allowed:
+            found.add(here)
+            continue
+        for source in value_inputs(node):
+            if p.of(source).picture:
+                if source not in done:
+                    done.add(source)
+                    todo.append(source)
+            elif (
+                (p.spread.size(source) or 2) > 1
+                and node.op_type not in ("Squeeze", "Unsqueeze")
+                and not node.op_type.startswith("Reduce")
+            ):
+                return None
+    return frozenset(found)
