@@ -5,7 +5,8 @@ import base64
 from onnx_shapprune.record.audit import AuditRecord, TriedPart, TriggerPart
 from onnx_shapprune.report.numbers import count, percent
 from onnx_shapprune.report.page.markup import Html, tag
-from onnx_shapprune.report.page.tables import FAMILIES, Section, class_name, section
+from onnx_shapprune.report.page.tables import Section, section
+from onnx_shapprune.report.subject import FAMILIES, class_name
 
 OPEN = 3  # triggers that are not folded
 WIDTH = 96  # that a picture is drawn up to

@@ -8,8 +8,8 @@ from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, tag
-from onnx_shapprune.report.page.tables import Section, bullets, class_name, code, pairs, section, table
-from onnx_shapprune.report.subject import moment, original
+from onnx_shapprune.report.page.tables import Section, bullets, code, pairs, section, table
+from onnx_shapprune.report.subject import class_name, moment, original
 
 # A shape of its own for each verdict, drawn in a square of 24: the colour is not all that tells them apart.
 ICONS = {

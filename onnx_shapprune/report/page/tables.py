@@ -3,23 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.report.page.markup import Html, tag
 
 Cell = str | Html
-FAMILIES = {
-    "compact": "square patch",
-    "wide": "large square patch",
-    "patch": "free mask",
-    "blended": "picture blended in",
-    "linf": "universal change, Linf",
-    "l2": "universal change, L2",
-    "smooth": "smooth universal change",
-    "wave": "sinusoid",
-    "warp": "warp",
-    "known": "known trigger",
-}
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, hot: Sequence[int] = ()) -> Html:
@@ -75,11 +61,3 @@ def bullets(texts: Sequence[Cell]) -> Html | None:
 
 def code(text: str) -> Html:
     return tag("code", text)
-
-
-def class_name(record: Record, index: int) -> str:
-    """The class's number, and its name where one is known."""
-    names = record.model.class_names if isinstance(record, AuditRecord) else ()
-    known = names[index] if 0 <= index < len(names) else ""
-    known = known or next((c.name for c in record.classes if c.index_of_class == index), "")
-    return f"{index} {known}" if known and known != str(index) else str(index)
