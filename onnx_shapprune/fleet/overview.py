@@ -10,8 +10,8 @@ from onnx_shapprune.fleet.summary import by_severity, counted, summary_csv, wors
 from onnx_shapprune.report.numbers import count, number
 from onnx_shapprune.report.page.document import columns, document
 from onnx_shapprune.report.page.markup import Html, tag
-from onnx_shapprune.report.page.summary import icon
 from onnx_shapprune.report.page.tables import Section, section, table
+from onnx_shapprune.report.page.verdict import icon
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.version import __version__
 
@@ -75,7 +75,7 @@ def overview_page(results: Sequence[Result]) -> str:
 
 def _part(outcome: Outcome, results: Sequence[Result]) -> Section:
     titles = ("Model", "Target", "#Score", "Repair", "Why", "sha256")
-    listed = table(TITLES[outcome], titles, [_row(r) for r in results])
+    listed = table(TITLES[outcome], titles, [_row(r) for r in results], stacked=True)
     ident = outcome.replace(" ", "-")
     return section(ident, f"{TITLES[outcome]}: {len(results):,}", LEADS[outcome], listed)
 

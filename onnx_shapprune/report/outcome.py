@@ -3,9 +3,10 @@
 from typing import Literal
 
 from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record.audit import AttackPart, VerifyRecord
+from onnx_shapprune.record.audit import VerifyRecord
 from onnx_shapprune.record.parts import Verdict
-from onnx_shapprune.report.subject import class_name, original
+from onnx_shapprune.report.attacks import attack_words
+from onnx_shapprune.report.subject import original
 
 Outcome = Literal[
     "pass",
@@ -80,13 +81,3 @@ def sentence(record: Record, outcome: Outcome) -> str:
         "dry run": f"{there}, and can be repaired. Nothing was written.",
         "not repaired": f"{there}, and no repair that holds was found.",
     }[outcome]
-
-
-def attack_words(record: Record, attack: AttackPart) -> str:
-    """Which pictures a trigger moves, and where to."""
-    targets = ", ".join(class_name(record, t) for t in attack.targets)
-    if attack.kind == "all-to-all":
-        return "one trigger sends every class to another"
-    if attack.source is not None:
-        return f"a trigger sends class {class_name(record, attack.source)} to class {targets}"
-    return f"a trigger sends pictures of all classes to class {targets}"

@@ -6,17 +6,17 @@ Made for somebody who reads one screen and then acts; all tables stand in report
 import shlex
 from collections.abc import Sequence
 
-from onnx_shapprune.detect.verdict import PEAK, Levels, apart
 from onnx_shapprune.gate.rejudged import levels_of
-from onnx_shapprune.record.audit import AttackPart, AuditRecord, ClaimPart, TriggerPart, VerifyRecord
+from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import Rates
 from onnx_shapprune.report.advice import what_now
-from onnx_shapprune.report.changes import METHODS, claim_meaning
+from onnx_shapprune.report.attacks import evidence_words, held_against, trigger_words
+from onnx_shapprune.report.changes import METHODS
 from onnx_shapprune.report.layout import Page
 from onnx_shapprune.report.limits import KINDS_MISSED, left_open
 from onnx_shapprune.report.numbers import count, percent, wilson
 from onnx_shapprune.report.outcome import Outcome, outcome_of, sentence
-from onnx_shapprune.report.subject import FAMILIES, STATISTICS, class_name, compared_with, unchecked
+from onnx_shapprune.report.subject import class_name, compared_with, unchecked
 from onnx_shapprune.report.text import plain
 
 Record = AuditRecord | VerifyRecord
@@ -57,8 +57,8 @@ def _facts(record: Record, outcome: Outcome) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for attack in attacks[:2]:
         rows.append(("target", _target(record, attack)))
-        rows.append(("trigger", _trigger(record, attack)))
-        rows.append(("evidence", _evidence(record, attack)))
+        rows.append(("trigger", trigger_words(record, attack)))
+        rows.append(("evidence", evidence_words(record, attack)))
     if not attacks and isinstance(record, AuditRecord):
         rows.append(("evidence", _of_the_whole(record)))
     if isinstance(record, AuditRecord):
@@ -77,54 +77,11 @@ def _target(record: Record, attack: AttackPart) -> str:
     return ", ".join(f"class {class_name(record, t)}" for t in attack.targets)
 
 
-def _trigger(record: Record, attack: AttackPart) -> str:
-    found = trigger_of(record, attack)
-    if found is None:
-        return "none that can be shown: the margins alone speak (MM-BD)" if record.verdict == "fail" else ""
-    words = f"{FAMILIES.get(found.family, found.family)} of {found.norm:.0f} pixels"
-    asr, number = record.before.asr, record.before.triggered
-    if asr is not None and found.named:
-        return f"{words}: with it, {percent(asr, 0)} of {count(number, 'other picture')} go there"
-    moved = sum(t.applied_class in found.targets for t in found.tried)
-    return f"{words}: it moves {moved} of {count(len(found.tried), 'picture')}" if found.tried else words
-
-
-def trigger_of(record: Record, attack: AttackPart) -> TriggerPart | None:
-    """The trigger that shows an attack best: the first one that speaks for it."""
-    if not isinstance(record, AuditRecord):
-        return None
-    mine = [t for t in record.triggers if t.targets == attack.targets and t.source == attack.source]
-    return next((t for t in mine if t.named), mine[0] if mine else None)
-
-
-def claims_of(record: Record, attack: AttackPart) -> list[ClaimPart]:
-    """All that was found about a goal, the strongest first; among equals, what has a trigger to show."""
-    mine = [c for c in record.claims if c.targets == attack.targets and c.source == attack.source]
-    return sorted(mine, key=lambda c: (c.p_value, c.statistic == PEAK))
-
-
-def _evidence(record: Record, attack: AttackPart) -> str:
-    """The p-value that decided, held against what decides, and what unlearning showed."""
-    levels = levels_of(record)
-    claims = claims_of(record, attack)
-    best = claims[0] if claims else None
-    by = f": {STATISTICS.get(best.statistic, best.statistic)}" if best else ""
-    words = [_held(attack.p_value, levels) + by]
-    words += [claim_meaning(c.gone, levels) for c in claims if c.gone is not None][:1]
-    return "; ".join(words)
-
-
 def _of_the_whole(record: AuditRecord) -> str:
     """The p-value of the model, all that was looked at counted."""
     if record.score is None:
         return ""
-    return f"{_held(min(1.0, 10**-record.score), levels_of(record))}, of the model as a whole"
-
-
-def _held(p: float, levels: Levels) -> str:
-    """A p-value beside what it is held against, in digits that tell them apart."""
-    bars = f"named from {levels.named:g} down, suspicious from {levels.doubt:g} down"
-    return f"p-value {apart(p, levels.named, levels.doubt)} ({bars})"
+    return f"{held_against(min(1.0, 10**-record.score), levels_of(record))}, of the model as a whole"
 
 
 def _repair(record: AuditRecord) -> str:

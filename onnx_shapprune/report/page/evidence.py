@@ -32,8 +32,12 @@ def classes(record: Record, title: str) -> Section | None:
         title,
         "How rarely clean models show the strongest evidence found for a class: the longer the bar, the "
         f"rarer. Beyond the line, at p = {levels_of(record).named:g}, a class is named.{left_out}",
-        behind(_scores(record, shown), "Classes", *_class_table(record, parts)),
-        _norms(record, shown),
+        tag(
+            "div",
+            behind(_scores(record, shown), "Classes", *_class_table(record, parts)),
+            _norms(record, shown),
+            class_="charts",
+        ),
     )
 
 
