@@ -68,7 +68,7 @@ def decision(judgement: Judgement) -> Section:
         "Decision",
         "Each line of the policy, what the record shows, and whether the line is met. A line that "
         "could not be graded is never counted as met.",
-        table("Policy lines", ("Outcome", "Line", "Value", "Limit", "Rule"), rows),
+        table("Policy lines", ("Outcome", "Line", "Value", "Limit", "Rule"), rows, stacked=True),
         tag("h3", "Findings") if found else None,
         bullets(found),
     )
