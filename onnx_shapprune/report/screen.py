@@ -23,6 +23,12 @@ Record = AuditRecord | VerifyRecord
 REASONS = 3  # that are shown; the rest stands in the tables
 
 
+def where_more_is(page: Page) -> None:
+    """Add the line that says how to see the rest."""
+    page.blank()
+    page.say("-v: all tables; --report html=FILE: the triggers as pictures", style="dim")
+
+
 def first_screen(page: Page, record: Record) -> None:
     """Add the screen behind a headline."""
     outcome = outcome_of(record)
@@ -39,8 +45,6 @@ def first_screen(page: Page, record: Record) -> None:
         page.say(f"-> {step.text}", style="bold")
         if step.command:  # on a line of its own, however wide: it is there to be pasted
             page.paste(shlex.join(step.command))
-    page.blank()
-    page.say("-v: all tables; --report html=FILE: the triggers as pictures", style="dim")
 
 
 def _reasons(record: Record, outcome: Outcome) -> Sequence[str]:

@@ -26,7 +26,7 @@ from onnx_shapprune.report.changes import (
 )
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
-from onnx_shapprune.report.screen import REASONS, first_screen
+from onnx_shapprune.report.screen import REASONS, first_screen, where_more_is
 from onnx_shapprune.report.subject import compared_with, unchecked
 from onnx_shapprune.report.text import plain, some
 
@@ -64,6 +64,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False,
     _headline(page, record)
     first_screen(page, record)
     if not details:
+        where_more_is(page)
         return page.text()
     model = record.model
     shape = "x".join(map(str, model.input_shape))
@@ -115,6 +116,7 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], names)
     first_screen(page, record)
     if not details:
+        where_more_is(page)
         return page.text()
     page.title("What changed")
     by_layer: dict[str, list[str]] = {}
