@@ -29,7 +29,7 @@ README = ROOT / "README.md"
 PAGES = ROOT / "onnx_shapprune" / "docs" / "pages"
 HELP_WIDTH = 100
 # What a capture keeps of the demo: from each first line up to a last one, "\0" for the end.
-SHORT = (("$ shapprune sanitize", "Audited"), ("$ shapprune verify", "What changed"), ("Was it true?", "\0"))
+SHORT = (("$ shapprune sanitize", "  compared"), ("$ shapprune verify", "  before"), ("Was it true?", "\0"))
 LONG = (("$ shapprune sanitize", "Files"), ("$ shapprune verify", "Triggers found"), ("Was it true?", "\0"))
 
 Parts = Mapping[str, Callable[[], str]]
@@ -88,10 +88,10 @@ def command_line() -> str:
     )
 
 
-def capture(output: str, cuts: Sequence[tuple[str, str]]) -> str:
+def capture(output: str, cuts: Sequence[tuple[str, str]], called: str = "$ shapprune demo") -> str:
     """The demo's output without its longer tables: what stands from each first line up to a last one."""
     lines = [line.rstrip() for line in output.splitlines()]
-    kept = ["$ shapprune demo"]
+    kept = [called]
     for first, last in cuts:
         begin = next(i for i, line in enumerate(lines) if line.startswith(first))
         end = next((i for i in range(begin, len(lines)) if lines[i].startswith(last)), len(lines))
@@ -101,8 +101,8 @@ def capture(output: str, cuts: Sequence[tuple[str, str]]) -> str:
 
 @cache
 def demo_output() -> str:
-    """What a fresh demo prints. Raises CalledProcessError when it does not end well."""
-    command = [sys.executable, "-m", "onnx_shapprune", "demo", "--threads", "1", "--progress", "off"]
+    """What a fresh demo prints with all tables. Raises CalledProcessError when it does not end well."""
+    command = [sys.executable, "-m", "onnx_shapprune", "demo", "-v", "--threads", "1", "--progress", "off"]
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -115,7 +115,7 @@ PARTS: dict[Path, Parts] = {
 }
 CAPTURES: dict[Path, Parts] = {
     README: {"demo": lambda: capture(demo_output(), SHORT)},
-    PAGES / "tutorial.md": {"demo": lambda: capture(demo_output(), LONG)},
+    PAGES / "tutorial.md": {"demo": lambda: capture(demo_output(), LONG, "$ shapprune demo -v")},
 }
 
 

@@ -20,7 +20,7 @@ from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.provenance.oddities import Oddity, oddities
 from onnx_shapprune.graph.units import Refused, Units
-from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
+from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, folder_class_names, load_class_names, load_pictures
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device, resolve_device
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -156,7 +156,7 @@ def open_case(model: Path, data: Path | None, inputs: InputOptions, run: RunOpti
     if reach := reach_of(opened.subject, pictures, few.y):
         opened = opened.within(reach)
         shown = shown.on(opened.subject)
-    return Case(opened, few, shown, names, device)
+    return Case(opened, few, shown, names or folder_class_names(few, opened.subject.classes), device)
 
 
 def picture_size(opened: Opened) -> tuple[int, int, int]:

@@ -97,7 +97,7 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
         )
         write_reports(repaired, (("json", folder / "report.json"), ("html", folder / "report.html")))
         progress.close()
-        say(audit_text(repaired, width=display.width, colour=display.colour))
+        say(audit_text(repaired, width=display.width, colour=display.colour, details=display.verbose))
         if repaired.repair.status != "repaired" or not clean.exists():
             return _finish(display, repaired, None, ())
 
@@ -105,7 +105,7 @@ def _demo(folder: Path, *, kept: bool, run: RunOptions, display: Display, comman
         verified = VERIFY.load()(model, clean, data, run=run, command=command, progress=progress)
         write_record(verified, folder / "verify.json")
         progress.close()
-        say(verify_text(verified, width=display.width, colour=display.colour))
+        say(verify_text(verified, width=display.width, colour=display.colour, details=display.verbose))
 
     truth = (true_rates(model, run), true_rates(clean, run))
     say("\nWas it true? Only of this sample is the real trigger known, and 1,000 test pictures that no command saw.\n")

@@ -1,8 +1,9 @@
-"""Progress on stderr: a bar that overwrites itself on a terminal, lines everywhere else.
+"""Progress on stderr: one line that overwrites itself on a terminal and is gone at the end, lines everywhere else.
 
 The pipeline calls `report(stage, done, total, note)`; a stage ends when another begins or done reaches total. A new
-note ("class 3/10 ...") gets a line of its own where lines are written. On a terminal a clock goes on where the pipeline
-has nothing to tell: reading a file and opening sessions take seconds.
+note ("class 3/10 ...") gets a line of its own where lines are written. On a terminal the clock goes on where the pipeline
+has nothing to tell: reading a file and opening sessions take seconds. The time "left here" is that of the stage: how
+many stages follow depends on what they find.
 """
 
 import os
@@ -19,11 +20,11 @@ from onnx_shapprune.cli.streams import is_terminal
 from onnx_shapprune.report.text import cells, fit, harmless, plain
 
 Mode = Literal["bar", "lines", "off"]
-QUICK_SECONDS = 2.0  # a stage that is over sooner needs no bar
+QUICK_SECONDS = 1.0  # a run that is over sooner needs no line
 REDRAW_SECONDS = 0.1
 TICK_SECONDS = 0.5
 IDLE = "working"
-BAR = 20
+BAR, STAGE = 12, 12  # columns
 
 
 class ProgressReport:
@@ -34,7 +35,7 @@ class ProgressReport:
         self._stream, self._clock = stream, clock
         self._lock = threading.RLock()
         self._stage = ""
-        self._began = self._drawn = clock()
+        self._started = self._began = self._drawn = self._free = self._moved = clock()
         self._done = self._total = 0
         self._last_note = ""
         self._on_screen = False
@@ -49,63 +50,70 @@ class ProgressReport:
         """Draw again, so that somebody who looks sees that time goes on."""
         with self._lock:
             now = self._clock()
-            if self.mode == "bar" and now - self._began >= QUICK_SECONDS and now - self._drawn >= REDRAW_SECONDS:
+            if self.mode == "bar" and self._due(now):
                 self._draw(now, self._last_note)
 
     def close(self) -> None:
         """End the stage that is under way."""
         with self._lock:
             self._finish(self._clock())
+            if self._on_screen:
+                self._write("\r\x1b[K")
+                self._on_screen = False
             self.mode = "off"
 
     def _hear(self, stage: str, done: int, total: int, note: str) -> None:
         now = self._clock()
         if stage != self._stage:
-            self._finish(now)
-            self._stage, self._began, self._drawn, self._last_note = stage, now, now, ""
+            if self._stage:
+                self._finish(now)
+            self._stage, self._began, self._last_note = stage, now, ""
+        if done != self._done:
+            self._moved = now
         self._done, self._total = done, total
         note = plain(note)
         if self.mode == "lines":
             if note and note != self._last_note:
                 self._write(f"{plain(stage, limit=40)}: {note}\n")
-        elif now - self._began >= QUICK_SECONDS and now - self._drawn >= REDRAW_SECONDS:
+        elif self._due(now):
             self._draw(now, note)
         self._last_note = note
         if done >= total > 0:
             self._finish(now)
 
+    def _due(self, now: float) -> bool:
+        return now - self._started >= QUICK_SECONDS and now - self._drawn >= REDRAW_SECONDS
+
     def _finish(self, now: float) -> None:
-        if self._on_screen:
-            self._write("\r\x1b[K")
-            self._on_screen = False
         seconds = now - self._began
-        told = self.mode == "lines" and (not self._last_note or seconds >= REDRAW_SECONDS)
-        if self._stage and (told or (self.mode == "bar" and seconds >= QUICK_SECONDS)):
+        if self._stage and self.mode == "lines" and (not self._last_note or seconds >= REDRAW_SECONDS):
             count = f" {self._done}/{self._total}" if self._total > 1 else ""
             self._write(f"{plain(self._stage, limit=40)}:{count} done in {seconds:.1f} s\n")
-        self._stage, self._last_note, self._began = "", "", now
+        self._stage, self._last_note, self._began, self._free = "", "", now, now
         self._done = self._total = 0
 
     def _draw(self, now: float, note: str) -> None:
         columns = shutil.get_terminal_size((80, 24)).columns - 1  # a full line would wrap
-        seconds = now - self._began
-        if not self._stage:
-            self._write(f"\r{IDLE}  {clock_text(seconds)}\x1b[K")
-            self._drawn, self._on_screen = now, True
-            return
         share = min(1.0, self._done / self._total) if self._total > 0 else 0.0
         full = round(BAR * share)
-        parts = [f"{fit(plain(self._stage, limit=40), 12)} {'#' * full}{'.' * (BAR - full)} {self._done}/{self._total}"]
-        if self._done > 0 and seconds > 0:
-            rate = self._done / seconds
-            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
-            if self._total > self._done:
-                parts.append(f"{clock_text((self._total - self._done) / rate)} left")
-        else:
-            parts.append(clock_text(seconds))
+        name = plain(self._stage, limit=40) if self._stage else IDLE
+        parts = [f"{fit(name, max(STAGE, cells(name)))} {'#' * full}{'.' * (BAR - full)}"]
+        if self._total > 0:
+            parts.append(f"{self._done}/{self._total} {share:.0%}")
+        elapsed = f"{clock_text(now - self._started)} elapsed"
+        if 0 < self._done < self._total:
+            elapsed += f", {clock_text(self._left(now))} left here"
+        parts.append(elapsed)
         line = "  ".join([*parts, note] if note else parts)
         self._write("\r" + (line if cells(line) <= columns else fit(line, columns)) + "\x1b[K")
         self._drawn, self._on_screen = now, True
+
+    def _left(self, now: float) -> float:
+        """Seconds that the stage still takes, at the pace up to its last step. A stage may tell of itself only when its
+        first step is done: its time runs from the end of the one before.
+        """
+        pace = (self._moved - self._free) / self._done
+        return max(0.0, pace * (self._total - self._done) - (now - self._moved))
 
     def _write(self, text: str) -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"

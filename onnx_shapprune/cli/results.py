@@ -103,9 +103,9 @@ def show_record(record: AuditRecord | VerifyRecord, display: Display) -> None:
     elif display.quiet:
         show(verdict_text(record, colour=display.colour))
     elif isinstance(record, AuditRecord):
-        show(audit_text(record, width=display.width, colour=display.colour))
+        show(audit_text(record, width=display.width, colour=display.colour, details=display.verbose))
     else:
-        show(verify_text(record, width=display.width, colour=display.colour))
+        show(verify_text(record, width=display.width, colour=display.colour, details=display.verbose))
 
 
 def show_judgement(judgement: "Judgement", display: Display) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.case.progress import Progress
+from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import PEAK
@@ -74,7 +74,7 @@ def examine(
     if subject.obstacle:
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
-        relations = search_relations(shown, relation, rng)
+        relations = search_relations(shown, relation, rng, progress=stage(progress, "pairs of classes"))
         suspicion = suspicion_of(evidence, relations, calibration, families, ground)
     elif wanted:
         skipped.append("pairs of classes")

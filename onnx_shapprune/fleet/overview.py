@@ -7,11 +7,11 @@ from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files.writing import write_atomically
 from onnx_shapprune.fleet.results import INDEX, OUTCOMES, PAGE, Outcome, Result, read_index
 from onnx_shapprune.fleet.summary import by_severity, counted, summary_csv, worst
-from onnx_shapprune.report.numbers import count, number
+from onnx_shapprune.report.numbers import count, p_value
 from onnx_shapprune.report.page.document import columns, document
 from onnx_shapprune.report.page.markup import Html, tag
-from onnx_shapprune.report.page.summary import icon
 from onnx_shapprune.report.page.tables import Section, section, table
+from onnx_shapprune.report.page.verdict import icon
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.version import __version__
 
@@ -25,11 +25,14 @@ TITLES: dict[Outcome, str] = {
     "not applicable": "Not applicable",
 }
 LEADS: dict[Outcome, str] = {
-    "fail": "A backdoor was found, the policy is not met, or the file is made to hurt whoever opens it.",
-    "could not run": "Nothing was audited: nothing is known about these files.",
-    "inconclusive": "Too little is known to say anything. Do not treat these files as clean.",
-    "pass": "The policy is met.",
-    "not applicable": "No picture classifiers: not audited, nothing is known about these files.",
+    "fail": "A backdoor was found, the policy is not met, or the file is made to hurt whoever opens it. Do not deploy "
+    "these files; each report shows the trigger and says what to do next.",
+    "could not run": "Nothing was audited: nothing is known about these files. Mend what stands under Why, and run the "
+    "batch again.",
+    "inconclusive": "Too little is known to say anything. Do not treat these files as clean; each report says what is "
+    "missing.",
+    "pass": "The policy is met. What that does not cover stands in each report.",
+    "not applicable": "No picture classifiers: not audited, nothing is known about these files. Check them by other means.",
 }
 
 
@@ -63,8 +66,12 @@ def overview_page(results: Sequence[Result]) -> str:
             tag("h1", count(len(results), "model")),
             tag(
                 "div",
-                icon(_sign(outcome)),
-                tag("div", tag("p", outcome.upper(), class_="word"), tag("p", ", ".join(counts), class_="why")),
+                tag(
+                    "div",
+                    icon(_sign(outcome)),
+                    tag("div", tag("p", outcome.upper(), class_="word"), tag("p", ", ".join(counts), class_="why")),
+                    class_="head",
+                ),
                 class_=f"verdict {_sign(outcome)}",
             ),
         ),
@@ -74,27 +81,29 @@ def overview_page(results: Sequence[Result]) -> str:
 
 
 def _part(outcome: Outcome, results: Sequence[Result]) -> Section:
-    titles = ("Model", "Target", "#Score", "Repair", "Why", "sha256")
-    listed = table(TITLES[outcome], titles, [_row(r) for r in results])
+    rows = [_row(r) for r in results]
+    shown = [title for title in rows[0] if any(row[title] for row in rows)]
+    listed = table(TITLES[outcome], shown, [[row[title] for title in shown] for row in rows], stacked=True)
     ident = outcome.replace(" ", "-")
     return section(ident, f"{TITLES[outcome]}: {len(results):,}", LEADS[outcome], listed)
 
 
-def _row(result: Result) -> list[str | Html]:
+def _row(result: Result) -> dict[str, str | Html]:
+    """Cells by the titles of their columns."""
     name = plain(result.model, limit=NAME_LIMIT)
-    link = tag("a", name, href=f"{result.folder}/{PAGE}") if result.folder else tag("span", name)
     why = [plain(reason, limit=REASON_LIMIT) for reason in result.reasons[:1]]
+    if (more := len(result.reasons) - 1) > 0:
+        why.append(f"and {count(more, 'reason')} more")
     if result.same_as:
         why.append(f"same bytes as {plain(result.same_as, limit=NAME_LIMIT)}")
-    targets = ", ".join(map(str, result.target_classes[:8]))
-    return [
-        link,
-        targets,
-        number(result.score),
-        result.repair.replace("_", " "),
-        "; ".join(why),
-        tag("code", result.sha256[:8]),
-    ]
+    return {
+        "Model": tag("a", name, href=f"{result.folder}/{PAGE}") if result.folder else tag("span", name),
+        "Why": "; ".join(why),
+        "Target": ", ".join(map(str, result.target_classes[:8])),
+        "#p": "" if result.score is None else p_value(min(1.0, 10**-result.score)),
+        "Repair": result.repair.replace("_", " "),
+        "sha256": tag("code", result.sha256[:8], class_="whole"),
+    }
 
 
 def _sign(outcome: Outcome) -> str:

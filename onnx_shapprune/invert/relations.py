@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from onnx_shapprune.case.goal import Goal, shift_map
+from onnx_shapprune.case.progress import Ticks
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.invert.arms import Arms, pair, rate, score
 from onnx_shapprune.invert.families import compact
@@ -52,8 +53,15 @@ class Relations:
     away: float
 
 
-def search_relations(shown: Shown, settings: RelationSettings, rng: np.random.Generator) -> Relations:
-    """Compact patches for every pair of classes that the pictures show, and for every map of them."""
+def search_relations(
+    shown: Shown, settings: RelationSettings, rng: np.random.Generator, *, progress: Ticks | None = None
+) -> Relations:
+    """Compact patches for every pair of classes that the pictures show, and for every map of them. progress: rounds of both
+    that are done, of all.
+    """
+    tick = progress or (lambda done, of: None)
+    rounds = len(settings.pairs) + len(settings.maps)
+    tick(0, rounds)
     height, width, channels = shown.size
     classes, reachable = shown.subject.classes, shown.subject.reachable
     side = max(3, round(settings.side * min(height, width)))
@@ -77,12 +85,21 @@ def search_relations(shown: Shown, settings: RelationSettings, rng: np.random.Ge
             maps = _guess(goals, scores.margin.reshape(len(goals), places), classes)[: settings.guessed]
         kept = survivors(scores, arm, 0) if number == 0 else np.sort(np.argsort(-scores.margin, kind="stable")[:keep])
         arm, place, paints = arm[kept], place[kept], paints[kept]
+        tick(number + 1, rounds)
     tried = [Trigger(family.masks[p], x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
     scores = rate(measure, tried)
     order = np.argsort(-scores.margin, kind="stable")
     away = float(np.median([measure.distance(g) for g in goals]))
     maps = list(dict.fromkeys([*(shift_map(classes, k, reachable) for k in range(1, len(reachable))), *maps]))
-    found = scan(shown, maps, family, ScanSettings(rounds=settings.maps), rng)
+    before = len(settings.pairs)
+    found = scan(
+        shown,
+        maps,
+        family,
+        ScanSettings(rounds=settings.maps),
+        rng,
+        progress=lambda done, of: tick(before + done, rounds),
+    )
     return Relations(
         tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away
     )

@@ -133,6 +133,22 @@ def load_class_names(path: Path | str) -> tuple[str, ...]:
     return names
 
 
+def folder_class_names(pictures: FewShot, classes: int) -> tuple[str, ...]:
+    """Names of all `classes` in index order, from the folders of the pictures: "cat" for 3_cat. A class without a folder,
+    or with one whose name is only a number or is not printable, is called by its number; () where no name is known.
+    """
+    if pictures.label_source != "folder" or pictures.y is None:
+        return ()
+    names = {}
+    for label, picture in zip(pictures.y.tolist(), pictures.names, strict=True):
+        folder = picture.partition("/")[0]
+        match = LEADING.match(folder)
+        name = folder[match.end() :].strip("_- ") if match else folder
+        if name and name.isprintable():
+            names[label] = name
+    return tuple(names.get(i, str(i)) for i in range(classes)) if names else ()
+
+
 def _load_folder(
     path: Path,
     size: tuple[int, int],

@@ -98,6 +98,22 @@ def read_npz(path: Path, *, wanted: tuple[str, ...]) -> dict[str, NDArray[np.gen
     return arrays
 
 
+def decoded_png(payload: bytes, *, max_edge: int) -> NDArray[np.uint8]:
+    """Pixels [h, w, 3] of a PNG that lies in memory, no edge longer than `max_edge`. Raises DataError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(payload), formats=("PNG",)) as image:
+                if max(image.size) > max_edge:
+                    raise DataError(f"the picture is {image.width} x {image.height}, above {max_edge} pixels")
+                image.load()
+                return np.asarray(_eight_bit(image).convert("RGB"), np.uint8)
+    except DataError:
+        raise
+    except Exception as error:  # as in read_picture
+        raise DataError(f"this is no PNG: {type(error).__name__}") from error
+
+
 def png_bytes(picture: NDArray[np.generic], *, min_height: int = 256) -> bytes:
     """A PNG of a picture [h, w], [h, w, 1] or [h, w, 3] in 0..255 (rounded and clipped), enlarged by a whole factor.
 

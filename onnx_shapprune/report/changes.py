@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from onnx_shapprune.detect.verdict import Levels
 from onnx_shapprune.gate.evidence import Record
 from onnx_shapprune.gate.rejudged import levels_of
 from onnx_shapprune.record.audit import ClaimPart, LayerChange, RealignedPart, RepairPart, RoundPart
@@ -56,14 +57,18 @@ def unlearnt(record: Record) -> list[str]:
     for claim in record.claims:
         if claim.gone is None:
             continue
-        meaning = "neither clearly planted nor clearly natural"
-        if claim.gone >= levels.planted:
-            meaning = "as of one planted shortcut"
-        elif claim.gone < levels.natural:
-            meaning = "as of a natural weakness"
-        gone = f"unlearnt and searched again, {percent(claim.gone, 0)} of its lead is gone"
-        said.append(f"{goal_words(claim)}: {gone}, {meaning}")
+        said.append(f"{goal_words(claim)}: {claim_meaning(claim.gone, levels)}")
     return list(dict.fromkeys(said))
+
+
+def claim_meaning(gone: float, levels: Levels) -> str:
+    """What it says that this share of a goal's lead, 0..1, went when its triggers were unlearnt."""
+    meaning = "neither clearly planted nor clearly natural"
+    if gone >= levels.planted:
+        meaning = "as of one planted shortcut"
+    elif gone < levels.natural:
+        meaning = "as of a natural weakness"
+    return f"unlearnt and searched again, {percent(gone, 0)} of its lead is gone, {meaning}"
 
 
 def goal_words(claim: ClaimPart) -> str:

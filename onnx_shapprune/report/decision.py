@@ -17,9 +17,9 @@ def judgement_line(judgement: Judgement, *, colour: bool = False) -> str:
     page = Page(WIDTH, colour=colour)
     page.line(judgement.verdict.upper(), VERDICT_STYLES[judgement.verdict], _short(judgement))
     for waived in judgement.suppressed:
-        page.say(_waived(waived), bullet="~")
+        page.line("~", "dim", _waived(waived))
     for unused in judgement.unused_waivers:
-        page.say(unused, bullet="!")
+        page.line("!", "", unused)
     return page.text()
 
 

@@ -50,6 +50,13 @@ class Page:
             lines[0] = f"{' ' * indent}{bullet} {lines[0][len(pad) :]}"
         self._lines.extend(self.paint(line, style) for line in lines)
 
+    def blank(self) -> None:
+        self._lines.append("")
+
+    def paste(self, command: str) -> None:
+        """A command to copy: on one line, however wide, since a line break would be pasted too."""
+        self._lines.append(f"     {plain(command, limit=LINE)}")
+
     def pairs(self, rows: Sequence[tuple[str, str]]) -> None:
         """Names in one column, values wrapped in the next."""
         left = max((cells(name) for name, _ in rows), default=0)

@@ -4,18 +4,17 @@ from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.report.subject import unchecked
 
-MISSED = (
-    "Known to be missed: most source-specific triggers, weak all-to-all triggers, warps (WaNet) where no pictures are "
-    "given, and models trained to hide from trigger inversion."
+KINDS_MISSED = (
+    "most source-specific triggers, weak all-to-all triggers, warps (WaNet) where no pictures are "
+    "given, and models trained to hide from trigger inversion"
 )
+MISSED = f"Known to be missed: {KINDS_MISSED}."
 NO_CERTIFICATE = "No verdict is a certificate: it says what the searches that ran have found, and nothing about others."
 
 
 def limits(record: AuditRecord | VerifyRecord, judgement: Judgement) -> tuple[str, ...]:
     """Sentences, what is special to this record first."""
-    said = [f"Not searched: {left_out}." for left_out in record.not_searched]
-    if isinstance(record, AuditRecord):
-        said += [f"{warning[:1].upper()}{warning[1:]}." for warning in record.warnings]
+    said = left_open(record)
     pictures, triggered = record.before.pictures, record.before.triggered
     if pictures:
         said.append(
@@ -38,3 +37,11 @@ def limits(record: AuditRecord | VerifyRecord, judgement: Judgement) -> tuple[st
             "The model's bytes were not read again when this was judged: compare the digest below with your file's."
         )
     return (*said, MISSED, NO_CERTIFICATE)
+
+
+def left_open(record: AuditRecord | VerifyRecord) -> list[str]:
+    """What this run did not look at, and what it warns of, as sentences."""
+    said = [f"Not searched: {left_out}." for left_out in record.not_searched]
+    if isinstance(record, AuditRecord):
+        said += [f"{warning[:1].upper()}{warning[1:]}." for warning in record.warnings]
+    return said

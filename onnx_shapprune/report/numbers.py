@@ -20,7 +20,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def p_value(value: float | None) -> str:

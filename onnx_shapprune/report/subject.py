@@ -11,6 +11,27 @@ from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.report.text import plain
 
 Made = TypeVar("Made", AuditRecord, VerifyRecord)
+FAMILIES = {
+    "compact": "square patch",
+    "wide": "large square patch",
+    "patch": "free mask",
+    "plain": "plain shape",
+    "blended": "picture blended in",
+    "linf": "universal change, Linf",
+    "l2": "universal change, L2",
+    "smooth": "smooth universal change",
+    "wave": "sinusoid",
+    "warp": "warp",
+    "known": "known trigger",
+}
+STATISTICS = FAMILIES | {
+    "agreement": "a small free mask and a strong patch agree",
+    "norm": "a free mask much smaller than the next",
+    "gap": "lead in spreads of the other classes",
+    "peak": "largest margin that any input reaches (MM-BD)",
+    "source": "patch from one class to another",
+    "map": "patch from every class to another",
+}
 
 
 def original(record: Record) -> FileDigest | None:
@@ -72,3 +93,11 @@ def compared_with(record: Record) -> str:
 def seconds(record: Record) -> float:
     """Wall time of the run."""
     return record.seconds.get("total", sum(record.seconds.values()))
+
+
+def class_name(record: Record, index: int) -> str:
+    """The class's number, and its name where one is known."""
+    names = record.model.class_names if isinstance(record, AuditRecord) else ()
+    known = names[index] if 0 <= index < len(names) else ""
+    known = known or next((c.name for c in record.classes if c.index_of_class == index), "")
+    return f"{index} {known}" if known and known != str(index) else str(index)

@@ -26,6 +26,7 @@ from onnx_shapprune.report.changes import (
 )
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.numbers import count, number, percent, signed
+from onnx_shapprune.report.screen import REASONS, first_screen, where_more_is
 from onnx_shapprune.report.subject import compared_with, unchecked
 from onnx_shapprune.report.text import plain, some
 
@@ -54,13 +55,23 @@ def verdict_text(record: AuditRecord | VerifyRecord, *, colour: bool = False) ->
     return page.text()
 
 
-def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False) -> str:
-    """An audit, and its repair where one was asked for, as text of at most `width` columns."""
+def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False, details: bool = True) -> str:
+    """An audit, and its repair where one was asked for, as text of at most `width` columns, but for commands to paste.
+
+    details: all tables behind the first screen.
+    """
     page = Page(width, colour=colour)
     _headline(page, record)
-    _reasons(page, record.reasons)
+    first_screen(page, record)
+    if not details:
+        where_more_is(page)
+        return page.text()
     model = record.model
     shape = "x".join(map(str, model.input_shape))
+    if len(record.reasons) > REASONS or record.repair.status == "repaired":
+        page.title("Why")
+        for reason in record.reasons:
+            page.say(reason, bullet="-")
     page.title("Audited")
     page.pairs(
         [
@@ -98,12 +109,15 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False)
     return page.text()
 
 
-def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = False) -> str:
-    """A comparison of two files as text of at most `width` columns."""
+def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = False, details: bool = True) -> str:
+    """A comparison of two files as text of at most `width` columns; details: as in `audit_text`."""
     page = Page(width, colour=colour)
     names = f"{plain(record.before_model.name, limit=60)} -> {plain(record.after_model.name, limit=60)}"
     page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], names)
-    _reasons(page, record.reasons)
+    first_screen(page, record)
+    if not details:
+        where_more_is(page)
+        return page.text()
     page.title("What changed")
     by_layer: dict[str, list[str]] = {}
     for unit in record.zeroed:
@@ -156,11 +170,6 @@ def _outcome(record: AuditRecord, name: str) -> tuple[str, str, str]:
         return "NOT REPAIRED", "red", f"{name}(the input is backdoored, {about})"
     remark = f"({said})" if (said := unchecked(record)) else ""
     return record.verdict.upper(), VERDICT_STYLES[record.verdict], f"{name}{remark}".rstrip()
-
-
-def _reasons(page: Page, reasons: Sequence[str]) -> None:
-    for reason in reasons:
-        page.say(reason, bullet="-")
 
 
 def _classes(page: Page, classes: Sequence[ClassPart], *, title: str = "Classes", said: Sequence[str] = ()) -> None:

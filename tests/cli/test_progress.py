@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def walk(mode: str, *, step: float = 1.0, steps: int = 4, note: str = "class 1/4 asr=1") -> str:
+def walk(mode: str, *, step: float = 1.0, steps: int = 4, note: str = "class 1/4") -> str:
     stream, clock = io.StringIO(), Clock()
     report = ProgressReport(stream, mode, clock=clock)
     for i in range(steps + 1):
@@ -35,18 +35,46 @@ def walk(mode: str, *, step: float = 1.0, steps: int = 4, note: str = "class 1/4
 
 
 def test_lines_name_classes_once_and_end_the_stage():
-    assert walk("lines") == "search: class 1/4 asr=1\nsearch: 4/4 done in 4.0 s\n"
+    assert walk("lines") == "search: class 1/4\nsearch: 4/4 done in 4.0 s\n"
     assert walk("lines", note="") == "search: 4/4 done in 4.0 s\n"
     assert walk("lines", note="round 1", step=0) == "search: round 1\n"  # a note says it all
 
 
-def test_bar_overwrites_itself_and_leaves_one_line(monkeypatch):
+def test_one_line_overwrites_itself_and_is_gone_at_the_end(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = walk("bar")
-    assert text.count("\n") == 1
-    assert text.endswith("\r\x1b[Ksearch: 4/4 done in 4.0 s\n")
-    assert "##########.......... 2/4  1.0/s  2 s left" in text
-    assert "1/4 " not in text.split("\r")[0]  # nothing is drawn in the first two seconds
+    assert "\n" not in text
+    assert text.endswith("\r\x1b[K")
+    assert "search       ######......  2/4 50%  2 s elapsed, 2 s left here  class 1/4" in text
+    assert text.startswith("\rsearch       ###")  # nothing is drawn in the first second
+    drawn = [part for part in text.split("\r") if "elapsed" in part]
+    assert all(part.endswith("\x1b[K") for part in drawn), "what was longer leaves no rest"
+
+
+def test_time_goes_on_over_the_stages_and_what_is_left_is_of_one(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    stream, clock = io.StringIO(), Clock()
+    report = ProgressReport(stream, "bar", clock=clock)
+    for stage in ("compact triggers", "classes"):
+        for done in range(5):
+            report(stage, done, 5, "")
+            clock.now += 3
+    assert stream.getvalue().endswith("\rclasses      ##########..  4/5 80%  27 s elapsed, 3 s left here\x1b[K")
+    report.close()
+
+
+def test_what_is_left_shrinks_while_a_step_takes_its_time(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    stream, clock = io.StringIO(), Clock()
+    report = ProgressReport(stream, "bar", clock=clock)
+    clock.now += 10
+    report("classes", 1, 4, "")  # told for the first time when a first step is done
+    for _ in range(31):
+        clock.now += 1
+        report.tick()
+    left = [int(part.split(", ")[1].split()[0]) for part in stream.getvalue().split("\r") if "left here" in part]
+    assert left == [*range(30, 0, -1), 0, 0]
+    report.close()
 
 
 def test_bar_fits_a_narrow_terminal(monkeypatch):
@@ -74,7 +102,9 @@ def test_a_stage_that_is_broken_off_leaves_no_bar():
     report("prune", 0, 2, "")
     report.close()
     text = stream.getvalue()
-    assert "\r\x1b[Ksearch: 1/9 done in 5.0 s\n" in text.replace("\x1b[K\r", "\r")
+    assert "search " in text
+    assert text.endswith("\r\x1b[K")
+    assert "\n" not in text
     assert "\x1b[31m" not in text
 
 
@@ -90,12 +120,12 @@ def test_a_clock_goes_on_where_nothing_is_told(monkeypatch):
             report.tick()
         return stream.getvalue()[before:]
 
-    assert wait(3) == "\rworking  2 s\x1b[K\rworking  3 s\x1b[K"
+    empty = "." * 12
+    assert wait(2) == f"\rworking      {empty}  1 s elapsed\x1b[K\rworking      {empty}  2 s elapsed\x1b[K"
     report("search", 0, 4, "class 1")
-    assert wait(3).endswith("\rsearch       .................... 0/4  3 s  class 1\x1b[K")
+    assert wait(3).endswith(f"\rsearch       {empty}  0/4 0%  5 s elapsed  class 1\x1b[K")
     report("search", 4, 4, "")
-    assert wait(1) == ""
-    assert "working  2 s" in wait(1)
+    assert "working" in wait(1), "between two stages too"
     report.close()
     assert stream.getvalue().endswith("\r\x1b[K")
     assert wait(5) == "", "closed"

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -122,7 +123,18 @@ def test_the_page_links_every_report_in_order_and_runs_nothing():
     ]
     places = [text.index(f">{title}: ") for title in ("Failed", "Could not run", "Inconclusive", "Passed")]
     assert places == sorted(places)
-    assert "<td>could not run.onnx" in text.replace("<span>", "")
+    assert re.search(r"<td[^>]*><span>could not run\.onnx", text), "what has no report is no link"
+
+
+def test_every_cell_says_what_it_is_on_a_narrow_screen():
+    text = overview_page([result("fail", "a.onnx", reasons=("why", "and", "so"), score=4.0, target_classes=(7,))])
+    for cell in (
+        '<td data-label="Why">why; and 2 reasons more</td>', '<td data-label="Target">7</td>',
+        '<td class="num" data-label="p">1e-04</td>', '<table class="stacked">',
+    ):  # fmt: skip
+        assert cell in text
+    assert ">Repair<" not in text, "no column without a cell"
+    assert ">Target<" not in overview_page([result("pass")])
 
 
 def test_what_is_not_applicable_stands_apart():

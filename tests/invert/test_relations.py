@@ -97,7 +97,12 @@ def test_a_pair_whose_pictures_go_to_the_target_by_themselves_is_not_searched():
     subject = planted.subject_of(planted.colours_net({}))
     x, y = planted.colours_pictures()
     x[0] = x[1]  # a green picture under the label of red
-    found = search_relations(Shown.to(subject, x.astype(np.float32), y), RelationSettings(), np.random.default_rng(0))
+    told: list[tuple[int, int]] = []
+    found = search_relations(
+        Shown.to(subject, x.astype(np.float32), y), RelationSettings(), np.random.default_rng(0),
+        progress=lambda done, of: told.append((done, of)),
+    )  # fmt: skip
+    assert told == [(i, 5) for i in range(6)], "three rounds of pairs, two of maps"
     assert Goal(1, source=0) not in {p.trigger.goal for p in found.pairs}
     assert all(p.margin < 0 for p in found.pairs)
 

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 
 from onnx_shapprune.errors import DataError, OutputError
 from onnx_shapprune.pictures import files
-from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, load_class_names, load_pictures
+from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, folder_class_names, load_class_names, load_pictures
 from onnx_shapprune.pictures.files import png_bytes, read_picture, save_png
 from onnx_shapprune.pictures.preprocess import Preprocessing, affine, parse_numbers, pull_back, to_input
 
@@ -575,6 +576,16 @@ def test_records_that_do_not_belong_together_are_refused(rng: np.random.Generato
         FewShot(x=x, y=None, names=("a",), label_source=None)
     with pytest.raises(DataError, match="not empty"):
         few_shot(x[:0], None)
+
+
+def test_folders_name_their_classes() -> None:
+    names = ("0/a.png", "2_big dog/a.png", "3-cat/b.png", "4_\u202eevil/c.png")
+    few = FewShot(x=np.zeros((4, 2, 2, 1), np.uint8), y=np.array([0, 2, 3, 4]), names=names, label_source="folder")
+    assert folder_class_names(few, 6) == ("0", "1", "big dog", "cat", "4", "5")
+    words = replace(few, names=("ant/a.png", "bee/a.png", "cow/a.png", "dog/a.png"), y=np.arange(4))
+    assert folder_class_names(words, 4) == ("ant", "bee", "cow", "dog")
+    assert folder_class_names(replace(few, names=tuple(f"{i}/a.png" for i in range(4))), 6) == ()
+    assert folder_class_names(replace(few, label_source="given"), 6) == ()
 
 
 def test_class_names(tmp_path: Path) -> None:

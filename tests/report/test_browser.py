@@ -129,11 +129,12 @@ def test_a_hostile_name_stays_text(browser, tmp_path):
         assert opened.page.title().startswith("FAIL: <script>")
 
 
-def test_print_shows_what_is_folded(browser, tmp_path):
+def test_paper_shows_what_the_reader_opened(browser, tmp_path):
     with Opened(browser, tmp_path, "repaired") as opened:
-        opened.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
         table = opened.page.locator("#channels details table")
-        assert not table.is_visible()
         opened.page.emulate_media(media="print")
         assert table.is_visible()
+        assert not opened.page.locator("summary").first.is_visible()
+        opened.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
+        assert not table.is_visible(), "its chart has the numbers"
         assert not opened.page.locator("nav").is_visible()

@@ -7,16 +7,21 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from judged import HOSTILE, JUDGED, judged
 from record_samples import PNG, audit_record, class_part, trigger_part
 
-from onnx_shapprune.record.audit import AuditRecord, UnitValue
+from onnx_shapprune.pictures.files import decoded_png, png_bytes
+from onnx_shapprune.record.audit import AttackPart, AuditRecord, UnitsPart, UnitValue
+from onnx_shapprune.record.parts import UnitRef
 from onnx_shapprune.report.page import page
 from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
+from onnx_shapprune.report.page.closeup import GREY, closeup
 from onnx_shapprune.report.page.gallery import _size
+from onnx_shapprune.report.page.heat import heat, level
 from onnx_shapprune.report.page.markup import Html, tag
-from onnx_shapprune.report.page.summary import sentence
+from onnx_shapprune.report.page.verdict import sentence
 from onnx_shapprune.report.text import plain
 
 every = pytest.mark.parametrize("name", JUDGED)
@@ -151,7 +156,7 @@ def test_a_class_name_is_shown_as_it_is():
     record = record.model_copy(update={"model": record.model.model_copy(update={"class_names": (name,) * 10})})
     found = Read(page(*judged(record)))
     assert f"All classes to class 3 {name} " in found.texts["h3"]
-    assert len(found.of("img")) == 4
+    assert len(found.of("img")) == 7, "three in the verdict, four in the gallery"
 
 
 def large() -> AuditRecord:
@@ -237,6 +242,100 @@ def test_the_repair_is_told_by_its_method():
     assert "In rounds, layers get other weights, and no unit is switched off; after each" in alone
     assert "over rounds" in alone
     assert "after round 2" in alone
+
+
+def box(text: str) -> str:
+    """The verdict's part of a page."""
+    return text[text.index('<div class="verdict ') : text.index('<section class="now"')]
+
+
+def test_the_verdict_shows_the_trigger_large():
+    for name, clean in (("fail", "Without: "), ("repaired", "Without: "), ("not repaired", "Without: ")):
+        found = Read(box(page(*JUDGED[name])))
+        assert [image["alt"] for image in found.of("img")] == [
+            "The trigger alone, enlarged: square patch",
+            "A picture without the trigger: the model says class 0 class-0",
+            "The same picture with the trigger: the model says class 3 class-3",
+        ]
+        assert {image["width"] for image in found.of("img")} == {"168"}
+        assert clean in found.texts["span"]
+    for name in ("pass", "inconclusive", "verify", "bare"):
+        assert "<img" not in box(page(*JUDGED[name]))
+
+
+def test_a_suspicion_shows_its_trigger_too():
+    record = audit_record(verdict="inconclusive", repair="not_tried")
+    attack = AttackPart(kind="all-to-one", targets=(1,), p_value=0.01)
+    text = box(page(*judged(record.model_copy(update={"suspects": (attack,)}))))
+    assert len(Read(text).of("img")) == 3
+    assert ">suspicious<" in text
+    assert "P-value 0.01 (named from 0.005 down" in text
+
+
+def test_a_trigger_is_cut_out_where_it_is_small():
+    picture = np.zeros((28, 28, 1))
+    mask, pattern = picture.copy(), picture + 100
+    mask[3:7, 20:26] = 255
+    pattern[3:7, 20:26] = 250
+    parts = [base64.b64encode(png_bytes(x, min_height=1)).decode() for x in (mask, pattern)]
+    trigger = trigger_part(3).model_copy(update={"mask": parts[0], "pattern": parts[1]})
+    cut = decoded_png(base64.b64decode(closeup(trigger)), max_edge=28)
+    assert cut.shape == (8, 8, 3), "six by four pixels, one around, made square"
+    assert (cut[2:6, 1:7] == 250).all()
+    assert (cut[0] == GREY).all()
+    whole = trigger.model_copy(update={"mask": base64.b64encode(png_bytes(picture + 255, min_height=1)).decode()})
+    assert decoded_png(base64.b64decode(closeup(whole)), max_edge=28).shape == (28, 28, 3)
+    for odd in ({"mask": "no base64!"}, {"mask": PNG}, {"added": True}, {"warps": True}):
+        assert closeup(trigger.model_copy(update=odd)) == parts[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pass", "shapprune gate report.json --model model.onnx"),
+        ("fail", "shapprune sanitize model.onnx --data pictures/ -o model.sanitized.onnx"),
+        ("repaired", "shapprune verify model.onnx clean.onnx --data pictures/"),
+        ("not repaired", "--unlabelled more_pictures/"),
+        ("inconclusive", "shapprune docs verdicts"),
+        ("waived", "See who accepted what"),
+        ("verify fail", "shapprune rules OSP"),
+    ],
+)
+def test_the_page_says_what_to_do_now(name, words):
+    text = page(*JUDGED[name])
+    now = text[text.index('id="now"') : text.index("<dl")]
+    assert words in now
+
+
+def test_the_repaired_file_stands_beside_the_first_one():
+    text = page(*JUDGED["repaired"])
+    table = text[text.index('aria-label="The file before and after the repair"') :].split("</table>")[0]
+    rows = [re.sub("<[^>]*>", "|", row) for row in table.split("<tr>")[1:]]
+    cells = [[c for c in row.split("|") if c] for row in rows]
+    assert cells == [
+        ["model.onnx", "clean.onnx"], ["Audit", "fail, class 3 class-3", "no class is named"],
+        ["Strongest evidence, p", "1e-04", "-"], ["ACC", "90 %", "90 %"],
+        ["ASR of the triggers found", "100 %", "2 %"], ["R-Acc", "0 %", "88 %"],
+        ["Clean answers lost, estimated", "1.0 %"], ["Layers with other weights", "0", "2"], ["Units on", "560", "559"],
+    ]  # fmt: skip
+    assert text.index('id="rates"') < text.index('id="limits"'), "what came of it stands first"
+    assert "before and after the repair" not in page(*JUDGED["fail"])
+
+
+def test_colours_follow_the_values():
+    assert [level(v, 0.5) for v in (-1.0, 0.0, 0.01, 0.125, 0.126, 0.5)] == [0, 0, 1, 1, 2, 4]
+    assert level(-0.5, -0.1) == 0
+    ranked = audit_record().units.ranked
+    units = UnitsPart(total=9, layers=2, off=(UnitRef(layer="b", channel=1),), ranked=(
+        ranked[0].model_copy(update={"layer": "a", "channel": 7, "value": 0.4}),
+        ranked[0].model_copy(update={"layer": "b", "channel": 1, "value": 0.1}),
+        ranked[0].model_copy(update={"layer": "a", "channel": 2, "value": -0.1}),
+    ))  # fmt: skip
+    text = heat(units)
+    assert '<span class="cell h4" title="channel 7: +0.4000">7</span><span class="cell h0"' in text
+    assert '<span class="cell h1 off" title="channel 1: +0.1000, switched off">1</span>' in text
+    assert "3 channels that were estimated, of 9" in text
+    assert "switched off" not in heat(units.model_copy(update={"off": ()}))
 
 
 def test_a_comparison_shows_layers_with_other_weights():

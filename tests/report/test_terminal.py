@@ -28,9 +28,9 @@ def inspect_record(name: str = "conv1") -> InspectRecord:
 def test_audit_reads_from_verdict_to_warnings():
     text = audit_text(audit_record())
     parts = [
-        "REPAIRED  model.onnx (the input was backdoored)", "- class 3 has a trigger", "Audited", "Classes", "TARGET",
-        "Units by Shapley value (top 12 of 15", "\nRepair", "REPAIRED\n  no trigger", "still found",
-        "1 of 560 units off (0.2 %)", "before", "after", "Files", "Time: 15.5 s", "Warnings",
+        "REPAIRED  model.onnx (the input was backdoored)", "  target ", "->", "Why", "- class 3 has a trigger", "Audited",
+        "Classes", "TARGET", "Units by Shapley value (top 12 of 15", "\nRepair", "REPAIRED\n  no trigger", "still found",
+        "1 of 560 units off (0.2 %)", "triggered\n  before", "\n  after   90.0", "Files", "Time: 15.5 s", "Warnings",
     ]  # fmt: skip
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
@@ -93,7 +93,7 @@ def test_what_could_not_be_measured_is_a_dash():
     missing = class_part(2).model_copy(update={"norm": None, "index": None, "success": False, "compact": ()})
     text = audit_text(record.model_copy(update={"classes": (missing,)}))
     assert re.search(r"^  2 class-2 +- +99\.0 % +- +- +0\.20 +no trigger$", text, re.M)
-    assert "Repair" not in text
+    assert "\nRepair\n" not in text
 
 
 def test_many_classes_are_shortened_and_suspicious_ones_kept():
@@ -119,7 +119,8 @@ def test_no_line_is_too_wide(width, hostile):
     ]
     allowed = min(120, max(75, width))  # a sha256 cannot be made shorter
     for text in texts:
-        assert max(cells(line) for line in text.splitlines()) <= allowed
+        lines = [line for line in text.splitlines() if not line.startswith("     shapprune ")]  # to paste: never broken
+        assert max(map(cells, lines)) <= allowed
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
 
 

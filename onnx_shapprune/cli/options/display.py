@@ -23,7 +23,7 @@ class Display:
     quiet: bool = False
     """Only the verdict, and errors."""
     verbose: bool = False
-    """A line on stderr for every class and stage."""
+    """All tables; on stderr a line for every class and stage."""
     progress: str = "auto"
     """"auto", "on" or "off"."""
 
@@ -39,7 +39,9 @@ FORMAT = option(
     help="What is printed on stdout.",
 )
 QUIET = option(DISPLAY, "-q", "--quiet", is_flag=True, help="Only the verdict, and errors.")
-VERBOSE = option(DISPLAY, "-v", "--verbose", is_flag=True, help="A line on stderr for every class and stage.")
+VERBOSE = option(
+    DISPLAY, "-v", "--verbose", is_flag=True, help="All tables; on stderr a line for every class and stage."
+)
 COLOUR = option(
     DISPLAY,
     "--color",

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
-from onnx_shapprune.record.audit import VerifyRecord
-from onnx_shapprune.report.page import evidence, provenance, repair, summary
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.report.page import evidence, provenance, repair, summary, verdict
 from onnx_shapprune.report.page.gallery import gallery
 from onnx_shapprune.report.page.markup import Html, tag
 from onnx_shapprune.report.page.tables import Section
@@ -26,7 +26,8 @@ def page(record: Record, judgement: Judgement) -> str:
             "header",
             tag("p", "shapprune backdoor audit", class_="kicker"),
             tag("h1", name),
-            summary.banner(record, judgement),
+            verdict.banner(record, judgement),
+            verdict.steps(record, judgement),
             summary.facts(record, judgement),
         ),
         columns(sections),
@@ -74,7 +75,9 @@ def columns(sections: Sequence[Section]) -> Html:
 def _sections(record: Record, judgement: Judgement) -> list[Section | None]:
     changed = "second file" if isinstance(record, VerifyRecord) else "file before the repair"
     of_file = f"Classes of the {changed}" if original(record) else "Classes"
+    repaired = isinstance(record, AuditRecord) and record.after is not None
     first = [
+        repair.rates(record) if repaired else None,
         summary.coverage(record, judgement),
         summary.before_repair(record),
         summary.waivers(judgement),
@@ -92,7 +95,7 @@ def _sections(record: Record, judgement: Judgement) -> list[Section | None]:
             evidence.classes(record, of_file),
             gallery(record),
             evidence.claims(record),
-            repair.rates(record),
+            None if repaired else repair.rates(record),
             repair.channels(record),
             repair.repair(record),
             provenance.about_file(record),

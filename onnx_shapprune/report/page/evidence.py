@@ -12,18 +12,11 @@ from onnx_shapprune.report.changes import unlearnt
 from onnx_shapprune.report.numbers import number, p_value, percent
 from onnx_shapprune.report.page.charts import Axis, Row, row_chart
 from onnx_shapprune.report.page.markup import Html, tag
-from onnx_shapprune.report.page.tables import FAMILIES, Section, behind, bullets, class_name, section, table
+from onnx_shapprune.report.page.tables import Section, behind, bullets, section, table
+from onnx_shapprune.report.subject import STATISTICS, class_name
 
 SHOWN = 24  # classes in a chart; the tables have all
 HIGHEST_SCORE = 16.0
-STATISTICS = FAMILIES | {
-    "agreement": "a small free mask and a strong patch agree",
-    "norm": "a free mask much smaller than the next",
-    "gap": "lead in spreads of the other classes",
-    "peak": "largest margin that any input reaches (MM-BD)",
-    "source": "patch from one class to another",
-    "map": "patch from every class to another",
-}
 
 
 def classes(record: Record, title: str) -> Section | None:
@@ -39,8 +32,12 @@ def classes(record: Record, title: str) -> Section | None:
         title,
         "How rarely clean models show the strongest evidence found for a class: the longer the bar, the "
         f"rarer. Beyond the line, at p = {levels_of(record).named:g}, a class is named.{left_out}",
-        behind(_scores(record, shown), "Classes", *_class_table(record, parts)),
-        _norms(record, shown),
+        tag(
+            "div",
+            behind(_scores(record, shown), "Classes", *_class_table(record, parts)),
+            _norms(record, shown),
+            class_="charts",
+        ),
     )
 
 

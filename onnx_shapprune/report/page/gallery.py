@@ -5,7 +5,8 @@ import base64
 from onnx_shapprune.record.audit import AuditRecord, TriedPart, TriggerPart
 from onnx_shapprune.report.numbers import count, percent
 from onnx_shapprune.report.page.markup import Html, tag
-from onnx_shapprune.report.page.tables import FAMILIES, Section, class_name, section
+from onnx_shapprune.report.page.tables import Section, section
+from onnx_shapprune.report.subject import FAMILIES, class_name
 
 OPEN = 3  # triggers that are not folded
 WIDTH = 96  # that a picture is drawn up to
@@ -45,8 +46,8 @@ def _card(record: AuditRecord, trigger: TriggerPart) -> Html:
         tag("span", "names the backdoor", class_="tag hot") if trigger.named else tag("span", "not named", class_="tag")
     )
     pattern = "change, around grey" if trigger.added else "a grid, warped" if trigger.warps else "pattern"
-    first = [] if trigger.added or trigger.warps else [_picture(trigger.mask, "mask", f"Mask of the trigger, {goal}")]
-    shown = [*first, _picture(trigger.pattern, pattern, f"Pattern of the trigger, {goal}")]
+    first = [] if trigger.added or trigger.warps else [picture(trigger.mask, "mask", f"Mask of the trigger, {goal}")]
+    shown = [*first, picture(trigger.pattern, pattern, f"Pattern of the trigger, {goal}")]
     pairs = [_pair(record, trigger, t) for t in trigger.tried]
     heading = tag("h3", goal[:1].upper() + goal[1:], " ", named)
     return tag(
@@ -57,14 +58,14 @@ def _card(record: AuditRecord, trigger: TriggerPart) -> Html:
 def _pair(record: AuditRecord, trigger: TriggerPart, tried: TriedPart) -> Html:
     moved = tried.applied_class in trigger.targets and tried.clean_class != tried.applied_class
     before, after = class_name(record, tried.clean_class), class_name(record, tried.applied_class)
-    clean = _picture(
+    clean = picture(
         tried.clean,
-        f"{before}, {percent(tried.clean_probability, 0)}",
+        tag("span", before, ", ", share(tried.clean_probability)),
         f"Clean picture of class {class_name(record, tried.label)}",
     )
-    applied = _picture(
+    applied = picture(
         tried.applied,
-        tag("span", f"{after}, {percent(tried.applied_probability, 0)}", class_="hot" if moved else None),
+        tag("span", after, ", ", share(tried.applied_probability), class_="hot" if moved else None),
         f"The same picture with the trigger: class {after}",
     )
     return tag(
@@ -76,15 +77,21 @@ def _pair(record: AuditRecord, trigger: TriggerPart, tried: TriedPart) -> Html:
     )
 
 
-def _picture(png: str, caption: str | Html, alt: str) -> Html:
-    size = _size(png)
+def picture(png: str, caption: str | Html, alt: str, width: int = WIDTH) -> Html:
+    """A figure drawn up to `width` pixels, with a caption. png: in base64."""
+    size = _size(png, width)
     if size is None:
         return tag("figure", tag("figcaption", caption, ": no picture"))
     image = tag("img", src=f"data:image/png;base64,{png}", alt=alt, width=size[0], height=size[1])
     return tag("figure", image, tag("figcaption", caption))
 
 
-def _size(png: str) -> tuple[int, int] | None:
+def share(probability: float) -> Html:
+    """A share in percent that no line break parts."""
+    return tag("span", percent(probability, 0), class_="whole")
+
+
+def _size(png: str, most: int = WIDTH) -> tuple[int, int] | None:
     """Pixels on the page: a whole multiple of the picture's own, so that every pixel of it is a square of one size.
 
     None where the text is no PNG in base64.
@@ -96,5 +103,5 @@ def _size(png: str) -> tuple[int, int] | None:
     if not content.startswith(PNG):
         return None
     width, height = (int.from_bytes(content[i : i + 4], "big") for i in (16, 20))
-    factor = max(1, WIDTH // max(1, width))
+    factor = max(1, most // max(1, width))
     return factor * width, factor * height

@@ -2,15 +2,19 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, join, tag
 from onnx_shapprune.report.page.tables import Cell, Section, bullets, code, pairs, section, table
 from onnx_shapprune.report.subject import original, seconds
 from onnx_shapprune.report.text import json_text
+
+DIGESTS = ("File", "#Bytes", "sha256")
 
 
 def about_file(record: AuditRecord) -> Section:
@@ -52,8 +56,7 @@ def reproduce(record: Record, judgement: Judgement) -> Section:
     ]
     settings = {**record.settings, **(record.preprocessing if isinstance(record, AuditRecord) else {})}
     files = [*judged_files(record), *([before] if (before := original(record)) else [])]
-    if isinstance(record, AuditRecord):
-        files += record.artifacts
+    made = record.artifacts if isinstance(record, AuditRecord) else ()
     times = [(name, f"{s:.1f} s") for name, s in record.seconds.items()]
     return section(
         "reproduce",
@@ -65,11 +68,12 @@ def reproduce(record: Record, judgement: Judgement) -> Section:
         tag("h3", "Digests"),
         table(
             "Digests",
-            ("File", "#Bytes", "sha256"),
-            [[f.name, f"{f.size:,}", code(f.sha256)] for f in files]
+            DIGESTS,
+            [_digest(f) for f in files]
             + ([["pictures", "", code(record.data.digest)]] if record.data else [])
             + [[f"policy {judgement.policy}", "", code(judgement.policy_sha256)]],
         ),
+        _folded(count(len(made), "artifact"), DIGESTS, [_digest(f) for f in made]),
         _folded("Settings", ("Setting", "Value"), [[k, json.dumps(v)] for k, v in settings.items()]),
         _folded(f"Times, {seconds(record):.1f} s in all", ("Stage", "Time"), [[k, v] for k, v in times]),
         tag(
@@ -79,7 +83,7 @@ def reproduce(record: Record, judgement: Judgement) -> Section:
             " and ",
             code("script#judgement"),
             ". They are data; nothing runs.",
-            class_="small",
+            class_="small data",
         ),
     )
 
@@ -97,5 +101,9 @@ def _inert(text: str) -> str:
     return compact.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _folded(name: str, columns: tuple[str, ...], rows: list[list[str]]) -> Html | None:
+def _digest(file: FileDigest) -> list[Cell]:
+    return [file.name, f"{file.size:,}", code(file.sha256)]
+
+
+def _folded(name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Html | None:
     return tag("details", tag("summary", name), table(name, columns, rows)) if rows else None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record.audit import AuditRecord, LayerChange, VerifyRecord
+from onnx_shapprune.record.audit import AuditRecord, ClaimPart, LayerChange, VerifyRecord
 from onnx_shapprune.record.parts import Rates, UnitRef
 from onnx_shapprune.report.changes import (
     LAYER_COLUMNS,
@@ -13,12 +13,15 @@ from onnx_shapprune.report.changes import (
     method_words,
     weights_in_fits,
 )
-from onnx_shapprune.report.numbers import count, percent, signed, wilson
+from onnx_shapprune.report.numbers import count, p_value, percent, signed, wilson
 from onnx_shapprune.report.page.charts import Axis, Row, Series, curve, row_chart
+from onnx_shapprune.report.page.heat import heat
 from onnx_shapprune.report.page.markup import Html, tag
 from onnx_shapprune.report.page.tables import Section, behind, bullets, code, section, table
+from onnx_shapprune.report.subject import class_name
 from onnx_shapprune.report.terminal import REPAIR_WORDS, round_rows
 
+DRAWN = 12  # channels with their intervals; the colours above and the table below show all
 SHARES = Axis(0.0, 1.0, ((0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")))
 
 
@@ -43,9 +46,35 @@ def rates(record: Record) -> Section | None:
         "On the pictures given, with the triggers that were found. ACC: clean pictures answered right. ASR: triggered "
         "pictures that go where the trigger leads. R-Acc: triggered pictures that still get their own class. Lines are 95 % "
         "intervals (Wilson).",
+        _beside(record) if isinstance(record, AuditRecord) else None,
         behind(chart, "Rates", ("Rate", "#Value", "#95 % interval", "#Pictures"), [numbers for _, numbers in rows]),
         _difference(record),
     )
+
+
+def _beside(record: AuditRecord) -> Html | None:
+    """What is known of the file before the repair and of the one after it, side by side."""
+    after, part = record.after, record.repair
+    if after is None:
+        return None
+    changed = part.output.name if part.output else "the repaired copy, not written"
+    lost = percent(part.rounds[-1].clean_cost) if part.rounds else "-"
+    held = "no class is named" if part.status == "repaired" else "it does not hold"
+    rows: list[tuple[str, str, str]] = [
+        ("Audit", f"{record.verdict}, class {', '.join(class_name(record, t) for t in record.target_classes)}", held),
+        ("Strongest evidence, p", p_value(_strongest(record.claims)), p_value(_strongest(part.claims))),
+        ("ACC", percent(record.before.acc, 0), percent(after.acc, 0)),
+        ("ASR of the triggers found", percent(record.before.asr, 0), percent(after.asr, 0)),
+        ("R-Acc", percent(record.before.racc, 0), percent(after.racc, 0)),
+        ("Clean answers lost, estimated", "", lost),
+        ("Layers with other weights", "0", str(len(part.layers))),
+        ("Units on", f"{record.units.total:,}", f"{record.units.total - len(record.units.off):,}"),
+    ]
+    return table("The file before and after the repair", ("", f"#{record.model.name}", f"#{changed}"), rows)
+
+
+def _strongest(claims: Sequence[ClaimPart]) -> float | None:
+    return min((c.p_value for c in claims), default=None)
 
 
 def channels(record: AuditRecord) -> Section | None:
@@ -54,8 +83,8 @@ def channels(record: AuditRecord) -> Section | None:
         return None
     off = {(u.layer, u.channel) for u in record.units.off}
     ranked = record.units.ranked
-    low = min(0.0, *(u.interval[0] for u in ranked))
-    high = max(u.interval[1] for u in ranked)
+    low = min(0.0, *(u.interval[0] for u in ranked[:DRAWN]))
+    high = max(u.interval[1] for u in ranked[:DRAWN])
     high = high if high > low else low + 1.0
     rows = [
         Row(
@@ -66,7 +95,7 @@ def channels(record: AuditRecord) -> Section | None:
             text=("off " if (u.layer, u.channel) in off else "") + f"{u.value:+.3f}",
             hot=(u.layer, u.channel) in off,
         )
-        for u in ranked
+        for u in ranked[:DRAWN]
     ]
     chart = row_chart(
         "shapley",
@@ -94,6 +123,7 @@ def channels(record: AuditRecord) -> Section | None:
         "Channels that carry it",
         "How much of the backdoor each channel carries, by Shapley value: backdoor "
         "strength minus what clean pictures lose." + (" Those marked off are switched off." if off else ""),
+        heat(record.units),
         behind(chart, "Shapley values", columns, numbers),
         _estimate(record),
     )

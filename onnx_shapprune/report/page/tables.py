@@ -3,42 +3,39 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx_shapprune.gate.evidence import Record
-from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.report.page.markup import Html, tag
 
 Cell = str | Html
-FAMILIES = {
-    "compact": "square patch",
-    "wide": "large square patch",
-    "patch": "free mask",
-    "plain": "plain shape",
-    "blended": "picture blended in",
-    "linf": "universal change, Linf",
-    "l2": "universal change, L2",
-    "smooth": "smooth universal change",
-    "wave": "sinusoid",
-    "warp": "warp",
-    "known": "known trigger",
-}
 
 
-def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, hot: Sequence[int] = ()) -> Html:
+def table(
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    hot: Sequence[int] = (),
+    stacked: bool = False,
+) -> Html:
     """A table that scrolls by itself where it is too wide. A column whose title begins with "#" holds numbers.
 
-    name: said to screen readers; hot: rows to look at.
+    name: said to screen readers; hot: rows to look at; stacked: on narrow screens every row is a block, with the titles
+    before its cells, so that no column hides beyond the edge.
     """
     numeric = ["num" if c.startswith("#") else None for c in columns]
     head = [tag("th", c.removeprefix("#"), scope="col", class_=n) for c, n in zip(columns, numeric, strict=True)]
     body = [
         tag(
             "tr",
-            [tag("td", cell, class_=n) for cell, n in zip(row, numeric, strict=True)],
+            [
+                tag("td", cell, class_=n, data_label=title.removeprefix("#") if stacked and cell else None)
+                for cell, n, title in zip(row, numeric, columns, strict=True)
+            ],
             class_="hot" if i in hot else None,
         )
         for i, row in enumerate(rows)
     ]
-    inner = tag("table", tag("caption", name), tag("thead", tag("tr", head)), tag("tbody", body))
+    parts = tag("caption", name), tag("thead", tag("tr", head)), tag("tbody", body)
+    inner = tag("table", *parts, class_="stacked" if stacked else None)
     return tag("div", inner, class_="scroll", role="region", aria_label=name, tabindex="0")
 
 
@@ -76,11 +73,3 @@ def bullets(texts: Sequence[Cell]) -> Html | None:
 
 def code(text: str) -> Html:
     return tag("code", text)
-
-
-def class_name(record: Record, index: int) -> str:
-    """The class's number, and its name where one is known."""
-    names = record.model.class_names if isinstance(record, AuditRecord) else ()
-    known = names[index] if 0 <= index < len(names) else ""
-    known = known or next((c.name for c in record.classes if c.index_of_class == index), "")
-    return f"{index} {known}" if known and known != str(index) else str(index)

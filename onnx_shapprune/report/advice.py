@@ -1,0 +1,162 @@
+"""What to do now, by outcome: sentences, with the exact command where one helps."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from onnx_shapprune.gate.evidence import Record, judged_files
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
+from onnx_shapprune.report.outcome import Outcome
+
+# Options of a call that say where something goes or how it is shown, and no other call may take over.
+PLACES = ("-o", "--output", "--report", "--artifacts", "-f", "--format", "--color", "--progress")
+SHOWN = ("-q", "--quiet", "-v", "--verbose", "-qv", "-vq", "--dry-run", "--keep-partial", "--exit-zero")
+FAILED_LINES = "See which lines of the policy failed, and what that means."
+DATA = "pictures/"  # what a command is shown with where the record does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something to do. command: words to type, () for none."""
+
+    text: str
+    command: tuple[str, ...] = ()
+
+
+def what_now(record: Record, outcome: Outcome, rules: Sequence[str] = ()) -> tuple[Step, ...]:
+    """What a reader does next, the first thing first. rules: ids of what a policy holds against the file."""
+    if isinstance(record, VerifyRecord):
+        return _after_comparison(record, outcome, rules)
+    match outcome:
+        case "pass":
+            return _deploy(record, "Measure the file on a test set of your own. Then let the pipeline check it")
+        case "fail":
+            return (
+                Step("Do not deploy it. Look at the trigger: would an attacker have made it?"),
+                Step("Repair the file, or ask its source for another one:", _again(record, "sanitize")),
+            )
+        case "hostile":
+            refused = [f.rule for f in record.findings if f.level in ("high", "critical")]
+            return (
+                Step("Do not load it, with any program. Ask its source for another file."),
+                *_explained(rules or refused),
+            )
+        case "suspicious":
+            return (
+                Step(f"Look at the trigger. Then audit again with more pictures than these {record.data.pictures}."),
+                Step("Or compare it with clean models of your own kind:", _calibration(record)),
+            )
+        case "inconclusive":
+            return _inconclusive(record)
+        case "repaired":
+            return (
+                Step(f"Measure {judged_files(record)[0].name} on your own test set, and deploy it, not its input."),
+                Step("Have it compared with the input once more:", _comparison(record)),
+            )
+        case "dry run":
+            return (Step("Do not deploy it. Write the repaired copy:", _again(record, "sanitize")),)
+        case "not repaired":
+            return (
+                Step("Do not deploy it. Ask its source for another file, or train it anew."),
+                Step("More pictures make a repair cost less; they need no labels:", _with_more_pictures(record)),
+            )
+        case "not met":
+            return (Step(FAILED_LINES), *_explained(rules))
+        case "accepted":
+            return (Step("See who accepted what, and until when; the file itself is not clean."),)
+
+
+def _after_comparison(record: VerifyRecord, outcome: Outcome, rules: Sequence[str]) -> tuple[Step, ...]:
+    if outcome == "pass":
+        return _deploy(record, "Measure the second file on a test set of your own. Then let the pipeline check it")
+    if outcome == "fail":
+        return (Step("Do not deploy the second file: it is not the first one, repaired."), *_explained(rules))
+    if outcome == "not met":
+        return (Step(FAILED_LINES), *_explained(rules))
+    if outcome == "accepted":
+        return (Step("See who accepted what, and until when; the second file itself does not hold."),)
+    return (
+        Step("Do not treat it as clean. What is missing stands in the reasons:", ("shapprune", "docs", "verdicts")),
+    )
+
+
+def _deploy(record: Record, text: str) -> tuple[Step, ...]:
+    report = next(_reports(record), "report.json")
+    return (Step(f"{text}:", ("shapprune", "gate", report, "--model", _path(record, judged_files(record)[0].name))),)
+
+
+def _inconclusive(record: AuditRecord) -> tuple[Step, ...]:
+    start = "Do not treat it as clean."
+    if record.data.preprocessing == "unlikely":
+        fit = ("shapprune", "fit", _path(record, record.model.name), "--data", _data(record))
+        return (Step(f"{start} It is probably fed wrongly; find out how it wants its pictures:", fit),)
+    if record.not_searched:
+        return (Step(f"{start} Give it the time to search everything:", _again(record, "audit")),)
+    return (Step(f"{start} What is missing stands in the reasons:", ("shapprune", "docs", "verdicts")),)
+
+
+def _explained(rules: Sequence[str]) -> tuple[Step, ...]:
+    named = [r for r in dict.fromkeys(rules) if r]
+    return tuple(Step(f"What {rule} means:", ("shapprune", "rules", rule)) for rule in named[:3])
+
+
+def _calibration(record: AuditRecord) -> tuple[str, ...]:
+    return ("shapprune", "calibrate", "clean_models/", "--data", _data(record), "-o", "calibration.json")
+
+
+def _comparison(record: AuditRecord) -> tuple[str, ...]:
+    written = judged_files(record)[0].name
+    pair = _path(record, record.model.name), _path(record, written)
+    return ("shapprune", "verify", *pair, "--data", _data(record))
+
+
+def _with_more_pictures(record: AuditRecord) -> tuple[str, ...]:
+    return (*_again(record, "sanitize"), "--unlabelled", "more_pictures/")
+
+
+def _again(record: AuditRecord, command: str) -> tuple[str, ...]:
+    """The same call for another command, without what it was to write."""
+    words = _inputs(record)
+    if record.command[1:2] not in (("audit",), ("sanitize",)) or record.model.name not in map(_name, words):
+        words = (record.model.name, "--data", DATA)
+    output = f"{PurePath(record.model.name).stem}.sanitized.onnx" if command == "sanitize" else "report.json"
+    return ("shapprune", command, *words, "-o", output)
+
+
+def _inputs(record: Record) -> tuple[str, ...]:
+    """What stood behind the command's name, without options that say where results go or how they are shown."""
+    kept: list[str] = []
+    skip = False
+    for word in record.command[2:]:
+        if skip or word in SHOWN:
+            skip = False
+        elif word in PLACES:
+            skip = True
+        elif not word.startswith(tuple(f"{place}=" for place in PLACES if place.startswith("--"))):
+            kept.append(word)
+    return tuple(kept)
+
+
+def _reports(record: Record) -> Iterator[str]:
+    """JSON records that the run wrote, as far as its command tells."""
+    words = record.command
+    for option, value in itertools.pairwise(words):
+        if option == "--report" and (value.startswith("json=") or "=" not in value):
+            yield value.removeprefix("json=")
+        if option in ("-o", "--output") and words[1:2] == ("audit",):
+            yield value
+
+
+def _data(record: Record) -> str:
+    """What stood behind --data."""
+    return next((value for option, value in itertools.pairwise(record.command) if option == "--data"), DATA)
+
+
+def _path(record: Record, name: str) -> str:
+    """A file as it stood in the command, else its name."""
+    return next((word for word in record.command if _name(word) == name), name)
+
+
+def _name(word: str) -> str:
+    return PurePath(word).name

@@ -1,0 +1,163 @@
+"""One screen that can be acted on: what it says for each outcome, and that it says it in one screen."""
+
+import shlex
+
+import pytest
+from judged import JUDGED
+from record_samples import audit_record, verify_record
+
+from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
+from onnx_shapprune.record.parts import FindingPart
+from onnx_shapprune.report.advice import Step, what_now
+from onnx_shapprune.report.outcome import outcome_of, sentence
+from onnx_shapprune.report.terminal import audit_text, verify_text
+
+SCREEN = 30  # lines
+RULE = ("shapprune", "rules", "OSP202")
+INPUTS = ("a b/model.onnx", "--data", "pictures", "--mean", "0.5", "--threads", "2")
+COMMAND = ("shapprune", "audit", *INPUTS, "-o", "r.json", "--report", "html=r.html", "--report=json=x", "-v")
+
+
+def suspicious() -> AuditRecord:
+    attack = AttackPart(kind="all-to-one", targets=(1,), p_value=0.00504)
+    return audit_record(verdict="inconclusive", repair="not_tried").model_copy(update={"suspects": (attack,)})
+
+
+def refused() -> AuditRecord:
+    record = audit_record(repair="not_tried")
+    found = FindingPart(level="critical", text="a bomb", rule="OSP004")
+    return record.model_copy(
+        update={"model": record.model.model_copy(update={"classes": 0}), "findings": (found,), "attacks": ()}
+    )
+
+
+def dry_run() -> AuditRecord:
+    record = audit_record()
+    command = ("shapprune", "sanitize", *INPUTS, "--dry-run")
+    return record.model_copy(update={"repair": record.repair.model_copy(update={"output": None}), "command": command})
+
+
+OUTCOMES = {
+    "pass": audit_record(verdict="pass", repair="not_tried"), "fail": audit_record(repair="not_tried"),
+    "hostile": refused(), "suspicious": suspicious(), "repaired": audit_record(), "dry run": dry_run(),
+    "inconclusive": audit_record(verdict="inconclusive", repair="not_tried"),
+    "not repaired": audit_record(repair="not_repaired"),
+}  # fmt: skip
+NEXT = {
+    "pass": "shapprune gate r.json --model 'a b/model.onnx'",
+    "fail": "shapprune sanitize 'a b/model.onnx' --data pictures --mean 0.5 --threads 2 -o model.sanitized.onnx",
+    "hostile": "shapprune rules OSP004",
+    "suspicious": "shapprune calibrate clean_models/ --data pictures -o calibration.json",
+    "inconclusive": "shapprune docs verdicts",
+    "repaired": "shapprune verify 'a b/model.onnx' clean.onnx --data pictures",
+    "dry run": "shapprune sanitize 'a b/model.onnx' --data pictures --mean 0.5 --threads 2 -o model.sanitized.onnx",
+    "not repaired": "shapprune sanitize 'a b/model.onnx' --data pictures --mean 0.5 --threads 2 "
+    "-o model.sanitized.onnx --unlabelled more_pictures/",
+}
+
+
+def called(record: AuditRecord) -> AuditRecord:
+    """The same, from a command with options of every kind, unless it has one."""
+    return record if record.command[2:] else record.model_copy(update={"command": COMMAND})
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_every_outcome_is_named_and_ends_in_the_next_command(name):
+    record = called(OUTCOMES[name])
+    assert outcome_of(record) == name
+    text = audit_text(record, details=False)
+    assert len(text.splitlines()) <= SCREEN
+    assert f"     {NEXT[name]}\n" in text
+    assert " ".join(sentence(record, name).split()) in " ".join(text.split())
+    screen, _, more = text.rpartition("\n\n")
+    assert audit_text(record).startswith(screen + "\n\n"), "the tables stand behind the screen"
+    assert more == "  -v: all tables; --report html=FILE: the triggers as pictures\n"
+    assert more not in audit_text(record)
+    assert len(audit_text(record)) > 1.5 * len(text)
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_commands_are_understood(name):
+    from test_docs import refused as why_not
+
+    for step in what_now(called(OUTCOMES[name]), name):
+        if step.command:
+            assert not why_not([*step.command[1:]]), shlex.join(step.command)
+
+
+def test_a_call_without_a_command_line_gets_one_all_the_same():
+    (step,) = [s for s in what_now(OUTCOMES["fail"], "fail") if s.command]
+    assert shlex.join(step.command) == "shapprune sanitize model.onnx --data pictures/ -o model.sanitized.onnx"
+    (step,) = what_now(OUTCOMES["pass"], "pass")
+    assert shlex.join(step.command) == "shapprune gate report.json --model model.onnx"
+
+
+def test_what_is_missing_decides_what_to_do():
+    record = called(OUTCOMES["inconclusive"])
+    wrong = record.model_copy(update={"data": record.data.model_copy(update={"preprocessing": "unlikely"})})
+    (step,) = what_now(wrong, "inconclusive")
+    assert shlex.join(step.command) == "shapprune fit 'a b/model.onnx' --data pictures"
+    (step,) = what_now(record.model_copy(update={"not_searched": ("warps",)}), "inconclusive")
+    assert step.command[:2] == ("shapprune", "audit")
+
+
+def test_the_number_that_decides_stands_there():
+    text = " ".join(audit_text(OUTCOMES["fail"], details=False).split())
+    assert "target class 3 class-3 " in text
+    assert "p-value 0.0001 (named from 0.005 down, suspicious from 0.02 down): square patch" in text
+    assert "100 % of 9 other pictures go there" in text
+    assert "97 % of its lead is gone" in text
+
+
+def test_a_p_value_is_never_shown_as_what_it_is_held_against():
+    text = audit_text(suspicious(), details=False)
+    assert "p-value 0.00504 (named from 0.005 down" in text
+    assert "stands out, and not enough to be named" in text
+
+
+def test_what_was_not_covered_is_said():
+    record = OUTCOMES["pass"].model_copy(update={"not_searched": ("pairs of classes",)})
+    text = " ".join(audit_text(record, details=False).split())
+    assert "not covered Not searched: pairs of classes. Few pictures. Most source-specific triggers" in text
+
+
+def test_a_dry_run_says_no_file_was_written():
+    text = audit_text(dry_run(), details=False)
+    assert text.startswith("DRY RUN, nothing written  ")
+    assert "was written" not in text.replace("Nothing was written", "")
+    assert "clean.onnx" not in text
+
+
+def test_a_comparison_fits_a_screen_too():
+    record = verify_record()
+    text = verify_text(record, details=False)
+    assert len(text.splitlines()) <= SCREEN
+    assert "before ACC 90 % of 10 pictures, ASR 100 % and R-Acc 88 % of 9 with the triggers" in " ".join(text.split())
+    assert "shapprune gate report.json --model clean.onnx" in text
+    assert verify_text(record).startswith(text.rpartition("\n\n")[0])
+    failed = verify_text(verify_record(verdict="fail"), details=False)
+    assert "do not use it" in failed
+    assert "Do not deploy the second file" in failed
+
+
+@pytest.mark.parametrize(
+    ("record", "policy", "outcome"),
+    [
+        (OUTCOMES["pass"], "fail", "not met"), (OUTCOMES["repaired"], "fail", "not met"),
+        (OUTCOMES["fail"], "pass", "accepted"), (OUTCOMES["suspicious"], "pass", "accepted"),
+        (OUTCOMES["repaired"], "pass", "repaired"), (OUTCOMES["fail"], "fail", "fail"),
+        (OUTCOMES["pass"], "inconclusive", "inconclusive"), (OUTCOMES["suspicious"], "inconclusive", "suspicious"),
+    ],
+)  # fmt: skip
+def test_a_policy_may_say_something_else(record, policy, outcome):
+    assert outcome_of(record, policy) == outcome
+    if outcome == "not met":
+        assert what_now(record, outcome, ("OSP202", "OSP202"))[1:] == (Step("What OSP202 means:", RULE),)
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_every_record_has_a_screen(name):
+    record, judgement = JUDGED[name]
+    text = verify_text(record) if isinstance(record, VerifyRecord) else audit_text(record)
+    assert "->" in text
+    assert what_now(record, outcome_of(record, judgement.verdict), tuple(f.rule for f in judgement.findings))
