@@ -80,13 +80,13 @@ def calibrate(
     shown = "no pictures" if data is None else "with pictures"
     about = f"{len(rows)} models, {seeds} {'seed' if seeds == 1 else 'seeds'} each, {shown}"
     made, domain = columns(rows), _domain(shapes)
+    known = known.of(domain.classes[0]).model_copy(update={"few": None, "domain": domain})
     if data is None:
         calibration = known.model_copy(
             update={
                 "about": f"{about}; with pictures: {known.about}",
                 "synthesised": made,
                 "strongest_synthesised": strongest(rows, synthesised=True),
-                "domain": domain,
             }
         )
     else:
@@ -95,7 +95,6 @@ def calibrate(
                 "about": f"{about}; without: {known.about}",
                 "pictures": made,
                 "strongest": strongest(rows),
-                "domain": domain,
             }
         )
     return Calibrated(calibration, len(rows), seeds, tuple(f"{name}: {why}" for name, why in accused.items()), repeated)

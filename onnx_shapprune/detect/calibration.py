@@ -57,7 +57,8 @@ class Calibration(BaseModel):
     """about: on what it was made, in words. pictures, synthesised: statistic -> its largest value in each audit of a clean
     model, with pictures and with those that were drawn out of the model. strongest, strongest_synthesised: the smallest
     p-value of any claim about each of these models, by the others; too few of them leave p-values to be corrected for the
-    number of statistics (Sidak, JASA 1967). domain: None where it is not known, as in files of
+    number of statistics (Sidak, JASA 1967). few: the same of models with fewer classes, of which natural leads are larger;
+    None: they are held against these too. domain: None where it is not known, as in files of
     earlier versions: then nothing is said about models that are unlike the calibration's.
     """
 
@@ -69,6 +70,13 @@ class Calibration(BaseModel):
     strongest: tuple[Share, ...] = ()
     strongest_synthesised: tuple[Share, ...] = ()
     domain: Domain | None = None
+    few: "Calibration | None" = None
+
+    def of(self, classes: int) -> "Calibration":
+        """The part that speaks of models with so many classes."""
+        if self.few is None or self.few.domain is None or classes > self.few.domain.classes[1]:
+            return self
+        return self.few
 
     @property
     def digest(self) -> str:
@@ -77,7 +85,8 @@ class Calibration(BaseModel):
 
     def outside(self, classes: int, size: tuple[int, int]) -> tuple[str, ...]:
         """In what a model differs from those that the calibration was made on, in words."""
-        return self.domain.outside(classes, size) if self.domain else ()
+        domain = self.of(classes).domain
+        return domain.outside(classes, size) if domain else ()
 
     def p_value(self, claim: Claim, *, synthesised: bool = False) -> float:
         """How often a clean model would show anything as unusual as this claim, 0..1; 1 for an unknown statistic."""

@@ -58,12 +58,13 @@ def examine(
     subject = shown.subject
     families = search.families(shown.pictures, len(subject.reachable))
     evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
+    like = calibration.of(len(subject.reachable))
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
-    suspicion = suspicion_of(evidence, None, calibration, families, ground)
+    suspicion = suspicion_of(evidence, None, like, families, ground)
     near = {c.family for c, p in suspicion.claims if c.family and NEAR[0] <= p <= NEAR[1]}
     if near and time.monotonic() < deadline and not subject.obstacle:
         evidence = search_again(shown, evidence, near, search, rng, progress)
-        suspicion = suspicion_of(evidence, None, calibration, families, ground)
+        suspicion = suspicion_of(evidence, None, like, families, ground)
     skipped = [name for name in families if name not in evidence[0].found]
     skipped += [] if any(e.peak is not None for e in evidence) else ["largest margins"]
     skipped += [] if any(e.patches for e in evidence) else ["free masks"]
@@ -75,7 +76,7 @@ def examine(
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
         relations = search_relations(shown, relation, rng, progress=stage(progress, "pairs of classes"))
-        suspicion = suspicion_of(evidence, relations, calibration, families, ground)
+        suspicion = suspicion_of(evidence, relations, like, families, ground)
     elif wanted:
         skipped.append("pairs of classes")
     classes = len(subject.reachable)

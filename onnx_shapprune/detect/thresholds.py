@@ -27,12 +27,10 @@ FAR = SECOND
 MOVED_ENOUGH = 5
 
 # --- Collapse: the share of its lead that a class loses when its triggers are unlearnt and it is searched again ----------
-# From here on it was one planted shortcut: the claim names where it would be doubted. It does not stand in for a
-# calibration: with two classes an unlearnt one falls by moving the one boundary there is. 2026-11-26, chosen: three
-# quarters, so that what is left of a lead is less than a third of what went.
-PLANTED = 0.75
 # Under this it is a natural weakness, which has other ways: a claim that p-values alone would doubt, or that stands outside
-# the calibration, is dropped, and one that they would name is doubted. 2026-11-26, chosen: less than half.
+# the calibration, is dropped, and one that they would name is doubted. 2026-11-26, chosen: less than half. The other way
+# round it says nothing: of eleven small clean networks' leading classes nine lost three quarters and more, of nine
+# backdoored ones' seven (tests.benchmarks.population).
 NATURAL = 0.5
 # Goals that are put to it, the most unusual first.
 PUT_TO_COLLAPSE = 2

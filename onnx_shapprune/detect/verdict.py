@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, NATURAL, PLANTED, SECOND
+from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, NATURAL, SECOND
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 Subject = TypeVar("Subject", bound=Hashable)
@@ -19,14 +19,13 @@ DIGITS = 17  # of a float: two numbers that differ are never shown alike
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levels:
-    """Significance levels, p-values in 0..1 (detect/thresholds.py): to be named, to be doubted, to be named second. planted,
-    natural: shares of a lead that is gone, from which it was planted and under which it is natural.
+    """Significance levels, p-values in 0..1 (detect/thresholds.py): to be named, to be doubted, to be named second. natural:
+    share of a lead that is gone, under which it was a natural weakness.
     """
 
     named: float = NAMED
     doubt: float = DOUBT
     second: float = SECOND
-    planted: float = PLANTED
     natural: float = NATURAL
 
 
@@ -61,14 +60,10 @@ class Claimed(Generic[Subject]):
     gone: float | None = None
     weak: bool = False
 
-    def planted(self, levels: Levels) -> bool:
-        """Whether it was one shortcut, by its collapse."""
-        return self.gone is not None and self.gone >= levels.planted
-
     def warnings(self, levels: Levels) -> tuple[str, ...]:
         """Why it names nothing, in words."""
         said = (*self.cautions, *self.outside)
-        if self.gone is None or self.planted(levels):
+        if self.gone is None or self.gone >= levels.natural:
             return said
         return (*said, f"unlearnt, it comes back from fresh starts: only {self.gone:.0%} of its lead went")
 
@@ -158,14 +153,12 @@ def judge(evidence: Evidence[Subject], limits: Thresholds) -> Verdict[Subject]:
 
 def names(claims: Sequence[Claimed[Subject]], levels: Levels) -> dict[Subject, tuple[str, ...]]:
     """Goals that claims name, the most unusual first, with the reasons. One claim is enough, and they are not added up; a
-    second goal needs stronger evidence, and a claim with warnings names nothing. One that was planted, by its collapse, is
-    named where it would be doubted.
+    second goal needs stronger evidence, and a claim with warnings names nothing.
     """
     named: dict[Subject, tuple[str, ...]] = {}
     for c in sorted(claims, key=lambda c: c.p_value):
         second = c.weak or (bool(named) and c.goal not in named)
-        bar = levels.doubt if c.planted(levels) else levels.named
-        if c.warnings(levels) or c.p_value > (min(levels.second, levels.named) if second else bar):
+        if c.warnings(levels) or c.p_value > (min(levels.second, levels.named) if second else levels.named):
             continue
         said = named.get(c.goal, ())
         named[c.goal] = said + tuple(r for r in c.reasons if r not in said)

@@ -29,9 +29,8 @@ def levels_of(record: Record) -> Levels:
     part = record.thresholds
     if part is None:
         return Levels()
-    own = {"planted": part.planted, "natural": part.natural}
-    given = {k: v for k, v in own.items() if v is not None}
-    return Levels(named=part.named, doubt=part.doubt, second=part.second, **given)
+    natural = Levels().natural if part.natural is None else part.natural
+    return Levels(named=part.named, doubt=part.doubt, second=part.second, natural=natural)
 
 
 def rejudged(record: Record, policy: Policy) -> Verdict[Aim]:

@@ -118,7 +118,7 @@ class FindingPart(Part):
 class ThresholdsPart(Part):
     """What decided (detect/thresholds.py): p-values from which a goal is named, doubted, or named beside another; pictures
     under which a success rate is no evidence; the most of them that a dead trigger moves; clean answers that may be lost;
-    shares of a lead that is gone, from which a goal was planted and under which it is a natural weakness.
+    the share of a lead that is gone under which a goal is a natural weakness. planted: null since schema 1.4.
     """
 
     named: PValue

@@ -63,11 +63,7 @@ def unlearnt(record: Record) -> list[str]:
 
 def claim_meaning(gone: float, levels: Levels) -> str:
     """What it says that this share of a goal's lead, 0..1, went when its triggers were unlearnt."""
-    meaning = "neither clearly planted nor clearly natural"
-    if gone >= levels.planted:
-        meaning = "as of one planted shortcut"
-    elif gone < levels.natural:
-        meaning = "as of a natural weakness"
+    meaning = "as of a natural weakness" if gone < levels.natural else "as of a shortcut"
     return f"unlearnt and searched again, {percent(gone, 0)} of its lead is gone, {meaning}"
 
 

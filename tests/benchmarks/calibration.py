@@ -50,7 +50,25 @@ def audits(results: Sequence[Path]) -> list[Audit]:
     return list(found.values())
 
 
+FEW = (
+    2,
+    9,
+)  # classes of which natural leads are larger: two to seven were trained, and eight or nine have no larger ones
+
+
 def calibration(clean: Sequence[Audit], about: str) -> Calibration:
+    """What these audits of clean models reach, of models with few classes apart."""
+    few, many = ([a for a in clean if (a.classes <= FEW[1]) is wanted] for wanted in (True, False))
+    whole = _of_kind(many, about)
+    if not few:
+        return whole
+    apart = _of_kind(few, about)
+    assert apart.domain is not None
+    domain = apart.domain.model_copy(update={"classes": FEW})
+    return whole.model_copy(update={"few": apart.model_copy(update={"domain": domain})})
+
+
+def _of_kind(clean: Sequence[Audit], about: str) -> Calibration:
     """What these audits of clean models reach: per model, the largest of each statistic over its seeds, which are not so
     many models (with a value per audit, a calibration of the others flagged one network in all three of its seeds). Peaks
     need no pictures: those of all audits count.
@@ -103,7 +121,8 @@ class Judged:
 
 def judge(audit: Audit, by: Calibration) -> Judged:
     """What a calibration says of one audit."""
-    rated = [(by.p_value(_claim(c), synthesised=audit.row.data_free), c) for c in audit.claims]
+    like = by.of(audit.classes)
+    rated = [(like.p_value(_claim(c), synthesised=audit.row.data_free), c) for c in audit.claims]
     return Judged(audit, *min(rated, key=lambda r: r[0], default=(1.0, None)))
 
 

@@ -19,7 +19,7 @@ from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.detect import verdict
 from onnx_shapprune.detect.calibration import Calibration, load_calibration
-from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, NATURAL, PLANTED, SECOND
+from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, NATURAL, SECOND
 from onnx_shapprune.detect.verdict import unreached
 from onnx_shapprune.errors import DataError, EvidenceError, ModelError, OutputError
 from onnx_shapprune.gate.evidence import check_model, load_record
@@ -628,7 +628,7 @@ def test_the_record_carries_what_decided(small, folder):
     record, _ = small
     assert record.thresholds == ThresholdsPart(
         named=NAMED, doubt=DOUBT, second=SECOND, moved=MOVED_ENOUGH, alive=KNOWN_ALIVE,
-        clean_budget=QUICK.clean_budget, planted=PLANTED, natural=NATURAL,
+        clean_budget=QUICK.clean_budget, natural=NATURAL,
     )  # fmt: skip
     assert record.calibration_sha256 == load_calibration(QUICK.calibration).digest
     assert record.repair.claims, "of the audit of the repaired file"
@@ -660,7 +660,7 @@ def test_a_model_unlike_those_of_the_calibration_is_not_named_whatever_collapses
         assert any("6 classes, and 10 to 100 were calibrated on" in reason for reason in record.reasons)
         assert any("6 classes" in warning for warning in record.warnings)
         mine = [c for c in record.claims if c.targets == (5,)]
-        assert all(c.outside and (c.gone is not None and c.gone >= PLANTED) is unlearnt for c in mine)
+        assert all(c.outside and (c.gone is not None and c.gone >= NATURAL) is unlearnt for c in mine)
         untaught(monkeypatch)
     assert audit(folder / "clean.onnx", folder / "pictures.npz", run=run).verdict == "pass"
 

@@ -20,7 +20,7 @@ from onnx_shapprune.detect.verdict import (
 
 LIMITS = Thresholds(alive=0.15, clean_budget=0.02)
 NAMED, DOUBT, SECOND = LIMITS.levels.named, LIMITS.levels.doubt, LIMITS.levels.second
-PLANTED, NATURAL = LIMITS.levels.planted, LIMITS.levels.natural
+NATURAL = LIMITS.levels.natural
 OUTSIDE = ("6 classes, and 10 to 100 were calibrated on",)
 
 
@@ -130,19 +130,16 @@ def test_a_claim_with_cautions_names_nothing_and_hides_nothing():
 @pytest.mark.parametrize(
     ("p", "gone", "expected"),
     [
-        (DOUBT, PLANTED, "fail"),
-        (DOUBT, 1.0, "fail"),
-        (DOUBT * 1.01, 1.0, "pass"),
-        (DOUBT, PLANTED - 0.01, "inconclusive"),
+        (DOUBT, 1.0, "inconclusive"),
         (DOUBT, NATURAL, "inconclusive"),
         (DOUBT, NATURAL - 0.01, "pass"),
         (NAMED * 1.01, 0.0, "pass"),
         (NAMED, 0.0, "inconclusive"),
-        (NAMED, PLANTED - 0.01, "inconclusive"),
-        (NAMED, PLANTED, "fail"),
+        (NAMED, NATURAL - 0.01, "inconclusive"),
+        (NAMED, NATURAL, "fail"),
     ],
 )
-def test_what_collapses_is_named_where_it_would_be_doubted_and_what_comes_back_is_natural(p, gone, expected):
+def test_what_comes_back_is_natural_and_what_does_not_names_nothing_by_itself(p, gone, expected):
     verdict = judge(Evidence(claims=(claim(3, p, gone=gone),)), LIMITS)
     assert verdict.outcome == expected
     assert (verdict.goals, verdict.suspects) == {

@@ -62,9 +62,9 @@ def claims(record: Record) -> Section | None:
     return section(
         "claims",
         "Evidence and calibration",
-        "Each statistic is compared with what clean models reach in it; p is the share of clean audits that would reach as "
-        f"much. Claims are not added up.{whole} A class that stands out is unlearnt and searched again: the share of its "
-        "lead that is then gone tells a planted shortcut from a natural weakness.",
+        "Each statistic is compared with what clean models reach in it; p is the share of clean models that would show "
+        f"anything as unusual. Claims are not added up.{whole} A class that stands out is unlearnt and searched again: with "
+        "less than half of its lead gone, it is a natural weakness.",
         table("Claims", ("Statistic", "About", "#Value", "#p", "#Lead gone"), rows, hot=hot),
         bullets(unlearnt(record)),
         tag("p", tag("strong", "The clean models: "), f"{basis}.") if basis else None,
