@@ -68,10 +68,8 @@ class Suspicion:
 
     @property
     def p_value(self) -> float:
-        """Of the whole model: how often the searches would find as much on a clean one (Bonferroni), 0..1."""
-        if not self.claims:
-            return 1.0
-        return min(1.0, len({c.statistic for c, _ in self.claims}) * min(p for _, p in self.claims))
+        """Of the whole model: the share of clean ones that would show anything as unusual, 0..1."""
+        return min((p for _, p in self.claims), default=1.0)
 
     @property
     def score_of_model(self) -> float:
