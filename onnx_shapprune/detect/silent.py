@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Pixels
-from onnx_shapprune.detect.thresholds import PASSED_ON, SAYS_NOTHING
+from onnx_shapprune.detect.thresholds import MAD_TO_SIGMA, PASSED_ON, SAYS_NOTHING
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.provenance.flow import follow, label
@@ -37,7 +37,9 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     said = [reading.run({prepared.input: x}, [prepared.logits, *ways]) for x in fed]
     classes = list(subject.reachable)
     scores = np.concatenate([each[0] for each in said])[:, classes]
-    limit = SAYS_NOTHING * float(np.median(scores.std(axis=1)))
+    # The usual distance from the middle class: one class that is far away must not make every way look silent.
+    usual = np.median(np.abs(scores - np.median(scores, axis=1, keepdims=True)), axis=1)
+    limit = SAYS_NOTHING * MAD_TO_SIGMA * float(np.median(usual))
     for place, (name, node) in enumerate(ways.items(), 1):
         model, still = held_still(prepared.model, name, prepared.infos[name])
         try:

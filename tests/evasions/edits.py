@@ -49,7 +49,7 @@ class Graph:
         self.made += 1
         names = [f"added_{self.made}" + (f"_{k}" if k else "") for k in range(outputs)]
         given = [i if isinstance(i, str) else self.const(np.asarray(i)) for i in inputs]
-        self.model.graph.node.append(helper.make_node(op, given, names, name=f"{op}_{self.made}", **attributes))
+        self.model.graph.node.append(helper.make_node(op, given, names, name=f"added_{op}_{self.made}", **attributes))
         return names[0]
 
     def const(self, value: NDArray[np.generic]) -> str:
