@@ -46,7 +46,7 @@ def commands(folder: Path) -> dict[str, Callable[[], list[str]]]:
     def random(size: int, width: int, classes: int) -> tuple[str, str]:
         model, data = folder / f"{size}.onnx", folder / f"{size}.npz"
         onnx.save(resnet18(size, classes, width), model)
-        np.savez(data, x=some_pictures(4, size))
+        np.savez(data, x=some_pictures(10, size))
         return str(model), str(data)
 
     def audit(size: int, width: int, classes: int) -> list[str]:
@@ -59,7 +59,7 @@ def commands(folder: Path) -> dict[str, Callable[[], list[str]]]:
         "inspect": lambda: ["inspect", random(224, 64, 10)[0]],
         "audit-sample": lambda: ["audit", sample, "--data", pictures, *RUN],
         "audit-32": lambda: audit(32, 16, 5),
-        "audit-224": lambda: audit(224, 8, 2),
+        "audit-224": lambda: audit(224, 4, 3),
         "sanitize-sample": lambda: ["sanitize", sample, "-o", out, "--data", pictures, *RUN],
         "game": lambda: ["audit", sample, "--data", pictures, "--known-trigger", trigger, *RUN],
     }
