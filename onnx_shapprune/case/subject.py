@@ -17,14 +17,18 @@ from onnx_shapprune.graph.canonical import Reach, rescored
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
-from onnx_shapprune.runtime.session import Device, Session
+from onnx_shapprune.runtime.session import CPU, Device, Session
+from onnx_shapprune.runtime.weights import weight_bytes
 
 Pixels = NDArray[np.float32]
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-# Larger batches gain nothing on a CPU, and a gradient keeps the activations of all its pictures.
+# Larger batches gain nothing, and a gradient keeps the activations of all its pictures.
 BATCH = 64
+# On a CPU a gradient is fastest where the activations of a batch stay in its cache, unless there are more weights to
+# fetch for each batch than that. Measured: 64 pictures of a MobileNetV2 at once take 1.5 times as long as one by one.
+CACHE = 6 << 20
 BATCH_SHARE = 1 / 8  # of the memory, for a batch's activations; the gradient holds about three times as much
 
 
@@ -61,8 +65,7 @@ class Subject:
         self.preprocessing = preprocessing
         self.device = device
         self.work = work or Work()
-        fitting = int(BATCH_SHARE * device.memory) // max(1, activation_bytes(prepared.infos))
-        self._batch = max(1, min(BATCH, fitting)) if prepared.batch_free else 1
+        self._batch = _batch_of(prepared, device)
         self._forward: Session | None = None
         self._backward: Session | None = None
         self._obstacle: str | None = None
@@ -156,6 +159,16 @@ class Subject:
         self.work.pictures += n
         for start in range(0, n, self._batch):
             yield slice(start, start + self._batch)
+
+
+def _batch_of(prepared: Prepared, device: Device) -> int:
+    """Pictures that go through the network together."""
+    if not prepared.batch_free:
+        return 1
+    room = int(BATCH_SHARE * device.memory)
+    if device.provider == CPU:
+        room = min(room, CACHE + 2 * weight_bytes(prepared.model))
+    return max(1, min(BATCH, room // max(1, activation_bytes(prepared.infos))))
 
 
 def _picture_shape(pictures: Pixels) -> tuple[int, int, int]:

@@ -12,7 +12,8 @@ from onnx_shapprune.case.subject import Floats, Labels, Pixels, margins
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.warping import flow_gradient, warped
 
-PIECE = 256
+# Triggered pictures that are held at once: all arms on all pictures are gigabytes at 224 x 224.
+PIECE, PIECE_BYTES = 256, 24 << 20
 # Where there is no gradient: pairs of trials a step, and how far each goes, in bytes of a pixel that the trigger covers.
 DIRECTIONS, REACH = 12, 24.0
 # Median margins that a single picture's counts for at most: a network that behaves well stays under it.
@@ -56,10 +57,11 @@ class Pairs:
         shape = (-1, *[1] * (values.ndim - 1))
         return np.add.reduceat(values.astype(np.float64), self.starts, axis=0) / self.counts.reshape(shape)
 
-    def pieces(self) -> Iterator[slice]:
-        """Rows in turns: all arms on all pictures at once are gigabytes at 224 x 224."""
-        for start in range(0, len(self.arm), PIECE):
-            yield slice(start, start + PIECE)
+    def pieces(self, pictures: Pixels) -> Iterator[slice]:
+        """Rows in turns, so many that the triggered `pictures` of a turn take PIECE_BYTES."""
+        size = max(1, min(PIECE, PIECE_BYTES // max(1, pictures[:1].nbytes)))
+        for start in range(0, len(self.arm), size):
+            yield slice(start, start + size)
 
 
 def pair(shown: Shown, goals: Sequence[Goal], *, limit: int | None, rng: np.random.Generator) -> Pairs:
@@ -91,21 +93,24 @@ def stamp(pictures: Pixels, masks: Pixels, paints: Pixels, arm: Labels, picture:
     """Triggered pictures [m, h, w, c]: picture[i] with the trigger of arm[i]. masks: [arms, h, w, 1]; paints: [arms, h, w,
     c].
     """
-    stamped = pictures[picture] * (1 - masks[arm]) + paints[arm]
-    return np.asarray(np.clip(stamped, 0, 255, out=stamped), np.float32)
+    stamped: Pixels = pictures[picture]
+    stamped *= 1 - masks[arm]
+    stamped += paints[arm]
+    return np.clip(stamped, 0, 255, out=stamped)
 
 
 def slopes(
     shown: Shown, arms: Arms, pairs: Pairs, *, w_ce: float = 0.0, w_margin: float = 1.0, below: bool = False
-) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Floats, Floats, Floats]:
     """Logits [m, classes], and per arm the mean gradient of the loss in the triggered picture [arms, h, w, c] and of that
     times the picture underneath, which is what a mask's gradient needs; without `below` that has no arms. Of warps the
     first gradient is the flows', [arms, h, w, 2].
     """
     pictures, masks, paints = shown.pictures, arms.masks, arms.paints
-    slope, under = np.zeros(paints.shape), np.zeros((len(paints) if below else 0, *pictures.shape[1:]))
+    slope = np.zeros(paints.shape, np.float32)
+    under = np.zeros((len(paints) if below else 0, *pictures.shape[1:]), np.float32)
     logits = []
-    for s in pairs.pieces():
+    for s in pairs.pieces(shown.pictures):
         arm, picture = pairs.arm[s], pairs.picture[s]
         clean = pictures[picture]
         on = warped(clean, paints[arm]) if arms.warps else stamp(pictures, masks, paints, arm, picture)
@@ -116,21 +121,22 @@ def slopes(
         slope[arm[first]] += np.add.reduceat(learnt, first, axis=0)
         if below:
             under[arm[first]] += np.add.reduceat(g * clean, first, axis=0)
-    share = 1 / pairs.counts[:, None, None, None]
-    return np.concatenate(logits), slope * share, under * share[: len(under)]
+    share = np.float32(1) / pairs.counts[:, None, None, None].astype(np.float32)
+    slope *= share
+    under *= share[: len(under)]
+    return np.concatenate(logits), slope, under
 
 
-def probed(
-    shown: Shown, arms: Arms, pairs: Pairs, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def probed(shown: Shown, arms: Arms, pairs: Pairs, rng: np.random.Generator) -> tuple[NDArray[np.float64], Floats]:
     """Per arm the mean margin around its paint, and an estimate of what `slopes` gives, out of forward passes only: the
     mean over DIRECTIONS random signs of the difference along them (SPSA; Spall, IEEE Trans. Automatic Control 1992).
     """
-    slope, level = np.zeros(arms.paints.shape), np.zeros(len(arms.paints))
+    slope, level = np.zeros(arms.paints.shape, np.float32), np.zeros(len(arms.paints))
     for _ in range(DIRECTIONS):
         along = (rng.choice((-1.0, 1.0), arms.paints.shape) * (arms.masks > 0)).astype(np.float32)
         up, down = (score(shown, arms.painted(arms.paints + sign * REACH * along), pairs).margin for sign in (1, -1))
-        slope -= ((up - down) / (2 * REACH * DIRECTIONS))[:, None, None, None] * along
+        rise = ((up - down) / (2 * REACH * DIRECTIONS)).astype(np.float32)
+        slope -= rise[:, None, None, None] * along
         level += (up + down) / (2 * DIRECTIONS)
     return level, slope
 
@@ -149,7 +155,7 @@ def score(shown: Shown, arms: Arms, pairs: Pairs) -> Scores:
     """Forward-only evaluation of every arm on its pictures; not of warps."""
     parts = [
         shown.subject.logits(stamp(shown.pictures, arms.masks, arms.paints, pairs.arm[s], pairs.picture[s]))
-        for s in pairs.pieces()
+        for s in pairs.pieces(shown.pictures)
     ]
     return scores_of(np.concatenate(parts), pairs)
 
@@ -173,7 +179,7 @@ def steady(margin: Floats, pairs: Pairs) -> NDArray[np.float64]:
 def tried(shown: Shown, triggers: Sequence[Trigger], pairs: Pairs) -> Scores:
     """Every trigger, as an arm, on its pictures."""
     logits = []
-    for s in pairs.pieces():
+    for s in pairs.pieces(shown.pictures):
         arm, clean = pairs.arm[s], shown.pictures[pairs.picture[s]]
         rows = [triggers[a].apply(clean[arm == a]) for a in np.unique(arm).tolist()]
         logits.append(shown.subject.logits(np.concatenate(rows)))

@@ -17,7 +17,8 @@ from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.invert.trigger import Trigger
 
 # (paints [arms, h, w, c], masks [arms, h, w, 1], gradient of the loss [arms, h, w, c], stride in 0..1) -> paints
-Move = Callable[[Pixels, Pixels, NDArray[np.float64], float], Pixels]
+Reals = NDArray[np.floating]
+Move = Callable[[Pixels, Pixels, Reals, float], Pixels]
 
 Bytes = NDArray[np.uint8]
 
@@ -100,8 +101,8 @@ def blended(height: int, width: int, share: float) -> Family:
 def bounded(height: int, width: int, bytes_: float) -> Family:
     """A universal perturbation of at most `bytes_` in every pixel and channel (Linf)."""
 
-    def move(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
-        return np.asarray(np.clip(paints - 2 * bytes_ * stride * np.sign(gradient), -bytes_, bytes_), np.float32)
+    def move(paints: Pixels, masks: Pixels, gradient: Reals, stride: float) -> Pixels:
+        return _signed(paints, np.float32(2 * bytes_ * stride), gradient, np.float32(-bytes_), np.float32(bytes_))
 
     return Family("linf", f"a change of at most {bytes_:g} bytes a pixel", _nothing(height, width), move)
 
@@ -116,10 +117,10 @@ def energetic(height: int, width: int, rms: float) -> Family:
 def smooth(height: int, width: int, rms: float, cycles: int) -> Family:
     """An added picture of at most `cycles` periods per side (sinusoids and other low frequencies), limited as by L2."""
 
-    def low(gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+    def low(gradient: Reals) -> Reals:
         waves = dctn(gradient, axes=(1, 2), norm="ortho")
         waves[:, 2 * cycles + 1 :], waves[:, :, 2 * cycles + 1 :] = 0, 0
-        return np.asarray(idctn(waves, axes=(1, 2), norm="ortho"), np.float64)
+        return np.asarray(idctn(waves, axes=(1, 2), norm="ortho"))
 
     words = f"a smooth change of {rms:g} bytes in the quadratic mean"
     return Family("smooth", words, _nothing(height, width), _ball(rms, low))
@@ -152,7 +153,7 @@ def warp(height: int, width: int, reach: float, points: int) -> Family:
     def between(rows: NDArray[Any], values: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float64]:
         return np.asarray(np.einsum("ih,jw,ahwc->aijc", rows, columns, values, optimize=True), np.float64)
 
-    def move(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
+    def move(paints: Pixels, masks: Pixels, gradient: Reals, stride: float) -> Pixels:
         step = np.sign(between(tall.T, gradient, broad.T))
         moved = np.clip(between(back_tall, paints, back_broad) - 2 * reach * stride * step, -reach, reach)
         return np.asarray(between(tall, moved, broad), np.float32)
@@ -173,16 +174,26 @@ def whole_picture(height: int, width: int) -> tuple[Family, ...]:
     )
 
 
-def replaced(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
+def replaced(paints: Pixels, masks: Pixels, gradient: Reals, stride: float) -> Pixels:
     """Signed step of pixels that come in the place of the picture's, in 0..255 * mask."""
-    full = 255 * masks
-    return np.asarray(np.clip(paints - full * stride * np.sign(gradient), 0, full), np.float32)
+    full = np.float32(255) * masks
+    return _signed(paints, full * np.float32(stride), gradient, np.float32(0), full)
 
 
-def _ball(rms: float, direction: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Move:
+def _signed(
+    paints: Pixels, by: Pixels | np.float32, gradient: Reals, low: np.float32, high: Pixels | np.float32
+) -> Pixels:
+    """A step `by` against the gradient's sign, within bounds; the paints of many arms at 224 x 224 allow no more copies."""
+    moved: Pixels = np.sign(gradient).astype(np.float32, copy=False)
+    moved *= by
+    np.subtract(paints, moved, out=moved)
+    return np.clip(moved, low, high, out=moved)
+
+
+def _ball(rms: float, direction: Callable[[Reals], Reals]) -> Move:
     """Normalised steps within an L2 ball."""
 
-    def move(paints: Pixels, masks: Pixels, gradient: NDArray[np.float64], stride: float) -> Pixels:
+    def move(paints: Pixels, masks: Pixels, gradient: Reals, stride: float) -> Pixels:
         g = direction(gradient)
         g = g / np.maximum(_rms(g), 1e-30)
         stepped = paints - 2 * rms * stride * g

@@ -17,6 +17,7 @@ from onnx_shapprune.case.adam import adam
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.progress import Ticks
 from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Floats
 from onnx_shapprune.invert.arms import Arms, pair, rate, scores_of, slopes
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -135,7 +136,7 @@ def render(mask: Reals, pattern: Reals, goals: Sequence[Goal]) -> Arms:
     return Arms(mask.astype(np.float32), (255 * mask * pattern).astype(np.float32), goals)
 
 
-def back(mask: Reals, pattern: Reals, slope: Reals, under: Reals, cost: Reals) -> tuple[Reals, Reals]:
+def back(mask: Reals, pattern: Reals, slope: Floats, under: Floats, cost: Reals) -> tuple[Reals, Reals]:
     """Gradients in masks and patterns, from those in the triggered picture and times the picture below (`slopes`), and the
     cost [arms] of a pixel of the mask.
     """

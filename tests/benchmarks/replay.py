@@ -109,8 +109,10 @@ def timed(run: Callable[[], object], least: float = 2.0) -> float:
     return (time.perf_counter() - start) / count
 
 
-def hooks(width: int, x: np.ndarray, threads: int) -> Callable[[], object] | None:
-    """A run of the same architecture in PyTorch, every convolution's output multiplied by a mask in a forward hook."""
+def hooks(width: int, x: np.ndarray, threads: int, place: str = "cpu") -> Callable[[], object] | None:
+    """A run of the same architecture in PyTorch, every convolution's output multiplied by a mask in a forward hook. place:
+    PyTorch's device. None where there is no PyTorch.
+    """
     try:
         import torch
         from torch import nn
@@ -131,16 +133,16 @@ def hooks(width: int, x: np.ndarray, threads: int) -> Callable[[], object] | Non
     stages = [Block(max(width, width * 2 ** (s - (b == 0))), width * 2**s, 2 if s and not b else 1)
               for s in range(4) for b in range(2)]  # fmt: skip
     net = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1), nn.ReLU(), *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                        nn.Linear(width * 8, 10)).eval()  # fmt: skip
+                        nn.Linear(width * 8, 10)).eval().to(place)  # fmt: skip
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            mask = torch.ones(1, module.out_channels, 1, 1)
+            mask = torch.ones(1, module.out_channels, 1, 1, device=place)
             module.register_forward_hook(lambda _m, _i, out, mask=mask: out * mask)
-    shown = torch.from_numpy(x)
+    shown = torch.from_numpy(x).to(place)
 
     def run() -> object:
         with torch.no_grad():
-            return net(shown)
+            return net(shown).cpu()
 
     return run
 

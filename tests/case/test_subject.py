@@ -6,8 +6,10 @@ import planted
 import pytest
 
 from onnx_shapprune.case.subject import BATCH, Subject, margins
+from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.pictures.preprocess import Preprocessing, to_input
 from onnx_shapprune.runtime.session import Session
+from onnx_shapprune.runtime.weights import weight_bytes
 
 COLOUR = Preprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 SIGNED = Preprocessing(input_range=(-1, 1), mean=(0.1,), std=(0.5,), channel_order="BGR")
@@ -86,6 +88,24 @@ def test_batch_is_cut_into_parts_and_counted():
     np.testing.assert_allclose(logits, whole, atol=1e-5)
     alone = np.concatenate([subject.gradient(x[i : i + 1], targets[i : i + 1])[1] for i in (0, BATCH - 1, BATCH + 4)])
     np.testing.assert_allclose(together[[0, BATCH - 1, BATCH + 4]], alone, rtol=1e-3, atol=1e-8)
+
+
+def test_fewer_pictures_go_together_where_they_would_fill_the_cache(monkeypatch):
+    model, x = models.vgg_maxpool(), planted.random_pictures(5)
+    every = planted.subject_of(model).gradient(x, np.arange(5) % 4)[1]
+    prepared = planted.subject_of(model).prepared
+    bytes_, weights = activation_bytes(prepared.infos), weight_bytes(prepared.model)
+    sizes = []
+
+    class Watched(Session):
+        def run(self, feeds, outputs=None):
+            sizes.append(len(feeds["x"]))
+            return super().run(feeds, outputs)
+
+    monkeypatch.setattr("onnx_shapprune.case.subject.Session", Watched)
+    monkeypatch.setattr("onnx_shapprune.case.subject.CACHE", 2 * bytes_ - 2 * weights)
+    np.testing.assert_allclose(planted.subject_of(model).gradient(x, np.arange(5) % 4)[1], every, rtol=1e-3, atol=1e-8)
+    assert sizes == [2, 2, 1]
 
 
 def test_batch_that_cannot_be_freed_runs_one_picture_at_a_time():

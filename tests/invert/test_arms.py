@@ -212,6 +212,15 @@ def test_slopes_are_the_mean_gradients_of_each_arm(arms):
         np.testing.assert_allclose(under[a], want_under, atol=1e-3)
 
 
+def test_large_pictures_are_triggered_a_few_at_a_time(monkeypatch):
+    pictures = np.zeros((5, 2, 3, 2), np.float32)
+    pairs = pair(told(LABELS), [Goal(0)] * 4, limit=None, rng=rng())
+    monkeypatch.setattr("onnx_shapprune.invert.arms.PIECE_BYTES", 3 * pictures[0].nbytes + 1)
+    rows = [list(range(*s.indices(len(pairs.arm)))) for s in pairs.pieces(pictures)]
+    assert {len(r) for r in rows[:-1]} == {3}
+    assert [i for r in rows for i in r] == list(range(len(pairs.arm)))
+
+
 def test_trials_estimate_the_slope_inside_the_mask(monkeypatch):
     monkeypatch.setattr("onnx_shapprune.invert.arms.DIRECTIONS", 400)
     r, shape = rng(), (2, 3, 2)
