@@ -30,7 +30,7 @@ ENVIRONMENT = Environment(
     onnx_shapprune="0.1.0", python="3.11", onnx="1.23", onnxruntime="1.31", numpy="2.4", platform="linux",
     device="cpu", providers=("CPUExecutionProvider",), threads=1,
 )  # fmt: skip
-THRESHOLDS = ThresholdsPart(named=0.005, doubt=0.02, second=1e-4, moved=5, alive=0.15, clean_budget=0.02, natural=0.5)
+THRESHOLDS = ThresholdsPart(named=0.01, doubt=0.05, second=1e-3, moved=5, alive=0.15, clean_budget=0.02, natural=0.5)
 PNG = base64.b64encode(png_bytes(np.eye(4) * 255, min_height=1)).decode()
 CREATED = "2026-01-01T00:00:00Z"
 DIGEST = FileDigest(name="clean.onnx", size=1234567, sha256="ab" * 32)

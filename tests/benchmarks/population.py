@@ -68,6 +68,7 @@ def cell(number: int) -> Cell:
     side = int(rng.choice((native, 48, 64), p=(0.92, 0.06, 0.02)))
     grey = data in ("mnist", "digits") or bool(rng.random() < 0.2)
     net = str(rng.choice([*WIDE, *DESIGNS]))
+    side = native if net == "vit" else side  # what attention costs grows with the fourth power
     attack, kind = None, "clean"
     if rng.random() < 0.38:
         kind = str(rng.choice(ATTACKS))

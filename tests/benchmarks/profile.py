@@ -182,7 +182,7 @@ def main() -> None:
         def command() -> object:
             if asked.command == "audit":
                 return auditing.audit(model, data, inputs=inputs, run=run)
-            return repairing.sanitize(model, data, Path(folder) / "out.onnx", inputs=inputs, run=run)
+            return repairing.sanitize(model, data, output=Path(folder) / "out.onnx", inputs=inputs, run=run)
 
         name = f"{asked.net} {asked.size}" if asked.model is None else model.name
         print(table(f"{name}, {asked.command}, by search", profiled(command, (*SEARCHES, *REPAIRS), families=True)))

@@ -14,6 +14,7 @@ from onnx_shapprune.detect.statistics import (
     GAP,
     MANY,
     MAP,
+    NORM,
     PAIR_FLOOR,
     PEAK,
     PEAK_SPREAD,
@@ -37,6 +38,7 @@ def test_a_familys_claim_by_hand():
     assert claims["compact"].value == pytest.approx(0.75 * math.sqrt((60 - 1.2) / 8 * 60 / 8))
     # The smallest other mask has 20.
     assert claims[AGREEMENT].value == pytest.approx(0.75 * math.sqrt((60 - 1.2) / 8) * (20 / 2 - 1))
+    assert claims[NORM].value == pytest.approx(20 / 2 - 1)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_a_familys_claim_by_hand():
     [
         ({"transfer": 0.0}, {"compact", AGREEMENT}),
         ({"margin": 1.1}, {"compact", AGREEMENT}),  # no lead
-        ({"norm": 25.0}, {AGREEMENT}),  # no smaller than others
+        ({"norm": 25.0}, {AGREEMENT, NORM}),  # no smaller than others
         ({}, set()),
     ],
 )
@@ -70,7 +72,9 @@ def test_the_gap_is_measured_in_the_other_classes_own_spread():
 @pytest.mark.parametrize("margin", [0.0, -3.0])
 def test_a_patch_that_does_not_win_claims_nothing_however_far_it_leads(margin):
     found = planted_in(evidence([-40.0 - k for k in range(10)], [20.0] * 10), 6, margin=margin)
-    assert [c.value for c in claimed(found).values()] == [0, 0]
+    assert {n: c.value for n, c in claimed(found).items() if c.value} == {NORM: pytest.approx(9)}, (
+        "which needs no patch"
+    )
 
 
 def test_the_rate_on_all_pictures_stands_in_where_there_were_too_few_to_transfer():
@@ -91,16 +95,16 @@ def test_each_family_is_compared_with_its_own_margins():
         found[6], found={**found[6].found, "linf": strong}, transfer={"compact": 1.0, "linf": 0.9}
     )  # fmt: skip
     claims = claimed(found)
-    assert set(claims) == {"compact", "linf", AGREEMENT}
+    assert set(claims) == {"compact", "linf", AGREEMENT, NORM}
     assert claims["linf"].rival == -5
     assert claims["linf"].value == pytest.approx(0.9 * math.sqrt(25 / AWAY * 20 / AWAY))
 
 
 def test_agreement_needs_a_mask_that_succeeded_and_another_to_compare_with():
     failed = planted_in(clean(), 6, norm=None)
-    assert AGREEMENT not in claimed(failed)
+    assert not {AGREEMENT, NORM} & set(claimed(failed))
     alone = [replace(e, patches=e.patches if e.goal == Goal(6) else ()) for e in planted_in(clean(), 6)]
-    assert AGREEMENT not in claimed(alone)
+    assert not {AGREEMENT, NORM} & set(claimed(alone))
 
 
 def test_norm_ratio_is_over_the_smallest_other_success():

@@ -67,7 +67,7 @@ def test_a_claim_alone(p, expected):
         ({"open": unreached(obstacle="Round", skipped=["l2"], succeeded=False)}, "gradients do not reach"),
         ({"open": unreached(obstacle="", skipped=["l2", "masks"], succeeded=False)}, "too short to search l2, masks"),
         ({"open": unreached(obstacle="", skipped=[], succeeded=False)}, "no search reached its goal"),
-        ({"claims": (claim(3, 0.01),)}, "class 3 stands out"),
+        ({"claims": (claim(3, NAMED * 2),)}, "class 3 stands out"),
         ({"tried": (Tried(words="it sends", asr=1.0, moved=4),)}, "only 4 of the pictures"),
         ({"claims": (claim(3, 1e-9, cautions=("few pictures",)),)}, "few pictures"),
     ],
@@ -210,6 +210,6 @@ def test_two_numbers_that_differ_are_never_shown_alike(p, limits, shown):
 
 
 def test_no_message_says_that_a_number_is_not_itself():
-    (reason,) = judge(Evidence(claims=(claim(3, 0.0050004),)), LIMITS).reasons
-    assert "p-value 0.0050004" in reason
-    assert "(0.005)" in reason
+    (reason,) = judge(Evidence(claims=(claim(3, 0.0100004),)), LIMITS).reasons
+    assert "p-value 0.0100004" in reason
+    assert "(0.01)" in reason

@@ -118,8 +118,8 @@ def test_what_a_failed_repair_wrote_fails():
         (CLEAN, "require", "calibrations", ["ab" * 32], "OSP907"),
         (CLEAN, "require", "max_age_days", 150, "OSP908"),
         (CLEAN, "require", "min_tool_version", "0.1.1", "OSP908"),
-        (changed(CLEAN, claims=(ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=0.03),)),
-         "fail", "p_value", 0.05, "OSP101"),
+        (changed(CLEAN, claims=(ClaimPart(statistic="wide", kind="all-to-one", targets=(2,), value=1, p_value=0.07),)),
+         "fail", "p_value", 0.1, "OSP101"),
         (REPAIRED, "fail", "p_value", 0.05, "OSP901"),
         (ODD, "fail", "file_severity", "medium", "OSP005"),
         (REPAIRED, "repair", "allowed", False, "OSP205"),
@@ -192,7 +192,7 @@ def test_what_the_gate_finds_is_never_greener_than_the_numbers():
 @pytest.mark.parametrize(
     ("p", "outside", "gone", "expected"),
     [
-        (0.015, (), 0.97, "fail"),
+        (0.015, (), 0.97, "inconclusive"),
         (0.015, (), 0.6, "inconclusive"),
         (0.015, (), 0.2, "pass"),
         (1e-9, ("6 classes",), None, "inconclusive"),
@@ -292,7 +292,7 @@ def test_the_audit_of_the_repaired_file_is_judged_by_its_numbers():
     assert verdict(repaired(said(3, 0.04)), policy("fail", p_value=0.05)) == "fail"
     assert verdict(repaired(said(3, 0.001))) == "fail"
     # About another class, which was there before and not named, and where MM-BD speaks alone.
-    assert verdict(repaired(said(4, 0.001), said(3, 0.001, "peak"))) == "pass"
+    assert verdict(repaired(said(4, 0.004), said(3, 0.004, "peak"))) == "pass"
     assert verdict(
         repaired(said(3, 0.001, "peak"), data={"label_source": "synthesised"}), policy("require", min_pictures=0)
     ) == ("fail")
@@ -300,7 +300,7 @@ def test_the_audit_of_the_repaired_file_is_judged_by_its_numbers():
 
 
 def test_attacks_between_classes():
-    pair = AttackPart(kind="source-specific", targets=(4,), source=7, p_value=1e-3, reasons=("a patch",))
+    pair = AttackPart(kind="source-specific", targets=(4,), source=7, p_value=2e-3, reasons=("a patch",))
     everything = AttackPart(kind="all-to-all", targets=(1, 2, 0), mapping=(1, 2, 0), p_value=1e-6)
     findings = judge(changed(BACKDOORED, attacks=(pair, everything), target_classes=(4, 1, 2, 0)), DEFAULT, today=TODAY)
     first, second = (f for f in findings.findings if f.rule == "OSP102")

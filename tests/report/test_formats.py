@@ -136,7 +136,7 @@ def test_markdown_tells_how_a_file_was_repaired_and_what_unlearning_showed():
     text = made("md", "repaired")
     assert "* method both: units are switched off, and layers get other weights" in text
     assert "fc/Gemm | Gemm | 0.0435 | 10 |" in text
-    assert "97 % of its lead is gone, as of one planted shortcut" in text
+    assert "97 % of its lead is gone, as of a shortcut" in text
     assert "| fc | &#45; | 0.0435 | &#45; |" in made("md", "verify")
     assert "other weights" not in made("md", "fail")
 

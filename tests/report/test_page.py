@@ -265,11 +265,11 @@ def test_the_verdict_shows_the_trigger_large():
 
 def test_a_suspicion_shows_its_trigger_too():
     record = audit_record(verdict="inconclusive", repair="not_tried")
-    attack = AttackPart(kind="all-to-one", targets=(1,), p_value=0.01)
+    attack = AttackPart(kind="all-to-one", targets=(1,), p_value=0.02)
     text = box(page(*judged(record.model_copy(update={"suspects": (attack,)}))))
     assert len(Read(text).of("img")) == 3
     assert ">suspicious<" in text
-    assert "P-value 0.01 (named from 0.005 down" in text
+    assert "P-value 0.02 (named from 0.01 down" in text
 
 
 def test_a_trigger_is_cut_out_where_it_is_small():

@@ -19,7 +19,7 @@ COMMAND = ("shapprune", "audit", *INPUTS, "-o", "r.json", "--report", "html=r.ht
 
 
 def suspicious() -> AuditRecord:
-    attack = AttackPart(kind="all-to-one", targets=(1,), p_value=0.00504)
+    attack = AttackPart(kind="all-to-one", targets=(1,), p_value=0.01004)
     return audit_record(verdict="inconclusive", repair="not_tried").model_copy(update={"suspects": (attack,)})
 
 
@@ -104,14 +104,14 @@ def test_what_is_missing_decides_what_to_do():
 def test_the_number_that_decides_stands_there():
     text = " ".join(audit_text(OUTCOMES["fail"], details=False).split())
     assert "target class 3 class-3 " in text
-    assert "p-value 0.0001 (named from 0.005 down, suspicious from 0.02 down): square patch" in text
+    assert "p-value 0.0001 (named from 0.01 down, suspicious from 0.05 down): square patch" in text
     assert "100 % of 9 other pictures go there" in text
     assert "97 % of its lead is gone" in text
 
 
 def test_a_p_value_is_never_shown_as_what_it_is_held_against():
     text = audit_text(suspicious(), details=False)
-    assert "p-value 0.00504 (named from 0.005 down" in text
+    assert "p-value 0.01004 (named from 0.01 down" in text
     assert "stands out, and not enough to be named" in text
 
 

@@ -59,10 +59,9 @@ def test_a_comparison_tells_which_layers_have_other_weights():
 @pytest.mark.parametrize(
     ("gone", "meaning"),
     [
-        (0.97, "97 % of its lead is gone, as of one planted shortcut"),
-        (0.75, "75 % of its lead is gone, as of one planted shortcut"),
-        (0.6, "60 % of its lead is gone, neither clearly planted nor clearly natural"),
-        (0.5, "50 % of its lead is gone, neither clearly planted nor clearly natural"),
+        (0.97, "97 % of its lead is gone, as of a shortcut"),
+        (0.5, "50 % of its lead is gone, as of a shortcut"),
+        (0.4, "40 % of its lead is gone, as of a natural weakness"),
         (0.0, "0 % of its lead is gone, as of a natural weakness"),
     ],
 )
