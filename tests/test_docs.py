@@ -38,8 +38,9 @@ from onnx_shapprune.shapley.exact import exact_estimate, exact_values
 TEXTS = {p.stem: p.read_text(encoding="utf-8") for p in [pages.README, *sorted(pages.PAGES.glob("*.md"))]}
 MAX_README = 12 * 1024
 PACKAGE = Path(onnx_shapprune.__file__).parent
-PACKAGED = load_calibration(None).domain
+PACKAGED, FEW = load_calibration(None).domain, load_calibration(None).of(2).domain
 assert PACKAGED is not None
+assert FEW is not None
 
 generated = pytest.mark.parametrize(
     ("path", "name"),
@@ -123,7 +124,7 @@ def test_a_wrong_command_would_be_noticed():
 def test_options_that_are_named_exist():
     known = {o for c in shapprune.commands.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
     foreign = {"--zoo", "--out", "--threads", "--write", "--demo", "--seed", "--epochs", "--net", "--kinds", "--width"}
-    foreign |= {"--files", "--network", "--resources", "--help", "--version"}
+    foreign |= {"--files", "--network", "--resources", "--help", "--version", "--against"}
     named = {
         (page, option)
         for page, text in TEXTS.items()
@@ -327,7 +328,8 @@ NUMBERS = {3: "three", 5: "five", 8: "eight"}
         ("verdicts", f"Its p-value lies between {detect.NAMED:g} and {detect.DOUBT:g}"),
         ("verdicts", f"With fewer than {NUMBERS[detect.MOVED_ENOUGH]} such pictures"),
         ("verdicts", f"at least {NUMBERS[detect.FEWEST_MODELS]} *different* models"),
-        ("verdicts", f"made on classifiers of {PACKAGED.classes[0]} to {PACKAGED.classes[1]} classes and pictures of "
+        ("verdicts", f"made on classifiers of {FEW.classes[0]} to {FEW.classes[1]} classes and pictures of {FEW.pixels[0]} to "
+                     f"{FEW.pixels[1]} pixels, and of {PACKAGED.classes[0]} to {PACKAGED.classes[1]} classes and "
                      f"{PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
         ("verdicts", f"in networks of up to {relations.RelationSettings().classes} classes: patches that move one source"),
         ("verdicts", f"Networks above {effort.THRIFTY_ABOVE // 10**6} million multiply-adds get fewer steps"),

@@ -230,7 +230,14 @@ def test_a_calibration_speaks_of_models_like_those_that_it_was_made_on():
     (large,) = domain.outside(43, (28, 224))
     assert "28 x 224 pixels, and 28 to 32" in large
     assert len(domain.outside(1000, (224, 224))) == 2
-    assert load_calibration(None).domain == domain, "what the text of the package's own says"
+    packaged = load_calibration(None)
+    assert packaged.few is not None
+    for classes, part in ((2, packaged.few), (9, packaged.few), (10, packaged), (43, packaged)):
+        assert packaged.of(classes) is part
+        assert packaged.outside(classes, (32, 32)) == packaged.outside(classes, (28, 28)) == ()
+    assert "44 classes, and 10 to 43" in packaged.outside(44, (32, 32))[0]
+    assert "2 classes, and 2 to 9" not in str(packaged.outside(2, (224, 224)))
+    assert domain.outside(10, (28, 28)) == ()
     assert Calibration(about="of an earlier version", pictures={}).outside(2, (9, 9)) == ()
 
 

@@ -119,7 +119,7 @@ def test_posed_views_are_attacked_where_a_goal_is_about_one_class():
 def test_what_is_suspected_is_recorded_with_its_source_and_its_trigger():
     pair = drafted(clean(), relations([pair_found(3, 1, 3.4), pair_found(0, 4, 3.0)]))
     assert pair.verdict == "pass"
-    pair = drafted(clean(), relations([pair_found(3, 1, 20.0, 0.9), pair_found(0, 4, 10.0)]))
+    pair = drafted(clean(), relations([pair_found(3, 1, 30.0, 0.9), pair_found(0, 4, 10.0)]))
     assert (pair.verdict, pair.goals) == ("inconclusive", ())
     (part,) = suspect_parts(pair.found, pair.decided)
     assert (part.kind, part.source, part.targets, part.families) == ("source-specific", 3, (1,), ("compact",))
@@ -130,9 +130,9 @@ def test_what_is_suspected_is_recorded_with_its_source_and_its_trigger():
 
 
 def test_what_stands_out_too_little_to_be_named_is_no_pass():
-    doubt = drafted(with_family(clean(), "linf", 3, 8.0))
+    doubt = drafted(with_family(clean(), "linf", 3, 12.0))
     assert (doubt.verdict, doubt.goals) == ("inconclusive", ())
-    assert "class 3 stands out (linf, p-value 0.008)" in doubt.decided.reasons[0]
+    assert "class 3 stands out (linf, p-value 0.02)" in doubt.decided.reasons[0]
     assert drafted(with_family(clean(), "linf", 3, 3.0)).verdict == "pass"
     assert drafted(with_family(clean(), "linf", 3, 30.0)).verdict == "fail"
 
