@@ -328,9 +328,9 @@ NUMBERS = {3: "three", 5: "five", 8: "eight"}
         ("verdicts", f"Its p-value lies between {detect.NAMED:g} and {detect.DOUBT:g}"),
         ("verdicts", f"With fewer than {NUMBERS[detect.MOVED_ENOUGH]} such pictures"),
         ("verdicts", f"at least {NUMBERS[detect.FEWEST_MODELS]} *different* models"),
-        ("verdicts", f"made on classifiers of {FEW.classes[0]} to {FEW.classes[1]} classes and pictures of {FEW.pixels[0]} to "
-                     f"{FEW.pixels[1]} pixels, and of {PACKAGED.classes[0]} to {PACKAGED.classes[1]} classes and "
-                     f"{PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
+        ("verdicts", f"made on classifiers of {FEW.classes[0]} to {FEW.classes[1]} classes and pictures of "
+                     f"{FEW.pixels[0]} to {FEW.pixels[1]} pixels, and of {PACKAGED.classes[0]} to "
+                     f"{PACKAGED.classes[1]} classes and {PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
         ("verdicts", f"in networks of up to {relations.RelationSettings().classes} classes: patches that move one source"),
         ("verdicts", f"Networks above {effort.THRIFTY_ABOVE // 10**6} million multiply-adds get fewer steps"),
         ("verdicts", f"Above {search.SearchSettings().most_classes} classes, a coarse search of all of them"),
