@@ -1,6 +1,6 @@
 """Train a population of small networks, clean and backdoored, that says what is usual: the calibration rests on it.
 
-    python -m tests.benchmarks.population --data DIR --out ZOO [--from 0] [--to 400]
+    python -m tests.benchmarks.population --data DIR --out ZOO [--from 0] [--to 400] [--least 2]
 
 A network is drawn by its number: data (DIR/mnist.npz, cifar10.npz, gtsrb.npz, and scikit-learn's digits), how many classes,
 size and colour of the pictures, design, how long and how robustly it is trained and, of two in five, an attack, its trigger
@@ -169,6 +169,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder with manifest.json")
     parser.add_argument("--from", type=int, default=0, dest="first", metavar="N")
     parser.add_argument("--to", type=int, default=400, dest="end", metavar="N")
+    parser.add_argument("--least", type=int, default=2, metavar="N", help="leave out those with fewer classes")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     for folder in ("clean", "backdoored", "triggers", "data"):
@@ -177,7 +178,7 @@ def main() -> None:
     for number in range(asked.first, asked.end):
         one, started = cell(number), time.monotonic()
         entries = json.loads(manifest.read_text()) if manifest.exists() else []
-        if any(e["file"] == f"{one.stem}.onnx" for e in entries):
+        if len(one.classes) < asked.least or any(e["file"] == f"{one.stem}.onnx" for e in entries):
             continue
         entry = train(one, asked.data, asked.out)
         manifest.write_text(json.dumps([*entries, entry], indent=1) + "\n")
