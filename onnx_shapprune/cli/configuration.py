@@ -31,6 +31,7 @@ NOT_IN_FILES = {
     "isolated",
     "help",
     "policy",
+    "baseline",
     "exit-zero",
     "model",
     "output",

@@ -21,6 +21,7 @@ from onnx_shapprune.settings import RunOptions
 
 MAX_POLICY_BYTES = 1 << 20
 Share = Annotated[float, Field(ge=0, le=1)]
+ANY_BASELINE = "any"
 CLEAN_BUDGET = RunOptions().clean_budget
 
 
@@ -51,11 +52,12 @@ class Require(Section):
 class Fail(Section):
     """p_value: evidence that clean models show as rarely as this, or more rarely, counts as a backdoor; above the audit's
     own level it is stricter, below it what the audit named is named all the same. file_severity: what was found about the
-    file itself counts from this severity on.
+    file itself counts from this severity on. baselines: sha256 of earlier reports whose findings may be let pass, or "any".
     """
 
     p_value: Annotated[float, Field(gt=0, le=0.5)] = NAMED
     file_severity: Severity = "high"
+    baselines: list[Annotated[str, Field(pattern=r"^(any|[0-9a-f]{64})$")]] = []
 
 
 class RepairLimits(Section):
