@@ -95,7 +95,7 @@ class ConfiguredCommand(click.Command):
         about = [p for p in self.params if isinstance(p, click.Argument) or p.name == "model"]
         values = [(p, v) for p in about for v in _each(typed.get(str(p.name)))]
         # A report may lie beside settings, a model must not, whatever it is called.
-        models = [Path(v) for p, v in values if p.name != EVIDENCE or v.lower().endswith(".onnx")]
+        models = [Path(v) for p, v in values if p.name != EVIDENCE or v.lower().endswith(".onnx") or os.path.isdir(v)]
         if found is not None and any(inside(Path.cwd(), model) for model in models):
             click.echo(
                 f"note: {plain(str(found), limit=400)} is not read, since the current directory is in the model's folder; "

@@ -22,6 +22,7 @@ from onnx_shapprune.cli.results import (
     write_record,
     write_reports,
 )
+from onnx_shapprune.cli.snapshot import in_folder
 from onnx_shapprune.cli.values import FILE, PairCommand
 from onnx_shapprune.commands.table import AUDIT
 from onnx_shapprune.errors import EvidenceError
@@ -88,6 +89,7 @@ def gate_command(
     if held.baseline is not None and same_file(held.baseline, evidence):
         raise click.UsageError("the baseline is the report itself: nothing would ever be new", context)
     baseline = None if held.baseline is None else load_baseline(held.baseline, wanted)
+    evidence, search = in_folder(evidence, search)
     audited = evidence.suffix.lower() == ".onnx"
     record: AuditRecord | VerifyRecord
     if audited:
