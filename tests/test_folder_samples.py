@@ -22,6 +22,6 @@ def test_the_folders_say_what_the_readme_shows(tmp_path):
     inputs = with_found(InputOptions(), model_in(snapshot), ())
     shown = re.findall(r"^note: (--.*)$", (SAMPLE / "README.md").read_text(), re.MULTILINE)
     assert list(inputs.found) == shown
-    assert load_class_names(inputs.class_names)[-1] == "Ankle_boot"
+    assert load_class_names(inputs.class_names)[-1] == "Ankle-boot"
     found = with_found(InputOptions(), model_in(logged), ())
     assert (found.layout, found.size) == ("NCHW", (28, 28))
