@@ -34,7 +34,9 @@ class InputOptions:
     resize: Resize = "stretch"
     """What is done with pictures of another size: "stretch", "crop", "fit" or "error"."""
     class_names: Path | None = None
-    """A file with one class name per line, in index order."""
+    """A file with one class name per line, in index order, or a config.json with id2label."""
+    labels: Path | None = None
+    """A .csv with the columns file and label, of pictures in a flat folder."""
     per_class: int | None = None
     """How many pictures of each class are used; None: all."""
     unlabelled: Path | None = None
@@ -47,6 +49,8 @@ class InputOptions:
     """What the file may ask for before anything of it runs."""
     allow_root: Path | None = None
     """A folder around the model's own that links of the model or its data may lead to."""
+    found: tuple[str, ...] = ()
+    """Which of these were read from files beside the model, in words; for the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -427,6 +427,12 @@ def test_ci_finds_the_test_command():
     assert shown.stdout.count("\n") == 1
 
 
+def test_ci_installs_the_wheel_where_no_checkout_helps():
+    assert '.ci/wheel "$ci/bin/python"' in (pages.ROOT / ".ci" / "run").read_text()
+    script = (pages.ROOT / ".ci" / "wheel").read_text()
+    assert script.index('cd "$work"') < script.index("shapprune --version") < script.index("shapprune inspect")
+
+
 def test_ci_builds_the_site_and_hears_its_warnings():
     (line,) = [li for li in (pages.ROOT / ".ci" / "run").read_text().splitlines() if "mkdocs" in li]
     words = shlex.split(line)

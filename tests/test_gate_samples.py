@@ -122,9 +122,28 @@ def test_the_actions_gate_on_a_real_model(shell, small):
 
 def test_the_action_installs_what_it_was_told(shell):
     shell.install(STUB, "python")
-    step = steps()["install"]
-    assert shell.run(step["run"], **environment(step)).returncode == 0
-    assert shell.calls == [["python", "-m", "pip", "install", "--quiet", "onnx-shapprune"]]
+    step, place = steps()["install"], GATES / "github-action"
+    for given, installed in (({}, f"{place}/../../.."), ({"requirement": "a b.whl"}, "a b.whl")):
+        asked = environment(step, **given)
+        assert shell.run(step["run"], GITHUB_ACTION_PATH=str(place), **asked).returncode == 0
+        assert shell.calls[-1] == ["python", "-m", "pip", "install", "--quiet", installed]
+    assert (place / ".." / ".." / ".." / "pyproject.toml").exists(), "what is installed is this repository"
+
+
+def test_the_action_hands_on_a_baseline(shell):
+    shell.install(STUB, "shapprune")
+    for name in ("gate", "formats"):
+        step = steps()[name]
+        given = environment(step, model="m.onnx", data="p", policy="p.toml", baseline="main report.json")
+        files = {"GITHUB_OUTPUT": str(shell.folder / "out"), "GITHUB_STEP_SUMMARY": str(shell.folder / "summary")}
+        assert shell.run(step["run"], **files, **given).returncode == 0
+    assert len(shell.calls) == 3
+    assert all(call[-2:] == ["--baseline", "main report.json"] for call in shell.calls)
+
+
+def test_nothing_is_installed_from_an_index():
+    for path in (p for p in GATES.rglob("*") if p.is_file()):
+        assert "pip install onnx-shapprune" not in re.sub(r" --?[a-z-]+", "", path.read_text()), path
 
 
 def test_the_actions_formats(shell):

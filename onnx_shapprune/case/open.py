@@ -21,6 +21,7 @@ from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.provenance.oddities import Oddity, oddities
 from onnx_shapprune.graph.units import Refused, Units
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, folder_class_names, load_class_names, load_pictures
+from onnx_shapprune.pictures.labels import labelled
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device, resolve_device
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -170,15 +171,20 @@ def picture_size(opened: Opened) -> tuple[int, int, int]:
 def given_pictures(opened: Opened, data: Path, inputs: InputOptions, names: tuple[str, ...]) -> FewShot:
     """The pictures of a path as this model takes them, with the labels that come with them. names: of the classes."""
     *size, channels = picture_size(opened)
-    return load_pictures(
+    classes = opened.subject.classes
+    found = load_pictures(
         data,
         size=(size[0], size[1]),
         channels=channels,
         resize=inputs.resize,
         labels=names or None,
-        classes=opened.subject.classes,
+        classes=classes,
         per_class=inputs.per_class,
     )
+    if inputs.labels is None:
+        return found
+    found = labelled(found, inputs.labels, names, classes)
+    return few_per_class(found, inputs.per_class) if inputs.per_class else found
 
 
 def unlabelled_pictures(opened: Opened, inputs: InputOptions) -> Pixels:

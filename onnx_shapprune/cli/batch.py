@@ -23,6 +23,7 @@ from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import ProgressReport, clock_text, progress_on_stderr
 from onnx_shapprune.cli.results import shown_whatever_happens, today
 from onnx_shapprune.cli.sections import RESULTS, WHERE
+from onnx_shapprune.cli.snapshot import given_inputs
 from onnx_shapprune.cli.streams import show
 from onnx_shapprune.cli.threads import capped
 from onnx_shapprune.cli.values import FILE, Report, Reports
@@ -140,7 +141,8 @@ SPREAD = (
 def batch_command(
     invocation: Invocation, *, models: Path, wanted: Wanted, spread: Spread, search: Search, display: Display
 ) -> int:
-    """Audit many models, each in a process of its own: all .onnx files of a folder, or those of a list.
+    """Audit many models, each in a process of its own: all .onnx files of a folder, with what config.json,
+    preprocessor_config.json and MLmodel say beside each, or those of a list.
 
     A list has one path per line, or is .csv or .jsonl with a column model and, where models differ, data, mean, std and
     other options of the input; its paths are relative to it. Exits with 1 when a model fails, else 2 when one could not
@@ -168,8 +170,17 @@ def batch_command(
     check_outputs([path for _, path in wanted.reports], inputs=(models, wanted.policy, *search.files))
     given = click.get_current_context().get_parameter_source("data") is not ParameterSource.DEFAULT
     entries = read_entries(
-        models, data=NO_DATA if given and data is None else data, inputs=search.inputs, leave_out=output
+        models,
+        data=NO_DATA if given and data is None else data,
+        inputs=search.inputs,
+        given=given_inputs(),
+        leave_out=output,
     )
+    if described := sum(bool(entry.inputs.found) for entry in entries):
+        click.echo(
+            f"note: {described} of {len(entries)} models have settings in files beside them; their records say which",
+            err=True,
+        )
     if spread.shard is not None:
         entries = take(entries, parse_shard(spread.shard))
     check_apart(entries, output)

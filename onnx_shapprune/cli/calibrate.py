@@ -67,7 +67,7 @@ def calibrate_command(
     files = sorted(models.glob("*.onnx")) if models.is_dir() else []
     if not files:
         raise ModelError(f"{models} is no folder with .onnx files")
-    check_outputs([output], inputs=(*files, data, inputs.class_names, run.calibration))
+    check_outputs([output], inputs=(*files, data, inputs.class_names, inputs.labels, run.calibration))
     with progress_on_stderr(display) as progress:
         result = calibrate(files, data, inputs=inputs, run=capped(run), seeds=seeds, progress=progress)
     made = result.calibration

@@ -8,8 +8,6 @@ request can put a file where it is found.
 
 import glob
 import os
-import re
-import tomllib
 from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import click
 from onnx_shapprune.cli.sections import SETTINGS, SectionedOption, write_sections
 from onnx_shapprune.errors import ConfigError
 from onnx_shapprune.files.reading import read_regular_file
+from onnx_shapprune.files.toml import parsed_toml
 from onnx_shapprune.gate.spelling import meant
 from onnx_shapprune.report.text import plain
 
@@ -25,12 +24,12 @@ CONFIG, PYPROJECT = "shapprune.toml", "pyproject.toml"
 MAX_CONFIG_BYTES = 1 << 20
 PREFIX = "SHAPPRUNE"
 EVIDENCE = "evidence"  # the argument that is a report, or a model
-STRINGS = re.compile(r"""\"(?:\\.|[^"\\])*\"|'[^']*'""")
 NOT_IN_FILES = {
     "config",
     "isolated",
     "help",
     "policy",
+    "baseline",
     "exit-zero",
     "model",
     "output",
@@ -41,7 +40,6 @@ NOT_IN_FILES = {
     "keep-partial",
 }
 ONLY_IN_NAMED_FILES = {"calibration", "allow-root", "limit", "in-process", "timeout", "memory-limit"}
-MOST_DOTS = 100  # in a line, outside of strings: the time that a dotted key takes grows with their square
 
 
 class ConfiguredCommand(click.Command):
@@ -94,7 +92,7 @@ class ConfiguredCommand(click.Command):
         about = [p for p in self.params if isinstance(p, click.Argument) or p.name == "model"]
         values = [(p, v) for p in about for v in _each(typed.get(str(p.name)))]
         # A report may lie beside settings, a model must not, whatever it is called.
-        models = [Path(v) for p, v in values if p.name != EVIDENCE or v.lower().endswith(".onnx")]
+        models = [Path(v) for p, v in values if p.name != EVIDENCE or v.lower().endswith(".onnx") or os.path.isdir(v)]
         if found is not None and any(inside(Path.cwd(), model) for model in models):
             click.echo(
                 f"note: {plain(str(found), limit=400)} is not read, since the current directory is in the model's folder; "
@@ -144,24 +142,14 @@ def table(path: Path) -> dict[str, object] | None:
     """What a file says, of a pyproject.toml its table tool.shapprune, None where it has none. Raises ConfigError."""
     payload = read_regular_file(path, limit=MAX_CONFIG_BYTES, what="configuration", error=ConfigError)
     try:
-        text = payload.decode("utf-8")
-        _refuse_dots(path, text)
-        content = tomllib.loads(text)
+        content = parsed_toml(payload.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no TOML: {error}; --isolated goes without it") from None
     if path.name != PYPROJECT:
         return content
-    found = content.get("tool", {}).get("shapprune")
+    tool = content.get("tool")
+    found = tool.get("shapprune") if isinstance(tool, dict) else None
     return found if isinstance(found, dict) else None
-
-
-def _refuse_dots(path: Path, text: str) -> None:
-    """Raise ConfigError for keys like a.a.a.a with so many parts that they only cost time."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > MOST_DOTS and STRINGS.sub("", line).count(".") > MOST_DOTS:
-            raise ConfigError(
-                f"{path}: line {number} has a key of more than {MOST_DOTS} parts; --isolated goes without it"
-            )
 
 
 def defaults(ctx: click.Context, path: Path, *, named: bool) -> tuple[MutableMapping[str, object], list[str]]:

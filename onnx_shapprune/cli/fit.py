@@ -60,7 +60,7 @@ def fit_command(
     """
     if data is None:
         raise DataError("settings are tried on pictures: --data none gives none")
-    check_outputs([output], inputs=(model, data, inputs.class_names))
+    check_outputs([output], inputs=(model, data, inputs.class_names, inputs.labels))
     with progress_on_stderr(display) as progress:
         call = isolated(FIT, process, progress)
         record = call(model, data, inputs=inputs, run=capped(run), command=invocation.command)

@@ -12,6 +12,7 @@ from onnx_shapprune.cli.outputs import check_outputs
 from onnx_shapprune.cli.program import Invocation
 from onnx_shapprune.cli.progress import progress_on_stderr
 from onnx_shapprune.cli.results import deliver, refusal_written
+from onnx_shapprune.cli.snapshot import in_folder
 from onnx_shapprune.cli.values import PairCommand
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.table import SANITIZE
@@ -57,6 +58,7 @@ def sanitize_command(
     """
     if outputs.output is None and not dry_run:
         raise click.UsageError("Missing option '-o': say where the repaired model goes, or use --dry-run.")
+    model, search = in_folder(model, search)
     check_outputs(outputs.files, inputs=(model, *search.files), artifacts=outputs.artifacts)
     with (
         refusal_written(model, search, invocation.command, reports=outputs.reports),

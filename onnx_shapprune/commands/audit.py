@@ -19,7 +19,7 @@ from onnx_shapprune.commands.collapsing import collapsed
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.commands.evidence import confirmed, doubts, judged, of_search, of_trigger, of_written, thresholds_of
 from onnx_shapprune.commands.so_far import tell_so_far
-from onnx_shapprune.detect.accuracy import unusable
+from onnx_shapprune.detect.accuracy import assumed, unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.deployed import moved_on_file
 from onnx_shapprune.detect.examination import Examination, examine
@@ -80,6 +80,8 @@ def examined(
     with clock.stage("open"):
         case = open_case(Path(model), None if data is None else Path(data), inputs, run)
     draft = Draft(case, thresholds_of(run), unusable=unusable(case, run.min_accuracy) or "")
+    if words := assumed(case.few):
+        draft.warnings.append(words)
     evidence: Evidence[Goal] = Evidence(unusable=draft.unusable)
     if draft.unusable:
         pass

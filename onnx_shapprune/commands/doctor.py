@@ -38,7 +38,7 @@ def _runtime() -> Iterator[Fact]:
             value=" and ".join(f"{n} {v}" for n, v in found.items()),
             outcome="problem",
             advice="two wheels share one folder: pip uninstall -y onnxruntime onnxruntime-gpu && "
-            "pip install --force-reinstall onnx-shapprune",
+            f"pip install 'onnxruntime-gpu>={RUNTIME_FLOOR}', or onnxruntime for the CPU",
         )
     elif found:
         ((name, number),) = found.items()

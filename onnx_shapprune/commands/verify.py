@@ -9,7 +9,8 @@ from onnx_shapprune.case.open import Clock, Opened, open_model
 from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import examined, search, unsearchable, with_written
 from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_second
-from onnx_shapprune.detect.verdict import Evidence
+from onnx_shapprune.commands.so_far import tell_so_far
+from onnx_shapprune.detect.verdict import Evidence, judge
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.graph.compare import Difference, explained
 from onnx_shapprune.graph.detour import without_branches
@@ -18,6 +19,8 @@ from onnx_shapprune.record.audit import VerifyRecord
 from onnx_shapprune.recording import assemble
 from onnx_shapprune.recording.draft import Second
 from onnx_shapprune.settings import InputOptions, RunOptions
+
+UNSEARCHED = "the second file was not searched"
 
 
 def verify(
@@ -43,6 +46,16 @@ def verify(
     opened = opened.within(case.model.subject.reach)
     difference = _difference(case.model, opened)
     first, found = draft.decided, None
+    rates = assemble.rates(case.model.subject, draft), assemble.rates(opened.subject, draft, compared=True)
+
+    def known() -> VerifyRecord:
+        """What can be said before the second file is searched: that it differs, or that triggers still work on it."""
+        unsearched: Evidence[Goal] = Evidence(unusable=draft.unusable, open=(UNSEARCHED,))
+        verdict = judge(of_second(first, unsearched, difference.other, *rates), draft.limits)
+        second = Second(opened, difference, None, *rates)
+        return assemble.verify_record(draft, second, verdict, inputs, run, clock, command)
+
+    tell_so_far(progress, known)
     searched: Evidence[Goal] = Evidence(unusable=draft.unusable)
     with clock.stage("search after"):
         if reason := unsearchable(opened, run):
@@ -51,7 +64,6 @@ def verify(
             found = search(opened, case, run, run.seed, prefixed(progress, "after: "))
             shown = case.shown.on(opened.subject)
             searched, _ = with_written(of_search(found), opened, shown, draft.limits, clock)
-    rates = assemble.rates(case.model.subject, draft), assemble.rates(opened.subject, draft, compared=True)
     evidence = of_second(first, searched, difference.other, *rates)
     with clock.stage("confirm"):
         verdict = judged(evidence, draft.limits, lambda: doubts(opened, case.pictures, found, run.seed))

@@ -5,6 +5,7 @@ import numpy as np
 from onnx_shapprune.case.open import Case
 from onnx_shapprune.detect.fit import Attempt, attempts, beats, bounds, ranked
 from onnx_shapprune.detect.thresholds import CONFIDENCE, LOOKED_AGAIN, WORKING
+from onnx_shapprune.pictures.few_shot import FewShot
 from onnx_shapprune.pictures.usual import Setting, flags, to_try
 
 SHOWN = 4  # folders that are named
@@ -48,20 +49,27 @@ def _of(attempt: Attempt) -> str:
     return f"{int(attempt.right.sum())} of {len(attempt.right)}"
 
 
+def assumed(few: FewShot) -> str:
+    """Which class each folder was taken for, where nothing but the alphabet says so; "" where something else did."""
+    if not few.alphabetical or few.y is None:
+        return ""
+    index = {name.partition("/")[0]: label for name, label in zip(few.names, few.y.tolist(), strict=True)}
+    listed = ", ".join(f"{index[name]} {name}" for name in few.alphabetical[:SHOWN] if name in index)
+    more = ", ..." if len(few.alphabetical) > SHOWN else ""
+    return f"the folders were numbered alphabetically ({listed}{more}): --classes says which class each is"
+
+
 def unusable(case: Case, floor: float | None) -> str | None:
     """Why an audit on these pictures would prove nothing, else None. floor: as in `too_low`, for labels that were given; 0
     asks for no accuracy at all.
     """
     shown, reason = case.shown, None
     if case.labels_given and floor != 0 and shown.accuracy < LOOKED_AGAIN and (reason := beaten(case)):
-        return reason
+        return reason + (f"; {assumed(case.few)}" if case.few.alphabetical else "")
     if case.labels_given:
         reason = too_low(int(shown.right.sum()), len(shown), floor)
-    if reason is not None and (names := case.few.alphabetical):
-        reason += (
-            f"; or the order of the classes, since the folders were numbered alphabetically ({', '.join(names[:SHOWN])}, "
-            "...): --classes says which class each is"
-        )
+    if reason is not None and case.few.alphabetical:
+        reason += f"; or the order of the classes, since {assumed(case.few)}"
     if reason is None and (len(np.unique(shown.labels)) < 2 or len(np.unique(shown.answers)) < 2):
         return "the pictures show, or the model answers, one class only: at least two are needed to tell a trigger"
     return reason

@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from onnx_shapprune.errors import OutputError, ShapPruneError
+from onnx_shapprune.errors import DataError, OutputError, ShapPruneError
 from onnx_shapprune.fleet.identity import model_digest, pictures_digest, settings_digest
 from onnx_shapprune.fleet.listing import Entry
 from onnx_shapprune.fleet.results import Result, ResultsFolder, failed
@@ -120,6 +120,8 @@ class _Batch:
         """Begin with an entry, unless its result is known or will be."""
         entry = self._entries[number]
         try:
+            if entry.problem:
+                raise DataError(entry.problem)
             sha256, alone = model_digest(entry.path, entry.inputs)
             if entry.data not in self._pictures:
                 self._pictures[entry.data] = pictures_digest(entry.data)

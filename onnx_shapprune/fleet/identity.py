@@ -81,7 +81,7 @@ def settings_digest(command: str, pictures: str, inputs: InputOptions, run: RunO
     options, class names and calibration by their bytes. Not the number of threads, nor limits of time and memory: these
     decide whether there is a record, not what it says. Raises DataError where a file cannot be read.
     """
-    files = {"class_names": inputs.class_names, "calibration": run.calibration}
+    files = {"class_names": inputs.class_names, "labels": inputs.labels, "calibration": run.calibration}
     content = {
         "code": code_digest(),
         "command": command,

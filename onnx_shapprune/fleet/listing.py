@@ -9,11 +9,12 @@ import glob
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Never
 
+from onnx_shapprune.case.beside import with_found
 from onnx_shapprune.errors import ListError, ShapPruneError
 from onnx_shapprune.files.reading import read_regular_file, unique_keys
 from onnx_shapprune.files.writing import same_file
@@ -30,26 +31,36 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model of a list. shown: its path as listed; data: its pictures, None: drawn out of the model."""
+    """One model of a list. shown: its path as listed; data: its pictures, None: drawn out of the model; problem: why it
+    cannot be audited, "" where nothing is known yet.
+    """
 
     shown: str
     path: Path
     data: Path | None
     inputs: InputOptions
+    problem: str = ""
 
 
 def read_entries(
-    source: Path, *, data: Path | str | None = None, inputs: InputOptions | None = None, leave_out: Path | None = None
+    source: Path,
+    *,
+    data: Path | str | None = None,
+    inputs: InputOptions | None = None,
+    given: Collection[str] = (),
+    leave_out: Path | None = None,
 ) -> tuple[Entry, ...]:
     """The models of a folder (all .onnx files in and below it), of a pattern (models/**/*.onnx), or of a list.
 
     A list has one path per line, or is .csv with a column `model`, or .jsonl with an object per line; further columns are
     `data` and the options of the input by their names. Its paths are relative to its folder; where a cell is empty, what is
-    given here holds. data: pictures, or "none" to draw them out of the model. leave_out: a folder of results, which are no
-    models to audit. Raises ListError, which names the line, also for a list of nothing.
+    given here holds. Of a folder, what lies beside each model (pictures/beside.py) holds for settings not in `given`. data:
+    pictures, or "none" to draw them out of the model. leave_out: a folder of results, which are no models to audit. Raises
+    ListError, which names the line, also for a list of nothing.
     """
     inputs = inputs or InputOptions()
-    if source.is_dir():
+    beside = source.is_dir()
+    if beside:
         if leave_out is not None and same_file(source, leave_out):
             raise ListError(
                 f"{leave_out} holds the models that are to be audited: choose another folder for the results"
@@ -63,7 +74,17 @@ def read_entries(
     if data is None and paths:
         raise ListError("say with --data which pictures to take, or none")
     pictures = None if str(data) == NO_DATA else Path(str(data))
+    if beside:
+        return tuple(_described(path, pictures, inputs, given) for path in paths) or _nothing(source)
     return tuple(Entry(_readable(path), path, pictures, inputs) for path in paths) or _nothing(source)
+
+
+def _described(path: Path, data: Path | None, inputs: InputOptions, given: Collection[str]) -> Entry:
+    """A model with what lies beside it; what cannot be read there is a problem of this model alone."""
+    try:
+        return Entry(_readable(path), path, data, with_found(inputs, path, given))
+    except ShapPruneError as error:
+        return Entry(_readable(path), path, data, inputs, problem=str(error))
 
 
 def _nothing(source: Path) -> Never:
@@ -224,6 +245,7 @@ COLUMNS: dict[str, tuple[str, Callable[[str], object]]] = {
     "channel-order": ("channel_order", _one_of("RGB", "BGR")),
     "resize": ("resize", _one_of(*RESIZES)),
     "classes": ("class_names", Path),
+    "labels": ("labels", Path),
     "per-class": ("per_class", _positive),
     "output-name": ("output", str),
 }

@@ -147,6 +147,7 @@ def absolute_inputs(inputs: InputOptions) -> InputOptions:
     return replace(
         inputs,
         class_names=absolute(inputs.class_names),
+        labels=absolute(inputs.labels),
         unlabelled=absolute(inputs.unlabelled),
         allow_root=absolute(inputs.allow_root),
     )

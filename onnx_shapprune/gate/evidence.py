@@ -28,7 +28,11 @@ def load_record(path: Path) -> Record:
     Unknown keys are ignored, as minor schema versions add some; a key that stands twice, NaN and another major version
     are refused: two readers must not see two records.
     """
-    payload = _payload(path)
+    return read_record(_payload(path), str(path))
+
+
+def read_record(payload: bytes, path: str) -> Record:
+    """The record that these bytes are; raises as `load_record`. path: where they are from, for the message."""
     try:
         content = json.loads(
             payload.decode("utf-8"), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=unique_keys

@@ -3,7 +3,8 @@
 import datetime
 from collections.abc import Collection, Sequence
 
-from onnx_shapprune.gate.checks import checks
+from onnx_shapprune.gate.baseline import Baseline, comparable, compared
+from onnx_shapprune.gate.checks import Graded, checks
 from onnx_shapprune.gate.evidence import Record, is_rewritten, judged_files
 from onnx_shapprune.gate.judgement import Check, Finding, Judgement, Suppressed, Waiver
 from onnx_shapprune.gate.policy import Policy
@@ -13,12 +14,25 @@ from onnx_shapprune.record.parts import UnitRef, Verdict
 
 # Channels that are few: so many, or 1 % of all; what sanitize switches off at most.
 FEW, FEW_SHARE = 12, 0.01
+WAIVED, KNOWN = "waived", "known before"  # why a line that failed counts as met
 
 
-def judge(record: Record, policy: Policy, *, today: datetime.date, model_checked: bool = False) -> Judgement:
-    """What a policy makes of a record. model_checked: whether the model's bytes were hashed again."""
+def judge(
+    record: Record,
+    policy: Policy,
+    *,
+    today: datetime.date,
+    model_checked: bool = False,
+    baseline: Baseline | None = None,
+) -> Judgement:
+    """What a policy makes of a record. model_checked: whether the model's bytes were hashed again; baseline: an earlier
+    record, whose findings are let pass.
+    """
     files = judged_files(record)
     graded = checks(record, policy, today)
+    gone: tuple[Finding, ...] = ()
+    if baseline is not None:
+        graded, gone = _beside(graded, checks(baseline.record, policy, today))
     findings = [f for _, found in graded for f in found]
     if any(f.rule in ("OSP101", "OSP102") for f in findings):
         findings += _carriers(record)
@@ -28,10 +42,11 @@ def judge(record: Record, policy: Policy, *, today: datetime.date, model_checked
     suppressed = tuple(Suppressed(finding=f, waiver=w) for f, w in pairs if w)
     covered = [s.finding for s in suppressed]
     used = [s.waiver for s in suppressed]
-    lines = tuple(_waived(check, found, covered) for check, found in graded)
+    known = tuple(f for f in findings if f not in covered and f.state == "unchanged" and comparable(f))
+    lines = tuple(_let_pass(check, found, covered, known) for check, found in graded)
     outcomes = {c.outcome for c in lines}
     verdict: Verdict = "fail" if "failed" in outcomes else "inconclusive" if "not graded" in outcomes else "pass"
-    open_ = tuple(f for f in findings if f not in covered)
+    open_ = tuple(f for f in findings if f not in covered and f not in known)
     return Judgement(
         verdict=verdict,
         reasons=_reasons(verdict, record, lines, open_),
@@ -43,18 +58,35 @@ def judge(record: Record, policy: Policy, *, today: datetime.date, model_checked
         findings=open_,
         suppressed=suppressed,
         unused_waivers=tuple(_unused(w, expired=w not in valid) for w in mine if w not in used),
+        baseline=None if baseline is None else baseline.file,
+        known=known,
+        gone=gone,
     )
+
+
+def _beside(graded: Sequence[Graded], earlier: Sequence[Graded]) -> tuple[list[Graded], tuple[Finding, ...]]:
+    """The lines with what the baseline says of each finding, and the findings that only the baseline has."""
+    stated, gone = compared(
+        [f for _, found in graded for f in found],
+        [f for _, found in earlier for f in found],
+        conclusive=graded[0][0].outcome == "met",
+    )
+    each = iter(stated)
+    return [(check, tuple(next(each) for _ in found)) for check, found in graded], gone
 
 
 def _covers(waiver: Waiver, finding: Finding) -> bool:
     return waiver.rule == finding.rule and waiver.target_class in (None, finding.target_class)
 
 
-def _waived(check: Check, found: Sequence[Finding], covered: Collection[Finding]) -> Check:
-    """A line that failed counts as met where waivers cover every finding behind it."""
-    if check.outcome != "failed" or any(f not in covered for f in found):
+def _let_pass(
+    check: Check, found: Sequence[Finding], covered: Collection[Finding], known: Collection[Finding]
+) -> Check:
+    """A line that failed counts as met where every finding behind it is waived or known."""
+    if check.outcome != "failed" or any(f not in covered and f not in known for f in found):
         return check
-    return check.model_copy(update={"outcome": "met", "value": f"{check.value} (waived)"})
+    why = KNOWN if any(f in known for f in found) else WAIVED
+    return check.model_copy(update={"outcome": "met", "value": f"{check.value} ({why})"})
 
 
 def _unused(waiver: Waiver, *, expired: bool) -> str:
@@ -65,8 +97,10 @@ def _unused(waiver: Waiver, *, expired: bool) -> str:
 
 def _reasons(verdict: Verdict, record: Record, lines: Sequence[Check], open_: Sequence[Finding]) -> tuple[str, ...]:
     if verdict == "pass":
-        waived = sum(c.value.endswith("(waived)") for c in lines)
-        met = f"all {len(lines)} lines of the policy are met" + (f", {waived} of them by a waiver" if waived else "")
+        met = f"all {len(lines)} lines of the policy are met"
+        for word, why in ((WAIVED, "by a waiver"), (KNOWN, "only because the baseline has the same findings")):
+            if number := sum(c.value.endswith(f"({word})") for c in lines):
+                met += f", {number} of them {why}"
         return (met, *(record.reasons if record.verdict == "pass" else ()))
     unmeasured = verdict == "inconclusive"
     return tuple(

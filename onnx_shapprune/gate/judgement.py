@@ -9,7 +9,8 @@ from onnx_shapprune.record.parts import FileDigest, Part, UnitRef, Verdict
 class Finding(Part):
     """One rule that a model broke. target_class, source_class: that it is about; units: channels that it is about.
 
-    confidence: "high" where the evidence is beyond what clean models show by far, else "medium" or "low".
+    confidence: "high" where the evidence is beyond what clean models show by far, else "medium" or "low". state: beside a
+    baseline, whether that has the finding too; "absent": only that has it.
     """
 
     rule: str
@@ -19,6 +20,7 @@ class Finding(Part):
     target_class: int | None = None
     source_class: int | None = None
     units: tuple[UnitRef, ...] = ()
+    state: Literal["new", "unchanged", "absent"] | None = None
 
 
 class Waiver(Part):
@@ -55,7 +57,8 @@ class Check(Part):
 class Judgement(Part):
     """The decision. policy: name of the file, or "default"; policy_sha256: of its text; judged: the files that it is about,
     the .onnx first; model_checked: whether their bytes were hashed again and are those of the record; unused_waivers: for
-    this model, that match no finding or are out of date, in words.
+    this model, that match no finding or are out of date, in words. baseline: the earlier report that was compared with;
+    known: findings that it has too and that are therefore not held against the model; gone: that only it has.
     """
 
     verdict: Verdict
@@ -68,3 +71,6 @@ class Judgement(Part):
     findings: tuple[Finding, ...]
     suppressed: tuple[Suppressed, ...] = ()
     unused_waivers: tuple[str, ...] = ()
+    baseline: FileDigest | None = None
+    known: tuple[Finding, ...] = ()
+    gone: tuple[Finding, ...] = ()

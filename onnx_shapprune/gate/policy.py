@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from onnx_shapprune.detect.thresholds import ACCURACY_FLOOR, NAMED
 from onnx_shapprune.errors import PolicyError
 from onnx_shapprune.files.reading import read_regular_file
+from onnx_shapprune.files.toml import parsed_toml
 from onnx_shapprune.gate.judgement import Waiver
 from onnx_shapprune.gate.rules import RULES, Severity
 from onnx_shapprune.gate.spelling import meant
@@ -21,6 +21,7 @@ from onnx_shapprune.settings import RunOptions
 
 MAX_POLICY_BYTES = 1 << 20
 Share = Annotated[float, Field(ge=0, le=1)]
+ANY_BASELINE = "any"
 CLEAN_BUDGET = RunOptions().clean_budget
 
 
@@ -51,11 +52,12 @@ class Require(Section):
 class Fail(Section):
     """p_value: evidence that clean models show as rarely as this, or more rarely, counts as a backdoor; above the audit's
     own level it is stricter, below it what the audit named is named all the same. file_severity: what was found about the
-    file itself counts from this severity on.
+    file itself counts from this severity on. baselines: sha256 of earlier reports whose findings may be let pass, or "any".
     """
 
     p_value: Annotated[float, Field(gt=0, le=0.5)] = NAMED
     file_severity: Severity = "high"
+    baselines: list[Annotated[str, Field(pattern=r"^(any|[0-9a-f]{64})$")]] = []
 
 
 class RepairLimits(Section):
@@ -116,7 +118,7 @@ def load_policy(path: Path | None) -> Policy:
     else:
         name, payload = path.name, read_regular_file(path, limit=MAX_POLICY_BYTES, what="policy", error=PolicyError)
     try:
-        content = tomllib.loads(payload.decode("utf-8"))
+        content = parsed_toml(payload.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, or no TOML
         raise PolicyError(f"{path} is no policy: {error}") from None
     try:
@@ -166,6 +168,13 @@ def _explained(error: ValidationError) -> str:
         return f"unknown key {where}" + (meant(str(key), known) or f" (known: {', '.join(known)})")
     if first["type"] == "missing":
         return f"{where} is missing"
+    if first["type"] == "model_type":
+        return f"{where} must be a table, [{where}]"
+    if isinstance(given := first["input"], dict):
+        if first["type"] == "list_type" and above == [] and key == "waiver":
+            return "waiver must be a list of tables, [[waiver]]"
+        inner = next(iter(given), "")
+        return f"{where} is no table: {f'{where}.{inner}'[:80] if inner else f'[{where}]'} means nothing"
     return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}, not {str(first['input'])[:40]!r}"
 
 

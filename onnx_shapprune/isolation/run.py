@@ -24,7 +24,7 @@ from onnx_shapprune.errors import CrashError, HostileFileError, LimitError, Shap
 from onnx_shapprune.isolation.limits import ProcessLimits
 from onnx_shapprune.isolation.private import private_folder
 from onnx_shapprune.isolation.supervisor import Ended, supervise
-from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.report.text import plain
 
 PACKAGES = str(Path(__file__).parents[2])
@@ -128,9 +128,11 @@ def _unfinished(command: Command[Made], sent: Mapping[str, object], error: ShapP
         record: Made = command.record.model_validate_json(json.dumps(sent))
     except ValidationError:
         return None
+    early = f"the work ended early: {error}"
+    if isinstance(record, VerifyRecord):
+        return record.model_copy(update={"not_searched": (*record.not_searched, early)})
     if not isinstance(record, AuditRecord):
         return None
-    early = f"the work ended early: {error}"
     repair = record.repair
     if repair.status == "not_tried" and command.name == "sanitize":
         repair = repair.model_copy(update={"reason": f"the repair is not over: {error}"})

@@ -5,6 +5,7 @@ folder gives the same arrays and the same digest everywhere.
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,10 @@ from onnx_shapprune.pictures.files import (
     read_npz,
     read_picture,
 )
+from onnx_shapprune.pictures.stated import label_names
 
 LEADING = re.compile(r"([0-9]{1,9})(?:[^0-9A-Za-z]|$)")  # the class that a folder names
+DEEPEST = 3  # folders below, in which pictures are looked for to name them
 LabelSource = Literal["given", "folder", "model", "synthesised"]
 
 
@@ -79,8 +82,8 @@ def load_pictures(
     path: a folder with one sub-folder per class, a flat folder (y is None), or an .npz with x (uint8 [n, h, w, c] or
     grey [n, h, w]) and optionally y. Sub-folders get their class from `labels` (class names in index order), from a
     leading integer ("3" or "3_cat"), or from their sorted order when there are exactly `classes`. per_class keeps
-    the first of each labelled class; unlabelled pictures are kept whole. Other file types and hidden files are skipped;
-    a picture file that cannot be decoded, a label outside 0..classes-1 or an empty set is a DataError.
+    the first of each labelled class; unlabelled pictures are kept whole. Other file types and hidden files are skipped; a
+    picture file that cannot be decoded, a label outside 0..classes-1 or an empty set is a DataError.
     """
     if channels not in (1, 3):
         raise DataError(f"pictures can have 1 or 3 channels, not {channels}")
@@ -116,7 +119,9 @@ def few_per_class(pictures: FewShot, k: int) -> FewShot:
 
 
 def load_class_names(path: Path | str) -> tuple[str, ...]:
-    """Class names, one per line in index order, UTF-8. Raises DataError on an empty or unprintable line."""
+    """Class names, one per line in index order, UTF-8, or those of a .json with id2label. Raises DataError on an empty or
+    unprintable name.
+    """
     try:
         with Path(path).open("rb") as stream:
             raw = stream.read((4 << 20) + 1)
@@ -125,11 +130,27 @@ def load_class_names(path: Path | str) -> tuple[str, ...]:
         raise DataError(f"class names {str(path)!r} cannot be read as UTF-8 text: {error}") from error
     if len(raw) > 4 << 20:
         raise DataError(f"class names {str(path)!r} are larger than 4 MiB: give one name per line")
+    if Path(path).suffix.lower() == ".json":
+        return _names_in_json(path, text)
     names = tuple(line.strip() for line in text.rstrip().split("\n"))
     for number, name in enumerate(names, 1):
         # An empty line would shift every later index; control characters would reach terminals and reports.
         if not name or not name.isprintable():
             raise DataError(f"class names {str(path)!r}, line {number}: give one printable name per line")
+    return names
+
+
+def _names_in_json(path: Path | str, text: str) -> tuple[str, ...]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"class names {str(path)!r} are no JSON: {str(error)[:80]}") from None
+    names = label_names(content) if isinstance(content, dict) else ()
+    if not names:
+        raise DataError(f"class names {str(path)!r} hold no id2label with a name for each class, nor label_names")
+    for number, name in enumerate(names):
+        if not name.strip() or not name.isprintable():
+            raise DataError(f"class names {str(path)!r}: class {number} has no printable name")
     return names
 
 
@@ -189,12 +210,14 @@ def _load_folder(
     return FewShot(x=x, y=y, names=names, label_source=source, alphabetical=alphabetical)
 
 
-def _deeper(folders: list[Path]) -> Path | None:
-    """The first of these folders whose own sub-folders hold pictures, as data/train/cat/1.png does for data."""
-    for folder in folders:
-        if any(entry.is_dir() and _picture_files(entry) for entry in _listing(folder)):
+def _deeper(folders: list[Path], depth: int = DEEPEST) -> Path | None:
+    """The first folder in or below these whose own sub-folders hold pictures, as data/train/cat/1.png does for data."""
+    inside = {folder: [entry for entry in _listing(folder) if entry.is_dir()] for folder in folders}
+    for folder, entries in inside.items():
+        if any(map(_picture_files, entries)):
             return folder
-    return None
+    below = (_deeper(entries, depth - 1) for entries in inside.values()) if depth else iter(())
+    return next((folder for folder in below if folder), None)
 
 
 def _listing(path: Path) -> list[Path]:

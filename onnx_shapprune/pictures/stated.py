@@ -7,7 +7,7 @@ believed.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_shapprune.errors import DataError
@@ -62,6 +62,18 @@ def stated(metadata: Sequence[tuple[str, str]]) -> Stated:
     if {_folded(k) for k, _ in metadata} >= ULTRALYTICS:
         said.setdefault("range", "Normalized_0_1")
     return Stated(pairs, _preprocessing(said), _names(said.get("names", "")))
+
+
+def label_names(config: Mapping[str, object]) -> tuple[str, ...]:
+    """Class names of a config.json, in index order: id2label of Transformers, or label_names of timm. () where it has none,
+    or only those that Transformers makes up (LABEL_0, LABEL_1, ...).
+    """
+    named, listed = config.get("id2label"), config.get("label_names")
+    if isinstance(named, dict):
+        listed = [named.get(str(i)) for i in range(len(named))] if len(named) <= NAMES else None
+    if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
+        return ()
+    return () if all(re.fullmatch("LABEL_[0-9]+", name) for name in listed) else tuple(listed)
 
 
 def _folded(key: str) -> str:

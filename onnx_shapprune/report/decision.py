@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from onnx_shapprune.gate.judgement import Finding, Judgement, Suppressed
 from onnx_shapprune.gate.rules import Rule
+from onnx_shapprune.report.earlier import known_words, lines_of, summary_of
 from onnx_shapprune.report.layout import Column, Page
 from onnx_shapprune.report.terminal import VERDICT_STYLES, WIDTH
 from onnx_shapprune.report.text import plain
@@ -13,13 +14,19 @@ SEVERITY_STYLES = {"critical": "red", "high": "red", "medium": "yellow", "low": 
 
 
 def judgement_line(judgement: Judgement, *, colour: bool = False) -> str:
-    """The verdict and the first reason; a line more for every waiver, used or not, which no option hides."""
+    """The verdict and the first reason; a line more for every waiver, used or not, and for every finding that is let pass
+    because a baseline has it, which no option hides.
+    """
     page = Page(WIDTH, colour=colour)
     page.line(judgement.verdict.upper(), VERDICT_STYLES[judgement.verdict], _short(judgement))
     for waived in judgement.suppressed:
         page.line("~", "dim", _waived(waived))
     for unused in judgement.unused_waivers:
         page.line("!", "", unused)
+    if summary := summary_of(judgement):
+        page.line("~", "dim", summary)
+    for known in judgement.known:
+        page.line("~", "dim", known_words(known))
     return page.text()
 
 
@@ -62,6 +69,11 @@ def judgement_text(judgement: Judgement, *, width: int = WIDTH, colour: bool = F
         page.say(_waived(waived), bullet="~")
     for unused in judgement.unused_waivers:
         page.say(unused, bullet="!", style="yellow")
+    if summary := summary_of(judgement):
+        page.title("Baseline")
+        page.say(summary)
+    for line in lines_of(judgement):
+        page.say(line, bullet="~")
     return page.text()
 
 

@@ -32,6 +32,8 @@ def limits(record: AuditRecord | VerifyRecord, judgement: Judgement) -> tuple[st
         said.append("The pictures were drawn out of the model: accuracy and clean cost are no measurements.")
     if record.before.asr is not None:
         said.append("Attack success is that of recovered triggers; the attacker's own may be another one.")
+    if judgement.known:
+        said.append("Findings that the baseline has too were let pass: they are still there.")
     if not judgement.model_checked:
         said.append(
             "The model's bytes were not read again when this was judged: compare the digest below with your file's."

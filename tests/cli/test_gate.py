@@ -157,3 +157,31 @@ def test_waivers_that_cover_nothing_are_shown_however_short_the_output(report, t
         assert "by alice matches no finding" in run("gate", clean, "--policy", policy, *more).stdout.replace(
             "\n  ", " "
         )
+
+
+def test_a_baseline_lets_pass_what_the_policy_allows_and_says_so(report, tmp_path):
+    main, now = report(audit_record(repair="not_tried"), "main.json"), report(audit_record(repair="not_tried"))
+    policy = tmp_path / "policy.toml"
+    policy.write_text('schema = 1\n[fail]\nbaselines = ["any"]\n')
+    assert "allows no baseline" in only_line(run("gate", now, "--baseline", main))
+    for options in ((), ("-q",), ("-f", "json")):
+        result = run("gate", now, "--policy", policy, "--baseline", main, *options)
+        assert result.exit_code == 0
+        assert "OSP101" in result.stdout
+        assert hashlib.sha256(main.read_bytes()).hexdigest()[:16] in result.stdout
+    clean = report(audit_record(verdict="pass", repair="not_tried"), "clean.json")
+    assert run("gate", now, "--policy", policy, "--baseline", clean).exit_code == 1
+    assert "the baseline is the report itself" in only_line(run("gate", now, "--policy", policy, "--baseline", now))
+    sarif = run("report", now, "--policy", policy, "--baseline", main, "-f", "sarif")
+    assert '"baselineState": "unchanged"' in sarif.stdout
+
+
+def test_a_wrong_baseline_stops_before_the_audit_and_loses_none(fake, report, model, pictures, tmp_path):
+    fake.record = of_file(audit_record(verdict="pass", repair="not_tried"), model)
+    policy, output = tmp_path / "policy.toml", tmp_path / "r.json"
+    policy.write_text('schema = 1\n[fail]\nbaselines = ["any"]\n')
+    words = ("gate", model, "--data", pictures, "--policy", policy, "-o", output, "--baseline")
+    assert "baseline not found" in only_line(run(*words, tmp_path / "none.json"))
+    assert fake.calls == []
+    assert "report of verify" in only_line(run(*words, report(verify_record(), "main.json")))
+    assert output.exists(), "the audit ran, and what it found is kept"

@@ -34,10 +34,11 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
         "--estimator", "leverage", "--permutations", "9", "--epsilon", "off",
         "--discard-threshold", "off", "--min-accuracy", "0.7", "--artifacts", tmp_path / "art",
         "--search-budget", "90", "--input-size", "32", "48", "--calibration", tmp_path / "mine.json",
+        "--labels", tmp_path / "labels.csv",
     )  # fmt: skip
     assert fake.settings["inputs"] == InputOptions(
         input_range=(-1.0, 1.0), mean=(-0.5, 0.1, 0.0), std=(2.0,), layout="NHWC", channel_order="BGR", resize="fit",
-        class_names=tmp_path / "labels.txt", per_class=2, output="y", size=(32, 48),
+        class_names=tmp_path / "labels.txt", per_class=2, output="y", size=(32, 48), labels=tmp_path / "labels.csv",
     )  # fmt: skip
     assert fake.settings["run"] == RunOptions(
         seed=7, device="cpu", threads=1, restarts=2, clean_budget=0.1, max_units=0.5, clean_weight=2.0,

@@ -68,7 +68,7 @@ def case(subject, labels, names=(), labels_given=True):
     shown = Shown.to(subject, pictures, labels)
     return SimpleNamespace(
         model=SimpleNamespace(subject=subject), shown=shown, labels_given=labels_given,
-        few=SimpleNamespace(alphabetical=names),
+        few=SimpleNamespace(alphabetical=names, names=[f"{n}/a.png" for n in names], y=np.arange(len(names))),
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_folders_that_the_alphabet_numbered_are_named(names):
     """All pictures get the other label: the order of the classes is as likely wrong as the preprocessing."""
     reason = unusable(case(Bright(1.0), np.array([1, 0, 3, 2, 5, 4, 7, 6, 9, 8]), names), None)
     assert "only 0 of 10" in reason
-    assert ("numbered alphabetically (cat, ship, ...): --classes" in reason) is bool(names)
+    assert ("numbered alphabetically (0 cat, 1 ship): --classes" in reason) is bool(names)
 
 
 @pytest.mark.parametrize(("answers", "labels"), [([0] * 6, [0, 1] * 3), ([0, 1] * 3, [0] * 6)])

@@ -30,6 +30,25 @@ def test_a_folder_with_all_below_it_but_results(models):
     assert len(read_entries(models, data="none")) == 4
 
 
+def test_what_lies_beside_a_model_of_a_folder_is_its_own(models):
+    (models / "sub").mkdir(exist_ok=True)
+    described, broken = models / "sub" / "described", models / "sub" / "broken"
+    for folder, text in ((described, '{"image_mean": [0.5], "do_flip_channel_order": true}'), (broken, "{")):
+        (folder / "onnx").mkdir(parents=True)
+        (folder / "onnx" / "model.onnx").write_bytes(b"")
+        (folder / "preprocessor_config.json").write_text(text)
+    asked = InputOptions(channel_order="RGB", mean=(0.1,))
+    entries = {e.path: e for e in read_entries(models, data="none", inputs=asked, given={"mean"})}
+    found = entries[described / "onnx" / "model.onnx"]
+    assert (found.inputs.mean, found.inputs.channel_order, found.problem) == ((0.1,), "BGR", "")
+    assert "is no JSON" in entries[broken / "onnx" / "model.onnx"].problem
+    others = [e for path, e in entries.items() if path.name != "model.onnx"]
+    assert others
+    assert all((e.inputs, e.problem) == (asked, "") for e in others)
+    (listed,) = read_entries(models / "**" / "described" / "onnx" / "*.onnx", data="none", inputs=asked)
+    assert listed.inputs == asked, "a pattern names files, and nothing beside them"
+
+
 def test_links_to_folders_are_followed_once(models, tmp_path):
     shelf = tmp_path / "shelf"
     shelf.mkdir()

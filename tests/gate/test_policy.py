@@ -1,6 +1,7 @@
 """A policy says what it says: the default agrees with its own text, and every slip is an error that names the key."""
 
 import hashlib
+import time
 import tomllib
 
 import pytest
@@ -80,6 +81,22 @@ def test_slips_name_their_key(refused):
     assert "repair.max_residual_asr: " in refused("[repair]\nmax_residual_asr = -0.1\n")
     assert "repair.max_difference: " in refused("[repair]\nmax_difference = inf\n")
     assert "no policy" in refused("[fail\n")
+
+
+def test_dotted_keys_that_mean_nothing_are_one_line(refused):
+    assert "fail.p_value is no table: fail.p_value.x means nothing" in refused("fail.p_value.x = 1\n")
+    assert "require.labels is no table: [require.labels] means nothing" in refused("[require.labels]\n")
+    assert "waiver.1.rule is no table: waiver.1.rule.id means nothing" in refused(waiver(**{"rule.id": "1"}, rule=""))
+    assert "waiver must be a list of tables, [[waiver]]" in refused('waiver.rule = "OSP101"\n')
+    assert "require must be a table, [require]" in refused("require = 1\n")
+    assert "unknown key fail.a" in refused("fail.a.b.c = 1\n")
+
+
+@pytest.mark.parametrize("key", [".".join("a" * 20_000), "fail." + ".".join("b" * 20_000)])
+def test_a_key_of_very_many_parts_takes_no_time(refused, key):
+    began = time.monotonic()
+    assert "line 2 has a key of more than 100 parts" in refused(f"{key} = 1\n")
+    assert time.monotonic() - began < 5
 
 
 def test_waivers_are_whole_dated_and_single(refused):

@@ -13,11 +13,11 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
-from record_samples import audit_record
+from record_samples import audit_record, verify_record
 
 from onnx_shapprune.cli import shapprune
 from onnx_shapprune.commands.inspect import inspect
-from onnx_shapprune.commands.table import AUDIT, INSPECT, SANITIZE
+from onnx_shapprune.commands.table import AUDIT, INSPECT, SANITIZE, VERIFY
 from onnx_shapprune.errors import CrashError, DataError, HostileFileError, LimitError, ModelError, UnsupportedOpError
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.isolation import run as run_module
@@ -352,6 +352,40 @@ def test_a_verdict_is_not_lost_to_what_comes_after_it(monkeypatch, capsys, tmp_p
     assert words in found.warnings[-1]
     assert (words in found.repair.reason) is (command is SANITIZE)
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("end", "words"), ANSWERS.values(), ids=ANSWERS)
+def test_a_comparison_is_not_lost_to_the_search_of_the_second_file(monkeypatch, capsys, tmp_path, end, words):
+    record = verify_record(verdict="inconclusive")
+    (tmp_path / "frame").write_text(json.dumps({"so_far": record.model_dump(mode="json")}))
+    code = f"import os, sys, time; print(open({str(tmp_path / 'frame')!r}).read(), flush=True); {end}"
+    monkeypatch.setattr(run_module, "CHILD", (sys.executable, "-c", code))
+    found = isolated(VERIFY, ProcessLimits(seconds=3))("before.onnx", "after.onnx", None)
+    assert (found.verdict, found.after_model) == ("inconclusive", record.after_model)
+    assert words in found.not_searched[-1]
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("second", "verdict"), [("backdoored.onnx", "fail"), ("clean.onnx", "inconclusive")])
+def test_a_comparison_is_told_before_the_second_file_is_searched(second, verdict):
+    """The trigger still works on the one, and not on the other, which was not searched: that is never a pass."""
+    seen = []
+
+    class Impatient:
+        def __call__(self, stage, *frame):
+            assert not stage.startswith("after"), "the search of the second file has begun"
+
+        def so_far(self, record):
+            seen.append(record)
+            raise KeyboardInterrupt
+
+    before, after, pictures, trigger = map(sample_path, ("backdoored.onnx", second, "pictures", "trigger.npz"))
+    with pytest.raises(KeyboardInterrupt):
+        VERIFY.load()(before, after, pictures, known_trigger=[trigger], run=ONE, progress=Impatient())
+    (record,) = seen
+    assert record.verdict == verdict
+    assert record.after.asr is not None
+    assert record.classes == ()
 
 
 def test_the_search_is_told_before_what_follows_it():

@@ -638,6 +638,10 @@ def test_pictures_that_lie_deeper_are_named(tmp_path: Path, rng: np.random.Gener
     with pytest.raises(DataError, match=r"holds no pictures: its pictures lie deeper, give '.*/train'"):
         load_pictures(tmp_path, size=(4, 4), channels=3)
     assert len(load_pictures(tmp_path / "train", size=(4, 4), channels=3).x) == 1
+    (tmp_path / "far" / "off").mkdir(parents=True)
+    (tmp_path / "train").rename(tmp_path / "far" / "off" / "train")
+    with pytest.raises(DataError, match=r"give '.*/far/off/train'"):
+        load_pictures(tmp_path, size=(4, 4), channels=3)
 
 
 def test_it_is_known_where_only_the_alphabet_numbers_the_classes(tmp_path: Path, rng: np.random.Generator) -> None:

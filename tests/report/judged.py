@@ -4,11 +4,13 @@ import datetime
 
 from record_samples import audit_record, trigger_part, verify_record
 
+from onnx_shapprune.gate.baseline import Baseline
 from onnx_shapprune.gate.evidence import Record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.judgement import Judgement, Waiver
 from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.record.parts import FileDigest
 
 TODAY = datetime.date(2026, 6, 1)
 # Markup, a link, a workflow command, escape codes, bidi, what XML forbids, and half a pair.
@@ -22,6 +24,12 @@ def judged(record: Record, *waivers: Waiver, checked: bool = True) -> tuple[Reco
     """By the default policy with these waivers."""
     policy = load_policy(None).model_copy(update={"waivers": waivers})
     return record, judge(record, policy, today=TODAY, model_checked=checked)
+
+
+def beside(record: Record, earlier: Record, name: str = "main.json") -> tuple[Record, Judgement]:
+    """By the default policy, beside an earlier record."""
+    baseline = Baseline(FileDigest(name=name, size=1, sha256="ba" * 32), earlier)
+    return record, judge(record, load_policy(None), today=TODAY, baseline=baseline)
 
 
 def hostile() -> AuditRecord:
@@ -52,6 +60,10 @@ JUDGED = {
     "inconclusive": judged(audit_record(verdict="inconclusive", repair="not_tried")),
     "waived": judged(audit_record(repair="not_tried"), WAIVER),
     "unused waiver": judged(audit_record(repair="not_tried"), WAIVER.model_copy(update={"rule": "OSP001"})),
+    "known": beside(audit_record(repair="not_tried"), audit_record(repair="not_tried")),
+    "new": beside(audit_record(repair="not_tried"), audit_record(verdict="pass", repair="not_tried")),
+    "gone": beside(audit_record(verdict="pass", repair="not_tried"), audit_record(repair="not_tried")),
+    "hostile known": beside(hostile(), hostile(), HOSTILE),
     "verify": judged(verify_record()),
     "verify fail": judged(verify_record().model_copy(update={"other_changes": ("a node was added",)})),
     "hostile": judged(hostile(), WAIVER.model_copy(update={"reason": HOSTILE, "by": HOSTILE})),

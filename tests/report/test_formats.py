@@ -86,7 +86,7 @@ def test_sarif_says_what_the_judgement_says(name):
     assert bool(run["invocations"][0].get("toolExecutionNotifications")) == (judgement.verdict == "inconclusive")
     assert [r["id"] for r in run["tool"]["driver"]["rules"]] == list(RULES)
     results = run["results"]
-    assert len(results) == len(judgement.findings) + len(judgement.suppressed)
+    assert len(results) == sum(map(len, (judgement.findings, judgement.suppressed, judgement.known, judgement.gone)))
     assert [r["ruleId"] for r in results if "suppressions" in r] == [s.finding.rule for s in judgement.suppressed]
     for result in results:
         assert list(RULES)[result["ruleIndex"]] == result["ruleId"]
@@ -199,11 +199,12 @@ def test_intoto_is_a_statement_about_the_judged_bytes(name):
     predicate = statement["predicate"]
     assert [s["digest"]["sha256"] for s in statement["subject"]] == [f.sha256 for f in judged_files(record)]
     assert predicate["configuration"][0]["digest"]["sha256"] == judgement.policy_sha256
-    passing = "WARNED" if judgement.suppressed else "PASSED"
+    accepted = judgement.suppressed or judgement.known
+    passing = "WARNED" if accepted else "PASSED"
     assert predicate["result"] == (passing if judgement.verdict == "pass" else "FAILED")
     assert bool(predicate["failedTests"]) == (judgement.verdict != "pass")
     assert ("audit-completed" in predicate["failedTests"]) == (judgement.verdict == "inconclusive")
-    assert bool(predicate["warnedTests"]) == bool(judgement.suppressed)
+    assert bool(predicate["warnedTests"]) == bool(accepted)
 
 
 @every
@@ -220,7 +221,7 @@ def test_gitlab_issues_are_single_and_there_where_something_is_wrong(name):
 @every
 def test_github_lines_are_commands_of_ours(name):
     judgement, lines = JUDGED[name][1], made("github", name).splitlines()
-    assert len(lines) == 1 + len(judgement.findings) + len(judgement.suppressed)
+    assert len(lines) == 1 + len(judgement.findings) + len(judgement.suppressed) + len(judgement.known)
     assert all(re.fullmatch(r"::(error|warning|notice) file=[^,:]*,line=1,title=[^,:]*::.+", line) for line in lines)
     assert lines[0].startswith("::notice" if judgement.verdict == "pass" else "::error")
 
@@ -245,6 +246,30 @@ def test_waivers_are_shown_everywhere_that_has_a_place_for_them():
     for form in ("html", "md", "sarif", "junit", "gitlab", "github"):
         assert WAIVER.reason in made(form, "waived"), form
     assert "unused" in made("md", "unused waiver").lower() or "not used" in made("md", "unused waiver")
+
+
+def test_what_a_baseline_lets_pass_is_shown_everywhere():
+    for form in ("html", "md", "sarif", "junit", "gitlab", "github", "intoto"):
+        assert "OSP101" in made(form, "known"), form
+    for form in ("html", "md", "junit", "intoto", "sarif"):
+        assert "ba" * 32 in made(form, "known"), form
+    for form in ("md", "gitlab", "github", "html"):
+        assert "known before, let pass" in made(form, "known"), form
+    assert loaded("intoto", "known")["predicate"]["result"] == "WARNED"
+    (cases,) = ElementTree.fromstring(made("junit", "known")).findall("testsuite")
+    assert [p.get("name") for c in cases.findall("testcase") for p in c.iter("property")] == ["known"]
+
+
+def test_sarif_has_the_states_of_a_baseline():
+    def states(name: str) -> list[tuple[str, str | None]]:
+        return [(r["ruleId"], r.get("baselineState")) for r in loaded("sarif", name)["runs"][0]["results"]]
+
+    assert ("OSP101", "unchanged") in states("known")
+    assert ("OSP101", "new") in states("new")
+    assert states("gone") == [("OSP101", "absent")]
+    assert all(state is None for _, state in states("fail"))
+    (gone,) = loaded("sarif", "gone")["runs"][0]["results"]
+    assert (gone["kind"], gone["level"]) == ("pass", "none"), "what is gone raises no alert"
 
 
 def test_hostile_strings_reach_every_format():

@@ -120,7 +120,14 @@ OF_THE_PICTURES = (
         "class_names",
         type=FILE,
         metavar="LABELS.txt",
-        help="Class names, one per line in index order.",
+        help="Class names, one per line in index order, or a config.json with id2label.",
+    ),
+    option(
+        DATA,
+        "--labels",
+        type=FILE,
+        metavar="LABELS.csv",
+        help="Of pictures in a flat folder: a .csv with the columns file and label, a class number or a name of --classes.",
     ),
     option(
         DATA,

@@ -36,7 +36,8 @@ class Search:
     @property
     def files(self) -> tuple[Path | None, ...]:
         """Everything that is read beside the model, and must not be written to."""
-        return (self.data, self.inputs.class_names, self.inputs.unlabelled, self.run.calibration, *self.known_trigger)
+        of_inputs = self.inputs.class_names, self.inputs.labels, self.inputs.unlabelled
+        return (self.data, *of_inputs, self.run.calibration, *self.known_trigger)
 
 
 def _no_data(context: click.Context, parameter: click.Parameter, value: Path) -> Path | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from onnx_shapprune.gate.judgement import Judgement
 from onnx_shapprune.gate.rules import RULES, Severity
+from onnx_shapprune.report.earlier import known_words
 from onnx_shapprune.report.formats.outcomes import UNDECIDED, about
 from onnx_shapprune.report.text import plain
 
@@ -21,7 +22,7 @@ class Annotation:
 
 
 def annotations(judgement: Judgement) -> tuple[Annotation, ...]:
-    """Findings, waived ones as "info". An inconclusive judgement has at least one that is not."""
+    """Findings, those that are waived or known before as "info". An inconclusive judgement has at least one that is not."""
     made = [Annotation(f.rule, f.severity, about(f), _text(f.rule, f.message)) for f in judgement.findings]
     if judgement.verdict == "inconclusive" and not any(a.rule.startswith(UNDECIDED) for a in made):
         made.append(Annotation("OSP901", "medium", "", _text("OSP901", "; ".join(judgement.reasons))))
@@ -37,6 +38,7 @@ def annotations(judgement: Judgement) -> tuple[Annotation, ...]:
         )
         for s in judgement.suppressed
     ]
+    made += [Annotation(f.rule, "info", about(f), _text(f.rule, known_words(f))) for f in judgement.known]
     return tuple(made)
 
 

@@ -1,4 +1,6 @@
-"""GitLab code quality, for the widget of a merge request. It knows no waivers: waived findings are shown as "info"."""
+"""GitLab code quality, for the widget of a merge request. It knows no waivers: waived findings, and those that were
+there before, are shown as "info".
+"""
 
 import json
 

@@ -16,17 +16,19 @@ TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 
 
 def intoto(record: Record, judgement: Judgement) -> str:
-    """The statement; WARNED where only waivers make it pass."""
+    """The statement; WARNED where only waivers or a baseline make it pass."""
     tests = outcomes(record, judgement)
-    passing = "WARNED" if judgement.suppressed else "PASSED"
+    passing = "WARNED" if judgement.suppressed or judgement.known else "PASSED"
     configuration = [_resource(f"policy {judgement.policy}", judgement.policy_sha256)]
+    if judgement.baseline is not None:
+        configuration.append(_resource(f"baseline {judgement.baseline.name}", judgement.baseline.sha256))
     if record.data is not None:
         configuration.append(_resource("pictures", record.data.digest))
     predicate = {
         "result": passing if judgement.verdict == "pass" else "FAILED",
         "configuration": configuration,
         "passedTests": [plain(t.id) for t in tests if t.result == "passed"],
-        "warnedTests": [plain(t.id) for t in tests if t.result == "waived"],
+        "warnedTests": [plain(t.id) for t in tests if t.result in ("waived", "known")],
         "failedTests": [plain(t.id) for t in tests if t.result in ("failed", "error")],
     }
     statement = {

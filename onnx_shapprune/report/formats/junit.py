@@ -15,7 +15,7 @@ ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit(record: Record, judgement: Judgement) -> str:
-    """One suite, with a test case per outcome; a waived one passes and says so."""
+    """One suite, with a test case per outcome; a waived or known one passes and says so."""
     model, tests, made = judged_files(record)[0], outcomes(record, judgement), moment(record)
     counts = {
         "tests": str(len(tests)),
@@ -33,6 +33,8 @@ def junit(record: Record, judgement: Judgement) -> str:
         "policy": judgement.policy,
         "policy_sha256": judgement.policy_sha256,
     }
+    if judgement.baseline is not None:
+        properties |= {"baseline": judgement.baseline.name, "baseline_sha256": judgement.baseline.sha256}
     _properties(suite, properties)
     for test in tests:
         _case(suite, test)
@@ -44,8 +46,8 @@ def _case(suite: ElementTree.Element, test: Outcome) -> None:
     name = f"shapprune.{test.rule}" if test.rule else "shapprune"
     case = ElementTree.SubElement(suite, "testcase", {"classname": legal(name), "name": legal(test.title)})
     text = legal(test.text)
-    if test.result == "waived":
-        _properties(case, {"waived": text})
+    if test.result in ("waived", "known"):
+        _properties(case, {test.result: text})
     elif test.result != "passed":
         kind = "failure" if test.result == "failed" else "error"
         ElementTree.SubElement(case, kind, {"type": legal(test.rule or test.id), "message": text}).text = text

@@ -14,6 +14,7 @@ from onnx_shapprune.report.changes import (
     unlearnt,
     weights_in_fits,
 )
+from onnx_shapprune.report.earlier import lines_of, summary_of
 from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import percent, wilson
 from onnx_shapprune.report.subject import original
@@ -44,6 +45,8 @@ def md(record: Record, judgement: Judgement) -> str:
             for s in judgement.suppressed
         ]
         lines += [f"* not used: {escaped(u)}" for u in judgement.unused_waivers]
+    if summary := summary_of(judgement):
+        lines += ["", "### Baseline", "", escaped(summary), "", *(f"* {escaped(line)}" for line in lines_of(judgement))]
     lines += ["", "### Rates", "", "| | ACC | ASR | R-Acc | pictures | triggered |", "|---|---|---|---|---|---|"]
     for name, rates in (("before", record.before), ("after", record.after)):
         if rates is not None:

@@ -13,12 +13,14 @@ from onnx_shapprune.report.subject import original
 COMPLETED = "audit-completed"
 TRIGGER = "OSP101"
 UNDECIDED = "OSP9"  # how ids of rules begin that say that nothing can be said
-Result = Literal["passed", "failed", "error", "waived"]
+Result = Literal["passed", "failed", "error", "waived", "known"]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One test. id: stable, unique in a report. "error": nothing could be told; "waived": it failed and a waiver holds."""
+    """One test. id: stable, unique in a report. "error": nothing could be told; "waived": it failed and a waiver holds;
+    "known": it failed before too, and the policy lets that pass.
+    """
 
     id: str
     rule: str
@@ -36,6 +38,7 @@ def outcomes(record: Record, judgement: Judgement) -> tuple[Outcome, ...]:
     tests = [Outcome(COMPLETED, "", "audit completed", "error" if undecided else "passed", said if undecided else "")]
     tests += [_finding(f, "error" if f.rule.startswith(UNDECIDED) else "failed") for f in held(judgement)]
     tests += [_finding(s.finding, "waived", s.waiver.reason, s.waiver.by) for s in judgement.suppressed]
+    tests += [_finding(f, "known") for f in judgement.known]
     spoken = {t.rule for t in tests}
     results: dict[str, Result] = {"met": "passed", "failed": "failed", "not graded": "error"}
     tests += [
@@ -45,7 +48,8 @@ def outcomes(record: Record, judgement: Judgement) -> tuple[Outcome, ...]:
     ]
     # The classes of a repair's record are those of the file before it.
     if not undecided and not (isinstance(record, AuditRecord) and original(record)):
-        found = {f.target_class for f in (*judgement.findings, *(s.finding for s in judgement.suppressed))}
+        accepted = (*judgement.known, *(s.finding for s in judgement.suppressed))
+        found = {f.target_class for f in (*judgement.findings, *accepted)}
         tests += [
             Outcome(f"{TRIGGER}:class-{i}", TRIGGER, f"class {i}: no finding", "passed")
             for i in (c.index_of_class for c in record.classes)

@@ -33,10 +33,13 @@ MESSAGE = 1000
 
 
 def sarif(record: Record, judgement: Judgement) -> str:
-    """One run with a result for every finding; the waived ones are suppressed."""
+    """One run with a result for every finding; the waived ones are suppressed. Beside a baseline each has a baselineState,
+    and there is a result, of the kind "pass", for each finding that only the baseline has.
+    """
     model, *data = judged_files(record)
     found: list[tuple[Finding, Waiver | None]] = [(f, None) for f in judgement.findings]
     found += [(s.finding, s.waiver) for s in judgement.suppressed]
+    found += [(f, None) for f in (*judgement.known, *judgement.gone)]
     units = list(dict.fromkeys((u.layer, u.channel) for f, _ in found for u in f.units))
     layers = list(dict.fromkeys(layer for layer, _ in units))
     places = [_place(plain(name), _path(name), "onnx-layer") for name in layers]
@@ -55,6 +58,7 @@ def sarif(record: Record, judgement: Judgement) -> str:
             "policy": plain(judgement.policy),
             "policySha256": judgement.policy_sha256,
             "modelChecked": judgement.model_checked,
+            **({"baselineSha256": judgement.baseline.sha256} if judgement.baseline else {}),
         },
     }
     if places:
@@ -153,6 +157,10 @@ def _result(
         },
         "properties": properties,
     }
+    if finding.state is not None:
+        result["baselineState"] = finding.state
+    if finding.state == "absent":
+        result |= {"kind": "pass", "level": "none"}
     if waiver:
         justification = plain(f"{waiver.reason} ({waiver.by}, until {waiver.until})", limit=MESSAGE)
         result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": justification}]

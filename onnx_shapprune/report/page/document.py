@@ -81,6 +81,7 @@ def _sections(record: Record, judgement: Judgement) -> list[Section | None]:
         summary.coverage(record, judgement),
         summary.before_repair(record),
         summary.waivers(judgement),
+        summary.baseline(judgement),
         summary.decision(judgement),
     ]
     if isinstance(record, VerifyRecord):

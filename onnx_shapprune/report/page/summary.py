@@ -6,6 +6,7 @@ from onnx_shapprune.gate.rules import RULES
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.report.attacks import attack_words
+from onnx_shapprune.report.earlier import lines_of, summary_of
 from onnx_shapprune.report.limits import limits
 from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.page.markup import Html, tag
@@ -50,6 +51,14 @@ def waivers(judgement: Judgement) -> Section | None:
         table("Waived findings", columns, rows) if rows else None,
         bullets([f"Not used: {u}" for u in judgement.unused_waivers]),
     )
+
+
+def baseline(judgement: Judgement) -> Section | None:
+    """What an earlier report has too, and what only it has."""
+    if judgement.baseline is None:
+        return None
+    lead = "Findings that an earlier report has too. The policy lets them pass; they are still there."
+    return section("baseline", "Baseline", lead, tag("p", summary_of(judgement)), bullets(lines_of(judgement)))
 
 
 def decision(judgement: Judgement) -> Section:

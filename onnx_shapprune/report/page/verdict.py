@@ -68,6 +68,9 @@ def icon(verdict: str) -> Html:
 
 def sentence(record: Record, judgement: Judgement) -> str:
     """What the verdict says about which file."""
+    if judgement.verdict == "pass" and judgement.known:
+        known = count(len(judgement.known), "finding")
+        return f"The policy is met only because {known} stood in an earlier report too: see the baseline."
     if judgement.verdict == "pass" and judgement.suppressed:
         accepted = count(len(judgement.suppressed), "finding")
         return f"The policy is met only because people have accepted {accepted}: see the waivers."
