@@ -7,7 +7,8 @@ The folders are those of tests.benchmarks.detection. A first round of repair is 
 one picture a class, by the 24 units that promise most (48 by gradient, tried alone) and by all, in the game of the
 product and in the published one (success rate). Walks go on until `--evaluations` coalitions are known; those that tried
 units alone come on top, and are counted. ACC and true ASR: on 1,000 test pictures with k units off, the first ones of the
-ranking, or those that `choose` takes one after the other, as a repair does. It may take fewer: then k says "up to".
+ranking, or those that `choose` takes one after the other, as a repair does, here without a clean budget. It ends where
+no unit lowers the value: k is then "at most".
 Seconds are of the processor, of the game alone. Seeds draw the walks and the pictures that triggers go on. RESULTS gets
 shortlist.jsonl; finished lines are not computed again.
 """
