@@ -18,7 +18,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def pruned(net: Known, players: Sequence[Player]) -> TrueRates:
 
 def rows(entry: Entry, o: argparse.Namespace, done: set[tuple[str, str, str, int]]) -> Iterator[dict[str, object]]:
     """What is missing for one network."""
-    wanted = [(v, p, s) for v in GAMES for p in get_args(PlayersName) for s in range(o.seeds)]
+    wanted = [(v, p, s) for v in GAMES for p in o.players for s in range(o.seeds)]
     wanted = [w for w in wanted if (entry.file, *w) not in done]
     if not wanted:
         return
@@ -116,7 +115,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=list(NETWORKS), metavar="TEXT")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--evaluations", type=int, default=1000)
+    parser.add_argument("--evaluations", type=int, default=1000, help="of 24 players there are not many more")
+    parser.add_argument("--players", nargs="+", default=PLAYERS, choices=PLAYERS)
     parser.add_argument("--summary", action="store_true")
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
