@@ -30,6 +30,7 @@ __all__ = [
     "mask",
     "render_report",
     "sanitize",
+    "values",
     "verify",
 ]
 # Where a public name lies that is neither a command nor an error.
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from onnx_shapprune.commands.inspect import inspect
     from onnx_shapprune.commands.mask import mask
     from onnx_shapprune.commands.repair import sanitize
+    from onnx_shapprune.commands.values import values
     from onnx_shapprune.commands.verify import verify
     from onnx_shapprune.errors import (
         ConfigError,

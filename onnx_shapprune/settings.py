@@ -1,9 +1,10 @@
 """What a user can set, checked once: how pictures become inputs, and how much is searched and pruned."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.graph.limits import FileLimits
@@ -15,6 +16,24 @@ ValueName = Literal["dual", "asr", "probability", "margin"]
 VALUES: tuple[ValueName, ...] = get_args(ValueName)
 MethodName = Literal["prune", "realign", "both"]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
+PlayersName = Literal["shortlist", "all"]
+PLAYERS: tuple[PlayersName, ...] = get_args(PlayersName)
+RecipeName = Literal["own", "shappruning"]
+# What a recipe sets unless it is set otherwise. "shappruning": the stages that Guan, Tu, He and Tao published (CVPR 2022);
+# docs/pages/method.md says step by step what they leave open. The share of units is their "under 1 %".
+RECIPES: Mapping[RecipeName, Mapping[str, Any]] = {
+    "own": {},
+    "shappruning": {
+        "method": "prune",
+        "players": "all",
+        "value": "asr",
+        "estimator": "permutation",
+        "discard_threshold": 0.1,
+        "epsilon": 0.3,
+        "candidates": 1,
+        "max_units": 0.01,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +86,8 @@ class RunOptions:
     """Free-mask searches of a class that stands out."""
     method: Literal["auto"] | MethodName = "auto"
     """How a model is repaired: units off, layers realigned, both, or the first of them that holds."""
+    recipe: RecipeName = "own"
+    """By which name settings were chosen, for the record: `RunOptions(recipe=..., **RECIPES[...])`; it sets nothing."""
     clean_budget: float = 0.02
     """Clean accuracy that a repair may cost, 0..1."""
     max_units: float | None = None
@@ -75,6 +96,11 @@ class RunOptions:
     """Lambda of the dual game."""
     value: ValueName = "dual"
     """What a coalition of units is worth, see game/value.py."""
+    players: PlayersName = "shortlist"
+    """Which units play: those that promise most, or all."""
+    candidates: int = 12
+    """Units at the top of the ranking of which the next one to switch off is chosen, with the earlier ones off; 1: none
+    but the first."""
     estimator: EstimatorName = "permutation"
     """How Shapley values are estimated."""
     epsilon: float | None = 0.3
@@ -100,14 +126,17 @@ class RunOptions:
         for name, value in (("clean budget", self.clean_budget), ("max units", self.max_units)):
             if value is not None and not 0 <= value <= 1:
                 raise DataError(f"{name} must be between 0 and 1, not {value:g}")
-        if self.restarts < 1 or self.permutations < 2:
-            raise DataError("at least 1 restart and 2 permutations are needed")
-        if self.estimator not in ESTIMATORS:
-            raise DataError(f"no estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}")
-        if self.method not in ("auto", *METHODS):
-            raise DataError(f"no method {self.method!r}: choose one of auto, {', '.join(METHODS)}")
-        if self.value not in VALUES:
-            raise DataError(f"no value {self.value!r}: choose one of {', '.join(VALUES)}")
+        if self.restarts < 1 or self.permutations < 2 or self.candidates < 1:
+            raise DataError("at least 1 restart, 2 permutations and 1 candidate are needed")
+        for name, chosen, choices in (
+            ("estimator", self.estimator, ESTIMATORS),
+            ("method", self.method, ("auto", *METHODS)),
+            ("value", self.value, VALUES),
+            ("players", self.players, PLAYERS),
+            ("recipe", self.recipe, tuple(RECIPES)),
+        ):
+            if chosen not in choices:
+                raise DataError(f"no {name} {chosen!r}: choose one of {', '.join(choices)}")
         if (self.max_evaluations is not None and self.max_evaluations < 1) or (
             self.max_seconds is not None and not 0 <= self.max_seconds < math.inf
         ):

@@ -24,7 +24,9 @@ from onnx_shapprune.record.audit import (
     UnitValue,
     VerifyRecord,
 )
+from onnx_shapprune.record.graph import LayerPart
 from onnx_shapprune.record.parts import DataPart, Environment, FileDigest, ModelPart, Rates, ThresholdsPart, UnitRef
+from onnx_shapprune.record.values import ValuesRecord
 
 ENVIRONMENT = Environment(
     onnx_shapprune="0.1.0", python="3.11", onnx="1.23", onnxruntime="1.31", numpy="2.4", platform="linux",
@@ -132,3 +134,24 @@ def verify_record(*, verdict: str = "pass") -> VerifyRecord:
         before=rates.model_copy(update={"asr": 1.0}), after=rates, classes=(class_part(0),),
         seconds={"search": 2.0}, environment=ENVIRONMENT,
     )  # fmt: skip
+
+
+def unit_value(layer: str, channel: int, worth: float) -> UnitValue:
+    return UnitValue(
+        layer=layer, channel=channel, value=worth, standard_error=0.01, interval=(worth - 0.02, worth + 0.02),
+        backdoor=worth / 2, clean=0.001,
+    )  # fmt: skip
+
+
+def values_record(first: str = "conv", **changed) -> ValuesRecord:
+    """Three channels of a narrow layer, and 130 of a wide one, of which channel 77 is worth most."""
+    wide = [unit_value("wide", c, 0.5 if c == 77 else -0.01) for c in range(130)]
+    ranked = sorted([*wide, *(unit_value(first, c, 0.1 * c) for c in range(3))], key=lambda u: -u.value)
+    audit = audit_record(repair="not_tried")
+    made = ValuesRecord(
+        created=audit.created, seed=7, verdict="fail", known_trigger=True, targets=(3,), triggers=1, model=audit.model,
+        data=audit.data, layers=tuple(LayerPart(name=n, op="Conv", channels=c) for n, c in ((first, 3), ("wide", 130))),
+        units=UnitsPart(total=133, layers=2, ranked=tuple(ranked)), estimate=audit.estimate, evaluations=99,
+        environment=audit.environment,
+    )  # fmt: skip
+    return made.model_copy(update=changed)

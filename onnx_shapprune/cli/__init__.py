@@ -8,6 +8,7 @@ import click
 from onnx_shapprune.cli.audit import audit_command
 from onnx_shapprune.cli.batch import batch_command
 from onnx_shapprune.cli.calibrate import calibrate_command
+from onnx_shapprune.cli.channels import values_command
 from onnx_shapprune.cli.demo import demo_command
 from onnx_shapprune.cli.docs import docs_command
 from onnx_shapprune.cli.doctor import doctor_command
@@ -41,6 +42,7 @@ for command in (
     audit_command,
     sanitize_command,
     verify_command,
+    values_command,
     gate_command,
     report_command,
     mask_command,

@@ -35,6 +35,8 @@ NOT_IN_FILES = {
     "output",
     "report",
     "artifacts",
+    "csv",
+    "plot",
     "known-trigger",
     "dry-run",
     "keep-partial",
@@ -76,7 +78,8 @@ class ConfiguredCommand(click.Command):
         if not ctx.resilient_parsing and not asks_help:
             path, named = self._config(typed)
             if path is not None:
-                ctx.default_map, read = defaults(ctx, path, named=named)
+                found, read = defaults(ctx, path, named=named)
+                ctx.default_map = {**(ctx.default_map or {}), **found}
                 if read:
                     keys = plain(", ".join(read), limit=400)
                     click.echo(f"note: settings from {plain(str(path), limit=400)}: {keys}", err=True)

@@ -91,7 +91,8 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
 
 def round_settings(run: RunOptions) -> RoundSettings:
     """What the user set of a round, with the widths for small networks."""
-    return RoundSettings(
+    asked = RoundSettings(
+        candidates=run.candidates,
         clean_weight=run.clean_weight,
         estimator=run.estimator,
         permutations=run.permutations,
@@ -101,3 +102,4 @@ def round_settings(run: RunOptions) -> RoundSettings:
         max_evaluations=run.max_evaluations,
         max_seconds=run.max_seconds,
     )
+    return replace(asked, players=None) if run.players == "all" else asked

@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.record.fit import FitRecord
 from onnx_shapprune.record.graph import InspectRecord, MaskRecord
+from onnx_shapprune.record.values import ValuesRecord
 from onnx_shapprune.record.walks import WalksRecord
 
-Made = TypeVar("Made", AuditRecord, FitRecord, InspectRecord, MaskRecord, VerifyRecord, WalksRecord)
+Made = TypeVar("Made", AuditRecord, FitRecord, InspectRecord, MaskRecord, ValuesRecord, VerifyRecord, WalksRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ def _mask() -> Callable[..., MaskRecord]:
     return mask
 
 
+def _values() -> Callable[..., ValuesRecord]:
+    from onnx_shapprune.commands.values import values
+
+    return values
+
+
 def _walks() -> Callable[..., WalksRecord]:
     from onnx_shapprune.commands.values import walks
 
@@ -76,5 +83,6 @@ VERIFY = Command("verify", _verify, VerifyRecord, runs_model=True)
 FIT = Command("fit", _fit, FitRecord, runs_model=True)
 INSPECT = Command("inspect", _inspect, InspectRecord, runs_model=False)
 MASK = Command("mask", _mask, MaskRecord, runs_model=False)
+VALUES = Command("values", _values, ValuesRecord, runs_model=True)
 WALKS = Command("walks", _walks, WalksRecord, runs_model=True)
-COMMANDS: dict[str, Command[Any]] = {c.name: c for c in (AUDIT, SANITIZE, VERIFY, FIT, INSPECT, MASK, WALKS)}
+COMMANDS: dict[str, Command[Any]] = {c.name: c for c in (AUDIT, SANITIZE, VERIFY, VALUES, FIT, INSPECT, MASK, WALKS)}

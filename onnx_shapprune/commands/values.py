@@ -1,4 +1,6 @@
-"""Shapley values of a model's channels for a trigger that is known, in one process or a block of the walks."""
+"""Shapley values of a model's channels: `values` for what an audit names, which is the command; `channel_values` and `walks`
+for a trigger that is known, in one process or a block of the walks.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from onnx_shapprune.case.open import Case, open_case
+from onnx_shapprune.case.open import Case, Clock, open_case
 from onnx_shapprune.case.progress import Progress, stage
+from onnx_shapprune.commands.audit import effort_of, examined
 from onnx_shapprune.commands.effort import effort_for, round_settings
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
 from onnx_shapprune.game.value import DualGame
 from onnx_shapprune.invert.known import known_trigger_of
 from onnx_shapprune.prune.clean import clean_rows
-from onnx_shapprune.prune.round import game_for, lay, walk_settings
+from onnx_shapprune.prune.round import Playable, game_for, lay, play, walk_settings
+from onnx_shapprune.record.values import ValuesRecord
 from onnx_shapprune.record.walks import WalksRecord
+from onnx_shapprune.recording.assemble import values_record
+from onnx_shapprune.recording.draft import Draft
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.shapley.blocks import play_block, walker
 from onnx_shapprune.shapley.estimate import Estimate
@@ -27,6 +33,53 @@ class ChannelValues:
 
     players: tuple[tuple[str, int], ...]
     estimate: Estimate
+
+
+def values(
+    model: Path | str,
+    data: Path | str | None,
+    *,
+    known_trigger: Sequence[Path] = (),
+    layers: Sequence[str] = (),
+    inputs: InputOptions | None = None,
+    run: RunOptions | None = None,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> ValuesRecord:
+    """Shapley values of channels in the game on the triggers of what an audit names, or on a known one.
+
+    model, data, known_trigger: as for `audit`. layers: names as in `shapprune inspect`, () for all; the channels of others
+    stay on. `run.players` says which of them play. Where nothing is named, the record has no values and its `reason` says
+    why. Raises ShapPruneError.
+    """
+    inputs, run, clock = inputs or InputOptions(), run or RunOptions(), Clock()
+    if layers:  # a wrong name is not to be told after minutes of search
+        _players(open_case(Path(model), None if data is None else Path(data), inputs, run), layers)
+    draft = examined(model, data, inputs, run, known_trigger, clock, progress)
+    others = frozenset(_players(draft.case, ())) - frozenset(_players(draft.case, layers))
+    reason = _unplayable(draft, run)
+    if not reason:
+        with clock.stage("shapley"):
+            case, effort, rng = draft.case, effort_of(draft.case.model, run), np.random.default_rng(run.seed)
+            clean = clean_rows(case.shown, draft.goals, effort.views, rng)
+            units = Playable(layers=case.model.units.layers, off={}, banned=others)
+            ticks = stage(progress, "shapley values")
+            played = play(draft.attacked, draft.triggers, clean, units, effort.round, rng, progress=ticks)
+        draft.round = played[0] if played else None
+        reason = "" if played else "no picture is left that the triggers could move"
+    return values_record(draft, inputs, run, clock, command, reason=reason, played=layers)
+
+
+def _unplayable(draft: Draft, run: RunOptions) -> str:
+    """Why there is no game to play, in words, else ""."""
+    if not draft.goals:
+        return "; ".join(draft.decided.reasons[:1] or draft.decided.doubts[:1]) or "nothing was named"
+    if draft.written:
+        return "the trigger stands in the graph itself, and no channel carries it"
+    obstacle = draft.case.model.subject.obstacle
+    if obstacle and run.players != "all":
+        return f"a shortlist needs gradients, and all players do not: {obstacle}"
+    return ""
 
 
 def channel_values(

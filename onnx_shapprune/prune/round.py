@@ -31,18 +31,21 @@ from onnx_shapprune.shapley.leverage import LeverageSettings, leverage
 from onnx_shapprune.shapley.permutation import PermutationSettings
 from onnx_shapprune.shapley.top_k import TopKSettings, top_k
 
+ROWS_AT_ONCE = 256  # coalitions of one player off that are asked for together
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
     """shortlist: units that are tried alone, those with the largest first-order effect, which is cheap and rough; players:
-    units in the game, those with the largest effect alone; group: units switched off a round; candidates:
+    units in the game, those with the largest effect alone, None for all units that may go, whatever their effect; group:
+    units switched off a round; candidates:
     ranked units of which the next one is taken; rows, clean_rows: triggered and clean pictures in the game; clean_weight:
     lambda of the dual game; value, estimator, and its permutations, epsilon, discard_threshold and limits, as in
     RunOptions. "top-k" looks for as many units as a group has.
     """
 
     shortlist: int = 48
-    players: int = 24
+    players: int | None = 24
     group: int = 4
     candidates: int = 12
     rows: int = 24
@@ -111,36 +114,31 @@ def play(
     no picture is left to be moved.
 
     shown: in front of the model with `units.off` already baked, the pictures that triggers go on. bank: working triggers,
-    at least one. A unit that exceeds `units.distortion` when it goes alone does not play.
+    at least one. A unit that exceeds `units.distortion` when it goes alone does not play, unless all do.
     """
     subject, layers = shown.subject, units.layers
     table = lay(shown, bank, clean, settings, rng)
-    natural, targets = table.rows.natural, table.rows.targets
-    if not len(targets):
+    if not table.rows.triggered:
         return None
-    # The clean part has no first-order effect: distortion is smallest where nothing is switched off.
-    _, weights = backdoor_weights(margins(subject.logits(table.triggered), targets), natural)
-    effect = Sensitivity(subject.prepared, layers, subject.device).margin_drop(
-        table.inputs[: len(targets)], targets, weights
-    )
-    subject.work.pictures += len(targets)
     game_of = partial(game_for, subject, layers, table, settings)
-    shortlist = _shortlist(units, effect, settings.shortlist)
-    if not shortlist:
+    entrants = _every(units) if settings.players is None else _shortlist(shown, table, units, settings.shortlist)
+    if not entrants:
         return None
-    first = game_of(shortlist)
-    each_off = ~np.eye(len(shortlist), dtype=bool)
-    without, values = first.components(each_off), first(each_off)
+    first = game_of(entrants)
+    without, values = _one_off(first, len(entrants))
+    lost = first.components(np.ones((1, len(entrants)), bool)) - without
+    if settings.players is None:
+        estimate = estimate_values(first, len(entrants), first.strength, settings, rng, progress)
+        return Round(tuple(entrants), estimate, lost), first
     cheap = [i for i in np.argsort(values, kind="stable") if 1 - without[i, 1] <= units.distortion]
     kept = cheap[: settings.players]
     if not kept:
         return None
-    alone = first.components(np.ones((1, len(shortlist)), bool)) - without[kept]
-    players = [shortlist[i] for i in kept]
+    players = [entrants[i] for i in kept]
     del first  # with its sessions and cached activations
     game = game_of(players)
     estimate = estimate_values(game, len(players), game.strength, settings, rng, progress)
-    return Round(tuple(players), estimate, alone), game
+    return Round(tuple(players), estimate, lost[kept]), game
 
 
 def lay(
@@ -228,12 +226,39 @@ def _triggered_rows(
     return np.concatenate(triggered), np.concatenate(plain), np.concatenate(targets)
 
 
-def _shortlist(units: Playable, effect: NDArray[np.float64], count: int) -> list[Player]:
-    """The units still on, and not banned, with the largest first-order effect."""
-    every = [Player(i, c) for i, layer in enumerate(units.layers) for c in range(layer.channels)]
-    gone = {(i, c) for i, layer in enumerate(units.layers) for c in units.off.get(layer.name, ())}
-    order = [every[j] for j in np.argsort(-effect, kind="stable")]
-    return [u for u in order if (u.layer, u.channel) not in gone and u not in units.banned][:count]
+def _one_off(game: DualGame, players: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Components float64 (players, 2) and value float64 (players,) with one player off each; a few hundred at a time, since
+    all rows of a whole network would take gigabytes.
+    """
+    components, values = [], []
+    for start in range(0, players, ROWS_AT_ONCE):
+        off = np.arange(start, min(start + ROWS_AT_ONCE, players))
+        on = off[:, None] != np.arange(players)
+        components.append(game.components(on))
+        values.append(game(on))
+    return np.concatenate(components), np.concatenate(values)
+
+
+def _every(units: Playable) -> list[Player]:
+    """The units that may go: still on and not banned, in the order of the graph."""
+    gone = {Player(i, c) for i, layer in enumerate(units.layers) for c in units.off.get(layer.name, ())}
+    gone.update(units.banned)
+    every = (Player(i, c) for i, layer in enumerate(units.layers) for c in range(layer.channels))
+    return [u for u in every if u not in gone]
+
+
+def _shortlist(shown: Shown, table: Table, units: Playable, count: int) -> list[Player]:
+    """Of the units that may go, those with the largest first-order effect. The clean part has none: distortion is smallest
+    where nothing is switched off.
+    """
+    subject, targets = shown.subject, table.rows.targets
+    _, weights = backdoor_weights(margins(subject.logits(table.triggered), targets), table.rows.natural)
+    effect = Sensitivity(subject.prepared, units.layers, subject.device).margin_drop(
+        table.inputs[: len(targets)], targets, weights
+    )
+    subject.work.pictures += len(targets)
+    first = np.cumsum([0, *(layer.channels for layer in units.layers)])
+    return sorted(_every(units), key=lambda u: -effect[first[u.layer] + u.channel])[:count]
 
 
 def choose(round_: Round, game: DualGame, settings: RoundSettings, units: Playable, *, limit: int) -> list[Player]:

@@ -30,7 +30,9 @@ from onnx_shapprune.record.audit import (
     UnitValue,
     VerifyRecord,
 )
+from onnx_shapprune.record.graph import LayerPart
 from onnx_shapprune.record.parts import DataPart, Environment, FileDigest, ModelPart, Rates, ThresholdsPart, UnitRef
+from onnx_shapprune.record.values import ValuesRecord
 from onnx_shapprune.recording.draft import Draft, Second
 from onnx_shapprune.recording.findings import (
     attack_parts,
@@ -93,7 +95,7 @@ def audit_record(
         classes=class_parts(case, draft.found),
         triggers=trigger_parts(draft.attacked, draft.triggers, draft.found, draft.on_file),
         units=UnitsPart(
-            total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft, run)
+            total=opened.units.total, layers=len(opened.units.layers), off=tuple(refs), ranked=_ranked(draft)[:RANKED]
         ),
         estimate=_estimate(draft, run),
         before=before,
@@ -155,6 +157,44 @@ def verify_record(
     )
 
 
+def values_record(
+    draft: Draft,
+    inputs: InputOptions,
+    run: RunOptions,
+    clock: Clock,
+    command: Sequence[str],
+    *,
+    reason: str,
+    played: Sequence[str],
+) -> ValuesRecord:
+    """The record of channel values. reason: why there are none, ""; played: names of the layers that were asked for."""
+    opened = draft.case.model
+    layers = opened.units.layers
+    return ValuesRecord(
+        created=_now(),
+        command=tuple(command),
+        seed=run.seed,
+        reason=reason,
+        verdict=draft.verdict,
+        known_trigger=draft.found is None and bool(draft.triggers),
+        targets=tuple(dict.fromkeys(t for one in draft.triggers for t in one.goal.targets)),
+        triggers=len(draft.triggers),
+        attacks=attack_parts(draft.found, draft.decided),
+        model=_model(draft.case),
+        data=_data(draft),
+        preprocessing=_plain(asdict(opened.subject.preprocessing)),
+        settings=_settings(run, inputs),
+        played=tuple(played),
+        layers=tuple(LayerPart(name=layer.name, op=layer.op, channels=layer.channels) for layer in layers),
+        units=UnitsPart(total=opened.units.total, layers=len(layers), ranked=_ranked(draft)),
+        estimate=_estimate(draft, run),
+        evaluations=opened.subject.work.coalitions,
+        seconds={k: round(v, 3) for k, v in clock.seconds.items()},
+        warnings=tuple(draft.warnings),
+        environment=_environment(opened, run),
+    )
+
+
 def rates(subject: Subject, draft: Draft, *, compared: bool = False) -> Rates:
     """Few-shot rates of one model with the recovered triggers: the largest ASR of them, and R-Acc of that one. Triggers that
     have no picture to move on this model have no rate. compared: also what it loses against the file that was audited.
@@ -180,12 +220,12 @@ def _chosen(draft: Draft) -> list[UnitRef]:
     return [UnitRef(layer=layers[p.layer].name, channel=p.channel) for s in steps for p in s.proposal.chosen]
 
 
-def _ranked(draft: Draft, run: RunOptions) -> tuple[UnitValue, ...]:
+def _ranked(draft: Draft) -> tuple[UnitValue, ...]:
     if draft.round is None:
         return ()
     layers, estimate = draft.case.model.units.layers, draft.round.estimate
     parts = []
-    for i in estimate.ranking()[:RANKED].tolist():
+    for i in estimate.ranking().tolist():
         player, value, error = draft.round.players[i], float(estimate.values[i]), float(estimate.standard_errors[i])
         parts.append(
             UnitValue(

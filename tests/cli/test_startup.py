@@ -22,7 +22,7 @@ def test_import_does_not_load_the_runtime():
 
 
 def test_the_public_names_are_the_commands():
-    for name in ("audit", "sanitize", "verify", "inspect", "mask"):
+    for name in ("audit", "sanitize", "verify", "values", "inspect", "mask"):
         assert getattr(onnx_shapprune, name) is COMMANDS[name].load()
     for name in ("InputOptions", "RunOptions"):
         assert getattr(onnx_shapprune, name) is getattr(settings, name)

@@ -137,6 +137,36 @@ def test_units_that_cost_too_much_alone_do_not_play(scene):
         assert (len(played[0].players) if played else 0) == players
 
 
+def test_all_players_are_all_that_may_go_in_the_order_of_the_graph(scene):
+    shown, layers, clean = scene
+    _, _, known = mended(max_units=0)
+    everybody = replace(GAME, players=None, shortlist=1)
+
+    def played_by(**units) -> tuple[Player, ...]:
+        played = play(shown, [known], clean, Playable(layers=layers, **units), everybody, np.random.default_rng(0))
+        assert played is not None
+        assert len(played[0].alone) == len(played[0].players) == len(played[0].estimate.values)
+        return played[0].players
+
+    # Too dear to be switched off is no reason not to have a value.
+    assert played_by(off={}, distortion=1e-5) == (Player(0, 0), Player(0, 1))
+    assert played_by(off={layers[0].name: [0]}) == (Player(0, 1),)
+    assert played_by(off={}, banned=[Player(0, 1)]) == (Player(0, 0),)
+
+
+def test_many_players_are_tried_alone_a_few_at_a_time(scene, monkeypatch):
+    shown, layers, clean = scene
+    _, _, known = mended(max_units=0)
+    found = []
+    for rows in (1, 256):
+        monkeypatch.setattr("onnx_shapprune.prune.round.ROWS_AT_ONCE", rows)
+        units = Playable(layers=layers, off={})
+        played = play(shown, [known], clean, units, replace(GAME, players=None), np.random.default_rng(0))
+        assert played is not None
+        found.append(played[0].alone)
+    np.testing.assert_array_equal(*found)
+
+
 def test_pictures_of_the_target_weigh_a_third():
     labels = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9] * 2)
     weights = class_weights(labels, [3])

@@ -7,7 +7,14 @@ import click
 from onnx_shapprune.cli.options.declare import bundled, option
 from onnx_shapprune.cli.sections import LIMITS, REPAIR, SEARCH
 from onnx_shapprune.cli.values import FILE, Budget, Number
-from onnx_shapprune.settings import ESTIMATORS, METHODS, VALUES, RunOptions
+from onnx_shapprune.settings import ESTIMATORS, METHODS, PLAYERS, RECIPES, VALUES, RecipeName, RunOptions
+
+
+def _recipe(context: click.Context, parameter: click.Parameter, name: RecipeName) -> RecipeName:
+    """What a recipe sets are other defaults: a flag, the environment and a file still say something else."""
+    context.default_map = {**RECIPES[name], **(context.default_map or {})}
+    return name
+
 
 SEED = option(
     SEARCH,
@@ -84,6 +91,18 @@ OF_THE_SEARCH = (
 OF_THE_REPAIR = (
     option(
         REPAIR,
+        "--recipe",
+        type=click.Choice(tuple(RECIPES)),
+        default="own",
+        show_default=True,
+        is_eager=True,
+        callback=_recipe,
+        help="shappruning: the stages as published, "
+        + " ".join(f"--{name.replace('_', '-')} {value}" for name, value in RECIPES["shappruning"].items())
+        + ", unless said otherwise.",
+    ),
+    option(
+        REPAIR,
         "--method",
         type=click.Choice(("auto", *METHODS)),
         default="auto",
@@ -123,6 +142,23 @@ OF_THE_REPAIR = (
         show_default=True,
         help="What a coalition of units is worth: backdoor minus lambda times clean part, or the backdoor alone "
         "by success rate, probability or margin.",
+    ),
+    option(
+        REPAIR,
+        "--players",
+        type=click.Choice(PLAYERS),
+        default="shortlist",
+        show_default=True,
+        help="Which units play for their values: those 24 that promise most, or all of the network.",
+    ),
+    option(
+        REPAIR,
+        "--candidates",
+        type=click.IntRange(min=1),
+        default=12,
+        show_default=True,
+        metavar="N",
+        help="Units at the top of the ranking of which the next one to switch off is chosen; 1: always the first.",
     ),
     option(
         REPAIR,
