@@ -23,7 +23,7 @@ from onnx_shapprune.detect.statistics import (
     norm_ratio,
     relation_claims,
 )
-from onnx_shapprune.detect.thresholds import DOUBT, NAMED, PUT_TO_COLLAPSE
+from onnx_shapprune.detect.thresholds import DOUBT, PUT_TO_COLLAPSE
 from onnx_shapprune.detect.verdict import Claimed, Levels, cautious_moved, names, suspects
 from onnx_shapprune.invert.families import PLACED, Family
 from onnx_shapprune.invert.relations import Relations
@@ -130,10 +130,9 @@ def suspicion_of(
         for (c, p), (reasons, _) in zip(rated, spoken, strict=True)
     )
     named = names(claimed, Levels())
-    bar = NAMED if named else DOUBT
     triggers: dict[Goal, list[Trigger]] = {g: [] for g in (named or suspects(claimed, Levels()))}
     for (claim, p), (_, spoke) in zip(rated, spoken, strict=True):
-        if p <= bar and claim.goal in triggers:
+        if p <= DOUBT and claim.goal in triggers:
             known = triggers[claim.goal]
             known += [t for t in spoke if not any(t is o for o in known)]
     return Suspicion(
