@@ -23,7 +23,7 @@ from onnx_shapprune.detect.accuracy import assumed, unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.deployed import moved_on_file
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.verdict import Evidence, Thresholds, judge
+from onnx_shapprune.detect.verdict import Evidence, judge
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.known import known_trigger_of
@@ -94,7 +94,7 @@ def examined(
         with clock.stage("search"):
             draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
         searched = of_search(draft.found)
-        evidence, draft.written = with_written(searched, case.model, case.shown, draft.limits, clock)
+        evidence, draft.written = with_written(searched, case.model, case.shown, clock)
         draft.triggers = (draft.written.trigger,) if draft.written else ()
 
     def asked() -> tuple[str, ...]:
@@ -126,12 +126,12 @@ def _confirm(draft: Draft, evidence: Evidence[Goal]) -> None:
 
 
 def with_written(
-    evidence: Evidence[Goal], opened: Opened, shown: Shown, limits: Thresholds, clock: Clock
+    evidence: Evidence[Goal], opened: Opened, shown: Shown, clock: Clock
 ) -> tuple[Evidence[Goal], Written | None]:
-    """The evidence of searches that name nothing, and of a trigger in the graph, where that is of a kind to hold one; and
-    that trigger. shown: in front of the opened model.
+    """The evidence of searches, and of a trigger in the graph, where that is of a kind to hold one; and that trigger, also
+    of a goal that is named already: its branch can be cut off. shown: in front of the opened model.
     """
-    if not graph_doubt(opened.oddities) or judge(evidence, limits).goals:
+    if not graph_doubt(opened.oddities):
         return evidence, None
     with clock.stage("confirm"):
         written = written_trigger(shown)

@@ -63,7 +63,7 @@ def verify(
         elif not draft.unusable:
             found = search(opened, case, run, run.seed, prefixed(progress, "after: "))
             shown = case.shown.on(opened.subject)
-            searched, _ = with_written(of_search(found), opened, shown, draft.limits, clock)
+            searched, _ = with_written(of_search(found), opened, shown, clock)
     evidence = of_second(first, searched, difference.other, *rates)
     with clock.stage("confirm"):
         verdict = judged(evidence, draft.limits, lambda: doubts(opened, case.pictures, found, run.seed))

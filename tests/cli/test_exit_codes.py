@@ -1,6 +1,7 @@
 """Every way a command can end has one exit code; an error is never a verdict and never Python's own 1."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -83,7 +84,7 @@ def test_wrong_usage_is_one_line(fake, args, words):
 def test_help_needs_nothing(args):
     result = run(*args)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert len(args) == 1 or "Example:\n    shapprune " in result.stdout
+    assert len(args) == 1 or re.search(r"Examples?:\n    shapprune ", result.stdout)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="shells differ on Windows")
