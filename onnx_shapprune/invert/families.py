@@ -22,7 +22,8 @@ Move = Callable[[Pixels, Pixels, Reals, float], Pixels]
 
 Bytes = NDArray[np.uint8]
 
-PLACED = ("compact", "wide", "plain")  # families that cover a part of the picture
+PLACED = ("compact", "wide")  # families of learnt patches
+COVERING = (*PLACED, "plain")  # families that cover a part of the picture
 START = 0.25  # stride of the random step with which paint begins that is added to the picture
 
 

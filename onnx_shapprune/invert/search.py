@@ -170,8 +170,8 @@ def search_again(
         rounds = rounds_for(family, settings.scan, settings.whole)
         second = scan(shown, goals, family, rounds, rng, progress=stage(progress, f"{name} triggers again"))
         best = [max(e.found[name], best_of(second, e.goal), key=lambda f: f.margin) for e in evidence]
-        leaders = _leaders(best, settings.second_look)
-        rates = {k: transfer_rate(shown, best[k].trigger, family, rng) for k in leaders}
+        leaders = {*_leaders(best, settings.second_look), *(k for k, e in enumerate(evidence) if name in e.transfer)}
+        rates = {k: transfer_rate(shown, best[k].trigger, family, rng) for k in sorted(leaders)}
         evidence = [
             replace(
                 e,

@@ -14,7 +14,7 @@ import numpy as np
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.invert.arms import Arms, rate
-from onnx_shapprune.invert.families import PLACED, Family, compact, replaced
+from onnx_shapprune.invert.families import COVERING, PLACED, Family, compact, replaced
 from onnx_shapprune.invert.free import FreeSettings, search_free
 from onnx_shapprune.invert.scan import STRIDE, Climb, ScanSettings, ascend, rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
@@ -70,12 +70,12 @@ class Natural:
         return self.area(trigger) if trigger.family == "compact" else 1.0
 
     def area(self, trigger: Trigger) -> float:
-        """Area of any square patch in units of the audit's compact one, at least 1; 1 for what is no patch."""
-        return max(1.0, trigger.norm / self.side**2) if trigger.family in ("compact", "wide") else 1.0
+        """Area of a patch or plain shape in units of the audit's compact patch, at least 1; 1 for what covers no part."""
+        return max(1.0, trigger.norm / self.side**2) if trigger.family in COVERING else 1.0
 
     def tells(self, trigger: Trigger) -> bool:
-        """Whether it says anything that a known trigger still works. Not if it changes the whole picture, and such changes
-        work for other classes too: then only how far it leads does, which the adversary measures.
+        """Whether it says anything that a known trigger still works. Not if it is no learnt patch, and such triggers work
+        for other classes too, as a line does for the digit 1: then only how far it leads does, which the adversary measures.
         """
         return trigger.family not in self.margins or trigger.family in PLACED or self.bar(trigger.family) <= 0
 

@@ -11,7 +11,7 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.graph.linear import find_linears, with_products
 from onnx_shapprune.invert.arms import rate
-from onnx_shapprune.invert.families import PLACED
+from onnx_shapprune.invert.families import COVERING
 from onnx_shapprune.invert.scan import rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.attack import named_alive
@@ -23,6 +23,7 @@ from onnx_shapprune.prune.state import State, Task
 from onnx_shapprune.prune.thresholds import (
     BESIDE,
     MARGIN_FIT,
+    MARGIN_REACH,
     RESTARTS,
     RIDGE,
     STRENGTHS,
@@ -61,7 +62,7 @@ def realigned(
                 yield replace(base, changes=made.changes, fit=fit, expected=lesson.expected_loss(fit))
             continue
         expected = lesson.expected_loss(fit)
-        if expected > MARGIN_FIT * task.settings.clean_budget:
+        if expected > MARGIN_FIT * task.settings.clean_budget or strength < used / MARGIN_REACH:
             break
         further = replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)
     if further:
@@ -85,7 +86,7 @@ def teachers_of(task: Task, state: State, rng: np.random.Generator) -> list[Trig
     whole picture works, before them more of its kind.
     """
     known = list({id(t): t for t in (*state.bank, *state.ever)}.values())[:TEACHERS]
-    families = {t.family: t for t in state.bank if t.family in task.settings.families and t.family not in PLACED}
+    families = {t.family: t for t in state.bank if t.family in task.settings.families and t.family not in COVERING}
     of_kind = [t for t in known if t.family in families]
     for name, trigger in families.items():
         family = task.settings.families[name]
