@@ -190,7 +190,7 @@ def _spoken(
 
 
 def _telling(triggers: Sequence[Trigger], evidence: Sequence[Evidence], named: Collection[Goal]) -> tuple[Trigger, ...]:
-    """Without those that change the whole picture in a way that works for classes that are not named too, if any is left:
+    """Without those that are no learnt patch and work for classes that are not named too, if any is left:
     a repair need not make the model immune to what clean ones suffer.
     """
 

@@ -50,6 +50,7 @@ def realigned(
     used = min((s.proposal.fit.strength for s in state.steps if s.proposal.fit), default=np.inf)
     lesson = Lesson(shown_for_fit(task), without, linears, teachers, more=task.settings.more)
     left = [s for s in STRENGTHS if s < used]
+    least = used / MARGIN_REACH if used in STRENGTHS else 0.0
     further: Proposal | None = None
     for strength in left:
         if progress:
@@ -62,7 +63,7 @@ def realigned(
                 yield replace(base, changes=made.changes, fit=fit, expected=lesson.expected_loss(fit))
             continue
         expected = lesson.expected_loss(fit)
-        if expected > MARGIN_FIT * task.settings.clean_budget or strength < used / MARGIN_REACH:
+        if expected > MARGIN_FIT * task.settings.clean_budget or strength < least:
             break
         further = replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)
     if further:
