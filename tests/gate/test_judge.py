@@ -142,7 +142,7 @@ def test_no_key_of_the_policy_is_without_a_case():
     (mark,) = (m for m in test_every_key_has_an_effect.pytestmark if m.name == "parametrize")
     tried = {(case[1], case[2]) for case in mark.args[1]}
     keys = {(s, k) for s in ("require", "fail", "repair") for k in type(getattr(DEFAULT, s)).model_fields}
-    # Which baseline may be read is said before anything is judged: tests/gate/test_baseline.py.
+    # Which baseline may be read is said before anything is judged: tests/gate/test_earlier.py.
     assert tried == keys - {("fail", "baselines")}
 
 
