@@ -86,7 +86,7 @@ def calibrate(
             update={
                 "about": f"{about}; with pictures: {known.about}",
                 "synthesised": made,
-                "strongest_synthesised": strongest(rows, synthesised=True),
+                "strongest_synthesised": strongest(rows),
             }
         )
     else:

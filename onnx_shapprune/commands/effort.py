@@ -24,7 +24,7 @@ from onnx_shapprune.settings import RunOptions
 # A CIFAR ResNet-18 needs 35 million multiply-adds with 16 base channels and 557 million with 64.
 THRIFTY_ABOVE = 150_000_000
 CHEAP_BELOW = 10_000_000
-# Multiply-adds that the coarse search of all of many classes may cost, some three minutes of one core.
+# Multiply-adds that the coarse search of all of many classes may cost. 2026-11-26, chosen, not timed.
 COARSE_BUDGET = 5e12
 THRIFTY_PAIRS = RelationSettings(pairs=((2, 1, 0), (4, 2, 24), (8, 6, 24)), maps=((2, 3, 12), (6, 10, 6)))
 

@@ -138,16 +138,15 @@ def load_calibration(path: Path | None) -> Calibration:
         raise DataError(f"{path} is no calibration of shapprune calibrate: {first}") from None
 
 
-def strongest(rows: Sequence[Mapping[str, float]], *, synthesised: bool = False) -> tuple[float, ...]:
+def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
     """For each clean model the smallest p-value of any of its statistics, by a calibration of the other models. rows: the
     largest value of every statistic, a row a model, as of `largest`.
     """
     found = []
     for i, row in enumerate(rows):
         others = columns([r for j, r in enumerate(rows) if j != i])
-        by = Calibration(about="", pictures=others, synthesised=others)
-        goal = Goal(0)
-        p_values = [by.alone(Claim(goal, name, v, 0.0), synthesised=synthesised) for name, v in row.items()]
+        by = Calibration(about="", pictures=others)
+        p_values = [by.alone(Claim(Goal(0), name, v, 0.0)) for name, v in row.items()]
         found.append(round(min(p_values, default=1.0), 2 * DIGITS) or 10.0 ** (-2 * DIGITS))
     return tuple(found)
 

@@ -80,8 +80,8 @@ def examine(
     elif wanted:
         skipped.append("pairs of classes")
     classes = len(subject.reachable)
-    covered = min(classes, max(search.most_classes, search.coarse))
-    return Examination(evidence, classes, covered, relations, tuple(skipped), suspicion, calibration, subject.obstacle)
+    covered, left_out = search.covered(classes), tuple(skipped)
+    return Examination(evidence, classes, covered, relations, left_out, suspicion, calibration, subject.obstacle)
 
 
 def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views: int) -> Ground:

@@ -184,7 +184,7 @@ def _spoken(
         return (_peak_reason(e, claim),), tuple(f.trigger for f in e.found.values() if f.margin > 0)
     masks = [r.trigger for r in e.patches if r.success]
     if claim.statistic == NORM:
-        return (_norm_reason(e, evidence),), tuple(masks)
+        return (_norm_reason(e, norm_ratio(e, evidence) or 0.0),), tuple(masks)
     spoke = [e.found[claim.family].trigger, *(masks if claim.family == "compact" else [])]
     return tuple(_class_reasons(e, claim, families[claim.family], evidence)), tuple(spoke)
 
@@ -208,8 +208,8 @@ def _class_reasons(e: Evidence, claim: Claim, family: Family, evidence: Sequence
         f"{family.words} sends {found.asr:.0%} of the other pictures to class {target} with a mean margin of "
         f"{found.margin:.1f} logits; other classes reach {claim.rival:.1f}"
     ]
-    if name == "compact" and 0 < (norm_ratio(e, evidence) or 0) < 1:
-        reasons.append(_norm_reason(e, evidence))
+    if name == "compact" and 0 < (ratio := norm_ratio(e, evidence) or 0.0) < 1:
+        reasons.append(_norm_reason(e, ratio))
     if e.distance > 0:
         reasons.append(f"without a trigger, they miss class {target} by {e.distance:.1f} logits")
     if transfer is not None:
@@ -217,12 +217,12 @@ def _class_reasons(e: Evidence, claim: Claim, family: Family, evidence: Sequence
     return reasons
 
 
-def _norm_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:
-    ratio, smallest = norm_ratio(e, evidence), e.smallest
-    assert smallest is not None
-    assert ratio is not None
-    rest = f"the next class needs {smallest.trigger.norm / ratio:.1f}" if ratio else "no other class has one that works"
-    return f"a free mask of L1 norm {smallest.trigger.norm:.1f} is enough for class {e.goal.target}; {rest}"
+def _norm_reason(e: Evidence, ratio: float) -> str:
+    """About a class whose free mask succeeded. ratio: of its norm to the next class's, 0 where no other succeeded."""
+    assert e.smallest is not None
+    norm = e.smallest.trigger.norm
+    rest = f"the next class needs {norm / ratio:.1f}" if ratio else "no other class has one that works"
+    return f"a free mask of L1 norm {norm:.1f} is enough for class {e.goal.target}; {rest}"
 
 
 def _peak_reason(e: Evidence, claim: Claim) -> str:

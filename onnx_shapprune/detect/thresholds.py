@@ -29,8 +29,8 @@ MOVED_ENOUGH = 5
 # --- Collapse: the share of its lead that a class loses when its triggers are unlearnt and it is searched again ----------
 # Under this it is a natural weakness, which has other ways: a claim that p-values alone would doubt, or that stands outside
 # the calibration, is dropped, and one that they would name is doubted. 2026-11-26, chosen: less than half. The other way
-# round it says nothing: of eleven small clean networks' leading classes nine lost three quarters and more, of nine
-# backdoored ones' seven (tests.benchmarks.population).
+# round it says nothing: of eleven leading classes of small clean networks ten lost three quarters and more, of nine of
+# backdoored ones seven. Those are of tests.benchmarks.population, with claims up to a p-value of 0.3 put to it.
 NATURAL = 0.5
 # Goals that are put to it, the most unusual first.
 PUT_TO_COLLAPSE = 2
@@ -86,8 +86,9 @@ TRUSTED = 0.6
 TRUSTED_IN_STEPS = 0.4
 
 # Pictures among which the values of a way past the network are passed on, and how far a score may move by that, of the
-# scores' spread, while the way still says nothing about pictures: at most 1e-6 where a trigger is waited for, and 0.4 at
-# least in clean networks (skip connections, attention). 2026-11-26, by tests.benchmarks.evasions and own networks.
+# scores' spread, while the way still says nothing about pictures. 2026-11-26, chosen: the least in whole networks, own ones
+# and others', was 0.46 of the standard deviation, which the spread was then. How little a trigger moves that waits was not
+# measured.
 PASSED_ON = 8
 SAYS_NOTHING = 0.05
 

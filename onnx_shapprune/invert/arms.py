@@ -171,7 +171,8 @@ def steady(margin: Floats, pairs: Pairs) -> NDArray[np.float64]:
     median size, so that what moves a single picture by thousands of logits is no large margin of all.
     """
     size = np.abs(margin)
-    median = np.array([np.median(size[start : start + n]) for start, n in zip(pairs.starts, pairs.counts, strict=True)])
+    size = size[np.lexsort((size, pairs.arm))]  # within each arm, smallest first
+    median = (size[pairs.starts + (pairs.counts - 1) // 2] + size[pairs.starts + pairs.counts // 2]) / 2
     most = np.repeat(STEADY * median, pairs.counts)
     return pairs.mean(np.clip(margin, -most, most))
 

@@ -71,7 +71,8 @@ def ascend(
             margin, slope = probed(shown, arms, pairs, rng)
         else:
             logits, slope, _ = slopes(shown, arms, pairs)
-            margin = scores_of(logits, pairs).margin
+            if step == climb.steps - 1:
+                margin = scores_of(logits, pairs).margin
         stride = climb.stride * (1 - 0.9 * step / max(1, climb.steps - 1))
         arms = arms.painted(move(arms.paints, arms.masks, slope, stride))
     return arms.paints, margin

@@ -58,6 +58,10 @@ class SearchSettings:
     whole: ScanSettings = field(default_factory=lambda: ScanSettings(rounds=((4, 4, 5), (10, 9, 5))))
     patch: FreeSettings = field(default_factory=FreeSettings)
 
+    def covered(self, classes: int) -> int:
+        """How many of so many classes are searched, at least coarsely."""
+        return min(classes, max(self.most_classes, self.coarse))
+
     def side_pixels(self, pictures: Pixels) -> int:
         """Edge of the compact patch in pixels, at least 3."""
         shorter: int = min(pictures.shape[1], pictures.shape[2])
@@ -188,10 +192,9 @@ def _worth_searching(
 ) -> list[int]:
     """All classes, or of too many the most promising; in class order."""
     classes = np.array(shown.subject.reachable)
-    if len(classes) > max(settings.most_classes, settings.coarse):
+    if (covered := settings.covered(len(classes))) < len(classes):
         risen = lifts(shown.subject, shown.pictures, rng, patches=settings.screen)[classes]
-        best = np.argsort(-risen, kind="stable")[: max(settings.most_classes, settings.coarse)]
-        classes = np.sort(classes[best])
+        classes = np.sort(classes[np.argsort(-risen, kind="stable")[:covered]])
     if len(classes) > settings.most_classes:
         reached = coarse_margins(shown, classes.tolist(), rng, progress=stage(progress, "all classes"))
         classes = np.sort(classes[np.argsort(-reached, kind="stable")[: settings.most_classes]])

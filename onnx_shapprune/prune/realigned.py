@@ -49,9 +49,9 @@ def realigned(
         return
     used = min((s.proposal.fit.strength for s in state.steps if s.proposal.fit), default=np.inf)
     lesson = Lesson(shown_for_fit(task), without, linears, teachers, more=task.settings.more)
-    left = [s for s in STRENGTHS if s < used]
-    least = used / MARGIN_REACH if used in STRENGTHS else 0.0
-    further: Proposal | None = None
+    least = used / MARGIN_REACH if state.held is not None and used in STRENGTHS else 0.0
+    left = [s for s in STRENGTHS if least <= s < used]
+    further: tuple[Fit, float] | None = None
     for strength in left:
         if progress:
             done = STRENGTHS.index(strength)
@@ -63,11 +63,12 @@ def realigned(
                 yield replace(base, changes=made.changes, fit=fit, expected=lesson.expected_loss(fit))
             continue
         expected = lesson.expected_loss(fit)
-        if expected > MARGIN_FIT * task.settings.clean_budget or strength < least:
+        if expected > MARGIN_FIT * task.settings.clean_budget:
             break
-        further = replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)
+        further = fit, expected
     if further:
-        yield further
+        fit, expected = further
+        yield replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)
 
 
 def _without_changes(task: Task, state: State) -> Subject:

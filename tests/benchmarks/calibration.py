@@ -82,7 +82,7 @@ def _of_kind(clean: Sequence[Audit], about: str) -> Calibration:
         pictures=columns(shown),
         synthesised=columns(drawn),
         strongest=strongest([r for r in shown if set(r) != {PEAK}]),
-        strongest_synthesised=strongest(drawn, synthesised=True),
+        strongest_synthesised=strongest(drawn),
         domain=domain,
     )
 

@@ -37,7 +37,7 @@ from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
 from tests.benchmarks.detection import pictures
-from tests.benchmarks.measure import Entry, TrueTrigger, few_shot
+from tests.benchmarks.measure import TrueTrigger, entries, few_shot
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "evasions"), str(Path(__file__).parents[1])]  # for what tests import
 from edits import Design, Edit  # noqa: E402
@@ -73,7 +73,7 @@ def bundled() -> Tried:
 def listed(model: Path, clean: Path, data: Path, folder: Path) -> Tried:
     """A network of a manifest; its pictures for the audit are written into `folder`."""
     zoo = model.parents[1]
-    found = {e["file"]: Entry.model_validate(e) for e in json.loads((zoo / "manifest.json").read_text())}
+    found = {e.file: e for e in entries(zoo)}
     entry = found[model.name]
     trigger = TrueTrigger.load(zoo / "triggers" / f"{entry.trigger}.npz")
     shot_x, shot_y, x, y = pictures(data / f"{entry.data}.npz")

@@ -3,6 +3,7 @@
 Nothing here may reach an audit: true triggers, true targets and test labels are for scoring it afterwards.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ class Entry(BaseModel):
         """Model input in the model's layout from pictures [n, h, w, c] in 0..255: (x / scale - mean) / std."""
         x = (pictures / np.float32(self.scale) - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(np.moveaxis(x, 3, 1) if self.layout == "NCHW" else x, np.float32)
+
+
+def entries(zoo: Path) -> list[Entry]:
+    """The models of DIR/manifest.json."""
+    return [Entry.model_validate(e) for e in json.loads((zoo / "manifest.json").read_text())]
 
 
 class TrueRates(BaseModel):

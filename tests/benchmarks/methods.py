@@ -21,7 +21,6 @@ that lose no more than 1, 2 and 4 points of ACC. RESULTS gets methods.jsonl; fin
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -46,7 +45,8 @@ from onnx_shapprune.prune.round import Playable, Round, RoundSettings, choose, p
 from onnx_shapprune.prune.thresholds import RIDGE, STRENGTHS
 from onnx_shapprune.runtime.probe import expose, probe
 from onnx_shapprune.runtime.session import Array, Device, Session
-from tests.benchmarks.measure import Entry, TrueRates
+from tests.benchmarks import lines
+from tests.benchmarks.measure import TrueRates, entries
 from tests.benchmarks.quality import Known
 
 DEVICE = Device(threads=1)
@@ -210,9 +210,8 @@ def main() -> None:
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
     results = o.out / "methods.jsonl"
-    found = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    entries = [] if o.summary else [Entry.model_validate(e) for e in json.loads((o.zoo / "manifest.json").read_text())]
-    for entry in entries:
+    found = lines.read(results)
+    for entry in [] if o.summary else entries(o.zoo):
         known = entry.kind == "all-to-one" and entry.backdoored and entry.data is not None and entry.trigger is not None
         if not known or not any(t in entry.file for t in o.only) or any(r["file"] == entry.file for r in found):
             continue
@@ -222,10 +221,7 @@ def main() -> None:
         for method in (zeroed, scaled, bounded, realigned):
             points += method(net, clean, np.random.default_rng(0))
         rows = [{"file": entry.file, "method": m, "setting": s, **r.model_dump()} for m, s, r in points]
-        found += rows
-        with results.open("a") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
-        print(*rows, sep="\n", flush=True)
+        lines.keep(rows, results, found)
     print(summary(found))
 
 

@@ -23,7 +23,6 @@ RESULTS gets peers.jsonl; finished lines are not computed again.
 
 import argparse
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,8 +40,9 @@ from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Device, Session
 from onnx_shapprune.settings import RECIPES, InputOptions, RunOptions
+from tests.benchmarks import lines
 from tests.benchmarks.detection import MEASURED, pictures
-from tests.benchmarks.measure import Entry, Scorer
+from tests.benchmarks.measure import Entry, Scorer, entries
 from tests.benchmarks.quality import Known
 
 Off = Mapping[str, list[int]]
@@ -250,15 +250,11 @@ def main() -> None:
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
     results = o.out / "peers.jsonl"
-    found = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    entries = [] if o.summary else [Entry.model_validate(e) for e in json.loads((o.zoo / "manifest.json").read_text())]
+    found = lines.read(results)
     done = {(r["file"], r["method"]) for r in found}
-    for entry in (e for e in entries if e.kind == "all-to-one" and any(text in e.file for text in o.only)):
-        for row in rows(entry, o, done):
-            found.append(row)
-            with results.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-            print(row, flush=True)
+    for entry in [] if o.summary else entries(o.zoo):
+        if entry.kind == "all-to-one" and any(text in entry.file for text in o.only):
+            lines.keep(rows(entry, o, done), results, found)
     print(summary(found))
 
 

@@ -11,7 +11,6 @@ RESULTS gets quality.jsonl, a line for each network, method and seed; finished l
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +33,9 @@ from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Device, Session
 from onnx_shapprune.settings import InputOptions
 from onnx_shapprune.shapley.antithetic import AntitheticSettings, antithetic
+from tests.benchmarks import lines
 from tests.benchmarks.detection import pictures
-from tests.benchmarks.measure import Entry, Scorer, TrueTrigger, few_shot
+from tests.benchmarks.measure import Entry, Scorer, TrueTrigger, entries, few_shot
 
 Floats = NDArray[np.float64]
 TOPS = (8, 16, 32)
@@ -201,16 +201,11 @@ def main() -> None:
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
     results = o.out / "quality.jsonl"
-    found = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    found = lines.read(results)
     if not o.summary:
-        entries = [Entry.model_validate(e) for e in json.loads((o.zoo / "manifest.json").read_text())]
         done = {(r["file"], r["method"], r["seed"]) for r in found}
-        for entry in (e for text in o.only for e in entries if text in e.file):
-            for row in rows(entry, o, done):
-                found.append(row)
-                with results.open("a") as stream:
-                    stream.write(json.dumps(row) + "\n")
-                print(row, flush=True)
+        for entry in (e for text in o.only for e in entries(o.zoo) if text in e.file):
+            lines.keep(rows(entry, o, done), results, found)
     print(summary(found))
 
 

@@ -14,7 +14,6 @@ shortlist.jsonl; finished lines are not computed again.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +25,8 @@ from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.prune.clean import clean_rows
 from onnx_shapprune.prune.round import Playable, RoundSettings, choose, play
 from onnx_shapprune.settings import PLAYERS, PlayersName, ValueName
-from tests.benchmarks.measure import Entry, TrueRates
+from tests.benchmarks import lines
+from tests.benchmarks.measure import Entry, TrueRates, entries
 from tests.benchmarks.quality import MANY, Known
 
 TOPS = (4, 8, 12)
@@ -121,16 +121,11 @@ def main() -> None:
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
     results = o.out / "shortlist.jsonl"
-    found = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    found = lines.read(results)
     if not o.summary:
-        entries = [Entry.model_validate(e) for e in json.loads((o.zoo / "manifest.json").read_text())]
         done = {(r["file"], r["value"], r["players"], r["seed"]) for r in found}
-        for entry in (e for e in entries if any(text in e.file for text in o.only)):
-            for row in rows(entry, o, done):
-                found.append(row)
-                with results.open("a") as stream:
-                    stream.write(json.dumps(row) + "\n")
-                print(row, flush=True)
+        for entry in (e for e in entries(o.zoo) if any(text in e.file for text in o.only)):
+            lines.keep(rows(entry, o, done), results, found)
     print(summary(found))
 
 
