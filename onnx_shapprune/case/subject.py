@@ -4,7 +4,6 @@ A trigger is searched where an attacker would put it, in the picture's bytes 0..
 and the graph's input, so its adjoint is applied to every gradient.
 """
 
-from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from onnx_shapprune.graph.canonical import Reach, rescored
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
+from onnx_shapprune.runtime.lanes import lanes_of, session_beside, side_by_side
 from onnx_shapprune.runtime.session import CPU, Device, Session
 from onnx_shapprune.runtime.weights import weight_bytes
 
@@ -65,7 +65,7 @@ class Subject:
         self.preprocessing = preprocessing
         self.device = device
         self.work = work or Work()
-        self._batch = _batch_of(prepared, device)
+        self._batch, self._lanes = _batch_of(prepared, device)
         self._forward: Session | None = None
         self._backward: Session | None = None
         self._obstacle: str | None = None
@@ -79,7 +79,11 @@ class Subject:
         """Logits of pictures [n, h, w, c] -> [n, classes]. Raises ModelError where the graph gives others."""
         name = self.prepared.input
         forward = self._onwards()
-        parts = [forward.run({name: to_input(pictures[s], self.preprocessing)})[0] for s in self._slices(len(pictures))]
+
+        def scored(s: slice) -> Floats:
+            return forward.run({name: to_input(pictures[s], self.preprocessing)})[0]
+
+        parts = side_by_side(scored, self._slices(len(pictures)), self._lanes)
         scores = np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
         if scores.shape != (len(pictures), self.classes):
             raise ModelError(
@@ -99,8 +103,8 @@ class Subject:
         """
         backward = self._both_ways()
         name = self.prepared.input
-        logits, gradients = [], []
-        for s in self._slices(len(pictures)):
+
+        def sloped(s: slice) -> tuple[Floats, Pixels]:
             x = to_input(pictures[s], self.preprocessing)
             one_hot = np.zeros((len(x), self.classes), np.float32)
             one_hot[np.arange(len(x)), targets[s]] = 1
@@ -112,9 +116,10 @@ class Subject:
                 "margin_cap": np.asarray(cap, np.float32),
             }
             z, g = backward.run(feeds, [self.prepared.logits, f"grad::{name}"])
-            logits.append(z)
             g = np.nan_to_num(g, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            gradients.append(pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures)))
+            return z, pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures))
+
+        logits, gradients = zip(*side_by_side(sloped, self._slices(len(pictures)), self._lanes), strict=True)
         return np.concatenate(logits), np.concatenate(gradients)
 
     def within(self, reach: Reach | None) -> "Subject":
@@ -141,34 +146,35 @@ class Subject:
 
     def _onwards(self) -> Session:
         if self._forward is None:
-            self._forward = Session(self.prepared.model, self.device)
+            self._forward = session_beside(self.prepared.model, self.device, self._lanes)
         return self._forward
 
     def _both_ways(self) -> Session:
         if self._backward is None:
             p = self.prepared
             model = attack_gradient(p.model, p.infos, input_name=p.input, logits_name=p.logits, wrt=[p.input])
-            self._backward = Session(model, self.device)
+            self._backward = session_beside(model, self.device, self._lanes)
         return self._backward
 
     def rest(self) -> None:
         """Give back the memory of the sessions, most of what a subject holds; what needs them opens them anew."""
         self._forward = self._backward = None
 
-    def _slices(self, n: int) -> Iterator[slice]:
+    def _slices(self, n: int) -> list[slice]:
+        """At least one for every lane, where there are so many pictures."""
         self.work.pictures += n
-        for start in range(0, n, self._batch):
-            yield slice(start, start + self._batch)
+        step = max(1, min(self._batch, -(-n // self._lanes)))
+        return [slice(start, start + step) for start in range(0, n, step)]
 
 
-def _batch_of(prepared: Prepared, device: Device) -> int:
-    """Pictures that go through the network together."""
-    if not prepared.batch_free:
-        return 1
-    room = int(BATCH_SHARE * device.memory)
+def _batch_of(prepared: Prepared, device: Device) -> tuple[int, int]:
+    """Pictures that go through the network together, and how many such batches run side by side."""
+    room, each = int(BATCH_SHARE * device.memory), max(1, activation_bytes(prepared.infos))
+    lanes = max(1, min(lanes_of(device), room // each))
+    room //= lanes
     if device.provider == CPU:
         room = min(room, CACHE + 2 * weight_bytes(prepared.model))
-    return max(1, min(BATCH, room // max(1, activation_bytes(prepared.infos))))
+    return max(1, min(BATCH, room // each)) if prepared.batch_free else 1, lanes
 
 
 def _picture_shape(pictures: Pixels) -> tuple[int, int, int]:

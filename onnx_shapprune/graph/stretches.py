@@ -12,8 +12,9 @@ import onnx
 from onnx import helper
 
 from onnx_shapprune.graph.scopes import inner_uses
+from onnx_shapprune.runtime.lanes import lanes_of, session_beside, side_by_side
 from onnx_shapprune.runtime.probe import TensorInfo
-from onnx_shapprune.runtime.session import Array, Device, Session
+from onnx_shapprune.runtime.session import Array, Device
 
 
 class Stretches:
@@ -52,10 +53,12 @@ class Stretches:
             read = {n for node in nodes for n in [*node.input, *inner_uses(node)]}
             fed = [n for n in self._alive[0] if n in read]
             if made:
-                session = Session(self._part(nodes, fed, made, read), self._device)
-                for alive in self._alive:
-                    found = session.run({n: alive[n] for n in fed}, made)
-                    alive.update(zip(made, found, strict=True))
+                session = session_beside(self._part(nodes, fed, made, read), self._device)
+
+                def run(alive: dict[str, Array]) -> None:
+                    alive.update(zip(made, session.run({n: alive[n] for n in fed}, made), strict=True))
+
+                side_by_side(run, self._alive, lanes_of(self._device))
         for alive in self._alive:
             for name in [n for n in alive if n not in later]:
                 del alive[name]

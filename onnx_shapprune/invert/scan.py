@@ -144,7 +144,7 @@ def _of_places(
     """Margin and ASR of every place for every goal, [places, goals]."""
     pairs = pair(shown, goals, limit=None, rng=np.random.default_rng(0))
     scores = []
-    for some in np.array_split(places, -(-len(places) * len(shown) // ROWS)):
+    for some in np.array_split(places, min(len(places), -(-len(places) * len(shown) // ROWS))):
         masks, paints = family.masks[some, None], family.starts(some, shown.size[2], np.random.default_rng(0))[:, None]
         stamped = np.clip(shown.pictures * (1 - masks) + paints, 0, 255, dtype=np.float32)
         logits = shown.subject.logits(stamped.reshape(-1, *shown.size))

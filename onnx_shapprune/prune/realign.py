@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.linalg.blas import dsyrk, ssyrk
+from scipy.linalg.blas import dsyrk
 
 from onnx_shapprune.case.subject import BATCH, BATCH_SHARE, Floats, Pixels, Subject
 from onnx_shapprune.graph import edit
@@ -31,8 +31,9 @@ from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.rows import DENSE, Laid, laid, moved_places, originals, taken
 from onnx_shapprune.graph.stretches import Stretches, alive_bytes, batches_of
 from onnx_shapprune.pictures.preprocess import to_input
+from onnx_shapprune.runtime.lanes import lanes_of, one_thread_each, side_by_side
 from onnx_shapprune.runtime.probe import TensorInfo
-from onnx_shapprune.runtime.session import Array
+from onnx_shapprune.runtime.session import Array, Device
 
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -86,16 +87,16 @@ class Sample:
     weight: float
     chunk: int
 
-    def chunks(self, weight: Doubles) -> Iterator[tuple[Floats, Floats]]:
-        """Rows r, float32 [groups, k, f], and what they miss, W (a - r), [groups, k, out/groups], some at a time."""
-        across = weight.swapaxes(1, 2).astype(np.float32)
-        for start in range(0, len(self.places), self.chunk):
-            r = taken(self.rows, self.places[start : start + self.chunk])
-            if self.rows is self.targets and self.places is self.wanted:
-                yield r, np.zeros((*r.shape[:2], weight.shape[1]), np.float32)
-            else:
-                a = taken(self.targets, self.wanted[start : start + self.chunk])
-                yield r, np.asarray((a - r) @ across, np.float32)
+    def chunks(self) -> Iterator[tuple["Sample", slice]]:
+        """Which of its rows are picked out at once."""
+        return ((self, slice(start, start + self.chunk)) for start in range(0, len(self.places), self.chunk))
+
+    def picked(self, chunk: slice, across: Floats) -> tuple[Floats, Floats]:
+        """Rows r, float32 [groups, k, f], and what they miss, W (a - r), [groups, k, out/groups]. across: W transposed."""
+        r = taken(self.rows, self.places[chunk])
+        if self.rows is self.targets and self.places is self.wanted:
+            return r, np.zeros((*r.shape[:2], across.shape[2]), np.float32)
+        return r, np.asarray((taken(self.targets, self.wanted[chunk]) - r) @ across, np.float32)
 
 
 def realign(
@@ -127,11 +128,13 @@ def realign(
         alike = original is edited and not changes
         still = meant if alike else _laid(now[: len(of_clean)], linear, info, len(clean))
         stirred = _laid(now[len(of_clean) :], linear, info, len(triggered))
-        bounds = _bounds(linear, fit, device.memory)
+        bounds = _bounds(linear, fit, device)
         samples = _samples((meant, still, stirred), views.of, fit.strength, bounds, rng)
         if samples is None:
             continue
-        change = _solved(read(model, linear), samples, fit.ridge, free=linear.shift is not None)
+        with one_thread_each():
+            free = linear.shift is not None
+            change = _solved(read(model, linear), samples, fit.ridge, free=free, lanes=bounds.lanes)
         if change.share or change.shift.any():
             change_copy(model, linear, change)
             changes[linear.name] = (linear, change)
@@ -172,21 +175,25 @@ def _fitting(views: Views, room: int, rng: np.random.Generator) -> Views:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """rows: at most so many clean rows, and triggered ones; chunk: rows that are picked out at once."""
+    """rows: at most so many clean rows, and triggered ones; chunk: rows that are picked out at once; lanes: sums that are
+    made side by side.
+    """
 
     rows: int
     chunk: int
+    lanes: int
 
 
-def _bounds(linear: Linear, fit: Fit, memory: int) -> Bounds:
+def _bounds(linear: Linear, fit: Fit, device: Device) -> Bounds:
     """What fits into the memory: a system has as many unknowns as a row has values, or as there are rows if these are fewer,
     and then all rows are kept.
     """
     fan_in, values = linear.geometry.fan_in, linear.geometry.fan_in * linear.geometry.groups
-    chunk = int(CHUNK_SHARE * memory) // (3 * 4 * values)
-    room = int(SOLVE_SHARE * memory)
+    room, most = int(SOLVE_SHARE * device.memory), lanes_of(device)
+    lanes = max(1, min(most, room // (32 * values * linear.geometry.fan_in)))
+    chunk = int(CHUNK_SHARE * device.memory) // (3 * 4 * values) // lanes
     rows = fit.rows if 32 * fan_in**2 <= room else min(fit.rows, room // (32 * fan_in) // 2)
-    return Bounds(max(1, rows), max(1, min(CHUNK, chunk)))
+    return Bounds(max(1, rows), max(1, min(CHUNK, chunk)), lanes)
 
 
 def _laid(found: Sequence[Array], linear: Linear, info: TensorInfo, pictures: int) -> Laid:
@@ -224,33 +231,45 @@ def _some(places: Labels, most: int, rng: np.random.Generator) -> Labels:
     return places[np.sort(rng.choice(len(places), most, replace=False))]
 
 
-def _solved(weight: Doubles, samples: Sequence[Sample], ridge: float, *, free: bool) -> Change:
+def _solved(weight: Doubles, samples: Sequence[Sample], ridge: float, *, free: bool, lanes: int) -> Change:
     """The new weight and shift of one layer: [N, d] = [W, 0] + E (R'R + m)^-1, with E the second moments of what the rows
     miss, W (a - r), and the rows R, each with a 1 behind where the shift is free.
 
     With fewer rows than a row has values it is the same as [W, 0] + M' (R R' + m)^-1 R, a smaller system.
     """
-    count = sum(len(s.places) for s in samples)
-    news, shifts = (_by_rows if count <= weight.shape[2] else _by_moments)(weight, samples, ridge, free)
+    chunks = [chunk for s in samples for chunk in s.chunks()]
+    if sum(len(s.places) for s in samples) <= weight.shape[2]:
+        news, shifts = _by_rows(weight, chunks, ridge, free)
+    else:
+        shares = [share for i in range(lanes) if (share := chunks[i::lanes])]
+        sums = side_by_side(lambda share: _moments(weight, share), shares, lanes)
+        power, missed = (sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
+        news, shifts = _by_moments(power, missed, ridge, free)
     return Change(weight + news, shifts.reshape(-1), weight)
 
 
-def _by_moments(weight: Doubles, samples: Sequence[Sample], ridge: float, free: bool) -> tuple[Doubles, Doubles]:
-    """What is added to the weight, and the shift [groups, out/groups].
-
-    Rows are multiplied in float32, which the ridge bears; sums are kept in float64.
+def _moments(weight: Doubles, chunks: Sequence[tuple[Sample, slice]]) -> tuple[Doubles, Doubles]:
+    """Second moments of the rows, each with a 1 behind, and of what they miss with them: [groups, fan_in + 1, fan_in + 1]
+    and [groups, out/groups, fan_in + 1]. Rows are multiplied in float32, which the ridge bears; sums are kept in float64.
     """
     groups, outputs, size = weight.shape
+    across = weight.swapaxes(1, 2).astype(np.float32)
     power, missed = np.zeros((groups, size + 1, size + 1)), np.zeros((groups, outputs, size + 1))
-    for sample in samples:
-        for r, m in sample.chunks(weight):
-            power[:, :size, :size] += sample.weight * _square(r)
-            power[:, :size, size] += sample.weight * r.sum(axis=1)
-            missed[:, :, :size] += sample.weight * (m.swapaxes(1, 2) @ r)
-            missed[:, :, size] += sample.weight * m.sum(axis=1)
-        power[:, size, size] += sample.weight * len(sample.places)
-    news, shifts = np.zeros_like(weight), np.zeros((groups, outputs))
-    for g in range(groups):
+    for sample, chunk in chunks:
+        r, m = sample.picked(chunk, across)
+        power[:, :size, :size] += sample.weight * (r.swapaxes(1, 2) @ r)
+        power[:, :size, size] += sample.weight * r.sum(axis=1)
+        power[:, size, size] += sample.weight * r.shape[1]
+        missed[:, :, :size] += sample.weight * (m.swapaxes(1, 2) @ r)
+        missed[:, :, size] += sample.weight * m.sum(axis=1)
+    return power, missed
+
+
+def _by_moments(power: Doubles, missed: Doubles, ridge: float, free: bool) -> tuple[Doubles, Doubles]:
+    """What is added to the weight, and the shift [groups, out/groups]."""
+    size = power.shape[1] - 1
+    news, shifts = np.zeros((*missed.shape[:2], size)), np.zeros(missed.shape[:2])
+    for g in range(len(power)):
         factor = _factor(power[g, : size + free, : size + free], ridge * float(np.trace(power[g, :size, :size])) / size)
         if factor is not None:
             solved = cho_solve(factor, missed[g, :, : size + free].T).T
@@ -273,18 +292,14 @@ def _factor(system: Doubles, ridge: float) -> tuple[Doubles, bool] | None:
     return np.asarray(factor), bool(lower)
 
 
-def _square(rows: Floats) -> Floats:
-    """R'R of rows [groups, k, f]; of one group only the upper triangle, all that a Cholesky factor is made of."""
-    if len(rows) > 1:
-        return rows.swapaxes(1, 2) @ rows
-    return np.asarray(ssyrk(1.0, rows[0].T))[None]
-
-
-def _by_rows(weight: Doubles, samples: Sequence[Sample], ridge: float, free: bool) -> tuple[Doubles, Doubles]:
+def _by_rows(
+    weight: Doubles, chunks: Sequence[tuple[Sample, slice]], ridge: float, free: bool
+) -> tuple[Doubles, Doubles]:
     """As `_by_moments`, by a system with one unknown for each row."""
-    parts = [(r * s.weight**0.5, m * s.weight**0.5) for s in samples for r, m in s.chunks(weight)]
-    rows, missed = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
-    ones = np.concatenate([np.full(len(s.places), s.weight**0.5) for s in samples])
+    across = weight.swapaxes(1, 2).astype(np.float32)
+    picked = [(s.weight**0.5, *s.picked(chunk, across)) for s, chunk in chunks]
+    rows, missed = (np.concatenate([part[0] * part[k] for part in picked], axis=1) for k in (1, 2))
+    ones = np.concatenate([np.full(r.shape[1], w) for w, r, _ in picked])
     news, shifts = np.zeros_like(weight), np.zeros(weight.shape[:2])
     for g in range(len(rows)):
         r, e = rows[g].astype(np.float64), missed[g].astype(np.float64)

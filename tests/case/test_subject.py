@@ -102,7 +102,7 @@ def test_fewer_pictures_go_together_where_they_would_fill_the_cache(monkeypatch)
             sizes.append(len(feeds["x"]))
             return super().run(feeds, outputs)
 
-    monkeypatch.setattr("onnx_shapprune.case.subject.Session", Watched)
+    monkeypatch.setattr("onnx_shapprune.runtime.lanes.Session", Watched)
     monkeypatch.setattr("onnx_shapprune.case.subject.CACHE", 2 * bytes_ - 2 * weights)
     np.testing.assert_allclose(planted.subject_of(model).gradient(x, np.arange(5) % 4)[1], every, rtol=1e-3, atol=1e-8)
     assert sizes == [2, 2, 1]

@@ -46,9 +46,10 @@ def test_colours_are_for_pictures_with_three_channels():
     assert red.any()
 
 
-def test_a_trigger_that_nothing_leads_to_is_found_by_trying():
-    net, x = Locked(), np.full((6, 28, 28, 1), 90, np.float32)
-    shown = Shown.to(net, x, np.zeros(6, np.int64))
+@pytest.mark.parametrize("count", [6, 80])
+def test_a_trigger_that_nothing_leads_to_is_found_by_trying(count):
+    net, x = Locked(), np.full((count, 28, 28, 1), 90, np.float32)
+    shown = Shown.to(net, x, np.zeros(count, np.int64))
     found = scan(shown, all_to_one([0, 1, 2]), plain(28, 28, 1), ScanSettings(), np.random.default_rng(0))
     best = found[0]
     assert best.trigger.goal == Goal(1)

@@ -1,0 +1,72 @@
+"""Runs side by side: in order, with their errors, and with the same results as one after another."""
+
+import threading
+
+import models
+import numpy as np
+import planted
+import pytest
+from threadpoolctl import threadpool_info
+
+from onnx_shapprune.case.subject import Subject
+from onnx_shapprune.errors import ModelError
+from onnx_shapprune.runtime.lanes import lanes_of, one_thread_each, side_by_side
+from onnx_shapprune.runtime.session import CUDA, Device
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+def test_results_stand_in_the_order_of_the_parts(lanes):
+    assert side_by_side(lambda n: n * n, list(range(7)), lanes) == [n * n for n in range(7)]
+    assert side_by_side(lambda n: n, [], lanes) == []
+
+
+def test_two_lanes_work_at_the_same_time():
+    both = threading.Barrier(2, timeout=20)  # raises unless two wait at once
+    side_by_side(lambda _: both.wait(), [0, 1], 2)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_an_error_of_one_run_is_raised(lanes):
+    def run(n):
+        if n == 2:
+            raise ModelError("the third one fails")
+        return n
+
+    with pytest.raises(ModelError, match="third"):
+        side_by_side(run, [0, 1, 2, 3], lanes)
+
+
+def test_a_gpu_has_one_lane_and_a_cpu_one_for_each_thread():
+    assert lanes_of(Device(provider=CUDA, threads=4)) == 1
+    assert lanes_of(Device(threads=3)) == 3
+    assert lanes_of(Device()) >= 1
+
+
+def test_blas_has_one_thread_and_then_as_many_as_before():
+    def threads():
+        return [b["num_threads"] for b in threadpool_info() if b["user_api"] == "blas"]
+
+    before = threads()
+    with one_thread_each():
+        assert set(threads()) == {1}
+    assert threads() == before
+
+
+@pytest.mark.parametrize("build", [models.conv_bn_relu_residual, planted.frozen_batch])
+def test_a_search_sees_the_same_on_one_lane_and_on_three(build):
+    one, three = (
+        Subject(s.prepared, s.preprocessing, Device(threads=threads))
+        for s in [planted.subject_of(build())]
+        for threads in (1, 3)
+    )
+    x, targets = planted.random_pictures(7, seed=1), np.arange(7) % 3
+    np.testing.assert_allclose(three.logits(x), one.logits(x), atol=1e-5)
+    for got, want in zip(three.gradient(x, targets), one.gradient(x, targets), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5)
+    assert one.work.pictures == three.work.pictures == 14
+
+
+def test_lanes_share_the_memory():
+    subject = planted.subject_of(models.conv_bn_relu_residual())
+    tight = Subject(subject.prepared, subject.preprocessing, Device(threads=4, memory=1))
+    assert tight._lanes == 1
