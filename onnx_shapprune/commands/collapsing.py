@@ -41,10 +41,11 @@ def collapsed(
         if progress:
             progress("unlearning", number, len(suspected), goal.words)
         mine = next(e for e in found.evidence if e.goal == goal)
-        known = [f.trigger for f in mine.found.values() if f.asr >= WORKING]
-        known += [r.trigger for r in mine.patches if r.success]
-        others = {e.goal.target: e.found[name].margin for e in found.evidence if e.goal != goal and name in e.found}
-        trial = Trial(goal, families[name], known, others, (settings.scan, settings.whole))
+        known = [mine.found[name], *(f for n, f in mine.found.items() if n != name and f.asr >= WORKING)]
+        taught = [*(f.trigger for f in known), *(r.trigger for r in mine.patches if r.success)]
+        rival = max((e.found[name].margin for e in found.evidence if e.goal != goal), default=0.0)
+        before = (mine.found[name].margin, rival)
+        trial = Trial(goal, families[name], before, taught, (settings.scan, settings.whole))
         try:
             result = collapse(shown, linears, trial, rng, budget=budget)
         except (ModelError, VerifyError):  # what was found stands without it

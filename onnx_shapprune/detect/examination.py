@@ -61,8 +61,8 @@ def examine(
     like = calibration.of(len(subject.reachable))
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
     suspicion = suspicion_of(evidence, None, like, families, ground)
-    near = {c.family for c, p in suspicion.claims if c.family and NEAR[0] <= p <= NEAR[1]}
-    if near and time.monotonic() < deadline and not subject.obstacle:
+    near = {c.family for c, p in suspicion.claims if c.family and p <= NEAR[1]}
+    if near and suspicion.p_value >= NEAR[0] and time.monotonic() < deadline and not subject.obstacle:
         evidence = search_again(shown, evidence, near, search, rng, progress)
         suspicion = suspicion_of(evidence, None, like, families, ground)
     skipped = [name for name in families if name not in evidence[0].found]

@@ -5,33 +5,33 @@ natural weakness has many ways: the next one is found beside the unlearnt one. T
 and no calibration. What cannot be unlearnt at a price that clean pictures can bear is no shortcut either.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_shapprune.case.goal import Goal, all_to_one
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.graph.linear import Linear
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family
-from onnx_shapprune.invert.scan import Found, ScanSettings, best_of, rounds_for, scan
+from onnx_shapprune.invert.scan import ScanSettings, rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.lesson import Lesson
 from onnx_shapprune.prune.realign import Fit
-from onnx_shapprune.prune.thresholds import COLLAPSE_TAUGHT, GENTLE, KNOWN_ALIVE, RIDGE, RIVALS, STRENGTHS
+from onnx_shapprune.prune.thresholds import COLLAPSE_TAUGHT, GENTLE, KNOWN_ALIVE, RIDGE, STRENGTHS
 
 
 @dataclass(frozen=True, slots=True)
 class Collapse:
-    """What became of a class's lead in one family. before, after: its margin and the largest of the other classes', mean
-    logits; cost: clean accuracy that the unlearning is expected to cost, 0..1; strength: of the fit.
+    """What became of a class's lead in one family. before: its margin and the largest of the other classes', mean logits;
+    after: its margin; cost: clean accuracy that the unlearning is expected to cost, 0..1; strength: of the fit.
     """
 
     family: str
     before: tuple[float, float]
-    after: tuple[float, float]
+    after: float
     cost: float
     strength: float
 
@@ -42,39 +42,36 @@ class Collapse:
         """
         mine, others = self.before
         lead = mine - max(others, 0.0)
-        return float(np.clip((mine - self.after[0]) / max(lead, mine / 2), 0, 1)) if lead > 0 else None
+        return float(np.clip((mine - self.after) / max(lead, mine / 2), 0, 1)) if lead > 0 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """What a class is put to. goal, family: what led; known: triggers that were found for it; others: margins of the other
-    classes in that family, by class; rounds: of families with places, and of those that change the whole picture.
+    """What a class is put to. goal, family: what led; before: its margin there, and the largest of the other classes';
+    known: triggers that were found for it; rounds: of families with places, and of those that change the whole picture.
     """
 
     goal: Goal
     family: Family
+    before: tuple[float, float]
     known: Sequence[Trigger]
-    others: Mapping[int, float]
     rounds: tuple[ScanSettings, ScanSettings]
 
 
 def collapse(
     shown: Shown, linears: Sequence[Linear], trial: Trial, rng: np.random.Generator, *, budget: float
 ) -> Collapse | None:
-    """Unlearn the goal's triggers and search again from fresh starts, beside the classes that came next. None where every
-    fit costs more than `budget` of the clean answers.
+    """Unlearn the goal's triggers and search it again from fresh starts. None where every fit costs more than `budget` of
+    the clean answers.
     """
-    ranked = sorted(trial.others, key=lambda c: -trial.others[c])
-    goals = [trial.goal, *all_to_one(ranked[:RIVALS])]
-    before = _search(shown, goals, trial, rng)
-    taught = [*trial.known, *(f.trigger for f in before if f.trigger.goal == trial.goal)][:COLLAPSE_TAUGHT]
-    lesson = Lesson(shown, shown.subject, linears, taught, rich=False)
+    lesson = Lesson(shown, shown.subject, linears, trial.known[:COLLAPSE_TAUGHT], rich=False)
     learnt = _unlearnt(lesson, budget, rng)
     if learnt is None:
         return None
     fit, cost, subject = learnt
-    again = _search(shown.on(subject), goals, trial, rng)
-    return Collapse(trial.family.name, _margins(before, goals), _margins(again, goals), cost, fit.strength)
+    rounds = rounds_for(trial.family, *trial.rounds)
+    again = scan(shown.on(subject), [trial.goal], trial.family, rounds, rng)[0].margin
+    return Collapse(trial.family.name, trial.before, again, cost, fit.strength)
 
 
 def _unlearnt(lesson: Lesson, budget: float, rng: np.random.Generator) -> tuple[Fit, float, Subject] | None:
@@ -92,13 +89,3 @@ def _unlearnt(lesson: Lesson, budget: float, rng: np.random.Generator) -> tuple[
         if cost <= budget:
             return fit, cost, subject
     return None
-
-
-def _search(shown: Shown, goals: Sequence[Goal], trial: Trial, rng: np.random.Generator) -> list[Found]:
-    return scan(shown, goals, trial.family, rounds_for(trial.family, *trial.rounds), rng)
-
-
-def _margins(found: Sequence[Found], goals: Sequence[Goal]) -> tuple[float, float]:
-    """Margin of the first goal, and the largest of the others'."""
-    mine, *others = (best_of(found, g).margin for g in goals)
-    return mine, max(others, default=0.0)

@@ -583,7 +583,7 @@ def test_verify_says_of_the_second_file_what_an_audit_of_it_says(folder, monkeyp
 
 def test_a_class_that_comes_back_when_it_is_unlearnt_is_a_natural_weakness_for_every_command(folder, monkeypatch):
     rare(monkeypatch, compact=0.015)
-    again = Collapse("compact", before=(4.0, 1.0), after=(3.5, 1.0), cost=0.0, strength=1000.0)
+    again = Collapse("compact", before=(4.0, 1.0), after=3.5, cost=0.0, strength=1000.0)
     monkeypatch.setattr("onnx_shapprune.commands.collapsing.collapse", lambda *_, **how: again)
     clean, pictures = folder / "clean.onnx", folder / "pictures.npz"
     for found in (audit(clean, pictures, run=QUICK), verify(clean, clean, pictures, run=QUICK)):
