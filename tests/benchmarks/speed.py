@@ -1,11 +1,12 @@
 """Is this checkout slower than another? The same commands in both, pair by pair, and the ratios.
 
-    OMP_NUM_THREADS=1 python -m tests.benchmarks.speed --against DIR [--only audit-32 ...] [--pairs 3] [--limit 1.15]
+    python -m tests.benchmarks.speed --against DIR [--only audit-32 ...] [--pairs 3] [--limit 1.15] [--threads 1]
 
 DIR: another checkout, for example `git worktree add DIR main`. Each pair runs a command in one and in the other directly
 afterwards, in turn which of them first, so that a busy machine slows both. What counts is processor seconds, user and
-system, of a command and all that it starts. A ratio is this checkout's over the other's, of each pair, and the median of
-them is told. Ends with 1 where a median is above `--limit`, or where the two end with different exit codes.
+system, of a command and all that it starts; with more than one thread on an idle machine, look at the clock. A ratio is
+this checkout's over the other's, of each pair, and the median of them is told. Ends with 1 where a median is above
+`--limit`, or where the two end with different exit codes.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from tests.benchmarks.random_nets import resnet18, some_pictures
 
 HERE = Path(__file__).parents[2]
 SAMPLE = HERE / "onnx_shapprune" / "sample"
-RUN = ("--threads", "1", "--device", "cpu", "-q", "--color", "never", "--progress", "off")
+RUN = ("--device", "cpu", "-q", "--color", "never", "--progress", "off")
 LIMIT = 1.15
 
 
@@ -67,7 +68,7 @@ def commands(folder: Path) -> dict[str, Callable[[], list[str]]]:
 
 def cost_of(checkout: Path, arguments: Sequence[str]) -> Cost:
     """Run the program of a checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "onnx_shapprune", *arguments], cwd=checkout, env=environment, capture_output=True
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of the first column")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--limit", type=float, default=LIMIT)
+    parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     there = asked.against.resolve()
     if not (there / "onnx_shapprune").is_dir():
@@ -128,7 +130,9 @@ def main() -> None:
         if unknown := set(asked.only or ()) - set(made):
             parser.error(f"{', '.join(sorted(unknown))} is not one of {', '.join(made)}")
         for name in asked.only or made:
-            measured[name] = paired(HERE, there, made[name](), asked.pairs)
+            wanted = made[name]()
+            wanted += [] if wanted[0] == "inspect" else ["--threads", str(asked.threads)]
+            measured[name] = paired(HERE, there, wanted, asked.pairs)
             print(row(name, measured[name]), flush=True)
     told = complaints(measured, asked.limit)
     print("\n".join(told), file=sys.stderr)
