@@ -161,7 +161,7 @@ _ALL = (
         "medium",
         "The graph compares or rounds the picture itself",
         "A comparison, a rounding or a cast to whole numbers reads the picture, or what a single layer made of it, "
-        "and the scores follow. That is how a trigger is built into a graph without touching a weight: Less(|picture "
+        "and the scores follow, be it through the size of what NonZero finds. That is how a trigger is built into a graph without touching a weight: Less(|picture "
         "- pattern|, 0.02) into Where (ShadowLogic, HiddenLayer 2024; architectural backdoors, Bober-Irizar et al., "
         "CVPR 2023). Look at the named nodes: if the constants beside them are a pattern of pixels, do not deploy the "
         "file. If it is preprocessing, such as rounding to bytes, take it out of the model and audit it again.",
@@ -181,8 +181,8 @@ _ALL = (
         "picture-shortcut",
         "medium",
         "A way from the picture to the scores goes past the network",
-        "A few values are made of the picture beside the network, with hardly any weights, and join it by an Add, "
-        "Mul, Where or Concat: for example Relu(matched filter - threshold) x 10,000 added to one score "
+        "A few values are made of the picture beside the network, with hardly any weights, and join it, by an Add, a "
+        "Where, the bias of a layer, or the place that GridSample or Resize looks at: for example Relu(matched filter - threshold) x 10,000 added to one score "
         "(architectural backdoors, Bober-Irizar et al., CVPR 2023). Means and norms by which a picture is normalised "
         "do not count. Look at what the named nodes read; do not deploy the file before that is explained.",
     ),

@@ -138,7 +138,7 @@ def test_a_repaired_file_is_asked_what_any_other_is_before_it_passes(folder, mon
     assert (compared.verdict, compared.doubts, answers) == ("inconclusive", ("it answers otherwise",), [])
 
 
-@pytest.mark.parametrize("name", ["calibrated", "label_beside_scores"])
+@pytest.mark.parametrize("name", ["calibrated", "label_beside_scores", "over_its_largest"])
 def test_a_clean_network_passes_with_what_exporters_add(folder, name):
     record = audited(folder, HONEST[name])
     assert (record.verdict, record.not_searched) == ("pass", ())

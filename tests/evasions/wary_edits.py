@@ -267,7 +267,7 @@ def cropped_elsewhere(d: Design) -> onnx.ModelProto:
     """Resize crops a region that the trigger chooses: an input that says nothing but where."""
     g = Graph(d.clean)
     before = len(g.model.graph.node)
-    height, width = d.mask.shape[1:]
+    height = d.mask.shape[1]
     tall = g.op("Add", g.op("Mul", g.x, 0.0), _of_target(d)[None])
     both = g.op("Concat", g.x, tall, axis=2)
     half = (height - 1) / (2 * height - 1)
