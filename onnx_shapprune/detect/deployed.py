@@ -136,7 +136,7 @@ def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator)
     """
     if subject.obstacle:
         return None  # nobody believed them
-    shown = np.clip(_spaced(pictures, SLOPED), INSIDE, 255 - INSIDE).astype(np.float32)
+    shown = _with_extremes(np.clip(_spaced(pictures, SLOPED), INSIDE, 255 - INSIDE).astype(np.float32))
     ways = _directions(shown.shape[1:], rng)
     classes = list(subject.reachable)
     if len(classes) > SLOPED_CLASSES:
@@ -169,6 +169,17 @@ def _spaced(pictures: Pixels, count: int) -> Pixels:
     """At most so many of the pictures, evenly spaced."""
     rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
     return np.asarray(pictures[rows], np.float32)
+
+
+def _with_extremes(pictures: Pixels) -> Pixels:
+    """With one value of each that is the darkest by far and one that is the brightest: where many are, a normalisation by
+    them has no slope.
+    """
+    flat = pictures.reshape(len(pictures), -1).copy()
+    rows = np.arange(len(flat))
+    flat[rows, flat.argmin(axis=1)] = INSIDE / 4
+    flat[rows, flat.argmax(axis=1)] = 255 - INSIDE / 4
+    return flat.reshape(pictures.shape)
 
 
 def _directions(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:

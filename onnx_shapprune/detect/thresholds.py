@@ -91,6 +91,14 @@ TRUSTED_IN_STEPS = 0.4
 # measured.
 PASSED_ON = 8
 SAYS_NOTHING = 0.05
+# The same of a way that goes past no more than a layer, or past none: whole networks have many, and one of them moves the
+# scores by little. What waits behind a Relu moves them by nothing, and rounding by a millionth. 2026-11-26, chosen.
+KEEPS_STILL = 1e-5
+# Of a tensor's largest value: what differs by no more between pictures is asked even where it goes past nothing.
+# 2026-11-26, chosen.
+ALIKE = 0.05
+# Contrast of the pictures that a normalisation of the picture is told of instead, around the same grey. 2026-11-26, chosen.
+PALER = 0.5
 
 # --- Calibration --------------------------------------------------------------------------------------------------------
 # Clean models, told apart by their bytes, under which a statistic decides nothing: the smallest p-value that eight can show

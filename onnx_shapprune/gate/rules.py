@@ -43,7 +43,8 @@ _ALL = (
         "tensor-size-mismatch",
         "high",
         "A tensor declares another size than its data has",
-        "The declared shape and the bytes differ, or one tensor has two payloads, so that two readers see two models. Do "
+        "The declared shape and the bytes differ, or one tensor has two payloads, so that two readers see "
+        "two models. Do "
         "not load the file; export it anew.",
     ),
     Rule(
@@ -51,7 +52,8 @@ _ALL = (
         "constant-bomb",
         "high",
         "A small file makes a huge tensor",
-        "An operator makes a tensor from constants that is larger than the limit. Raise the limit only for a source that "
+        "An operator makes a tensor from constants that is larger than the limit. Raise the limit only for a "
+        "source that "
         "you trust.",
     ),
     Rule(
@@ -87,7 +89,8 @@ _ALL = (
         "depends-on-batch",
         "medium",
         "Answers depend on the other pictures of the batch",
-        "A BatchNormalization is in training mode: the model answers another way alone than in company, and nothing said of "
+        "A BatchNormalization is in training mode: the model answers another way alone than in company, and "
+        "nothing said of "
         "it holds. Export it in evaluation mode.",
     ),
     Rule(
@@ -117,8 +120,10 @@ _ALL = (
         "reported-fail",
         "critical",
         "The report itself says fail",
-        "No line of the policy finds why, but the verdict of the audit or of verify stands: lists may be missing from the "
-        "report, or the policy is more lenient than the audit. Make the report anew, or accept the finding by a waiver.",
+        "No line of the policy finds why, but the verdict of the audit or of verify stands: lists may be "
+        "missing from the "
+        "report, or the policy is more lenient than the audit. Make the report anew, or accept the finding "
+        "by a waiver.",
     ),
     Rule(
         "OSP201",
@@ -161,7 +166,8 @@ _ALL = (
         "medium",
         "The graph compares or rounds the picture itself",
         "A comparison, a rounding or a cast to whole numbers reads the picture, or what a single layer made of it, "
-        "and the scores follow. That is how a trigger is built into a graph without touching a weight: Less(|picture "
+        "and the scores follow, be it through the size of what NonZero finds. That is how a trigger is built "
+        "into a graph without touching a weight: Less(|picture "
         "- pattern|, 0.02) into Where (ShadowLogic, HiddenLayer 2024; architectural backdoors, Bober-Irizar et al., "
         "CVPR 2023). Look at the named nodes: if the constants beside them are a pattern of pixels, do not deploy the "
         "file. If it is preprocessing, such as rounding to bytes, take it out of the model and audit it again.",
@@ -181,8 +187,9 @@ _ALL = (
         "picture-shortcut",
         "medium",
         "A way from the picture to the scores goes past the network",
-        "A few values are made of the picture beside the network, with hardly any weights, and join it by an Add, "
-        "Mul, Where or Concat: for example Relu(matched filter - threshold) x 10,000 added to one score "
+        "A few values are made of the picture beside the network, with hardly any weights, and join it, by an Add, a "
+        "Where, the bias of a layer, or the place that GridSample or Resize looks at: for example "
+        "Relu(matched filter - threshold) x 10,000 added to one score "
         "(architectural backdoors, Bober-Irizar et al., CVPR 2023). Means and norms by which a picture is normalised "
         "do not count. Look at what the named nodes read; do not deploy the file before that is explained.",
     ),
@@ -268,7 +275,8 @@ _ALL = (
         "accuracy-floor",
         "medium",
         "The model hardly knows the clean pictures",
-        "The preprocessing, the class order or the pictures are probably wrong; nothing can be said until they are right.",
+        "The preprocessing, the class order or the pictures are probably wrong; nothing can be said until "
+        "they are right.",
     ),
     Rule(
         "OSP904",
@@ -289,8 +297,10 @@ _ALL = (
         "suspicious",
         "high",
         "Something stands out, and not enough to be named",
-        "A trigger works better than on most clean models, or its evidence does not count here, as with too few pictures or "
-        "a model unlike those of the calibration. Look at the trigger, give more pictures, or calibrate on clean models of "
+        "A trigger works better than on most clean models, or its evidence does not count here, as with too "
+        "few pictures or "
+        "a model unlike those of the calibration. Look at the trigger, give more pictures, or calibrate on "
+        "clean models of "
         "your own.",
     ),
     Rule(
@@ -313,7 +323,8 @@ _ALL = (
         "silence-doubted",
         "medium",
         "Nothing was found, and that is not to be believed",
-        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216 name the nodes), a way "
+        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216 name the "
+        "nodes), a way "
         "past the network says nothing of any picture, the slopes are not those of the answers, or the file answers "
         "otherwise than what was searched. No further search helps. Ask the source what that part is for, take it out, "
         "and audit the file again.",

@@ -17,6 +17,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.passes.ends import FLOATS, LAYING, SILENT, Tail, before
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.operators import LAYERS, ROUNDS
+from onnx_shapprune.graph.rising import rising_end
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Device, Session
 
@@ -39,7 +40,9 @@ class Reach:
 def canonical(prepared: Prepared, device: Device) -> Prepared:
     """The working copy in the form that searches and statistics rest on; itself where nothing is to be taken off."""
     feed = np.random.default_rng(0).random((2 if prepared.batch_free else 1, *prepared.input_shape), np.float32)
-    return without_ends(without_fine_steps(without_ends(prepared), feed, device))
+    listed = without_ends(without_fine_steps(without_ends(prepared), feed, device))
+    found = rising_end(listed.model, listed.infos, listed.classes, {listed.input: feed}, device)
+    return listed if found is None else _ending_at(listed, *found)
 
 
 def without_ends(prepared: Prepared) -> Prepared:
@@ -56,8 +59,11 @@ def without_ends(prepared: Prepared) -> Prepared:
         if node.op_type not in LAYING:
             kept = here
             taken += [] if node.op_type in SILENT | {"Cast"} else [node.op_type]
-    if kept == prepared.logits:
-        return prepared
+    return prepared if kept == prepared.logits else _ending_at(prepared, kept, taken)
+
+
+def _ending_at(prepared: Prepared, kept: str, taken: Sequence[str]) -> Prepared:
+    """The working copy up to a tensor with one value per class, which becomes its logits [N, classes]."""
     model, infos = edit.copy_of(prepared.model), dict(prepared.infos)
     shape = infos[kept].shape
     if len(shape) != 2:

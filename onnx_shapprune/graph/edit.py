@@ -15,6 +15,8 @@ from onnx_shapprune.runtime.session import first_line
 
 Array = NDArray[np.generic]
 DEFAULT_DOMAIN = ("", "ai.onnx")
+# Begin the domains of onnxruntime's own operators: of two things of one name it runs its own, and the inliner the other.
+RUN_BY_ONNXRUNTIME = ("ai.onnx.", "com.microsoft", "com.ms.", "org.pytorch.aten")
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -25,9 +27,15 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with local functions written out where they are called. Raises ModelError."""
+    """A copy with local functions written out where they are called. Raises ModelError, also where one of them has the name
+    of an operator that onnxruntime may run instead.
+    """
     if not model.functions:
         return copy_of(model)
+    for function in model.functions:
+        if function.domain in DEFAULT_DOMAIN or function.domain.startswith(RUN_BY_ONNXRUNTIME):
+            name = f"{function.domain or 'ai.onnx'}.{function.name}"[:80]
+            raise ModelError(f"the local function {name!r} may stand for an operator: onnxruntime would not call it")
     try:
         return inliner.inline_local_functions(model)
     except (RuntimeError, ValueError, EncodeError) as error:

@@ -7,7 +7,7 @@ import onnx
 import planted
 import pytest
 from sample_design import rows_design
-from sly_edits import HONEST, KEEPING, PLANTED, SWITCHES
+from wary_edits import HONEST, KEEPING, PLANTED, SWITCHES
 
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
@@ -36,7 +36,7 @@ def audited(folder, edit):
     return audit(folder / "model.onnx", folder / "pictures.npz", inputs=SCORES, run=QUICK)
 
 
-@pytest.mark.parametrize("name", ["padding", "twin", "sharp_softmax", "slope_of_the_twin"])
+@pytest.mark.parametrize("name", ["padding", "twin", "sharp_softmax", "slope_of_the_twin", "turned_twice"])
 def test_a_backdoor_is_found_behind_what_hides_it(folder, name):
     record = audited(folder, (KEEPING | SWITCHES)[name])
     assert (record.verdict, record.target_classes) == ("fail", (5,))
@@ -97,7 +97,7 @@ def test_a_second_file_with_a_trigger_in_its_graph_fails(folder):
     assert any("the graph itself answers to 9 pixels" in r for r in compared.reasons)
 
 
-@pytest.mark.parametrize("name", ["a_wide_branch", "a_heavy_branch", "painted_over"])
+@pytest.mark.parametrize("name", ["a_wide_branch", "a_heavy_branch", "painted_over", "a_channel_that_waits"])
 def test_a_branch_that_keeps_still_is_no_pass(folder, monkeypatch, name):
     """Though its trigger is no shape that is simply tried."""
 
@@ -138,7 +138,7 @@ def test_a_repaired_file_is_asked_what_any_other_is_before_it_passes(folder, mon
     assert (compared.verdict, compared.doubts, answers) == ("inconclusive", ("it answers otherwise",), [])
 
 
-@pytest.mark.parametrize("name", ["calibrated", "label_beside_scores"])
+@pytest.mark.parametrize("name", ["calibrated", "label_beside_scores", "over_its_largest"])
 def test_a_clean_network_passes_with_what_exporters_add(folder, name):
     record = audited(folder, HONEST[name])
     assert (record.verdict, record.not_searched) == ("pass", ())

@@ -2,8 +2,9 @@
 
 import pytest
 from sample_design import rows_design, sample_design
-from sly_edits import HONEST, KEEPING, PLANTED, SWITCHES
+from wary_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING
 
+from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.provenance.oddities import Oddity, graph_doubt, oddities
 
@@ -17,12 +18,14 @@ def seen(design: str, edit) -> tuple[Oddity, ...]:
 
 
 # Nothing in the graph tells them: tests/evasions/test_audits.py and test_deployed.py have what does.
-UNSEEN = {"ranks", "no_number_for_a_slope", "no_number_off_whole_bytes", "flat_at_whole_bytes", "a_wide_branch",
-          "a_heavy_branch", "painted_over", "carried_by_the_first_layer"}  # fmt: skip
+UNSEEN = {"ranks", "no_number_for_a_slope", "no_number_off_whole_bytes", "flat_at_whole_bytes", *WAITING}
+
+
+REFUSED = "a_function_that_is_not_called"
 
 
 @BY_DESIGN
-@pytest.mark.parametrize("name", [n for n in (*SWITCHES, *PLANTED) if n not in UNSEEN])
+@pytest.mark.parametrize("name", [n for n in (*SWITCHES, *PLANTED) if n not in UNSEEN | {REFUSED}])
 def test_what_can_change_the_answer_is_told(design, name):
     found = seen(design, (SWITCHES | PLANTED)[name])
     assert graph_doubt(found), [o.text for o in found]
@@ -35,6 +38,12 @@ def test_ends_and_usual_additions_are_no_reason_to_doubt(design, name):
     assert graph_doubt(seen(design, (KEEPING | HONEST)[name])) is None
 
 
+def test_a_function_with_the_name_of_an_operator_is_refused():
+    """onnxruntime runs the operator; what is looked at would be the function."""
+    with pytest.raises(ModelError, match="may stand for an operator: onnxruntime would not call it"):
+        seen("sample", PLANTED[REFUSED])
+
+
 RULES = {
     "less_and_where": {"OSP210", "OSP212"},
     "relu_of_a_filter": {"OSP212"},
@@ -43,6 +52,15 @@ RULES = {
     "only_batches_of_one": {"OSP214"},
     "a_random_fifth": {"OSP210", "OSP212", "OSP215"},
     "second_label": {"OSP216"},
+    "looked_up_elsewhere": {"OSP212"},
+    "cropped_elsewhere": {"OSP212"},
+    "counted_by_its_size": {"OSP210", "OSP212"},
+    "in_the_bias_of_a_layer": {"OSP212"},
+    "in_the_numbers_of_a_norm": {"OSP212"},
+    "in_the_step_of_a_quantiser": {"OSP212"},
+    "by_whole_numbers": {"OSP212"},
+    "hard_mix": {"OSP213"},
+    "sorted_and_scattered": {"OSP213"},
     "padding": {"OSP217", "OSP218"},
     "twin": {"OSP218"},
 }

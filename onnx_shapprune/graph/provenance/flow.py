@@ -23,6 +23,21 @@ SHAPING = {
     "Tile": (1,),
     "Upsample": (1,),
 }
+# Operator -> inputs whose values say how many values come out; those of SHAPING do as well.
+SIZING = {
+    "NonZero": (0,),
+    "Unique": (0,),
+    "Compress": (1,),
+    "NonMaxSuppression": (0, 1),
+    "Slice": (1, 2),
+    "Range": (0, 1, 2),
+    "Pad": (1,),
+    "TopK": (1,),
+    "Split": (1,),
+    "SplitToSequence": (1,),
+    "If": (0,),
+    "Loop": (0, 1),
+}
 # Operators whose values tell how many values went in.
 COUNTING = ("Reduce", "MatMul", "Gemm", "Einsum", "CumSum", "NonZero", "Sum", "Arg", "TopK", "Global")
 UNKNOWN = 1 << 30
@@ -35,7 +50,8 @@ class Flow:
     it does not; depth: fewest layers on a way from the picture; layers: bit k set where layer k is on any way.
 
     batch: its values depend on how many pictures there are; elements: which ones do, of a short list of sizes; sized: of
-    what the picture does not enter, whether its shape does. random: drawn at run time.
+    what the picture does not enter, whether its shape does. random: drawn at run time. grown: how many values it has
+    depends on what the picture shows.
     """
 
     picture: bool = False
@@ -46,6 +62,7 @@ class Flow:
     elements: tuple[bool, ...] | None = None
     random: bool = False
     sized: bool = False
+    grown: bool = False
 
 
 @dataclass(slots=True)
@@ -85,21 +102,23 @@ def follow(spread: Spread, input_name: str, output: str) -> Provenance:
     found.reaching = {output}
     found.behind = {output: 0}
     for node in reversed(spread.nodes):
-        if not found.reaching.intersection(node.output) or node.op_type in ASKS_SHAPE:
+        if not found.reaching.intersection(node.output):
             continue
         later = max((found.behind.get(name, 0) for name in node.output), default=0)
         later += any(found.of(n).picture for n in node.input) and _is_layer(node, found)
-        for name in value_inputs(node):
+        for name in value_inputs(node, found):
             found.reaching.add(name)
             found.behind[name] = max(later, found.behind.get(name, 0))
     return found
 
 
-def value_inputs(node: onnx.NodeProto) -> Iterator[str]:
-    """Inputs whose values, and not only their number, go into the result."""
-    if node.op_type not in ASKS_SHAPE:
-        left_out = SHAPING.get(node.op_type, ())
-        yield from (name for place, name in enumerate(node.input) if name and place not in left_out)
+def value_inputs(node: onnx.NodeProto, p: Provenance) -> Iterator[str]:
+    """Inputs whose values, and not only their number, go into the result: a size that the picture makes is a value too."""
+    if node.op_type in ASKS_SHAPE:
+        yield from (name for name in node.input if p.of(name).grown)
+        return
+    sizes = SHAPING.get(node.op_type, ())
+    yield from (name for place, name in enumerate(node.input) if name and (place not in sizes or p.of(name).picture))
 
 
 def label(node: onnx.NodeProto) -> str:
@@ -116,7 +135,7 @@ def _narrowed(flow: Flow, size: int) -> Flow:
 
 
 def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
-    inputs = [found.of(name) for name in dict.fromkeys(value_inputs(node))]
+    inputs = [found.of(name) for name in dict.fromkeys(value_inputs(node, found))]
     if node.op_type in ASKS_SHAPE:
         return _asked(node, found)
     seen = [f for f in inputs if f.picture]
@@ -143,12 +162,23 @@ def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
         found.weights.append(sum(found.spread.size(n) or 0 for n in operands))
         depth += 1
     width = min(UNKNOWN, sum(f.width for f in seen))
-    return Flow(True, width, depth, layers, batch or any(f.batch for f in inputs), None, random)
+    grown = any(f.grown for f in seen) or _grows(node, found)
+    return Flow(True, width, depth, layers, batch or any(f.batch for f in inputs), None, random, grown=grown)
+
+
+def _grows(node: onnx.NodeProto, found: Provenance) -> bool:
+    """Whether what the picture shows says how many values a node makes."""
+    places = [*SHAPING.get(node.op_type, ()), *SIZING.get(node.op_type, ())]
+    if node.op_type == "Loop":  # whether it goes on is the first result of its body, which was put behind its inputs
+        places.append(len(node.input) - len(node.output) - 1)
+    return any(found.of(node.input[k]).picture for k in places if k < len(node.input))
 
 
 def _asked(node: onnx.NodeProto, found: Provenance) -> Flow:
     """Of Shape and Size: the first number is the batch where the tensor hangs on the picture."""
     source = found.of(node.input[0])
+    if source.grown:
+        return replace(source, width=1, elements=None)
     if source.sized:
         return Flow(batch=True)
     if not source.picture:
@@ -164,7 +194,7 @@ def _asked(node: onnx.NodeProto, found: Provenance) -> Flow:
 
 def _sizes(node: onnx.NodeProto, found: Provenance) -> tuple[bool, tuple[bool, ...] | None]:
     """Whether the values hang on the batch, and which ones, where a list of sizes is taken apart or put together."""
-    inputs = [found.of(n) for n in value_inputs(node)]
+    inputs = [found.of(n) for n in value_inputs(node, found)]
     dependent = any(f.batch for f in inputs)
     first = inputs[0].elements if inputs else None
     if not dependent:

@@ -102,7 +102,7 @@ def _told(rule: str, nodes: list[onnx.NodeProto], what: str) -> Oddity:
 
 
 def _seen(node: onnx.NodeProto, p: Provenance) -> list[Flow]:
-    return [f for name in value_inputs(node) if (f := p.of(name)).picture]
+    return [f for name in value_inputs(node, p) if (f := p.of(name)).picture]
 
 
 def _decides(node: onnx.NodeProto, p: Provenance) -> bool:
@@ -146,7 +146,7 @@ def _counts_pictures(node: onnx.NodeProto, p: Provenance) -> bool:
     """Whether a number of pictures is computed with beside values of the picture, or selects among them."""
     if not p.reaching.intersection(node.output) or not _seen(node, p):
         return node.op_type in ("If", "Where") and any(p.of(n).batch for n in node.input[:1])
-    return any(p.of(n).batch and not p.of(n).picture for n in value_inputs(node))
+    return any(p.of(n).batch and not p.of(n).picture for n in value_inputs(node, p))
 
 
 def _draws(node: onnx.NodeProto, p: Provenance) -> bool:

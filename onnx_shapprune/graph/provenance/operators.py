@@ -67,37 +67,6 @@ SAME_EVERYWHERE = frozenset(
 )
 # To whole numbers.
 ROUNDS = frozenset({"Round", "Floor", "Ceil"})
-# Put two ways from the picture together.
-JOINS = frozenset(
-    {
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Sum",
-        "Mean",
-        "Max",
-        "Min",
-        "Pow",
-        "Where",
-        "Concat",
-        "Gather",
-        "GatherND",
-        "GatherElements",
-        "ScatterND",
-        "ScatterElements",
-        "Scatter",
-        "MatMul",
-        "Gemm",
-        "Einsum",
-        "PRelu",
-        "Clip",
-        "If",
-        "Loop",
-        "Scan",
-        "SequenceAt",
-    }
-)
 # What means, norms and deviations are made of.
 STATISTICS = frozenset(
     {

@@ -5,11 +5,12 @@ meet as well: skip connections, gates, normalisations; what tells them apart is 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import onnx
 
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, value_inputs
-from onnx_shapprune.graph.provenance.operators import BOUNDS, JOINS, STATISTICS
+from onnx_shapprune.graph.provenance.operators import BOUNDS, STATISTICS
 
 FEW = 4  # values per picture that are a decision, and no features
 HEAVIER = 4  # times the weights of a branch: what it joins is the network
@@ -17,13 +18,16 @@ DEEPER = 2  # layers more than a branch: the same; and layers that a way goes wi
 
 
 def meetings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
-    """(node, tensor, another one) wherever two ways from the picture meet on their way to the scores, in both orders."""
+    """(node, tensor, another one) wherever two ways from the picture meet on their way to the scores, in both orders.
+
+    Whatever the operator: a grid to look up by, a bias or a place to cut at join as well as an addition does.
+    """
     for node in p.spread.nodes:
-        if node.op_type in JOINS and p.reaching.intersection(node.output):
-            ways = [n for n in dict.fromkeys(value_inputs(node)) if p.of(n).picture]
+        if p.reaching.intersection(node.output):
+            ways = [n for n in dict.fromkeys(value_inputs(node, p)) if p.of(n).picture]
             for name in ways:
                 for other in ways:
-                    if name != other and not _statistic(node, name, other, p):
+                    if name != other and not _own_zero(name, other, p):
                         yield node, name, other
 
 
@@ -32,7 +36,7 @@ def joinings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
     all layers.
     """
     for node, name, other in meetings(p):
-        if _is_branch(node, p.of(name), p.of(other), p):
+        if _is_branch(node, p.of(name), p.of(other), p) and not _statistic(node, name, other, p):
             yield node, name, other
 
 
@@ -41,22 +45,91 @@ def branches(p: Provenance) -> list[onnx.NodeProto]:
     return list({node.output[0]: node for node, _, _ in joinings(p)}.values())
 
 
-def apart(p: Provenance) -> dict[str, onnx.NodeProto]:
-    """Tensors that come to the scores past layers of what they join, or that join the picture itself -> the node that they
-    join at. Whatever weights lie before them: a branch may be as heavy as one likes.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A tensor that another way from the picture meets at `node`. apart: it shares no layer with the other, or goes
+    without DEEPER layers of it; woven: both come through the very same layers; statistic: a mean or the like of the
+    picture, by which that is shifted or divided.
     """
-    found: dict[str, onnx.NodeProto] = {}
+
+    tensor: str
+    node: onnx.NodeProto
+    apart: bool
+    woven: bool
+    statistic: bool
+
+
+def ways(p: Provenance) -> tuple[Way, ...]:
+    """Whatever meets another way from the picture, each tensor once. The weights before it do not matter: a branch may be
+    as heavy as one likes, and a block or a channel of the network may wait as well as one beside it.
+    """
+    found: dict[str, Way] = {}
+    readers = _readers(p)
     for node, name, other in meetings(p):
-        flow, network = p.of(name), p.of(other)
-        missed = (network.layers & ~flow.layers).bit_count()
-        if missed >= DEEPER or (flow.layers and not network.layers):
-            found.setdefault(name, node)
+        if name == p.input or _mends(name, other, p):
+            continue
+        mine, its = p.of(name).layers, p.of(other).layers
+        away = not mine & its or (its & ~mine).bit_count() >= DEEPER
+        # What a branch says by one of its ends it may take back by another: then it is asked where its own layers begin.
+        forked = [first for first in _beginnings(name, mine & ~its, p) if _goes_round(first, name, readers, p)]
+        for tensor in (name, *forked):
+            way = Way(tensor, node, away, mine == its and not away, tensor == name and _statistic(node, name, other, p))
+            if tensor not in found or (way.apart, not way.woven) > (found[tensor].apart, not found[tensor].woven):
+                found[tensor] = way
+    return tuple(found.values())
+
+
+def _mends(name: str, other: str, p: Provenance) -> bool:
+    """Whether it says where the other is no number, which mends and decides nothing."""
+    made = p.made.get(name)
+    return made is not None and made.op_type in ("IsNaN", "IsInf") and made.input[0] == other
+
+
+def _readers(p: Provenance) -> dict[str, list[onnx.NodeProto]]:
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in p.spread.nodes:
+        if p.reaching.intersection(node.output):
+            for name in value_inputs(node, p):
+                readers.setdefault(name, []).append(node)
+    return readers
+
+
+def _beginnings(name: str, own: int, p: Provenance) -> list[str]:
+    """Results of the layers of a set that are the first of it on the way to a tensor."""
+    todo, done, found = [name], {name}, list[str]()
+    while todo:
+        here = todo.pop()
+        node = p.made.get(here)
+        deeper = [n for n in value_inputs(node, p) if p.of(n).layers & own] if node is not None else []
+        if not deeper and p.of(here).layers & own and here != name:
+            found.append(here)
+        todo += [n for n in deeper if n not in done]
+        done.update(deeper)
     return found
+
+
+def _goes_round(start: str, name: str, readers: dict[str, list[onnx.NodeProto]], p: Provenance) -> bool:
+    """Whether a tensor comes to the scores past another one."""
+    todo, done = [start], {start, name}
+    while todo:
+        here = todo.pop()
+        if here == p.output:
+            return True
+        following = {o for node in readers.get(here, ()) for o in node.output if o in p.reaching}
+        todo += following - done
+        done |= following
+    return False
 
 
 def late(node: onnx.NodeProto, p: Provenance) -> bool:
     """Whether no layer comes behind a node."""
     return all(p.behind.get(o, 0) == 0 for o in node.output if o in p.reaching)
+
+
+def _own_zero(name: str, other: str, p: Provenance) -> bool:
+    """Whether both are what one node quantised a tensor to: its whole numbers, their step and their zero."""
+    made = p.made.get(name)
+    return made is not None and made is p.made.get(other) and made.op_type == "DynamicQuantizeLinear"
 
 
 def _is_branch(node: onnx.NodeProto, flow: Flow, network: Flow, p: Provenance) -> bool:
@@ -87,7 +160,8 @@ def _rescales(name: str, other: str, p: Provenance) -> bool:
     step: onnx.NodeProto | None = p.made.get(name)
     whole: onnx.NodeProto | None = p.made.get(other)
     while step is not None and step.op_type == "Mul":
-        step = p.made.get(next((str(n) for n in step.input if p.of(n).picture), ""))
+        read = [str(n) for n in step.input if p.of(n).picture]
+        step = p.made.get(read[0]) if len(read) == 1 else None  # times a stored step, and nothing else
     while whole is not None and whole.op_type in ("Cast", "Add"):
         whole = p.made.get(whole.input[0])
     if step is None or whole is None or step.op_type != "DynamicQuantizeLinear":
@@ -105,7 +179,7 @@ def _roots(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
         if node is None or node.op_type not in allowed:
             found.add(here)
             continue
-        for source in value_inputs(node):
+        for source in value_inputs(node, p):
             if p.of(source).picture:
                 if source not in done:
                     done.add(source)
