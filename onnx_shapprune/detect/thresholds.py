@@ -92,7 +92,8 @@ TRUSTED_IN_STEPS = 0.4
 PASSED_ON = 8
 SAYS_NOTHING = 0.05
 # The same of a way that goes past no more than a layer, or past none: whole networks have many, and one of them moves the
-# scores by little. What waits behind a Relu moves them by nothing, and rounding by a millionth. 2026-11-26, chosen.
+# scores by little. What waits behind a Relu moves them by nothing. 2026-11-26, chosen, and lowered from a thousandth after
+# untrained exports of others were doubted.
 KEEPS_STILL = 1e-5
 # Of a tensor's largest value: what differs by no more between pictures is asked even where it goes past nothing.
 # 2026-11-26, chosen.
