@@ -18,6 +18,7 @@ from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
 from onnx_shapprune.runtime.lanes import lanes_of, session_beside, side_by_side
+from onnx_shapprune.runtime.memory import give_back
 from onnx_shapprune.runtime.session import CPU, Device, Session
 from onnx_shapprune.runtime.weights import beside, elsewhere, filled, held, in_common, shell, weight_bytes
 
@@ -190,6 +191,7 @@ class Subject:
             model = self._prepared.model
             self._prepared = replace(self._prepared, model=beside(model, in_common(model, original)))
             self._original = original
+        give_back()
 
     def _slices(self, n: int) -> list[slice]:
         """At least one for every lane, where there are so many pictures."""
