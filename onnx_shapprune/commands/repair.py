@@ -122,13 +122,14 @@ def _written(path: Path, files: Sequence[Path], audited: ModelFile) -> dict[str,
     Raises OutputError, and VerifyError where one is no longer what was audited.
     """
     *others, written = (
-        _copied(source, path.with_name(source.name), sha256)
+        copied(source, path.with_name(source.name), sha256)
         for source, sha256 in zip(files, [*(e.sha256 for e in audited.external), audited.sha256], strict=True)
     )
     return {"output": written, "output_external": tuple(others)}
 
 
-def _copied(source: Path, target: Path, sha256: str) -> FileDigest:
+def copied(source: Path, target: Path, sha256: str) -> FileDigest:
+    """Copy a file in one step. Raises OutputError, and VerifyError where it has another digest: then nothing is written."""
     digest, size = hashlib.sha256(), 0
     with source.open("rb") as stream, replacing(target) as copy:
         while chunk := stream.read(CHUNK):
