@@ -16,7 +16,7 @@ from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.scopes import rename, tensor_names
 from onnx_shapprune.runtime.probe import TensorInfo
-from onnx_shapprune.runtime.weights import weight_bytes
+from onnx_shapprune.runtime.weights import stands_in, weight_bytes
 
 Array = NDArray[np.generic]
 Operand = str | float | int | Array | None
@@ -33,15 +33,19 @@ class Builder:
     """A model under extension. Calling it appends one node and returns the name of its output.
 
     model: copied; the main opset must stay as it is, because the emitted nodes are valid from opset 18 on.
-    infos: shape and dtype of every tensor of the model, from runtime.probe.
+    infos: shape and dtype of every tensor of the model, from runtime.probe. weights: a model with the initializers that
+    `model` only stands in for.
     """
 
-    def __init__(self, model: onnx.ModelProto, infos: Mapping[str, TensorInfo]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, infos: Mapping[str, TensorInfo], weights: onnx.ModelProto | None = None
+    ) -> None:
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
         self.graph = self._model.graph
         # Whether a second copy of the weights fits below protobuf's limit of 2 GiB.
         self.may_double = weight_bytes(model) < LARGEST_TO_DOUBLE
+        self._weights = {} if weights is None else {t.name: t for t in weights.graph.initializer}
         self.opset = edit.opset_of(model)
         self._infos = infos
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -52,7 +56,9 @@ class Builder:
 
     def _index(self) -> None:
         self._settled.clear()
-        self._initializers = {t.name: t for t in self.graph.initializer}
+        self._initializers = {
+            t.name: self._weights.get(t.name, t) if stands_in(t) else t for t in self.graph.initializer
+        }
         self._producers = {name: node for node in self.graph.node for name in node.output if name}
         self._dtypes = {name: info.dtype for name, info in self._infos.items()}
         self._used = tensor_names(self.graph) | {node.name for node in self.graph.node}
@@ -230,7 +236,9 @@ class Builder:
             return
         rename(self.graph, moved)
         for tensor in self.graph.initializer:
-            tensor.name = moved.get(tensor.name, tensor.name)
+            if tensor.name in moved:
+                tensor.CopyFrom(self._initializers[tensor.name])  # under its new name nobody would find the values
+                tensor.name = moved[tensor.name]
         self._infos = {moved.get(name, name): info for name, info in self._infos.items()}
         self._index()
 

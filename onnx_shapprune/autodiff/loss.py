@@ -19,19 +19,26 @@ NEGATIVE = -1e30  # pushes the target's logit below every other without making a
 
 
 def attack_gradient(
-    model: onnx.ModelProto, infos: Mapping[str, TensorInfo], *, input_name: str, logits_name: str, wrt: Sequence[str]
+    model: onnx.ModelProto,
+    infos: Mapping[str, TensorInfo],
+    *,
+    input_name: str,
+    logits_name: str,
+    wrt: Sequence[str],
+    weights: onnx.ModelProto | None = None,
 ) -> onnx.ModelProto:
     """A model that computes an attack loss and its gradients.
 
     loss[n] = w_ce[n] * CE(z_n, t_n) + w_margin[n] * max(0, margin_cap - (z_t - max of the other z)), after Carlini and
     Wagner 2017; outputs: the logits, LOSS (N,), and "grad::<name>" of sum(loss) for each of `wrt`.
     New inputs, all in the logits' dtype: "target" (N, C) one-hot, "w_ce" (N,), "w_margin" (N,), "margin_cap" ().
-    input_name: the picture input, which must be in the graph. Raises UnsupportedOpError naming every operator without a
+    input_name: the picture input, which must be in the graph. weights: a model with the initializers that `model` only
+    stands in for; a session of the result needs it too. Raises UnsupportedOpError naming every operator without a
     rule, ModelError when the logits are not (N, C) or a name is taken.
     """
     if input_name not in {v.name for v in model.graph.input}:
         raise ModelError(f"the graph has no input named {input_name}")
-    b = Builder(model, infos)
+    b = Builder(model, infos, weights)
     shape = b.shape(logits_name)
     reserved = {"target", "w_ce", "w_margin", "margin_cap", LOSS, *(GRAD + name for name in wrt)}
     if clash := reserved.intersection({logits_name, *wrt}):

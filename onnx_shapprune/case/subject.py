@@ -5,7 +5,8 @@ and the graph's input, so its adjoint is applied to every gradient.
 """
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,12 @@ from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
 from onnx_shapprune.runtime.lanes import lanes_of, session_beside, side_by_side
+from onnx_shapprune.runtime.memory import give_back
 from onnx_shapprune.runtime.session import CPU, Device, Session
-from onnx_shapprune.runtime.weights import weight_bytes
+from onnx_shapprune.runtime.weights import beside, elsewhere, filled, held, in_common, shell, weight_bytes
+
+if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
+    import onnx
 
 Pixels = NDArray[np.float32]
 Floats = NDArray[np.float32]
@@ -61,7 +66,8 @@ class Subject:
         prepared = prepared if reach is None else rescored(prepared, reach)
         self.classes = prepared.classes
         self.reachable = tuple(range(prepared.classes)) if reach is None else reach.classes
-        self.prepared = prepared
+        self._prepared = prepared
+        self._original: onnx.ModelProto | None = None  # that has the weights while this one rests
         self.preprocessing = preprocessing
         self.device = device
         self.work = work or Work()
@@ -69,6 +75,15 @@ class Subject:
         self._forward: Session | None = None
         self._backward: Session | None = None
         self._obstacle: str | None = None
+
+    @property
+    def prepared(self) -> Prepared:
+        """The working copy."""
+        if self._original is not None:
+            model = self._prepared.model
+            self._prepared = replace(self._prepared, model=filled(model, held(model, self._original)))
+            self._original = None
+        return self._prepared
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -123,8 +138,11 @@ class Subject:
         return np.concatenate(logits), np.concatenate(gradients)
 
     def within(self, reach: Reach | None) -> "Subject":
-        """The same model with other scores; this one must have no reach of its own yet."""
-        return self if reach is None else Subject(self.prepared, self.preprocessing, self.device, self.work, reach)
+        """The same model with other scores; this one must have no reach of its own yet, and rests."""
+        if reach is None:
+            return self
+        self.rest()
+        return Subject(self.prepared, self.preprocessing, self.device, self.work, reach)
 
     def fed(self, preprocessing: Preprocessing) -> "Subject":
         """The same network in the same session, fed with pictures that are prepared in another way."""
@@ -152,13 +170,28 @@ class Subject:
     def _both_ways(self) -> Session:
         if self._backward is None:
             p = self.prepared
-            model = attack_gradient(p.model, p.infos, input_name=p.input, logits_name=p.logits, wrt=[p.input])
-            self._backward = session_beside(model, self.device, self._lanes)
+            model = attack_gradient(
+                shell(p.model, elsewhere),
+                p.infos,
+                input_name=p.input,
+                logits_name=p.logits,
+                wrt=[p.input],
+                weights=p.model,
+            )
+            self._backward = session_beside(model, self.device, self._lanes, p.model)
         return self._backward
 
-    def rest(self) -> None:
-        """Give back the memory of the sessions, most of what a subject holds; what needs them opens them anew."""
+    def rest(self, original: "onnx.ModelProto | None" = None) -> None:
+        """Give back the memory of the sessions, most of what a subject holds; what needs them opens them anew.
+
+        original: the model as it was read, which must stay as it is: weights that it has as well are given back too.
+        """
         self._forward = self._backward = None
+        if original is not None and self._original is None:
+            model = self._prepared.model
+            self._prepared = replace(self._prepared, model=beside(model, in_common(model, original)))
+            self._original = original
+        give_back()
 
     def _slices(self, n: int) -> list[slice]:
         """At least one for every lane, where there are so many pictures."""

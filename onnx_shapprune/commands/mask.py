@@ -7,8 +7,8 @@ import numpy as np
 
 from onnx_shapprune.case.open import open_model
 from onnx_shapprune.errors import OutputError, VerifyError
-from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
-from onnx_shapprune.graph.external import data_name, moved_out
+from onnx_shapprune.files.writing import check_writable, replacing, same_file, write_atomically
+from onnx_shapprune.graph.external import data_name, move_out
 from onnx_shapprune.graph.mask import mask_name, mask_shape, standalone
 from onnx_shapprune.prune.thresholds import TOLERANCE
 from onnx_shapprune.record.graph import MaskPart, MaskRecord
@@ -67,7 +67,8 @@ def mask(
     if not largest_difference(plain, ones) <= TOLERANCE:
         raise VerifyError("the graph with all masks on differs from the file: nothing was written")
     if weight_bytes(masked) > MESSAGE:  # data before the model that points at them
-        data = moved_out(masked, data_name(output.name), heavy(masked))
-        write_atomically(output.with_name(data_name(output.name)), data)
+        data = output.with_name(data_name(output.name))
+        with replacing(data) as stream:
+            move_out(masked, data.name, heavy(masked), stream)
     write_atomically(output, masked.SerializeToString())
     return record

@@ -1,10 +1,12 @@
 """sanitize(): audit, repair what was named, write the file, and audit that."""
 
+import hashlib
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +19,10 @@ from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.detect.verdict import Tried
 from onnx_shapprune.errors import ModelError, OutputError, VerifyError
-from onnx_shapprune.files.writing import check_writable, same_file, write_atomically
+from onnx_shapprune.files.writing import check_writable, replacing, same_file, write_atomically
 from onnx_shapprune.graph.detour import without_branches
-from onnx_shapprune.graph.external import data_name, split
+from onnx_shapprune.graph.external import data_name, write_like
+from onnx_shapprune.graph.file import ModelFile
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.written import Written
 from onnx_shapprune.prune.attack import begin
@@ -30,10 +33,16 @@ from onnx_shapprune.prune.proposal import Original, applied, edited
 from onnx_shapprune.prune.repair import Repair, repair
 from onnx_shapprune.prune.state import RepairSettings, Task, task_of
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
-from onnx_shapprune.recording import assemble, repairs
+from onnx_shapprune.record.parts import FileDigest
+from onnx_shapprune.recording import repairs
 from onnx_shapprune.recording.draft import Draft
 from onnx_shapprune.report.text import some
 from onnx_shapprune.settings import InputOptions, RunOptions
+
+if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
+    import onnx
+
+CHUNK = 1 << 20  # bytes
 
 
 def sanitize(
@@ -66,23 +75,28 @@ def sanitize(
     if path is not None:
         _check_beside(path, Path(model), opened)
     name = opened.file.path.name if path is None else path.name
-    files: dict[str, bytes] = {}
     status = repairs.nothing_to_repair(draft.verdict)
-    if draft.verdict == "pass":
-        if path is None or _data_lie_beside(path, opened):
-            files = {name: opened.file.payload}
-        else:
-            status = repairs.not_copied(opened.file.external)
-    elif draft.written:
-        files, status = _cut(draft, draft.written, _Run(name, inputs, run, clock, progress))
-    elif draft.goals and opened.subject.obstacle:
-        status = repairs.not_repaired(f"a repair needs gradients: {opened.subject.obstacle}")
-    elif draft.goals:
-        begun = RepairPart(status="not_tried", reason="the repair was begun and is not over")
-        tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=begun))
-        files, status = _best(draft, _Run(name, inputs, run, clock, progress))
-    if files and path is not None and (status.status != "not_repaired" or wanted.keep_partial):
-        status = status.model_copy(update=_written(path, files))
+    with tempfile.TemporaryDirectory(prefix="shapprune-") as scratch:
+        files: tuple[Path, ...] = ()
+        how = _Run(name, inputs, run, clock, progress, Path(scratch))
+        if draft.verdict == "pass":
+            if path is not None and _data_lie_beside(path, opened):
+                write_atomically(path, opened.file.payload)
+                copied = FileDigest(name=path.name, size=opened.file.size, sha256=opened.file.sha256)
+                status = status.model_copy(update={"output": copied})
+            elif path is not None:
+                status = repairs.not_copied(opened.file.external)
+        elif draft.written:
+            files, status = _cut(draft, draft.written, how)
+        elif draft.goals and opened.subject.obstacle:
+            status = repairs.not_repaired(f"a repair needs gradients: {opened.subject.obstacle}")
+        elif draft.goals:
+            begun = RepairPart(status="not_tried", reason="the repair was begun and is not over")
+            tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=begun))
+            files, status = _best(draft, how)
+        good = status.status != "not_repaired" or wanted.keep_partial
+        if files and draft.repaired and path is not None and good:
+            status = status.model_copy(update=_written(path, files, draft.repaired.file))
     return record_of(draft, inputs, run, clock, wanted.artifacts, command, repair_status=status)
 
 
@@ -103,31 +117,59 @@ def _data_lie_beside(path: Path, opened: Opened) -> bool:
     return all(same_file(path.parent / place, opened.file.path.parent / place) for place in places)
 
 
-def _written(path: Path, files: Mapping[str, bytes]) -> dict[str, object]:
-    """Write the files, data before the model that points at them; what the record says of them."""
-    for name, payload in files.items():
-        write_atomically(path.with_name(name), payload)
-    *others, written = (assemble.digest(name, payload) for name, payload in files.items())
+def _written(path: Path, files: Sequence[Path], audited: ModelFile) -> dict[str, object]:
+    """Copy the files to where they are wanted, data before the model that points at them; what the record says of them.
+    Raises OutputError, and VerifyError where one is no longer what was audited.
+    """
+    *others, written = (
+        copied(source, path.with_name(source.name), sha256)
+        for source, sha256 in zip(files, [*(e.sha256 for e in audited.external), audited.sha256], strict=True)
+    )
     return {"output": written, "output_external": tuple(others)}
+
+
+def copied(source: Path, target: Path, sha256: str) -> FileDigest:
+    """Copy a file in one step. Raises OutputError, and VerifyError where it has another digest: then nothing is written."""
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as stream, replacing(target) as copy:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            copy.write(chunk)
+        if digest.hexdigest() != sha256:
+            raise VerifyError(f"the repaired file changed after its audit: {target} was not written")
+    return FileDigest(name=target.name, size=size, sha256=sha256)
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What the attempts at a repair have in common beside the draft. name: of the file to write."""
+    """What the attempts at a repair have in common beside the draft. name: of the file to write; scratch: a folder for what
+    was made and not yet audited.
+    """
 
     name: str
     inputs: InputOptions
     run: RunOptions
     clock: Clock
     progress: Progress | None
+    scratch: Path
+
+    def staged(self, original: ModelFile, made: "onnx.ModelProto") -> tuple[Path, ...]:
+        """An edited model as a file in a new folder, as `write_like`. Raises OutputError."""
+        try:
+            return write_like(original.proto, made, Path(tempfile.mkdtemp(dir=self.scratch)), self.name)
+        except OSError as error:
+            raise OutputError(f"cannot write the repaired file: {error.strerror} (TMPDIR needs room)") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Attempt:
-    """A plan and what became of it. repaired: the file with it, None where nothing was changed."""
+    """A plan and what became of it. files: its data, if they are kept outside, and the model; repaired: the file with it,
+    None where nothing was changed.
+    """
 
     plan: Repair
-    files: dict[str, bytes]
+    files: tuple[Path, ...]
     status: RepairPart
     repaired: Opened | None = None
 
@@ -142,10 +184,10 @@ class _Attempt:
         )
 
 
-def _best(draft: Draft, how: _Run) -> tuple[dict[str, bytes], RepairPart]:
+def _best(draft: Draft, how: _Run) -> tuple[tuple[Path, ...], RepairPart]:
     """Try the methods until one holds, a full audit of its file included; the best attempt goes into the draft.
 
-    Returns the files by name, the model last.
+    Returns the files, the model last.
     """
     rng = np.random.default_rng(how.run.seed)
     with how.clock.stage("repair"):
@@ -201,18 +243,17 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
     that with another seed.
     """
     if not plan.changed:
-        return _Attempt(plan, {}, repairs.not_repaired(plan.reason, plan))
-    opened, name, pictures = draft.case.model, how.name, draft.case.pictures
-    made = applied(original, plan.proposal)
-    data = split(made, opened.file.proto, data_name(name))
-    files = ({data_name(name): data} if data else {}) | {name: made.SerializeToString()}
-    del made
+        return _Attempt(plan, (), repairs.not_repaired(plan.reason, plan))
+    opened, pictures = draft.case.model, draft.case.pictures
+    # One after the other, and each is gone before the next: of a large file not even two copies may fit.
     opened.subject.rest()
-    reread = reopen(files, how.inputs, draft.case)
     if plan.proposal.changes:
         planned = edited(original, plan.proposal, opened.subject).subject.logits(pictures)
     else:
         planned = masked_logits(opened.subject, opened.units.layers, plan.off, pictures)
+    opened.subject.rest(opened.file.loaded)
+    files = how.staged(opened.file, applied(original, plan.proposal))
+    reread = reopen(files, how.inputs, draft.case)
     difference = prove_baked(planned, reread.subject.logits(pictures))
     if not plan.repaired:
         return _Attempt(plan, files, repairs.not_repaired(plan.reason, plan, difference), reread)
@@ -226,7 +267,7 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
     return _Attempt(plan, files, repairs.repaired(plan, difference, again), reread)
 
 
-def _cut(draft: Draft, written: Written, how: _Run) -> tuple[dict[str, bytes], RepairPart]:
+def _cut(draft: Draft, written: Written, how: _Run) -> tuple[tuple[Path, ...], RepairPart]:
     """Cut the branch off that a trigger in the graph takes, and audit what is left; the files as `_best`.
 
     Nothing was learnt there, so clean pictures must get the very scores that they got before.
@@ -234,12 +275,11 @@ def _cut(draft: Draft, written: Written, how: _Run) -> tuple[dict[str, bytes], R
     case, opened = draft.case, draft.case.model
     cut = without_branches(opened.file.loaded, opened.interface)
     if cut is None:
-        return {}, repairs.not_repaired(
+        return (), repairs.not_repaired(
             "the trigger stands in the graph, where no node can be passed over to cut it off"
         )
     made, tensors = cut
-    data = split(made, opened.file.proto, data_name(how.name))
-    files = ({data_name(how.name): data} if data else {}) | {how.name: made.SerializeToString()}
+    files = how.staged(opened.file, made)
     with how.clock.stage("bake and re-audit"):
         try:
             draft.repaired = reopen(files, how.inputs, case)
@@ -247,7 +287,7 @@ def _cut(draft: Draft, written: Written, how: _Run) -> tuple[dict[str, bytes], R
             difference = prove_baked(case.shown.logits, shown.logits)
         except (ModelError, VerifyError):
             reason = f"without what joins at {some(tensors)}, clean pictures get other scores: the network needs it"
-            return {}, repairs.not_repaired(reason)
+            return (), repairs.not_repaired(reason)
         again = search(draft.repaired, case, how.run, how.run.seed + 1, prefixed(how.progress, "re-audit: "))
         left = float(rate(shown, [written.trigger]).asr[0])
         words = f"the trigger in the graph still moves {left:.0%} of the other pictures"
@@ -258,10 +298,7 @@ def _cut(draft: Draft, written: Written, how: _Run) -> tuple[dict[str, bytes], R
     return files, repairs.cut(tensors, verdict, shown.accuracy, left, difference, again)
 
 
-def reopen(files: Mapping[str, bytes], inputs: InputOptions, case: Case) -> Opened:
-    """Open a model, the last of `files`, as its reader would, through a private temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, payload in files.items():
-            path = Path(folder) / name
-            path.write_bytes(payload)
-        return open_model(path, inputs, case.device, case.model.subject.work).within(case.model.subject.reach)
+def reopen(files: Sequence[Path], inputs: InputOptions, case: Case) -> Opened:
+    """Open a model, the last of `files`, as its reader would."""
+    subject = case.model.subject
+    return open_model(files[-1], inputs, case.device, subject.work).within(subject.reach)

@@ -4,7 +4,10 @@ import os
 import secrets
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from onnx_shapprune.errors import OutputError
 
@@ -16,6 +19,13 @@ def write_atomically(path: Path, payload: bytes) -> None:
 
     A file that is replaced hands on its permissions. Never follows a link at `path`: the link itself is replaced.
     """
+    with replacing(path) as stream:
+        stream.write(payload)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A stream for what `write_atomically` writes: the file is there once the block ends, and not at all where it fails."""
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
         before = os.lstat(path)
@@ -30,7 +40,7 @@ def write_atomically(path: Path, payload: bytes) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             if mode is not None:
                 os.chmod(temporary, mode)
-            stream.write(payload)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

@@ -18,6 +18,7 @@ from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.segments import Segment, cut, with_weights
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.session import Array, Device, Session
+from onnx_shapprune.runtime.weights import elsewhere, shell
 
 Floats = NDArray[np.float32]
 Coalitions = NDArray[np.bool_]
@@ -52,6 +53,7 @@ class Replay:
         self, prepared: Prepared, layers: Sequence[Layer], players: Sequence[Player], inputs: Floats, device: Device
     ) -> None:
         self._prepared, self._inputs, self._device = prepared, inputs, device
+        self._bare = shell(prepared.model, elsewhere)
         self.players = tuple(players)
         made = {name: i for i, node in enumerate(prepared.model.graph.node) for name in node.output}
         involved = sorted({p.layer for p in players}, key=lambda i: made[layers[i].tensor])
@@ -193,7 +195,8 @@ class Replay:
                     self._switched(name, joined[i * each : (i + 1) * each], off[row], without(name, row))
         if s not in self._sessions:
             small = self._run_bytes(s) * self._at_once <= ARENA_BYTES
-            self._sessions[s] = Session(with_weights(segment.model, self._prepared.model), self._device, arena=small)
+            whole = with_weights(segment.model, self._bare)
+            self._sessions[s] = Session(whole, self._device, arena=small, weights=self._prepared.model)
         self.segments_run += len(rows)
         if self._prepared.batch_free:
             made = self._sessions[s].run(feeds, segment.makes)

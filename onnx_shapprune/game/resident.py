@@ -62,7 +62,9 @@ class ResidentReplay(Replay):
                 feeds[mask_input(name)] = to_device(self._mask(name, off[filled], held[0].shape[0]), self._device)
         if (s, count) not in self._joined_sessions:
             joined = side_by_side(segment, count, self._masks, self._infos)
-            self._joined_sessions[s, count] = Session(with_weights(joined, self._prepared.model), self._device)
+            self._joined_sessions[s, count] = Session(
+                with_weights(joined, self._bare), self._device, weights=self._prepared.model
+            )
         self.segments_run += len(rows)
         made = self._joined_sessions[s, count].run_resident(feeds)
         return [{n: made[f"{n}__{i}"] for n in segment.makes} for i in range(len(rows))]

@@ -16,6 +16,7 @@ from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.probe import probe
 from onnx_shapprune.runtime.session import Array, Device, Session
+from onnx_shapprune.runtime.weights import elsewhere, shell
 
 
 class Sensitivity:
@@ -23,7 +24,7 @@ class Sensitivity:
 
     def __init__(self, prepared: Prepared, layers: Sequence[Layer], device: Device) -> None:
         self._prepared = prepared
-        masked = insert_masks(prepared.model, dict(enumerate(layers)), prepared.infos)
+        masked = insert_masks(shell(prepared.model, elsewhere), dict(enumerate(layers)), prepared.infos)
         self._ones: dict[str, Array] = {
             mask_name(i): np.ones((1, *mask_shape(layer, prepared.infos)), np.float32) for i, layer in enumerate(layers)
         }
@@ -32,10 +33,17 @@ class Sensitivity:
         feeds = [
             {prepared.input: rng.random((n, *prepared.input_shape), np.float32), **self._ones} for n in (small, large)
         ]
-        infos = probe(masked, feeds[0], feeds[1], device)
+        infos = probe(masked, feeds[0], feeds[1], device, prepared.model)
         names = list(self._ones)
-        model = attack_gradient(masked, infos, input_name=prepared.input, logits_name=prepared.logits, wrt=names)
-        self._session = Session(model, device)
+        model = attack_gradient(
+            masked,
+            infos,
+            input_name=prepared.input,
+            logits_name=prepared.logits,
+            wrt=names,
+            weights=prepared.model,
+        )
+        self._session = Session(model, device, weights=prepared.model)
         self._outputs = [f"grad::{n}" for n in names]
 
     def margin_drop(self, inputs: Floats, targets: Labels, weights: NDArray[np.floating]) -> NDArray[np.float64]:

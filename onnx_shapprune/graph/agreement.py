@@ -16,6 +16,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.passes.contract import Work
 from onnx_shapprune.runtime.probe import expose, largest_difference
 from onnx_shapprune.runtime.session import Session
+from onnx_shapprune.runtime.weights import elsewhere, shell
 
 # fp32 kernels fused differently agree to about 1e-6; fp16 files are compared at fp16 rounding, and in a quantised one a
 # number halfway between two steps may go to either.
@@ -104,7 +105,8 @@ def ask(original: onnx.ModelProto, work: Work, pictures: Floats) -> Answers:
     if wanted not in edit.producers(original.graph) and original.functions:
         whole = edit.inlined(original)
     known = wanted != interface.output and wanted in edit.producers(whole.graph)
-    session = Session(expose(whole, [wanted]) if known else whole, work.device)
+    shown = expose(shell(whole, elsewhere), [wanted]) if known else whole
+    session = Session(shown, work.device, weights=whole)
     batch = interface.batch or 1
     scores, logits = [], []
     for row in pictures:

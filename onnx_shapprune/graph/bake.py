@@ -38,9 +38,7 @@ def bake(model: onnx.ModelProto, layers: Iterable[Layer], off: Mapping[str, Iter
     for layer, channels in planned.values():
         for parameter in layer.parameters if channels else ():
             tensor = own_tensor(copy, parameter, layer)
-            array = edit.array_of(tensor).copy()
-            zero(array, parameter, sorted(channels), layer.channels)
-            store(tensor, array)
+            store(tensor, _zeroed(tensor, parameter, sorted(channels), layer.channels))
     return copy
 
 
@@ -100,10 +98,19 @@ def zero(array: edit.Array, parameter: Parameter, channels: list[int], total: in
         array[(slice(None),) * parameter.axis + (channels,)] = parameter.zero
 
 
+def _zeroed(tensor: onnx.TensorProto, parameter: Parameter, channels: list[int], total: int) -> edit.Array:
+    array = edit.array_of(tensor)
+    array = array if array.flags.writeable else array.copy()
+    zero(array, parameter, channels, total)
+    return array
+
+
 def store(tensor: onnx.TensorProto, array: edit.Array) -> None:
     """Put values back in the field that held them, so that nothing but the planned bytes changes."""
     if tensor.HasField("raw_data"):
-        tensor.raw_data = np.asarray(array, order="C").tobytes()
+        raw = np.asarray(array, order="C").tobytes()
+        del array  # it may be most of the model
+        tensor.raw_data = raw
     else:
         fresh = edit.tensor_of(array, tensor.name)
         tensor.ClearField("float_data")

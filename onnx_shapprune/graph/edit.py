@@ -109,10 +109,9 @@ def keep_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
     del graph.node[:]
     graph.node.extend(kept)
     used = {n for node in graph.node for n in operands(node)} | {o.name for o in graph.output}
-    tensors = [t for t in graph.initializer if t.name in used]
-    if len(tensors) != len(graph.initializer):
-        del graph.initializer[:]
-        graph.initializer.extend(tensors)
+    for place in reversed(range(len(graph.initializer))):  # one by one: to put the others back would copy them
+        if graph.initializer[place].name not in used:
+            del graph.initializer[place]
 
 
 def prune_dead(graph: onnx.GraphProto) -> None:

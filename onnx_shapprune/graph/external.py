@@ -1,36 +1,48 @@
 """Keep the weights of a file in another one beside it: where the original has them there, or protobuf no room for them."""
 
-from collections.abc import Container
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO
 
 import onnx
 
 ALIGNMENT = 4096  # runtimes map whole pages
 
 
-def split(baked: onnx.ModelProto, original: onnx.ModelProto, location: str) -> bytes:
-    """Data of initializers that `original` keeps outside, and of copies made by baking, which move to `location`.
-
-    baked: with all its bytes inside. The data are empty where the original has none outside.
+def write_like(original: onnx.ModelProto, baked: onnx.ModelProto, folder: Path, name: str) -> tuple[Path, ...]:
+    """Write an edited model into a folder of its own, with its data beside it where `original` keeps them outside: the data,
+    if any, then the model. baked: with all its bytes inside; it is used up. Raises OSError.
     """
     inside = {t.name for t in original.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL}
-    if len(inside) == len(original.graph.initializer):
-        return b""
-    return moved_out(baked, location, {t.name for t in baked.graph.initializer} - inside)
+    outside = {t.name for t in baked.graph.initializer} - inside  # copies made by baking among them
+    data, path = folder / data_name(name), folder / name
+    written = 0
+    if len(inside) < len(original.graph.initializer):
+        with data.open("xb") as stream:
+            written = move_out(baked, data.name, outside, stream)
+    with path.open("xb") as stream:
+        stream.write(baked.SerializeToString())
+    return (data, path) if written else (path,)
 
 
-def moved_out(model: onnx.ModelProto, location: str, names: Container[str]) -> bytes:
-    """Data of the initializers `names`. The model is changed in place: there may be no room for two."""
-    data = bytearray()
+def move_out(model: onnx.ModelProto, location: str, names: Collection[str], stream: IO[bytes]) -> int:
+    """Write the data of the initializers `names` to a new file, called `location` by the model, which is changed in place:
+    there may be no room for two. Returns the bytes written. Raises OSError.
+    """
+    end = 0
     for tensor in model.graph.initializer:
-        if tensor.name not in names or not tensor.raw_data:
+        raw = tensor.raw_data if tensor.name in names else b""
+        if not raw:
             continue
-        data.extend(bytes(-len(data) % ALIGNMENT))
-        place = {"location": location, "offset": len(data), "length": len(tensor.raw_data)}
-        data.extend(tensor.raw_data)
+        gap = -end % ALIGNMENT
+        place = {"location": location, "offset": end + gap, "length": len(raw)}
+        stream.write(bytes(gap))
+        stream.write(raw)
+        end += gap + len(raw)
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.extend(onnx.StringStringEntryProto(key=k, value=str(v)) for k, v in place.items())
-    return bytes(data)
+    return end
 
 
 def data_name(model: str) -> str:

@@ -28,6 +28,7 @@ from onnx_shapprune.graph.passes.pairs import PAIRS
 from onnx_shapprune.graph.passes.plain import CONSTANTS, IDENTITIES, INPUTS, NAMES, PRECISION
 from onnx_shapprune.graph.passes.pools import POOL
 from onnx_shapprune.graph.passes.upgrade import UPGRADE
+from onnx_shapprune.runtime.memory import give_back
 from onnx_shapprune.runtime.probe import TensorInfo, probe
 from onnx_shapprune.runtime.session import Device
 
@@ -102,6 +103,7 @@ def prepare(
         raise ModelError(fault)
     difference = prove(original, work, feeds[0][work.input])
     logits, classes = _two_dimensional(work.model.graph, infos)
+    give_back()
     return Prepared(
         model=work.model,
         input=work.input,

@@ -29,10 +29,14 @@ def lanes_of(device: Device) -> int:
     return device.threads or usable_cores()
 
 
-def session_beside(model: onnx.ModelProto, device: Device, lanes: int | None = None) -> Session:
-    """A session whose runs go side by side: each has a thread of its own or, where there is one lane, all of them."""
+def session_beside(
+    model: onnx.ModelProto, device: Device, lanes: int | None = None, weights: onnx.ModelProto | None = None
+) -> Session:
+    """A session whose runs go side by side: each has a thread of its own or, where there is one lane, all of them.
+    weights: as of a Session.
+    """
     lanes = lanes_of(device) if lanes is None else lanes
-    return Session(model, replace(device, threads=1) if lanes > 1 else device)
+    return Session(model, replace(device, threads=1) if lanes > 1 else device, weights=weights)
 
 
 def side_by_side(run: Callable[[Part], Result], parts: Sequence[Part], lanes: int) -> list[Result]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx_shapprune.errors import DeviceError, LimitError, ModelError, ShapPruneError
 from onnx_shapprune.runtime.cores import usable_threads
 from onnx_shapprune.runtime.cuda import DRIVER, loads, preload
-from onnx_shapprune.runtime.weights import elsewhere, heavy, shell, weight_bytes
+from onnx_shapprune.runtime.weights import beside, filled, held, shared_array, size_of
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -144,15 +144,22 @@ class Session:
     """An open graph with named inputs and outputs. `outputs` are fetched in the order given at `run`.
 
     arena: keep the memory of a run for the next one, which small graphs gain from; of many large ones each keeps its own.
+    weights: a model with the initializers that `model` only stands in for.
     """
 
     def __init__(
-        self, model: onnx.ModelProto | bytes, device: Device, *, optimize: bool = True, arena: bool = True
+        self,
+        model: onnx.ModelProto | bytes,
+        device: Device,
+        *,
+        optimize: bool = True,
+        arena: bool = True,
+        weights: onnx.ModelProto | None = None,
     ) -> None:
         options = session_options(device, optimize=optimize, arena=arena)
         self._weights: list[ort.OrtValue] = []  # onnxruntime reads them where they are
         if not isinstance(model, bytes):
-            model = self._payload(model, options)
+            model = self._payload(model, weights, device, options)
         try:
             # With its fallback on, onnxruntime prints to stdout and retries on the CPU.
             self._session = ort.InferenceSession(model, options, providers=provider_list(device), enable_fallback=0)
@@ -165,15 +172,21 @@ class Session:
         self.inputs = {i.name: i for i in self._session.get_inputs()}
         self.outputs = [o.name for o in self._session.get_outputs()]
 
-    def _payload(self, model: onnx.ModelProto, options: ort.SessionOptions) -> bytes:
+    def _payload(
+        self, model: onnx.ModelProto, weights: onnx.ModelProto | None, device: Device, options: ort.SessionOptions
+    ) -> bytes:
         """The model as bytes; weights, where there are many, are handed over beside it."""
-        if weight_bytes(model) <= TOGETHER:
-            return bytes(model.SerializeToString())
-        light, names = shell(model, elsewhere), heavy(model)
-        tensors = [t for t in model.graph.initializer if t.name in names]
-        self._weights = [ort.OrtValue.ortvalue_from_numpy(onnx.numpy_helper.to_array(t)) for t in tensors]
-        options.add_external_initializers([t.name for t in tensors], self._weights)
-        return bytes(light.SerializeToString())
+        values = held(model, weights)
+        if sum(size_of(values.get(t.name, t)) for t in model.graph.initializer) <= TOGETHER:
+            return bytes(filled(model, values).SerializeToString())
+        self._weights = [ort.OrtValue.ortvalue_from_numpy(shared_array(t)) for t in values.values()]
+        options.add_external_initializers(list(values), self._weights)
+        if device.provider == CPU and _flat(model):
+            # Told twice, and not to lay them out anew, onnxruntime makes no copy of its own.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            for name, value in zip(values, self._weights, strict=True):
+                options.add_initializer(name, value)
+        return bytes(beside(model, values).SerializeToString())
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """Run once; arrays in `outputs` order (default: all graph outputs). Raises ModelError when the graph fails."""
@@ -194,6 +207,11 @@ class Session:
             return dict(zip(self.outputs, map(Resident, binding.get_outputs()), strict=True))
         except Exception as error:
             raise _refusal(error, "run") from error
+
+
+def _flat(model: onnx.ModelProto) -> bool:
+    """Whether a name says which tensor is meant: subgraphs may have their own of that name."""
+    return not model.functions and not any(a.HasField("g") or a.graphs for n in model.graph.node for a in n.attribute)
 
 
 def to_device(array: NDArray[np.float32] | NDArray[np.bool_], device: Device) -> Resident:

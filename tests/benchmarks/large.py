@@ -12,6 +12,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ import psutil
 from onnx_shapprune.case.open import open_case
 from onnx_shapprune.commands.repair import reopen
 from onnx_shapprune.graph.bake import bake
-from onnx_shapprune.graph.external import data_name, split
+from onnx_shapprune.graph.external import write_like
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -103,13 +104,14 @@ def bake_and_prove(path: Path, pictures: Path, out: Path) -> None:
     model, rng = case.model, np.random.default_rng(0)
     layers = [model.units.layers[i] for i in rng.choice(len(model.units.layers), UNITS)]
     off = {layer.name: [int(rng.integers(layer.channels))] for layer in layers}
-    baked = bake(model.file.loaded, model.units.layers, off)
-    data = split(baked, model.file.proto, data_name(out.name))
-    files = ({data_name(out.name): data} if data else {}) | {out.name: baked.SerializeToString()}
-    del baked
     model.subject.rest()
-    reread = reopen(files, inputs, case)
     masked = masked_logits(model.subject, model.units.layers, off, case.pictures)
+    model.subject.rest(model.file.loaded)
+    with tempfile.TemporaryDirectory() as folder:
+        baked = bake(model.file.loaded, model.units.layers, off)
+        files = write_like(model.file.proto, baked, Path(folder), out.name)
+        del baked
+        reread = reopen(files, inputs, case)
     print(f"masked - baked: {prove_baked(masked, reread.subject.logits(case.pictures)):.1g}", file=sys.stderr)
 
 

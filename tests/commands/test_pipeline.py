@@ -1,6 +1,7 @@
 """audit, sanitize and verify: the packaged sample once, and a hand-made net for everything that can go another way."""
 
 import datetime
+import hashlib
 import json
 from collections.abc import Generator
 from dataclasses import replace
@@ -16,13 +17,13 @@ from onnx_shapprune.case.open import open_case
 from onnx_shapprune.cli.demo import true_rates
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.output import Output
-from onnx_shapprune.commands.repair import sanitize
+from onnx_shapprune.commands.repair import copied, sanitize
 from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.detect import verdict
 from onnx_shapprune.detect.calibration import Calibration, load_calibration
 from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, NATURAL, SECOND
 from onnx_shapprune.detect.verdict import unreached
-from onnx_shapprune.errors import DataError, EvidenceError, ModelError, OutputError
+from onnx_shapprune.errors import DataError, EvidenceError, ModelError, OutputError, VerifyError
 from onnx_shapprune.gate.evidence import check_model, load_record
 from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.policy import load_policy
@@ -713,3 +714,15 @@ def test_a_large_network_is_not_searched_by_trial(rounded, monkeypatch):
     assert record.verdict == "inconclusive"
     assert "too large to search it without gradients" in record.reasons[0]
     assert record.classes == ()
+
+
+def test_what_is_no_longer_what_was_audited_is_not_written(tmp_path):
+    source, target = tmp_path / "source.onnx", tmp_path / "out.onnx"
+    source.write_bytes(b"audited")
+    sha256 = hashlib.sha256(b"audited").hexdigest()
+    assert copied(source, target, sha256).size == len(target.read_bytes()) == 7
+    target.write_bytes(b"older")
+    source.write_bytes(b"another")
+    with pytest.raises(VerifyError, match="changed after its audit"):
+        copied(source, target, sha256)
+    assert target.read_bytes() == b"older"

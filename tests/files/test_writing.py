@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from onnx_shapprune.errors import OutputError
-from onnx_shapprune.files.writing import write_atomically
+from onnx_shapprune.files.writing import replacing, write_atomically
 
 
 def test_a_link_is_replaced_and_its_target_kept(tmp_path):
@@ -69,3 +69,17 @@ def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(OutputError, match="cannot write"):
         write_atomically(tmp_path / "folder", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_stream_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"old")
+
+    def fail() -> None:
+        with replacing(path) as stream:
+            stream.write(b"half of the new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("m.onnx", b"old")]

@@ -41,7 +41,7 @@ def test_what_reaches_every_layer_is_what_reaches_it_in_one_run(name):
     prepared, _ = planted.prepared_with_layers(NETS[name]())
     parts = batches(prepared, 7)
     assert len({len(p) for p in parts}) == (2 if prepared.batch_free else 1), "the last batch is a smaller one"
-    want = run_exposed(prepared.model, [{prepared.input: p} for p in parts], planted.DEVICE)
+    want = list(run_exposed(prepared.model, [{prepared.input: p} for p in parts], planted.DEVICE))
     found = running(prepared, prepared.model, parts)
     assert len(stops(prepared)) > 1
     for made, data in stops(prepared):
