@@ -208,7 +208,10 @@ def _triggers(record: Record, again: Verdict[Aim], p_value: float, *, conclusive
         ("OSP102", "trigger between classes", False),
     ):
         found = [f for f in named if f.rule == rule]
-        mine = [c.p_value for c in record.claims if (c.kind == "all-to-one") is one_class]
+        # Of what was named the number that decided: a claim with cautions may be more unusual, and is no evidence.
+        rated = [a.p_value for a in record.attacks if (a.kind == "all-to-one") is one_class]
+        claimed = [c.p_value for c in record.claims if (c.kind == "all-to-one") is one_class]
+        mine = claimed and (rated or claimed)
         parts = [*dict.fromkeys(_about(f) for f in found)] + ([f"p {apart(min(mine), p_value)}"] if mine else [])
         graded = _graded(name, ", ".join(parts) or "none found", f"p above {p_value:g}", rule, found)
         if not found and not conclusive:

@@ -85,6 +85,14 @@ def test_an_accuracy_below_the_floor_that_is_met_says_why(acc, pictures, value):
     assert (line.value, line.outcome) == (value, "not graded" if acc == 0.2 else "met")
 
 
+def test_the_p_value_of_a_line_is_of_what_decided():
+    (attack,) = BACKDOORED.attacks
+    few = BACKDOORED.claims[0].model_copy(update={"p_value": 7e-6, "cautions": ("only 2 pictures",)})
+    record = changed(BACKDOORED, attacks=(attack.model_copy(update={"p_value": 0.005}),), claims=(few,))
+    (line,) = (c for c in judge(record, DEFAULT, today=TODAY).checks if c.name == "trigger to one class")
+    assert line.value == "class 3, p 0.005"
+
+
 @pytest.mark.parametrize("acc", [None, -0.1, 5.0])
 def test_an_accuracy_that_is_none_is_not_graded(acc):
     assert verdict(changed(CLEAN, before={"acc": acc})) == "inconclusive"

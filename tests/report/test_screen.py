@@ -151,6 +151,17 @@ def test_the_number_that_decides_stands_there():
     assert "97 % of its lead is gone" in text
 
 
+def test_the_evidence_shown_is_what_decided():
+    """The most unusual claim was no evidence; the margins alone name the class."""
+    record = OUTCOMES["fail"]
+    (claim,), (attack,) = record.claims, record.attacks
+    few = claim.model_copy(update={"statistic": "agreement", "p_value": 7e-6, "cautions": ("only 2 pictures",)})
+    peak = claim.model_copy(update={"statistic": "peak", "p_value": 0.005, "outside": ()})
+    told = {"claims": (few, peak), "attacks": (attack.model_copy(update={"p_value": 0.005}),)}
+    text = " ".join(audit_text(record.model_copy(update=told), details=False).split())
+    assert "evidence p-value 0.005 (named from 0.01 down, suspicious from 0.05 down): largest margin" in text
+
+
 def test_a_p_value_is_never_shown_as_what_it_is_held_against():
     text = audit_text(suspicious(), details=False)
     assert "p-value 0.01004 (named from 0.01 down" in text
