@@ -21,6 +21,7 @@ from onnx_shapprune.settings import RunOptions
 
 RETRIES = 2
 STOP_SECONDS = 10.0
+AGAIN = "audited again: its earlier result is of other settings, pictures, code or libraries"
 Key = tuple[str, str, str]
 
 
@@ -54,6 +55,8 @@ class Step:
     """What it is at, or its outcome."""
     over: bool
     """Whether its audit is over."""
+    again: bool = False
+    """Whether it begins although there is an earlier result, which is not taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,8 @@ class _Batch:
                 self._same[key].append(number)
         else:
             self._same[key] = []
+            if self._options.resume and self._folder.knows_otherwise(sha256, settings):
+                self._report(number, AGAIN, again=True)
             if self._options.sanitize:
                 task = replace(task, output=self._folder.output())
             self._submit(Job(number, key, task))
@@ -237,6 +242,6 @@ class _Batch:
         self._done += 1
         self._report(number, result.outcome, over=True)
 
-    def _report(self, number: int, state: str, *, over: bool = False) -> None:
+    def _report(self, number: int, state: str, *, over: bool = False, again: bool = False) -> None:
         total = len(self._entries) - self._spared
-        self._progress(Step(self._done, total, self._entries[number].shown, state, over))
+        self._progress(Step(self._done, total, self._entries[number].shown, state, over, again))
