@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx_shapprune.errors import DataError, OutputError, ShapPruneError
-from onnx_shapprune.fleet.identity import model_digest, pictures_digest, settings_digest
+from onnx_shapprune.fleet.identity import leads_out, model_digest, pictures_digest, settings_digest
 from onnx_shapprune.fleet.listing import Entry
 from onnx_shapprune.fleet.results import Result, ResultsFolder, failed
 from onnx_shapprune.fleet.task import Answer, Task, absolute, absolute_inputs, work
@@ -137,7 +137,14 @@ class _Batch:
             return
         # Files that may have external data are only the same where they lie in one folder.
         key = sha256, settings, "" if alone else str(entry.path.parent.resolve())
-        if self._options.resume and (known := self._folder.finished(entry.shown, entry.path, sha256, settings)):
+        stray = leads_out(entry.path, entry.inputs)
+        if stray:  # it is refused, and shares that with no file of the same bytes
+            key = sha256, settings, str(entry.path.absolute())
+        if (
+            self._options.resume
+            and not stray
+            and (known := self._folder.finished(entry.shown, entry.path, sha256, settings))
+        ):
             self._spared += 1
             self.results[number] = known
             self._report(number, f"{known.outcome}, known before")

@@ -85,6 +85,21 @@ def test_the_same_bytes_are_audited_once(fleet):
     assert len(fleet.index()) == 3
 
 
+def test_a_link_that_leads_out_of_its_folder_shares_no_result(fleet):
+    """An audit refuses such a link: it must not pass because the same bytes did elsewhere, nor take those down with it."""
+    real = fleet.add("b/real.onnx", "pass")
+    (fleet.models / "b" / "near.onnx").symlink_to("real.onnx")
+    (fleet.models / "a").mkdir()
+    (fleet.models / "a" / "link.onnx").symlink_to(real)
+    done = fleet()
+    assert fleet.runs() == ["link.onnx", "near.onnx"], "the first of each"
+    assert {name: r.same_as for name, r in done.items()} == {
+        "a/link.onnx": "", "b/near.onnx": "", "b/real.onnx": str(fleet.models / "b" / "near.onnx"),
+    }  # fmt: skip
+    fleet(resume=True)
+    assert fleet.runs() == ["link.onnx"]
+
+
 def test_the_same_bytes_with_other_data_beside_them_are_another_model(fleet):
     for place, content in (("x", "1"), ("y", "2"), ("z", "2")):
         fleet.add(f"{place}/model.onnx", "location weights.bin")
