@@ -60,6 +60,14 @@ def test_every_end_is_a_line(fleet):
     assert done["f.onnx"].reasons == ("no [31m<b>classifier",)
 
 
+def test_a_link_that_leads_nowhere_is_called_one(fleet):
+    """It stands in every listing of the folder: "not found" alone is hard to believe."""
+    (fleet.models / "a.onnx").symlink_to("gone.onnx")
+    assert fleet()["a.onnx"].reasons == (
+        f"model file not found: {fleet.models / 'a.onnx'} (a link that leads nowhere)",
+    )
+
+
 def test_a_missing_model_and_missing_pictures_are_lines_too(fleet, tmp_path):
     fleet.add("a.onnx", "pass")
     os.mkfifo(fleet.models / "pipe.onnx")
