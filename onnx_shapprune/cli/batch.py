@@ -240,14 +240,17 @@ class BatchProgress:
     def __init__(self, report: ProgressReport, *, verbose: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._report, self._verbose, self._clock = report, verbose, clock
         self._began = clock()
+        self._told = False  # that earlier results are not taken over, which is said once
         report("models", 0, 0, "")
 
     def __call__(self, step: "Step") -> None:
-        note = f"{Path(step.model).name}: {step.state}"
+        note = f"{Path(step.model).name}: {step.state}"  # short, for a bar
         if self._report.mode == "lines":
-            if not (step.over or self._verbose):
+            news, self._told = step.again and not self._told, self._told or step.again
+            if not (step.over or news or self._verbose):
                 return
-            note = f"{step.done}/{step.total} {note}{self._pace(step) if step.over else ''}"
+            # Whole paths: in folders of snapshots every other file is called model.onnx.
+            note = f"{step.done}/{step.total} {step.model}: {step.state}{self._pace(step) if step.over else ''}"
         self._report("models", step.done, step.total, note)
 
     def _pace(self, step: "Step") -> str:

@@ -36,7 +36,7 @@ def open_regular_file(path: Path, *, limit: int, what: str, error: type[ShapPrun
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
-        raise error(f"{what} not found: {path}") from None
+        raise error(f"{what} not found: {path}{' (a link that leads nowhere)' if path.is_symlink() else ''}") from None
     except OSError as cause:
         raise error(f"{what} cannot be opened: {path}: {cause.strerror}") from None
     except ValueError:  # a NUL byte

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx_shapprune.errors import DataError, OutputError, ShapPruneError
-from onnx_shapprune.fleet.identity import model_digest, pictures_digest, settings_digest
+from onnx_shapprune.fleet.identity import leads_out, model_digest, pictures_digest, settings_digest
 from onnx_shapprune.fleet.listing import Entry
 from onnx_shapprune.fleet.results import Result, ResultsFolder, failed
 from onnx_shapprune.fleet.task import Answer, Task, absolute, absolute_inputs, work
@@ -21,6 +21,7 @@ from onnx_shapprune.settings import RunOptions
 
 RETRIES = 2
 STOP_SECONDS = 10.0
+AGAIN = "audited again: its earlier result is of other settings, pictures, code or libraries"
 Key = tuple[str, str, str]
 
 
@@ -54,6 +55,8 @@ class Step:
     """What it is at, or its outcome."""
     over: bool
     """Whether its audit is over."""
+    again: bool = False
+    """Whether it begins although there is an earlier result, which is not taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,14 @@ class _Batch:
             return
         # Files that may have external data are only the same where they lie in one folder.
         key = sha256, settings, "" if alone else str(entry.path.parent.resolve())
-        if self._options.resume and (known := self._folder.finished(entry.shown, entry.path, sha256, settings)):
+        stray = leads_out(entry.path, entry.inputs)
+        if stray:  # it is refused, and shares that with no file of the same bytes
+            key = sha256, settings, str(entry.path.absolute())
+        if (
+            self._options.resume
+            and not stray
+            and (known := self._folder.finished(entry.shown, entry.path, sha256, settings))
+        ):
             self._spared += 1
             self.results[number] = known
             self._report(number, f"{known.outcome}, known before")
@@ -146,6 +156,8 @@ class _Batch:
                 self._same[key].append(number)
         else:
             self._same[key] = []
+            if self._options.resume and self._folder.knows_otherwise(sha256, settings):
+                self._report(number, AGAIN, again=True)
             if self._options.sanitize:
                 task = replace(task, output=self._folder.output())
             self._submit(Job(number, key, task))
@@ -237,6 +249,6 @@ class _Batch:
         self._done += 1
         self._report(number, result.outcome, over=True)
 
-    def _report(self, number: int, state: str, *, over: bool = False) -> None:
+    def _report(self, number: int, state: str, *, over: bool = False, again: bool = False) -> None:
         total = len(self._entries) - self._spared
-        self._progress(Step(self._done, total, self._entries[number].shown, state, over))
+        self._progress(Step(self._done, total, self._entries[number].shown, state, over, again))

@@ -41,6 +41,11 @@ def model_digest(path: Path, inputs: InputOptions) -> tuple[str, bool]:
     return digest.hexdigest(), alone
 
 
+def leads_out(path: Path, inputs: InputOptions) -> bool:
+    """Whether a link leads out of the folder that links may stay in: an audit refuses it, whatever its bytes are."""
+    return not path.resolve().is_relative_to((inputs.allow_root or path.parent).resolve())
+
+
 def pictures_digest(data: Path | None) -> str:
     """sha256 over an .npz, or over names and bytes of all pictures below a folder; "" for none. Raises DataError."""
     if data is None:

@@ -113,6 +113,7 @@ class ResultsFolder:
         self._known: dict[tuple[str, str], list[Result]] = {}
         for row in read_index(path):
             self._known.setdefault((row.sha256, row.settings), []).append(row)
+        self._audited = {sha256 for sha256, settings in self._known if settings}
 
     def output(self) -> Path:
         """A place for the file that sanitize writes, as its folder is not known before the audit is over."""
@@ -135,6 +136,10 @@ class ResultsFolder:
                     self.append(result)
                 return result
         return None
+
+    def knows_otherwise(self, sha256: str, settings: str) -> bool:
+        """Whether there are earlier results for the same bytes, all of other settings, pictures, code or libraries."""
+        return sha256 in self._audited and (sha256, settings) not in self._known
 
     def keep(self, shown: str, task: Task, settings: str, answer: Answer) -> Result:
         """Write what came of a model. Raises OutputError."""

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from scipy.special import bdtr
+from scipy.special import bdtr, bdtri
 
 from onnx_shapprune.detect.thresholds import CHANCE, FAR
 from onnx_shapprune.detect.verdict import Claimed, Verdict, apart
@@ -117,8 +117,10 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
         yield _graded("clean accuracy", "not measured", limit, "OSP903", unmeasured)
     else:
         right = round(acc * pictures)
-        value = f"{acc:.1%} ({right} of {pictures})"
         low = not bdtr(right, pictures, floor) >= CHANCE  # an accuracy above 1 gives NaN
+        # The share that so many right answers are just not too few for: it is what the line is held against.
+        unsure = "" if low or acc >= floor else f"; up to {bdtri(right, pictures, CHANCE):.0%} is possible"
+        value = f"{acc:.1%} ({right} of {pictures}{unsure})"
         wrong = [_finding("OSP903", f"only {right} of {pictures} clean pictures get their label, {floor:.0%} should")]
         yield _graded("clean accuracy", value, limit, "OSP903", wrong if low else ())
 
@@ -153,8 +155,8 @@ def _provenance(record: Record, require: Require, today: datetime.date) -> Itera
         yield _graded("calibration", value, limit, "OSP907", () if met else foreign)
     if require.max_age_days:
         age, limit = _age(record.created, today), f"at most {require.max_age_days} days"
-        said = "not said" if age is None else f"{age} days"
-        fine = age is not None and age <= require.max_age_days
+        said = "not said" if age is None else f"{age} days" if age >= 0 else f"{-age} days in the future"
+        fine = age is not None and 0 <= age <= require.max_age_days
         stale = [_finding("OSP908", f"the report's age is {said}, {limit} are allowed")]
         yield _graded("age of the report", said, limit, "OSP908", () if fine else stale)
     if require.min_tool_version:
@@ -171,11 +173,14 @@ def packaged_digest() -> str:
 
 
 def _age(created: str, today: datetime.date) -> int | None:
-    """Days since a report was made, at least 0; None for what is no time."""
+    """Days since a report was made, below 0 where that is more than a day ahead: its date is wrong then, and no clock of
+    another time zone. None for what is no time.
+    """
     try:
-        return max(0, (today - datetime.datetime.fromisoformat(created).date()).days)
+        age = (today - datetime.datetime.fromisoformat(created).date()).days
     except ValueError:
         return None
+    return 0 if age == -1 else age
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -203,7 +208,10 @@ def _triggers(record: Record, again: Verdict[Aim], p_value: float, *, conclusive
         ("OSP102", "trigger between classes", False),
     ):
         found = [f for f in named if f.rule == rule]
-        mine = [c.p_value for c in record.claims if (c.kind == "all-to-one") is one_class]
+        # Of what was named the number that decided: a claim with cautions may be more unusual, and is no evidence.
+        rated = [a.p_value for a in record.attacks if (a.kind == "all-to-one") is one_class]
+        claimed = [c.p_value for c in record.claims if (c.kind == "all-to-one") is one_class]
+        mine = claimed and (rated or claimed)
         parts = [*dict.fromkeys(_about(f) for f in found)] + ([f"p {apart(min(mine), p_value)}"] if mine else [])
         graded = _graded(name, ", ".join(parts) or "none found", f"p above {p_value:g}", rule, found)
         if not found and not conclusive:

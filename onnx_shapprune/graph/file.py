@@ -21,6 +21,7 @@ from onnx_shapprune.runtime.session import first_line
 from onnx_shapprune.runtime.weights import empty, shell
 
 MESSAGE_MIB = 2047  # protobuf cannot hold more in one message
+LFS_POINTER = b"version https://git-lfs.github.com/"
 DEFAULT_LIMITS = FileLimits()
 
 
@@ -73,6 +74,10 @@ def read_model(path: Path, stage: Stage, limits: FileLimits) -> ModelFile:
     try:
         proto.ParseFromString(payload)
     except DecodeError:
+        if payload.startswith(LFS_POINTER):  # what a checkout without its large files is full of
+            raise ModelError(
+                f"a pointer of Git LFS, and not the model itself (git lfs pull fetches it): {path}"
+            ) from None
         raise ModelError(f"not an ONNX file, or a truncated one (protobuf cannot be parsed): {path}") from None
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"not an ONNX model (no graph or no opset): {path}")

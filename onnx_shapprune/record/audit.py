@@ -96,7 +96,7 @@ class ClaimPart(Part):
 class AttackPart(Part):
     """A backdoor that was named or is suspected. kind "all-to-one": every class goes to the only one of `targets`;
     "source-specific": class `source` does; "all-to-all": class y goes to mapping[y]. families: that found it; p_value: of
-    the strongest evidence.
+    the strongest claim, of one that was named the strongest that names it.
     """
 
     kind: Literal["all-to-one", "source-specific", "all-to-all"]

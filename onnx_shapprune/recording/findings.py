@@ -8,7 +8,7 @@ import numpy as np
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.verdict import Verdict
+from onnx_shapprune.detect.verdict import Levels, Verdict
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
 from onnx_shapprune.graph.preflight import Hazard
 from onnx_shapprune.graph.provenance.oddities import Oddity
@@ -111,7 +111,9 @@ def suspect_parts(found: Examination | None, verdict: Verdict[Goal]) -> tuple[At
 def _attack(found: Examination, goal: Goal) -> AttackPart:
     suspicion = found.suspicion
     mine = [c for c in suspicion.claimed if c.goal == goal]
-    strongest = min(mine, key=lambda c: c.p_value)
+    # What names a goal is not the most unusual claim about it, where that one is no evidence, on too few pictures say.
+    counted = [c for c in mine if not c.warnings(Levels())] if goal in suspicion.named else mine
+    strongest = min(counted, key=lambda c: c.p_value)
     return AttackPart(
         kind=goal.kind,
         targets=goal.targets,

@@ -8,12 +8,32 @@ from pathlib import PurePath
 from onnx_shapprune.gate.evidence import Record, judged_files
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.report.outcome import Outcome
+from onnx_shapprune.report.subject import unchecked
 
 # Options of a call that say where something goes or how it is shown, and no other call may take over.
 PLACES = ("-o", "--output", "--report", "--artifacts", "-f", "--format", "--color", "--progress")
 SHOWN = ("-q", "--quiet", "-v", "--verbose", "-qv", "-vq", "--dry-run", "--keep-partial", "--exit-zero")
 FAILED_LINES = "See which lines of the policy failed, and what that means."
-DATA = "pictures/"  # what a command is shown with where the record does not say
+DATA = ("--data", "pictures/")  # what a command is shown with where the record does not say
+# Options that say which pictures these are and how the file takes them, with how many words follow: without one of them
+# another command would look at something else. Those of cli/options/inputs.py, which a test compares, but for --unlabelled.
+OF_THE_INPUT = {
+    "--data": 1,
+    "--input-range": 2,
+    "--mean": 1,
+    "--std": 1,
+    "--channel-order": 1,
+    "--resize": 1,
+    "--classes": 1,
+    "--labels": 1,
+    "--per-class": 1,
+    "--layout": 1,
+    "--input-size": 2,
+    "--output-name": 1,
+    "--limit": 1,
+    "--allow-root": 1,
+    "--config": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +48,13 @@ def what_now(record: Record, outcome: Outcome, rules: Sequence[str] = ()) -> tup
     """What a reader does next, the first thing first. rules: ids of what a policy holds against the file."""
     if isinstance(record, VerifyRecord):
         return _after_comparison(record, outcome, rules)
+    if outcome in ("pass", "fail", "suspicious") and record.data.label_source == "model" and unchecked(record):
+        look = Step("No labels say that it was fed rightly. See first what fits:", _fit(record))
+        return (look, *_after_audit(record, outcome, rules))
+    return _after_audit(record, outcome, rules)
+
+
+def _after_audit(record: AuditRecord, outcome: Outcome, rules: Sequence[str]) -> tuple[Step, ...]:
     match outcome:
         case "pass":
             return _deploy(record, "Measure the file on a test set of your own. Then let the pipeline check it")
@@ -82,18 +109,25 @@ def _after_comparison(record: VerifyRecord, outcome: Outcome, rules: Sequence[st
 
 
 def _deploy(record: Record, text: str) -> tuple[Step, ...]:
-    report = next(_reports(record), "report.json")
-    return (Step(f"{text}:", ("shapprune", "gate", report, "--model", _path(record, judged_files(record)[0].name))),)
+    written = next(_reports(record), "")
+    if record.command and not written:
+        option = "-o" if record.command[1:2] == ("audit",) else "--report"
+        text += f"; this run wrote no report, so run it again with {option} report.json"
+    command = ("shapprune", "gate", written or "report.json", "--model", _path(record, judged_files(record)[0].name))
+    return (Step(f"{text}:", command),)
 
 
 def _inconclusive(record: AuditRecord) -> tuple[Step, ...]:
     start = "Do not treat it as clean."
     if record.data.preprocessing == "unlikely":
-        fit = ("shapprune", "fit", _path(record, record.model.name), "--data", _data(record))
-        return (Step(f"{start} It is probably fed wrongly; find out how it wants its pictures:", fit),)
+        return (Step(f"{start} It is probably fed wrongly; find out how it wants its pictures:", _fit(record)),)
     if record.not_searched:
         return (Step(f"{start} Give it the time to search everything:", _again(record, "audit")),)
     return (Step(f"{start} What is missing stands in the reasons:", ("shapprune", "docs", "verdicts")),)
+
+
+def _fit(record: AuditRecord) -> tuple[str, ...]:
+    return ("shapprune", "fit", _path(record, record.model.name), *_of_the_input(record))
 
 
 def _explained(rules: Sequence[str]) -> tuple[Step, ...]:
@@ -102,13 +136,13 @@ def _explained(rules: Sequence[str]) -> tuple[Step, ...]:
 
 
 def _calibration(record: AuditRecord) -> tuple[str, ...]:
-    return ("shapprune", "calibrate", "clean_models/", "--data", _data(record), "-o", "calibration.json")
+    return ("shapprune", "calibrate", "clean_models/", *_of_the_input(record), "-o", "calibration.json")
 
 
 def _comparison(record: AuditRecord) -> tuple[str, ...]:
     written = judged_files(record)[0].name
     pair = _path(record, record.model.name), _path(record, written)
-    return ("shapprune", "verify", *pair, "--data", _data(record))
+    return ("shapprune", "verify", *pair, *_of_the_input(record))
 
 
 def _with_more_pictures(record: AuditRecord) -> tuple[str, ...]:
@@ -119,7 +153,7 @@ def _again(record: AuditRecord, command: str) -> tuple[str, ...]:
     """The same call for another command, without what it was to write."""
     words = _inputs(record)
     if record.command[1:2] not in (("audit",), ("sanitize",)) or record.model.name not in map(_name, words):
-        words = (record.model.name, "--data", DATA)
+        words = (_path(record, record.model.name), *_of_the_input(record))
     output = f"{PurePath(record.model.name).stem}.sanitized.onnx" if command == "sanitize" else "report.json"
     return ("shapprune", command, *words, "-o", output)
 
@@ -148,9 +182,14 @@ def _reports(record: Record) -> Iterator[str]:
             yield value
 
 
-def _data(record: Record) -> str:
-    """What stood behind --data."""
-    return next((value for option, value in itertools.pairwise(record.command) if option == "--data"), DATA)
+def _of_the_input(record: Record) -> tuple[str, ...]:
+    """What the command said about the pictures and how the file takes them; pictures of any kind where it did not."""
+    words, kept = iter(record.command), list[str]()
+    for word in words:
+        option, written, _ = word.partition("=")
+        if follow := OF_THE_INPUT.get(option):
+            kept += [word, *itertools.islice(words, follow - bool(written))]
+    return tuple(kept) if "--data" in (word.partition("=")[0] for word in kept) else (*DATA, *kept)
 
 
 def _path(record: Record, name: str) -> str:

@@ -28,9 +28,11 @@ def trigger_of(record: Record, attack: AttackPart) -> TriggerPart | None:
 
 
 def claims_of(record: Record, attack: AttackPart) -> list[ClaimPart]:
-    """All that was found about a goal, the strongest first; among equals, what has a trigger to show."""
+    """All that was found about a goal: first what its p-value is of, then the strongest; among equals, what has a trigger to
+    show.
+    """
     mine = [c for c in record.claims if c.targets == attack.targets and c.source == attack.source]
-    return sorted(mine, key=lambda c: (c.p_value, c.statistic == PEAK))
+    return sorted(mine, key=lambda c: (c.p_value != attack.p_value, c.p_value, c.statistic == PEAK))
 
 
 def trigger_words(record: Record, attack: AttackPart) -> str:

@@ -8,6 +8,7 @@ from onnx_shapprune.report.text import plain, some
 
 SHOWN = 10
 DEFAULT = "(no option: the default)"
+UNDECIDED = "Add labelled pictures until one is left, or audit with each of them and go by the worst verdict."
 
 
 def fit_text(record: FitRecord, *, width: int = WIDTH, colour: bool = False) -> str:
@@ -30,6 +31,8 @@ def fit_text(record: FitRecord, *, width: int = WIDTH, colour: bool = False) -> 
     chosen = [i for i in range(len(shown)) if i == 0 or i in record.alike]
     for i in chosen if record.best is not None else range(min(3, len(shown))):
         page.say(record.rows[i].options or DEFAULT, bullet=f"{i + 1}:")
+    if record.alike:
+        page.say(UNDECIDED, style="dim")
     if record.metadata:
         page.title("The file's metadata says, which nobody checked")
         page.pairs([(plain(m.key, limit=30), m.value) for m in record.metadata[:SHOWN]])

@@ -109,13 +109,13 @@ def _rates(rates: Rates) -> str:
 def _pictures(record: Record) -> str:
     if record.data is None or not record.data.pictures:
         return ""
-    said = {
-        "given": "labels given",
-        "folder": "labels from folders",
-        "model": "no labels: the model's own answers",
-        "synthesised": "drawn out of the model, so that rates are no measurements",
+    pictures, seen = record.data.pictures, count(record.data.classes_covered, "class")
+    words = {
+        "given": f"{pictures} of {seen}, labels given",
+        "folder": f"{pictures} of {seen}, labels from folders",
+        "model": f"{pictures} without labels, in which the model sees {seen}",
+        "synthesised": f"{pictures} of {seen}, drawn out of the model, so that rates are no measurements",
     }[record.data.label_source]
-    words = f"{record.data.pictures} of {count(record.data.classes_covered, 'class')}, {said}"
     acc, number = record.before.acc, record.before.pictures
     if acc is None or unchecked(record):
         return f"{words}; preprocessing unchecked"

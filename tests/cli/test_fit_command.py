@@ -9,6 +9,7 @@ from invocations import only_line, run
 
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.record.fit import FitRecord
+from onnx_shapprune.report.fit import fit_text
 
 
 @pytest.fixture
@@ -45,6 +46,10 @@ def test_the_options_can_be_pasted(data):
     assert json.loads((data / "fit.json").read_text()) == json.loads(printed.stdout)
     assert record.best.options == "--input-range 0 255"
     assert record.command[:2] == ("shapprune", "fit")
+    unsure = " ".join(fit_text(record.model_copy(update={"alike": (1,)})).split())
+    assert unsure.startswith("2 FIT ALIKE m.onnx")
+    assert "audit with each of them and go by the worst verdict" in unsure
+    assert "worst verdict" not in text
 
 
 def test_in_a_child_process_it_says_the_same(data, monkeypatch):

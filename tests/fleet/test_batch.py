@@ -60,6 +60,14 @@ def test_every_end_is_a_line(fleet):
     assert done["f.onnx"].reasons == ("no [31m<b>classifier",)
 
 
+def test_a_link_that_leads_nowhere_is_called_one(fleet):
+    """It stands in every listing of the folder: "not found" alone is hard to believe."""
+    (fleet.models / "a.onnx").symlink_to("gone.onnx")
+    assert fleet()["a.onnx"].reasons == (
+        f"model file not found: {fleet.models / 'a.onnx'} (a link that leads nowhere)",
+    )
+
+
 def test_a_missing_model_and_missing_pictures_are_lines_too(fleet, tmp_path):
     fleet.add("a.onnx", "pass")
     os.mkfifo(fleet.models / "pipe.onnx")
@@ -83,6 +91,21 @@ def test_the_same_bytes_are_audited_once(fleet):
     assert fleet.runs() == []
     assert again == done
     assert len(fleet.index()) == 3
+
+
+def test_a_link_that_leads_out_of_its_folder_shares_no_result(fleet):
+    """An audit refuses such a link: it must not pass because the same bytes did elsewhere, nor take those down with it."""
+    real = fleet.add("b/real.onnx", "pass")
+    (fleet.models / "b" / "near.onnx").symlink_to("real.onnx")
+    (fleet.models / "a").mkdir()
+    (fleet.models / "a" / "link.onnx").symlink_to(real)
+    done = fleet()
+    assert fleet.runs() == ["link.onnx", "near.onnx"], "the first of each"
+    assert {name: r.same_as for name, r in done.items()} == {
+        "a/link.onnx": "", "b/near.onnx": "", "b/real.onnx": str(fleet.models / "b" / "near.onnx"),
+    }  # fmt: skip
+    fleet(resume=True)
+    assert fleet.runs() == ["link.onnx"]
 
 
 def test_the_same_bytes_with_other_data_beside_them_are_another_model(fleet):

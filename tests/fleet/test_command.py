@@ -135,11 +135,23 @@ def progress_lines(mode: str, *, verbose: bool = False) -> str:
 
 def test_progress_says_how_fast_and_how_long():
     lines = progress_lines("lines").splitlines()
-    assert lines[0] == "models: 1/3 a.onnx: pass, 30 an hour, 4:00 left"
-    assert lines[1] == "models: 3/3 c.onnx: fail, 60 an hour"
-    assert "models: 0/3 a.onnx: search 1/2 class 0" in progress_lines("lines", verbose=True)
+    assert lines[0] == "models: 1/3 m/a.onnx: pass, 30 an hour, 4:00 left"
+    assert lines[1] == "models: 3/3 m/c.onnx: fail, 60 an hour"
+    assert "models: 0/3 m/a.onnx: search 1/2 class 0" in progress_lines("lines", verbose=True)
     assert "0/3" in progress_lines("bar")
     assert "a.onnx: search 1/2 class 0" in progress_lines("bar")
+
+
+def test_a_resumed_batch_says_once_why_it_begins_anew(fleet):
+    fleet.add("a.onnx", "pass")
+    fleet.add("b.onnx", "fail")
+    typed(fleet)
+    again = "audited again: its earlier result is of other settings, pictures, code or libraries"
+    assert again not in typed(fleet, "--resume").stderr
+    changed = typed(fleet, "--resume", "--seed", 1)
+    assert changed.stderr.count(again) == 1, "not for each of thousands"
+    assert f"models: 0/2 {fleet.models / 'a.onnx'}: {again}\n" in changed.stderr
+    assert again not in typed(fleet, "--seed", 2).stderr, "nobody asked to resume"
 
 
 def in_front(node: onnx.NodeProto, *constants: onnx.TensorProto) -> bytes:

@@ -74,6 +74,25 @@ def test_the_default_floor_of_the_accuracy_is_that_of_the_audit(pictures):
         assert (verdict(record) == "inconclusive") is stopped, right
 
 
+@pytest.mark.parametrize(
+    ("acc", "pictures", "value"),
+    [(0.3, 20, "30.0% (6 of 20; up to 51% is possible)"), (0.5, 20, "50.0% (10 of 20)"), (0.2, 20, "20.0% (4 of 20)")],
+)
+def test_an_accuracy_below_the_floor_that_is_met_says_why(acc, pictures, value):
+    """ "30.0% ... at least 50% ... met" alone reads as an error. 51 %: Clopper and Pearson, one-sided 95 %."""
+    record = changed(CLEAN, before={"acc": acc, "pictures": pictures})
+    (line,) = (c for c in judge(record, DEFAULT, today=TODAY).checks if c.name == "clean accuracy")
+    assert (line.value, line.outcome) == (value, "not graded" if acc == 0.2 else "met")
+
+
+def test_the_p_value_of_a_line_is_of_what_decided():
+    (attack,) = BACKDOORED.attacks
+    few = BACKDOORED.claims[0].model_copy(update={"p_value": 7e-6, "cautions": ("only 2 pictures",)})
+    record = changed(BACKDOORED, attacks=(attack.model_copy(update={"p_value": 0.005}),), claims=(few,))
+    (line,) = (c for c in judge(record, DEFAULT, today=TODAY).checks if c.name == "trigger to one class")
+    assert line.value == "class 3, p 0.005"
+
+
 @pytest.mark.parametrize("acc", [None, -0.1, 5.0])
 def test_an_accuracy_that_is_none_is_not_graded(acc):
     assert verdict(changed(CLEAN, before={"acc": acc})) == "inconclusive"
@@ -267,7 +286,14 @@ def test_a_foreign_calibration_is_not_met_without_a_word():
 
 
 @pytest.mark.parametrize(
-    ("created", "fine"), [("2026-05-31T23:00:00Z", True), ("2026-05-01T00:00:00Z", False), ("soon", False)]
+    ("created", "fine"),
+    [
+        ("2026-05-31T23:00:00Z", True),
+        ("2026-05-01T00:00:00Z", False),
+        ("2026-06-02T06:00:00Z", True),  # a clock of another time zone
+        ("2027-01-01T00:00:00Z", False),  # it would stay fresh for months
+        ("soon", False),
+    ],
 )
 def test_the_age_of_a_report(created, fine):
     assert (verdict(changed(CLEAN, created=created), policy("require", max_age_days=7)) == "pass") is fine

@@ -48,6 +48,8 @@ def test_truncated_and_random_bytes(tmp_path, model_bytes):
     path = tmp_path / "m.onnx"
     path.write_bytes(model_bytes[: len(model_bytes) // 2])
     assert "cannot be parsed" in refused(path)
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 26394\n")
+    assert "git lfs pull" in refused(path)
     rng = np.random.default_rng(0)
     for size in (1, 10, 1000, 20_000):
         path.write_bytes(rng.bytes(size))

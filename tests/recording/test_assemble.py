@@ -1,5 +1,6 @@
 """What the record says about the estimate is what ran, not what was asked for; and what a draft knows of its goals."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.commands.evidence import of_search, thresholds_of
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.suspicion import suspicion_of
+from onnx_shapprune.detect.thresholds import NAMED
 from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.game.replay import Player
@@ -127,6 +129,22 @@ def test_what_is_suspected_is_recorded_with_its_source_and_its_trigger():
     assert "class 3 to class 1" in part.reasons[0]
     assert [t.goal for t in pair.shown] == [Goal(1, source=3)]
     assert attack_parts(pair.found, pair.decided) == ()
+
+
+def test_the_p_value_of_what_is_named_is_of_what_names_it():
+    """Many claims speak of class 6, and the strongest ones cannot name it: so few pictures show nothing."""
+    draft = drafted(with_family(planted_in(clean(), 6), "linf", 6, 30.0))
+    (plain,) = attack_parts(draft.found, draft.decided)
+    strongest, *others = sorted(draft.found.suspicion.claimed, key=lambda c: c.p_value)
+    assert plain.p_value == strongest.p_value
+    names_it = next(c for c in others if c.goal == Goal(6) and strongest.p_value < c.p_value <= NAMED)
+    cautious = tuple(
+        c if c.p_value >= names_it.p_value else replace(c, cautions=("few pictures",))
+        for c in draft.found.suspicion.claimed
+    )
+    found = replace(draft.found, suspicion=replace(draft.found.suspicion, claimed=cautious))
+    (part,) = attack_parts(found, draft.decided)
+    assert part.p_value == names_it.p_value
 
 
 def test_what_stands_out_too_little_to_be_named_is_no_pass():

@@ -8,7 +8,7 @@ from record_samples import audit_record, verify_record
 
 from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import FindingPart
-from onnx_shapprune.report.advice import Step, what_now
+from onnx_shapprune.report.advice import OF_THE_INPUT, Step, what_now
 from onnx_shapprune.report.outcome import outcome_of, sentence
 from onnx_shapprune.report.terminal import audit_text, verify_text
 
@@ -47,9 +47,9 @@ NEXT = {
     "pass": "shapprune gate r.json --model 'a b/model.onnx'",
     "fail": "shapprune sanitize 'a b/model.onnx' --data pictures --mean 0.5 --threads 2 -o model.sanitized.onnx",
     "hostile": "shapprune rules OSP004",
-    "suspicious": "shapprune calibrate clean_models/ --data pictures -o calibration.json",
+    "suspicious": "shapprune calibrate clean_models/ --data pictures --mean 0.5 -o calibration.json",
     "inconclusive": "shapprune docs verdicts",
-    "repaired": "shapprune verify 'a b/model.onnx' clean.onnx --data pictures",
+    "repaired": "shapprune verify 'a b/model.onnx' clean.onnx --data pictures --mean 0.5",
     "dry run": "shapprune sanitize 'a b/model.onnx' --data pictures --mean 0.5 --threads 2 -o model.sanitized.onnx",
     "not repaired": "shapprune sanitize 'a b/model.onnx' --data pictures --mean 0.5 --threads 2 "
     "-o model.sanitized.onnx --unlabelled more_pictures/",
@@ -96,9 +96,51 @@ def test_what_is_missing_decides_what_to_do():
     record = called(OUTCOMES["inconclusive"])
     wrong = record.model_copy(update={"data": record.data.model_copy(update={"preprocessing": "unlikely"})})
     (step,) = what_now(wrong, "inconclusive")
-    assert shlex.join(step.command) == "shapprune fit 'a b/model.onnx' --data pictures"
+    assert shlex.join(step.command) == "shapprune fit 'a b/model.onnx' --data pictures --mean 0.5"
     (step,) = what_now(record.model_copy(update={"not_searched": ("warps",)}), "inconclusive")
     assert step.command[:2] == ("shapprune", "audit")
+
+
+def test_another_command_is_told_all_that_was_said_about_the_pictures():
+    """Without the labels or the preprocessing it would look at something else, and say so with a straight face."""
+    said = ("--labels=my list.csv", "--input-range", "-1", "1", "--input-size", "28", "28", "--layout", "NHWC")
+    command = ("shapprune", "audit", "model.onnx", "--seed", "3", "--data", "flat", *said, "-o", "r.json")
+    record = OUTCOMES["repaired"].model_copy(update={"command": command})
+    (verify,) = [s for s in what_now(record, "repaired") if s.command]
+    assert verify.command == ("shapprune", "verify", "model.onnx", "clean.onnx", "--data", "flat", *said)
+    judged = record.model_copy(update={"command": ("shapprune", "gate", *command[2:])})
+    (repair,) = [s for s in what_now(judged, "dry run") if s.command]
+    assert repair.command[2:-2] == ("model.onnx", "--data", "flat", *said)
+
+
+def test_the_options_of_the_input_are_those_of_the_command_line():
+    from onnx_shapprune.cli.options.inputs import OF_THE_FILE, OF_THE_PICTURES
+
+    declared = {d.names[0]: d.settings.get("nargs", 1) for d in (*OF_THE_PICTURES, *OF_THE_FILE)}
+    assert declared.pop("--unlabelled") == 1, "only a repair looks at them"
+    assert {"--data": 1, "--config": 1} | declared == OF_THE_INPUT
+
+
+@pytest.mark.parametrize("name", ["pass", "fail", "suspicious"])
+def test_without_labels_the_preprocessing_is_looked_at_first(name):
+    record = called(OUTCOMES[name])
+    assert "fit" not in {s.command[1] for s in what_now(record, name) if s.command}, "labels spoke for it"
+    told = {"label_source": "model", "classes_covered": 2, "preprocessing": "unchecked"}
+    unlabelled = record.model_copy(update={"data": record.data.model_copy(update=told)})
+    first = what_now(unlabelled, name)[0]
+    assert first.command == ("shapprune", "fit", "a b/model.onnx", "--data", "pictures", "--mean", "0.5")
+    text = " ".join(audit_text(unlabelled, details=False).split())
+    assert "pictures 10 without labels, in which the model sees 2 classes; preprocessing unchecked" in text
+    drawn = record.model_copy(update={"data": record.data.model_copy(update={**told, "label_source": "synthesised"})})
+    assert "fit" not in {s.command[1] for s in what_now(drawn, name) if s.command}, "there is nothing to try it on"
+
+
+def test_a_run_that_wrote_no_report_says_how_to_get_one():
+    record = OUTCOMES["pass"].model_copy(update={"command": ("shapprune", "audit", "model.onnx", "--data", "p")})
+    (step,) = what_now(record, "pass")
+    assert "this run wrote no report, so run it again with -o report.json:" in step.text
+    (step,) = what_now(called(OUTCOMES["pass"]), "pass")
+    assert "no report" not in step.text
 
 
 def test_the_number_that_decides_stands_there():
@@ -107,6 +149,17 @@ def test_the_number_that_decides_stands_there():
     assert "p-value 0.0001 (named from 0.01 down, suspicious from 0.05 down): square patch" in text
     assert "100 % of 9 other pictures go there" in text
     assert "97 % of its lead is gone" in text
+
+
+def test_the_evidence_shown_is_what_decided():
+    """The most unusual claim was no evidence; the margins alone name the class."""
+    record = OUTCOMES["fail"]
+    (claim,), (attack,) = record.claims, record.attacks
+    few = claim.model_copy(update={"statistic": "agreement", "p_value": 7e-6, "cautions": ("only 2 pictures",)})
+    peak = claim.model_copy(update={"statistic": "peak", "p_value": 0.005, "outside": ()})
+    told = {"claims": (few, peak), "attacks": (attack.model_copy(update={"p_value": 0.005}),)}
+    text = " ".join(audit_text(record.model_copy(update=told), details=False).split())
+    assert "evidence p-value 0.005 (named from 0.01 down, suspicious from 0.05 down): largest margin" in text
 
 
 def test_a_p_value_is_never_shown_as_what_it_is_held_against():
