@@ -50,10 +50,9 @@ def audits(results: Sequence[Path]) -> list[Audit]:
     return list(found.values())
 
 
-FEW = (
-    2,
-    9,
-)  # classes of which natural leads are larger: two to seven were trained, and eight or nine have no larger ones
+# Classes of which natural leads are larger: two to seven were trained, and eight or nine have no larger ones.
+FEW = (2, 9)
+SHOWN_BY = 3  # models that have an extreme at least: a single one shows nothing of its kind
 
 
 def calibration(clean: Sequence[Audit], about: str) -> Calibration:
@@ -75,16 +74,22 @@ def _of_kind(clean: Sequence[Audit], about: str) -> Calibration:
     """
     shown = _by_model([(a.row.file, {PEAK: a.values[PEAK]} if a.row.data_free else a.values) for a in clean])
     drawn = _by_model([(a.row.file, a.values) for a in clean if a.row.data_free])
-    classes, edges = [a.classes for a in clean], [e for a in clean for e in a.size]
-    domain = Domain(classes=(min(classes), max(classes)), pixels=(min(edges), max(edges))) if clean else None
     return Calibration(
         about=about,
         pictures=columns(shown),
         synthesised=columns(drawn),
         strongest=strongest([r for r in shown if set(r) != {PEAK}]),
         strongest_synthesised=strongest(drawn),
-        domain=domain,
+        domain=_domain(clean) if clean else None,
     )
+
+
+def _domain(clean: Sequence[Audit]) -> Domain:
+    """From the smallest to the largest that SHOWN_BY of the models have."""
+    models = {a.row.file: a for a in clean}.values()
+    classes, low, high = (sorted(v) for v in zip(*((a.classes, min(a.size), max(a.size)) for a in models), strict=True))
+    beyond = min(SHOWN_BY, (len(models) + 1) // 2) - 1
+    return Domain(classes=(classes[beyond], classes[-1 - beyond]), pixels=(low[beyond], high[-1 - beyond]))
 
 
 def _edges(record: AuditRecord) -> tuple[int, ...]:
