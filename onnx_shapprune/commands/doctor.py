@@ -8,7 +8,15 @@ from importlib.metadata import PackageNotFoundError, version
 from onnx_shapprune.record.installation import Fact, InstallationRecord
 
 # As in pyproject.toml.
-FLOORS = {"numpy": "1.26", "onnx": "1.21", "click": "8.1", "pillow": "10", "pydantic": "2.7", "scipy": "1.11"}
+FLOORS = {
+    "numpy": "1.26",
+    "onnx": "1.21",
+    "click": "8.1",
+    "pillow": "10",
+    "pydantic": "2.7",
+    "scipy": "1.11",
+    "threadpoolctl": "3.5",
+}
 PYTHON_FLOOR, RUNTIME_FLOOR = "3.11", "1.27"
 WHEELS = ("onnxruntime-gpu", "onnxruntime")
 
