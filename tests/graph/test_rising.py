@@ -61,6 +61,11 @@ def weighted(n: models.Net, z: str) -> str:
     return n.op("Mul", z, n.const(np.array([[1, 4, 1, 1]], np.float32)))
 
 
+def biased(n: models.Net, z: str) -> str:
+    """It keeps the order of scores that are far apart, as those of a few pictures may be."""
+    return n.op("Add", z, n.const(np.array([[1e-3, 0, -1e-3, 0]], np.float32)))
+
+
 def level(n: models.Net, z: str) -> str:
     return n.op("Mul", z, n.const(np.float32(0)))
 
@@ -74,6 +79,6 @@ def with_the_picture(n: models.Net, z: str) -> str:
     return n.op("Add", z, n.op("Unsqueeze", seen, n.const(np.array([1]))))
 
 
-@pytest.mark.parametrize("end", [turned_once, bent, weighted, level, no_number, with_the_picture])
+@pytest.mark.parametrize("end", [turned_once, bent, weighted, biased, level, no_number, with_the_picture])
 def test_what_changes_the_order_or_asks_for_more_is_none(end):
     assert found(end) is None
