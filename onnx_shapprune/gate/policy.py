@@ -16,7 +16,7 @@ from onnx_shapprune.files.toml import parsed_toml
 from onnx_shapprune.gate.judgement import Waiver
 from onnx_shapprune.gate.rules import RULES, Severity
 from onnx_shapprune.gate.spelling import meant
-from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, TOLERANCE
+from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, KNOWN_ALIVE, TOLERANCE
 from onnx_shapprune.settings import RunOptions
 
 MAX_POLICY_BYTES = 1 << 20
@@ -66,7 +66,7 @@ class RepairLimits(Section):
     """
 
     allowed: bool = True
-    max_accuracy_drop: Share = CLEAN_BUDGET
+    max_accuracy_drop: Share = EXPECTED_SLACK * CLEAN_BUDGET
     max_surely_lost: Share = CLEAN_BUDGET
     max_residual_asr: Share = KNOWN_ALIVE
     max_difference: Share = TOLERANCE

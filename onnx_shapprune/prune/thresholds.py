@@ -93,6 +93,10 @@ FOLDS = 3
 LOST_UNSEEN = 0.25
 # Pictures that count as lost before any was looked at: that none of nine is lost does not promise that none will be.
 PRIOR_LOST = 0.25
+# By how much an expected loss may exceed the clean budget: it comes from ten pictures, and read 2.3 to 2.6 points where
+# 0.0 to 0.6 were lost (the packaged sample), and 0.6 where 1 to 2 were (I-BAU's networks). What is surely lost may not
+# exceed it. 2026-11-26, by the sample.
+EXPECTED_SLACK = 1.5
 # How far above the model's other classes a trigger for the target must be, on the same repaired model, to be the backdoor
 # and no natural weakness: passes against natural weaknesses cost one network 15 points.
 RIVAL_LEAD = 1.25

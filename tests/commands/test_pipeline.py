@@ -670,7 +670,7 @@ def test_a_model_unlike_those_of_the_calibration_is_not_named_whatever_collapses
     for unlearnt in (True, False):
         record = audit(folder / "planted.onnx", folder / "pictures.npz", run=run)
         assert (record.verdict, record.attacks) == ("inconclusive", ())
-        assert any("12 x 12 pixels, and 28 to 48 were calibrated on" in reason for reason in record.reasons)
+        assert any("12 x 12 pixels, and 28 to 32 were calibrated on" in reason for reason in record.reasons)
         assert any("12 x 12 pixels" in warning for warning in record.warnings)
         mine = [c for c in record.claims if (c.kind, c.targets) == ("all-to-one", (5,))]
         assert all(c.outside and (c.gone is not None and c.gone >= NATURAL) is unlearnt for c in mine)

@@ -12,7 +12,7 @@ from onnx_shapprune.gate.judge import judge
 from onnx_shapprune.gate.judgement import Waiver
 from onnx_shapprune.gate.policy import load_policy
 from onnx_shapprune.gate.rules import RULES
-from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, TOLERANCE
+from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, KNOWN_ALIVE, TOLERANCE
 from onnx_shapprune.record.audit import AttackPart, ClaimPart
 from onnx_shapprune.record.parts import FindingPart, Part, Rates
 from onnx_shapprune.settings import RunOptions
@@ -62,7 +62,8 @@ def test_the_default_thresholds_are_the_tools_own():
     assert DEFAULT.fail.p_value == NAMED
     assert DEFAULT.require.min_accuracy == ACCURACY_FLOOR
     assert DEFAULT.repair.max_residual_asr == KNOWN_ALIVE
-    assert DEFAULT.repair.max_accuracy_drop == DEFAULT.repair.max_surely_lost == RunOptions().clean_budget
+    assert DEFAULT.repair.max_surely_lost == RunOptions().clean_budget
+    assert DEFAULT.repair.max_accuracy_drop == EXPECTED_SLACK * RunOptions().clean_budget, "what sanitize accepts"
     assert DEFAULT.repair.max_difference == TOLERANCE
 
 
