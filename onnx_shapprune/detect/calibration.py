@@ -97,7 +97,10 @@ class Calibration(BaseModel):
         if len(known) < FEWEST_MODELS:
             several = len(self.synthesised if synthesised else self.pictures)
             return max(alone, -math.expm1(several * math.log1p(-alone)))
-        return max(alone, rarity(-np.log10(known), -math.log10(alone), LEAST_SCALE))
+        strongest, value = -np.log10(known), -math.log10(alone)
+        share = reached(strongest, value)
+        beyond = min(share, rarity(strongest, value, LEAST_SCALE)) if value > strongest.max() else share
+        return max(alone, beyond)
 
     def alone(self, claim: Claim, *, synthesised: bool = False) -> float:
         """How often a clean model would reach the claim's value in this one statistic, 0..1."""
@@ -112,14 +115,18 @@ class Calibration(BaseModel):
 def rarity(known: NDArray[np.float64], value: float, least: float) -> float:
     """How often a value to come is at least `value`, 0..1, by the known ones. least: the smallest scale of the tail."""
     known = np.sort(known)
-    reached = (1 + int((known >= value).sum())) / (len(known) + 1)
     start = float(np.quantile(known, TAIL_FROM))
     count = math.ceil((1 - TAIL_FROM) * len(known))
     upper = known[-count:] - start
     largest_expected = float((1 / np.arange(1, count + 1)).sum())  # of so many exponential values, in scales
     scale = max(float(upper.mean()), float(upper[-1]) / largest_expected, least)
     tail = (1 - TAIL_FROM) * (1 + max(0.0, value - start) / (count * scale)) ** -count
-    return tail if value > known[-1] else max(reached, min(1.0, tail))
+    return tail if value > known[-1] else max(reached(known, value), min(1.0, tail))
+
+
+def reached(known: NDArray[np.float64], value: float) -> float:
+    """The share of the known values, and the one to come, that are at least `value`."""
+    return (1 + int((known >= value).sum())) / (len(known) + 1)
 
 
 def load_calibration(path: Path | None) -> Calibration:

@@ -166,6 +166,20 @@ def test_the_strongest_of_a_model_is_judged_by_the_others():
     assert strongest(models[: FEWEST_MODELS - 1]) == (1.0,) * (FEWEST_MODELS - 1), "too few to say"
 
 
+def test_a_models_p_value_is_the_share_of_clean_models_that_show_as_much():
+    strong = (1e-4, 2e-3, *np.linspace(0.02, 0.9, 30).tolist())
+    calibration = Calibration(about="", pictures={"even": tuple(range(1, 33))}, strongest=strong)
+    claims = [claim(v) for v in (25, 32, 40, 80, 200, 5000)]
+    for c in claims:
+        alone, p = calibration.alone(c), calibration.p_value(c)
+        share = (1 + sum(s <= alone for s in strong)) / (len(strong) + 1)
+        assert p <= max(alone, share), "beyond all of them no more than their share"
+        assert p == pytest.approx(max(alone, share)) or alone < strong[0], "and just that where one of them shows as much"
+    p_values = [calibration.p_value(c) for c in claims]
+    assert p_values == sorted(p_values, reverse=True)
+    assert p_values[-1] < 1 / (len(strong) + 1)
+
+
 def test_a_calibration_survives_its_file(tmp_path):
     made = Calibration(about="nine clean models", pictures=columns([largest(class_claims(clean()))] * 9))
     path = tmp_path / "mine.json"
