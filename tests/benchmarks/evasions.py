@@ -8,7 +8,7 @@ the true trigger), and what holds it before any search:
 
 * "doubt": the reason that keeps it from a pass, whatever the searches say;
 * "same": searches see the scores and slopes of the network without the edit, so that its audit is theirs;
-* "refused": it cannot be audited; "nothing": only a whole audit can tell.
+* "refused": it cannot be audited; "nothing": only a whole audit can tell; "does not fit": onnxruntime does not run it.
 
 Whole audits, of 10 to 60 seconds each, are made where nothing holds, of the clean twin, or of all with --audit. No
 backdoored variant may pass; no clean one may fail. Edits that stand in RESULTS.jsonl are not repeated. The default is the
@@ -45,6 +45,9 @@ from sample_design import sample_design  # noqa: E402
 from wary_edits import HONEST, KEEPING, PLANTED, SWITCHES  # noqa: E402
 
 GROUPS = {"keeping": KEEPING, "switches": SWITCHES, "planted": PLANTED, "honest": HONEST}
+FAILED = tuple(
+    getattr(ort.capi.onnxruntime_pybind11_state, name) for name in ("Fail", "InvalidArgument", "InvalidGraph")
+)
 MEASURED = 300
 PER_CLASS = 3
 ALIKE = 1e-3  # of the spread of the scores, and of the largest slope
@@ -186,7 +189,10 @@ def main() -> None:
 def tried_once(name: str, edit: Edit, tried: Tried, plain: Case, asked: argparse.Namespace) -> dict[str, object]:
     """One edit: the rest of its line."""
     model = edit(tried.design)
-    acc, asr = measured(model, tried)
+    try:
+        acc, asr = measured(model, tried)
+    except FAILED as error:  # edits that go into a network's layers are made for the layers that they know
+        return {"edit": name, "held": "does not fit", "reason": str(error).splitlines()[0]}
     inputs = replace(tried.inputs, output="scores" if len(model.graph.output) > 1 else None)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

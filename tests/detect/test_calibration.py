@@ -174,7 +174,9 @@ def test_a_models_p_value_is_the_share_of_clean_models_that_show_as_much():
         alone, p = calibration.alone(c), calibration.p_value(c)
         share = (1 + sum(s <= alone for s in strong)) / (len(strong) + 1)
         assert p <= max(alone, share), "beyond all of them no more than their share"
-        assert p == pytest.approx(max(alone, share)) or alone < strong[0], "and just that where one of them shows as much"
+        assert p == pytest.approx(max(alone, share)) or alone < strong[0], (
+            "and just that where one of them shows as much"
+        )
     p_values = [calibration.p_value(c) for c in claims]
     assert p_values == sorted(p_values, reverse=True)
     assert p_values[-1] < 1 / (len(strong) + 1)
