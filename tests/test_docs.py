@@ -67,8 +67,9 @@ def refused(arguments: list[str]) -> str:
     name, *rest = arguments
     if name not in shapprune.commands:
         return f"no command {name}"
+    parent = shapprune.make_context("shapprune", [name])  # commands keep the help option of the first context they see
     try:
-        shapprune.commands[name].make_context(f"shapprune {name}", rest)
+        shapprune.commands[name].make_context(name, rest, parent=parent)
     except click.ClickException as error:
         return error.format_message()
     return ""
