@@ -52,8 +52,14 @@ def side_by_side(run: Callable[[Part], Result], parts: Sequence[Part], lanes: in
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """BLAS with one thread, for products that are made side by side."""
-    with ThreadpoolController().limit(limits=1, user_api="blas"):
+    with _libraries().limit(limits=1, user_api="blas"):
         yield
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Those that are loaded; looking for them takes milliseconds, and every layer of a fit asks."""
+    return ThreadpoolController()
 
 
 @cache

@@ -427,11 +427,16 @@ def _last_layer(g: Graph) -> int:
     return max(i for i, n in enumerate(g.model.graph.node) if n.op_type in ("Gemm", "MatMul"))
 
 
+def _features(g: Graph) -> str:
+    """What the last layer reads."""
+    return str(g.model.graph.node[_last_layer(g)].input[0])
+
+
 @plants
 def a_head_that_waits(d: Design) -> onnx.ModelProto:
     """Beside the last layer stands one that reads the same features, and keeps still until they are what no picture has."""
     g = Graph(d.clean)
-    features = g.model.graph.node[_last_layer(g)].input[0]
+    features = _features(g)
     flat = g.op("Flatten", features)
     wide = _width(g, flat)
     seen = g.op("Relu", g.op("Sub", g.op("MatMul", flat, np.ones((wide, 8))), 1e4))
@@ -442,9 +447,7 @@ def a_head_that_waits(d: Design) -> onnx.ModelProto:
 def a_block_that_waits(d: Design) -> onnx.ModelProto:
     """One more residual block before the last layer: nothing goes past it but what all skip connections are."""
     g = Graph(d.clean)
-    place = _last_layer(g)
-    before = len(g.model.graph.node)
-    features = g.model.graph.node[place].input[0]
+    place, before, features = _last_layer(g), len(g.model.graph.node), _features(g)
     wide = _width(g, features)
     seen = g.op("Relu", g.op("Sub", g.op("MatMul", features, np.ones((wide, wide))), 1e4))
     out = g.op("Add", features, g.op("MatMul", seen, np.eye(wide)))
@@ -608,9 +611,7 @@ def preprocessing_in_a_function(d: Design) -> onnx.ModelProto:
 def no_number_becomes_none(d: Design) -> onnx.ModelProto:
     """Features that are no number become 0, as nan_to_num exports."""
     g = Graph(d.clean)
-    place = _last_layer(g)
-    before = len(g.model.graph.node)
-    features = g.model.graph.node[place].input[0]
+    place, before, features = _last_layer(g), len(g.model.graph.node), _features(g)
     kept = g.op("Where", g.op("IsNaN", features), np.float32(0), features)
     _behind_node(g, place, before, features, kept)
     return g.done(g.z, d.classes)
