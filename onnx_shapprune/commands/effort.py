@@ -68,6 +68,8 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
             patch_classes=5,
             restarts=min(run.restarts, 3),
             second_look=1,
+            transfer_starts=2,
+            peak_starts=3,
             patch=FreeSettings(steps=100, batch=4),
             scan=ScanSettings(rounds=((3, 2, 32), (4, 4, 12), (8, 9, 12))),
             whole=ScanSettings(rounds=((3, 3, 4), (8, 7, 4))),

@@ -7,7 +7,7 @@ all, more for the better ones, every goal keeping at least one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from onnx_shapprune.invert.families import Family, Move
 from onnx_shapprune.invert.trigger import Trigger
 
 STRIDE = 0.25  # of the budget's width, the first step
+ONE = 3  # part of the arms that are kept which a single goal needs: of ten goals the leader holds no more of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,10 @@ class ScanSettings:
 
     rounds: tuple[tuple[int, int, int], ...] = ((3, 2, 64), (4, 4, 16), (10, 9, 16))
     leaders: int = 5
+
+    def for_one(self) -> "ScanSettings":
+        """For a single goal: the arms that are kept for several of them share their number, and one needs a part of it."""
+        return replace(self, rounds=tuple((steps, batch, max(1, kept // ONE)) for steps, batch, kept in self.rounds))
 
 
 # Where nothing is learnt: pictures on which every place is tried, and places that are tried on all of them.

@@ -29,6 +29,8 @@ RIVAL = 0.5
 # A class's free mask of so much less than the next one's norm is worth restarts.
 SMALLER = 0.75
 TRANSFER_STARTS, TRANSFER_STEPS = 4, 10
+# Classes that are searched a second time, those with the largest margins: the leader, and who could be its rival.
+AGAIN = 4
 # Above so many classes wide patches get a position less per axis, to hold the number of arms. Compact ones do not: a
 # trigger of three pixels between two of their places was missed on a network that is not the same at every place.
 MANY_CLASSES = 20
@@ -41,7 +43,8 @@ class SearchSettings:
     a coarse search of `coarse` classes and, where there are still more, forward passes over `screen` random patches; scan,
     whole: rounds of compact patches and of changes of the whole picture; patch_classes: how many classes get the free-mask
     search, the largest compact margins first; restarts: free-mask searches of a class that stands out; second_look: how
-    many classes get them; peak_starts: of the largest margin without any picture; warps: whether they are searched.
+    many classes get them; transfer_starts: of a patch that is relearnt on half of the pictures; peak_starts: of the largest
+    margin without any picture; warps: whether they are searched.
     """
 
     side: float = 0.16
@@ -52,6 +55,7 @@ class SearchSettings:
     patch_classes: int = 12
     restarts: int = 3
     second_look: int = 2
+    transfer_starts: int = TRANSFER_STARTS
     peak_starts: int = 5
     warps: bool = True
     scan: ScanSettings = field(default_factory=ScanSettings)
@@ -143,7 +147,7 @@ def search_classes(
     transfer: list[dict[str, float | None]] = [{} for _ in goals]
     for name, results in found.items():
         for k in looked if name == "compact" else _leaders(results, settings.second_look):
-            transfer[k][name] = transfer_rate(shown, results[k].trigger, families[name], rng)
+            transfer[k][name] = transfer_rate(shown, results[k].trigger, families[name], rng, settings.transfer_starts)
     return tuple(
         Evidence(
             g,
@@ -165,17 +169,24 @@ def search_again(
     rng: np.random.Generator,
     progress: Progress | None = None,
 ) -> tuple[Evidence, ...]:
-    """The same evidence after a second search of some families for every class, from other starts: of each class the better
-    trigger counts.
+    """The same evidence after a second search of some families for the AGAIN classes that lead in each, from other starts:
+    of each class the better trigger counts.
     """
-    goals, families = [e.goal for e in evidence], settings.families(shown.pictures, len(shown.subject.reachable))
+    families = settings.families(shown.pictures, len(shown.subject.reachable))
     for name in sorted(set(names) & set(families)):
         family = families[name]
         rounds = rounds_for(family, settings.scan, settings.whole)
+        first = [e.found[name] for e in evidence]
+        goals = [f.trigger.goal for f in sorted(first, key=lambda f: -f.margin)[:AGAIN]]
         second = scan(shown, goals, family, rounds, rng, progress=stage(progress, f"{name} triggers again"))
-        best = [max(e.found[name], best_of(second, e.goal), key=lambda f: f.margin) for e in evidence]
+        best = [
+            max(f, best_of(second, f.trigger.goal), key=lambda f: f.margin) if f.trigger.goal in goals else f
+            for f in first
+        ]
         leaders = {*_leaders(best, settings.second_look), *(k for k, e in enumerate(evidence) if name in e.transfer)}
-        rates = {k: transfer_rate(shown, best[k].trigger, family, rng) for k in sorted(leaders)}
+        rates = {
+            k: transfer_rate(shown, best[k].trigger, family, rng, settings.transfer_starts) for k in sorted(leaders)
+        }
         evidence = [
             replace(
                 e,
@@ -238,10 +249,12 @@ def _smaller(k: int, patches: Mapping[int, Sequence[FreeResult]]) -> bool:
     return mine.success and mine.trigger.norm <= SMALLER * min(rest, default=math.inf)
 
 
-def transfer_rate(shown: Shown, trigger: Trigger, family: Family, rng: np.random.Generator) -> float | None:
+def transfer_rate(
+    shown: Shown, trigger: Trigger, family: Family, rng: np.random.Generator, starts: int = TRANSFER_STARTS
+) -> float | None:
     """ASR of a trigger at the same place that was learnt on the other half of the pictures; None with under 4.
 
-    Of TRANSFER_STARTS random starts the one with the largest margin on the half that it learnt on is tried: a single
+    Of `starts` random ones the one with the largest margin on the half that it learnt on is tried: a single
     ascent may end in a poor optimum, which says nothing about the model.
     """
     others = rng.permutation(np.flatnonzero(shown.moved(trigger.goal) != UNMOVED))
@@ -250,7 +263,7 @@ def transfer_rate(shown: Shown, trigger: Trigger, family: Family, rng: np.random
     if family.fixed is not None:  # nothing was learnt, and every picture is an unseen one
         return float(rate(shown, [trigger]).asr[0])
     # What is added all over has one optimum as a rule, not one per start.
-    starts = TRANSFER_STARTS if trigger.mask.any() or family.tries > 1 else 1
+    starts = starts if trigger.mask.any() or family.tries > 1 else 1
     place = family.place(trigger)
     masks, goals = np.repeat(trigger.mask[None], starts, axis=0), [trigger.goal] * starts
     rates = []

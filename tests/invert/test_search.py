@@ -96,15 +96,17 @@ def test_stages_report_progress(evidence, seen):
 def test_a_second_search_keeps_the_better_trigger_of_each_class(net, evidence):
     shown = Shown.to(net, SHOWN, TRUE)
     weak = [
-        replace(e, found=e.found | {"compact": replace(e.compact, margin=-99.0)})
-        if e.goal.target == planted.TARGET
-        else e
+        replace(
+            e, found=e.found | {"compact": replace(e.compact, margin=1.0 if e.goal.target == planted.TARGET else -9.0)}
+        )
         for e in evidence
     ]
     again = search.search_again(shown, weak, ["compact", "unheard of"], SETTINGS, np.random.default_rng(5))
     assert [e.goal for e in again] == [e.goal for e in evidence]
     assert again[planted.TARGET].compact.margin > 10
     assert again[planted.TARGET].transfer["compact"] == 1
+    changed = [b for b, a in zip(weak, again, strict=True) if a.compact.margin != b.compact.margin]
+    assert 1 <= len(changed) <= search.AGAIN, "only those that lead are searched again"
     for before, after in zip(weak, again, strict=True):
         assert after.compact.margin >= before.compact.margin
         assert {n: f for n, f in after.found.items() if n != "compact"} == {
