@@ -13,7 +13,16 @@ from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.silent import silent_doubt
 from onnx_shapprune.detect.thresholds import ON_FILE, PATCHES_TRIED
-from onnx_shapprune.detect.verdict import Evidence, Thresholds, Tried, Verdict, judge, left_over, unreached
+from onnx_shapprune.detect.verdict import (
+    Evidence,
+    Thresholds,
+    Tried,
+    Verdict,
+    judge,
+    left_over,
+    peak_left_over,
+    unreached,
+)
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
@@ -106,6 +115,7 @@ def of_second(
     repair; before, after: of the first file's triggers on
     both files, and what the second loses.
     """
+    repaired = {t for goal in first.goals for t in goal.targets}
     tried = [*searched.tried]
     good = ["no class of the second file stands out"]
     if after.asr is not None:
@@ -119,7 +129,7 @@ def of_second(
     lost = None if after.lost is None or after.surely_lost is None else (after.lost, after.surely_lost)
     return Evidence(
         unusable=searched.unusable,
-        claims=searched.claims,
+        claims=searched.weakened(lambda c: peak_left_over(c.goal.targets, c.statistic, repaired)).claims,
         tried=tuple(tried),
         lost=lost,
         other=other,

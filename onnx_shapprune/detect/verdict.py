@@ -182,6 +182,13 @@ def left_over(claimed: Collection[int], statistic: str, targets: Collection[int]
     return not set(claimed) & set(targets) or (statistic == PEAK and not synthesised)
 
 
+def peak_left_over(claimed: Collection[int], statistic: str, repaired: Collection[int]) -> bool:
+    """The same of a second file that somebody else made, of which no more is believed: only that MM-BD's peak of a class
+    that was `repaired` says little by itself. A realignment teaches that the triggers lead nowhere, and no more.
+    """
+    return statistic == PEAK and bool(set(claimed) & set(repaired))
+
+
 def unreached(*, obstacle: str, skipped: Sequence[str], succeeded: bool, uncovered: int = 0) -> tuple[str, ...]:
     """Why silence of the searches is no pass. obstacle: to gradients, "" for none; skipped: searches that there was no time
     for; succeeded: whether any search reached its goal for any class; uncovered: classes that no search looked at.

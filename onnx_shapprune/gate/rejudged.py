@@ -15,6 +15,7 @@ from onnx_shapprune.detect.verdict import (
     Verdict,
     judge,
     left_over,
+    peak_left_over,
     unreached,
 )
 from onnx_shapprune.gate.evidence import Record, is_rewritten
@@ -65,6 +66,7 @@ def evidence_of(record: Record) -> Evidence[Aim]:
         return evidence
     after, cost = record.after, record.clean_cost
     words = "triggers found before still work"
+    evidence = evidence.weakened(lambda c: peak_left_over(c.goal[1], c.statistic, record.repaired_classes))
     return replace(
         evidence,
         tried=() if after.asr is None else (Tried(words=words, asr=after.asr, moved=after.triggered or None),),

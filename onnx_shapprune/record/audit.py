@@ -310,8 +310,8 @@ class VerifyRecord(Part):
     """Comparison of two files. changed: constants whose bytes differ; zeroed: units that are off in `after` only;
     realigned: linear layers that have other weights beside that; other_changes: anything in the graph beyond those
     constants; verdict and reasons as in an audit. after_external: data files of the second; classes, attacks,
-    suspects, claims: of a search on it; clean_cost: the older name of `after.surely_lost`; doubts, thresholds,
-    calibration: as in an audit.
+    suspects, claims: of a search on it; repaired_classes: targets that the first is named for; clean_cost: the older name
+    of `after.surely_lost`; doubts, thresholds, calibration: as in an audit.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -330,6 +330,7 @@ class VerifyRecord(Part):
     zeroed: tuple[UnitRef, ...] = ()
     realigned: tuple[LayerChange, ...] = ()
     other_changes: tuple[str, ...] = ()
+    repaired_classes: tuple[int, ...] = ()
     agreement: Finite
     before: Rates
     after: Rates

@@ -139,6 +139,7 @@ def verify_record(
         zeroed=tuple(UnitRef(layer=name, channel=c) for name, c in second.difference.zeroed),
         realigned=tuple(LayerChange(layer=name, change=share) for name, share in second.difference.realigned),
         other_changes=second.difference.other,
+        repaired_classes=draft.targets,
         agreement=float((old == new).mean()),
         before=second.before,
         after=second.after,

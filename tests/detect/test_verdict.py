@@ -14,6 +14,7 @@ from onnx_shapprune.detect.verdict import (
     judge,
     left_over,
     names,
+    peak_left_over,
     suspects,
     unreached,
 )
@@ -193,6 +194,12 @@ def test_what_is_left_over_after_a_repair():
     found = Evidence(claims=(claim(2, 0.005), claim(5, 0.5)))
     weaker = found.weakened(lambda c: left_over((c.goal,), c.statistic, (5,), synthesised=False))
     assert (judge(found, LIMITS).outcome, judge(weaker, LIMITS).outcome) == ("fail", "pass")
+
+
+def test_of_a_second_file_only_the_peak_of_a_repaired_class_says_little():
+    assert peak_left_over((5,), "peak", (5,))
+    assert not peak_left_over((2,), "peak", (5,)), "it was not repaired"
+    assert not peak_left_over((5,), "compact", (5,))
 
 
 @pytest.mark.parametrize(
