@@ -301,7 +301,7 @@ AUDITABLE: dict[Callable[..., onnx.ModelProto], int] = {
 # Files that are no classifiers of pictures, or not in the state to be deployed, and a part of the reason.
 REFUSED: dict[Callable[..., onnx.ModelProto], str] = {
     training_norm: "OSP009: BatchNormalization 'BatchNormalization_1' is in training mode, so answers depend on the other",
-    maps: r"not class scores: output 'Conv_2' of shape ['N', 4, 8, 8] has more than one axis besides the batch",
-    two_heads: r"not class scores: output 'Softmax_6' of shape ['N', 2, 4] has more than one axis besides the batch",
+    maps: r"not an image classifier: output 'Conv_2' of shape ['N', 4, 8, 8] has more than one axis besides the batch",
+    two_heads: r"not an image classifier: output 'Softmax_6' of shape ['N', 2, 4] has more than one axis besides the batch",
     label: r"not class scores: output 'ArgMax_5' of shape ['N'] holds int64 numbers",
 }

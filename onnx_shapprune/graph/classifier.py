@@ -8,11 +8,10 @@ import math
 from dataclasses import dataclass
 
 import onnx
-from onnx import TensorProto
 
 from onnx_shapprune.errors import HostileFileError, ModelError
 from onnx_shapprune.graph import edit, facts
-from onnx_shapprune.graph.interface import Interface, find_interface, scores_fault
+from onnx_shapprune.graph.interface import Interface, declared_fault, find_interface
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.preflight import Hazard
 from onnx_shapprune.graph.sizes import Size, dims_of, inferred, inferred_shapes, known_sizes
@@ -116,14 +115,7 @@ def _loops(sized: onnx.ModelProto, interface: Interface, limits: FileLimits) -> 
 def _scores(model: onnx.ModelProto, interface: Interface, found: onnx.ValueInfoProto | None) -> str:
     """What shape inference says of the output, else what the file does."""
     value = found or next(o for o in model.graph.output if o.name == interface.output)
-    tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        return ""
-    known = tensor.elem_type in TensorProto.DataType.values()
-    kind = TensorProto.DataType.Name(tensor.elem_type).lower() if known else f"type {tensor.elem_type}"
-    kind = kind if tensor.elem_type else "float"
-    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
-    return scores_fault(interface.output, dims_of(value), dtype)
+    return declared_fault(interface.output, value)
 
 
 def _classes(value: onnx.ValueInfoProto | None) -> int | None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import onnx
+from onnx import TensorProto
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.sizes import dims_of
 
 Layout = Literal["NCHW", "NHWC"]
 SCORE_TYPES = ("float32", "float16", "float64")
@@ -60,7 +62,10 @@ def find_interface(
     if not names:
         raise ModelError("not an image classifier: the model has no outputs")
     if output is None and len(names) > 1:
-        raise ModelError(f"the model has {len(names)} outputs ({', '.join(names[:8])}): choose the class scores")
+        listed = f"{len(names)} outputs ({', '.join(names[:8])})"
+        if all(declared_fault(o.name, o) for o in graph.output):
+            raise ModelError(f"not an image classifier: none of its {listed} holds a score per class")
+        raise ModelError(f"the model has {listed}: choose the class scores")
     if output is not None and output not in names:
         raise ModelError(f"the model has no output {output!r}; it has {', '.join(names[:8])}")
     result = next(o for o in graph.output if o.name == (output or names[0]))
@@ -130,10 +135,25 @@ def scores_fault(output: str, shape: Sequence[object], dtype: str) -> str:
         return f"not class scores: output {output!r} is a single number"
     known = [d for d in scores if isinstance(d, int)]
     if sum(d > 1 for d in known) > 1:
-        return f"not class scores: {said} has more than one axis besides the batch, as a map or several heads have"
+        return (
+            f"not an image classifier: {said} has more than one axis besides the batch, as the boxes of a detector, a map "
+            "or several heads have"
+        )
     if len(known) == len(scores) and math.prod(known) < 2:
         return f"not an image classifier: output {output!r} has {math.prod(known)} value(s) per picture"
     return ""
+
+
+def declared_fault(output: str, value: onnx.ValueInfoProto) -> str:
+    """The same of an output as it is declared, or inferred; "" where no shape is."""
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return ""
+    known = tensor.elem_type in TensorProto.DataType.values()
+    kind = TensorProto.DataType.Name(tensor.elem_type).lower() if known else f"type {tensor.elem_type}"
+    kind = kind if tensor.elem_type else "float"
+    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return scores_fault(output, dims_of(value), dtype)
 
 
 def _picture_batch(

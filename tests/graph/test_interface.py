@@ -4,7 +4,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from onnx_shapprune.errors import ModelError
+from onnx_shapprune.errors import NOT_APPLICABLE, ModelError
 from onnx_shapprune.graph.interface import find_interface, first_channels, scores_fault
 
 
@@ -92,6 +92,14 @@ def test_half_precision_initializers_as_inputs_and_a_chosen_output():
 def test_reasons(model, options, reason):
     with pytest.raises(ModelError, match=reason):
         find_interface(model, **options)
+
+
+def test_a_detector_with_several_outputs_is_no_classifier():
+    model = graph(["N", 3, 8, 8], outputs=("boxes", "scores"))
+    for value, shape in zip(model.graph.output, (["N", 100, 4], ["N", 100, 80]), strict=True):
+        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shape))
+    with pytest.raises(ModelError, match=rf"{NOT_APPLICABLE}: none of its 2 outputs \(boxes, scores\) holds a score"):
+        find_interface(model)
 
 
 def test_an_output_that_is_no_tensor():

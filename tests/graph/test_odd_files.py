@@ -165,7 +165,7 @@ def test_outputs_without_a_name_are_no_training_mode(tmp_path):
 
 
 def test_a_fully_convolutional_net_is_one_where_one_pixel_is_left(tmp_path):
-    with pytest.raises(ModelError, match="not class scores: output 'Conv_3' of shape"):
+    with pytest.raises(ModelError, match="not an image classifier: output 'Conv_3' of shape"):
         open_file(tmp_path, odd_files.pooled_maps(), InputOptions(size=(9, 8)))
     with pytest.raises(ModelError, match="leaves its picture size open"):
         open_file(tmp_path, odd_files.pooled_maps(), InputOptions())
