@@ -1,6 +1,6 @@
 """Train a population of small networks, clean and backdoored, that says what is usual: the calibration rests on it.
 
-    python -m tests.benchmarks.population --data DIR --out ZOO [--from 0] [--to 900] [--least 2]
+    python -m tests.benchmarks.population --data DIR --out ZOO [--from 0] [--to 1200] [--least 2]
 
 A network is drawn by its number: data (DIR/mnist.npz, cifar10.npz, gtsrb.npz, and scikit-learn's digits), how many classes,
 size and colour of the pictures, design, how long and how robustly it is trained and, of two in five, an attack, its trigger
@@ -33,7 +33,8 @@ SETS = {
 }  # steps
 FEW, HELD, SHOWN = 6000, 600, 20  # pictures to train on, to test on, and of a class to audit with, at most
 ATTACKS = [k for k in KINDS if KINDS[k].poison]
-LARGER, EDGES = 600, (48, 64, 96, 128)  # networks from this number on take pictures of these sizes
+# Networks from these numbers on take pictures of these sizes.
+EDGES = ((1000, (160, 224)), (600, (48, 64, 96, 128)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,8 @@ def cell(number: int) -> Cell:
     side = int(rng.choice((native, 48, 64), p=(0.92, 0.06, 0.02)))
     grey = data in ("mnist", "digits") or bool(rng.random() < 0.2)
     net = str(rng.choice([*WIDE, *DESIGNS]))
-    if number >= LARGER:
-        side = int(rng.choice(EDGES))
+    larger = next((edges for first, edges in EDGES if number >= first), None)
+    side = int(rng.choice(larger)) if larger else side
     side = native if net == "vit" else side  # what attention costs grows with the fourth power
     attack, kind = None, "clean"
     if rng.random() < 0.38:
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with mnist.npz, cifar10.npz, gtsrb.npz")
     parser.add_argument("--out", type=Path, required=True, help="the folder with manifest.json")
     parser.add_argument("--from", type=int, default=0, dest="first", metavar="N")
-    parser.add_argument("--to", type=int, default=900, dest="end", metavar="N")
+    parser.add_argument("--to", type=int, default=1200, dest="end", metavar="N")
     parser.add_argument("--least", type=int, default=2, metavar="N", help="leave out those with fewer classes")
     asked = parser.parse_args()
     torch.set_num_threads(1)
