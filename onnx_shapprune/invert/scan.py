@@ -6,6 +6,7 @@ classes. All (goal, place) arms share one budget by successive halving (Jamieson
 all, more for the better ones, every goal keeping at least one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,9 @@ from onnx_shapprune.invert.families import Family, Move
 from onnx_shapprune.invert.trigger import Trigger
 
 STRIDE = 0.25  # of the budget's width, the first step
-ONE = 3  # part of the arms that are kept which a single goal needs: of ten goals the leader holds no more of them
+# Goals that the arms which are kept are counted for, and the part of them that a single goal needs: of ten goals the leader
+# holds no more. 2026-11-27, chosen.
+GOALS, LEAST_SHARE = 10, 1 / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +36,12 @@ class ScanSettings:
     rounds: tuple[tuple[int, int, int], ...] = ((3, 2, 64), (4, 4, 16), (10, 9, 16))
     leaders: int = 5
 
-    def for_one(self) -> "ScanSettings":
-        """For a single goal: the arms that are kept for several of them share their number, and one needs a part of it."""
-        return replace(self, rounds=tuple((steps, batch, max(1, kept // ONE)) for steps, batch, kept in self.rounds))
+    def among(self, goals: int) -> "ScanSettings":
+        """For so many goals: the arms that are kept share their number, and fewer goals than GOALS need a part of it."""
+        share = min(1.0, max(goals / GOALS, LEAST_SHARE))
+        return replace(
+            self, rounds=tuple((steps, batch, math.ceil(share * kept)) for steps, batch, kept in self.rounds)
+        )
 
 
 # Where nothing is learnt: pictures on which every place is tried, and places that are tried on all of them.

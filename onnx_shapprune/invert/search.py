@@ -134,7 +134,7 @@ def search_classes(
     found: dict[str, list[Found]] = {}
     for name, family in families.items():
         if not found or time.monotonic() < deadline:
-            rounds = rounds_for(family, settings.scan, settings.whole)
+            rounds = rounds_for(family, settings.scan, settings.whole).among(len(goals))
             results = scan(shown, goals, family, rounds, rng, progress=stage(progress, f"{name} triggers"))
             found[name] = [best_of(results, g) for g in goals]
     highest: list[float | None] = [None] * len(goals)
@@ -175,7 +175,7 @@ def search_again(
     families = settings.families(shown.pictures, len(shown.subject.reachable))
     for name in sorted(set(names) & set(families)):
         family = families[name]
-        rounds = rounds_for(family, settings.scan, settings.whole)
+        rounds = rounds_for(family, settings.scan, settings.whole).among(len(evidence))
         first = [e.found[name] for e in evidence]
         goals = [f.trigger.goal for f in sorted(first, key=lambda f: -f.margin)[:AGAIN]]
         second = scan(shown, goals, family, rounds, rng, progress=stage(progress, f"{name} triggers again"))

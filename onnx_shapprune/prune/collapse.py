@@ -69,7 +69,7 @@ def collapse(
     if learnt is None:
         return None
     fit, cost, subject = learnt
-    rounds = rounds_for(trial.family, *trial.rounds).for_one()
+    rounds = rounds_for(trial.family, *trial.rounds).among(1)
     again = scan(shown.on(subject), [trial.goal], trial.family, rounds, rng)[0].margin
     return Collapse(trial.family.name, trial.before, again, cost, fit.strength)
 

@@ -229,3 +229,10 @@ def test_a_scan_for_a_map_scores_each_picture_by_its_own_target():
     most = STEADY * np.median(np.abs(moved))
     assert best.margin == pytest.approx(np.clip(moved, -most, most).mean(), abs=1e-3)
     assert best.asr == (moved > 0).mean()
+
+
+def test_fewer_goals_keep_fewer_arms():
+    settings = ScanSettings(rounds=((3, 2, 64), (10, 9, 5)))
+    assert settings.among(10) == settings.among(43) == settings
+    assert settings.among(5).rounds == ((3, 2, 32), (10, 9, 3))
+    assert settings.among(1).rounds == settings.among(2).rounds == ((3, 2, 22), (10, 9, 2))
