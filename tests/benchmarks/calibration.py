@@ -70,8 +70,10 @@ def calibration(clean: Sequence[Audit], about: str) -> Calibration:
 def _of_kind(clean: Sequence[Audit], about: str) -> Calibration:
     """What these audits of clean models reach: per model, the largest of each statistic over its seeds, which are not so
     many models (with a value per audit, a calibration of the others flagged one network in all three of its seeds). Peaks
-    need no pictures: those of all audits count.
+    need no pictures: those of all audits count. Models outside of the domain, of which there are too few, count for nothing.
     """
+    domain = _domain(clean) if clean else None
+    clean = [a for a in clean if domain and not domain.outside(a.classes, (min(a.size), max(a.size)))]
     shown = _by_model([(a.row.file, {PEAK: a.values[PEAK]} if a.row.data_free else a.values) for a in clean])
     drawn = _by_model([(a.row.file, a.values) for a in clean if a.row.data_free])
     return Calibration(
@@ -80,7 +82,7 @@ def _of_kind(clean: Sequence[Audit], about: str) -> Calibration:
         synthesised=columns(drawn),
         strongest=strongest([r for r in shown if set(r) != {PEAK}]),
         strongest_synthesised=strongest(drawn),
-        domain=_domain(clean) if clean else None,
+        domain=domain,
     )
 
 
