@@ -115,7 +115,6 @@ def of_second(
     repair; before, after: of the first file's triggers on
     both files, and what the second loses.
     """
-    repaired = {t for goal in first.goals for t in goal.targets}
     tried = [*searched.tried]
     good = ["no class of the second file stands out"]
     if after.asr is not None:
@@ -129,7 +128,7 @@ def of_second(
     lost = None if after.lost is None or after.surely_lost is None else (after.lost, after.surely_lost)
     return Evidence(
         unusable=searched.unusable,
-        claims=searched.weakened(lambda c: peak_left_over(c.goal.targets, c.statistic, repaired)).claims,
+        claims=searched.claims,
         tried=tuple(tried),
         lost=lost,
         other=other,
@@ -141,3 +140,8 @@ def of_second(
 def of_repaired(searched: Evidence[Goal], targets: tuple[int, ...], *, synthesised: bool) -> Evidence[Goal]:
     """What the searches say about a file whose `targets` were repaired."""
     return searched.weakened(lambda c: left_over(c.goal.targets, c.statistic, targets, synthesised=synthesised))
+
+
+def of_presented(searched: Evidence[Goal], targets: tuple[int, ...], *, synthesised: bool) -> Evidence[Goal]:
+    """The same of a second file that somebody else made."""
+    return searched.weakened(lambda c: peak_left_over(c.goal.targets, c.statistic, targets, synthesised=synthesised))

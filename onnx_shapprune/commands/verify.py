@@ -8,7 +8,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Clock, Opened, open_model
 from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import examined, search, unsearchable, with_written
-from onnx_shapprune.commands.evidence import doubts, judged, of_search, of_second
+from onnx_shapprune.commands.evidence import doubts, judged, of_presented, of_search, of_second
 from onnx_shapprune.commands.so_far import tell_so_far
 from onnx_shapprune.detect.verdict import Evidence, judge
 from onnx_shapprune.errors import DataError
@@ -63,7 +63,10 @@ def verify(
         elif not draft.unusable:
             found = search(opened, case, run, run.seed, prefixed(progress, "after: "))
             shown = case.shown.on(opened.subject)
-            searched, _ = with_written(of_search(found), opened, shown, clock)
+            synthesised = case.few.label_source == "synthesised"
+            searched, _ = with_written(
+                of_presented(of_search(found), draft.targets, synthesised=synthesised), opened, shown, clock
+            )
     evidence = of_second(first, searched, difference.other, *rates)
     with clock.stage("confirm"):
         verdict = judged(evidence, draft.limits, lambda: doubts(opened, case.pictures, found, run.seed))

@@ -179,14 +179,15 @@ def left_over(claimed: Collection[int], statistic: str, targets: Collection[int]
     named, or where only MM-BD speaks, which has no trigger to show, unless the pictures are `synthesised`: a pruned network
     is no more like the clean ones than a backdoored one is.
     """
-    return not set(claimed) & set(targets) or (statistic == PEAK and not synthesised)
+    others = not set(claimed) & set(targets)
+    return others or peak_left_over(claimed, statistic, targets, synthesised=synthesised)
 
 
-def peak_left_over(claimed: Collection[int], statistic: str, repaired: Collection[int]) -> bool:
+def peak_left_over(claimed: Collection[int], statistic: str, targets: Collection[int], *, synthesised: bool) -> bool:
     """The same of a second file that somebody else made, of which no more is believed: only that MM-BD's peak of a class
-    that was `repaired` says little by itself. A realignment teaches that the triggers lead nowhere, and no more.
+    that was repaired says little by itself. A realignment teaches that the triggers lead nowhere, and no more.
     """
-    return statistic == PEAK and bool(set(claimed) & set(repaired))
+    return statistic == PEAK and not synthesised and bool(set(claimed) & set(targets))
 
 
 def unreached(*, obstacle: str, skipped: Sequence[str], succeeded: bool, uncovered: int = 0) -> tuple[str, ...]:

@@ -66,7 +66,10 @@ def evidence_of(record: Record) -> Evidence[Aim]:
         return evidence
     after, cost = record.after, record.clean_cost
     words = "triggers found before still work"
-    evidence = evidence.weakened(lambda c: peak_left_over(c.goal[1], c.statistic, record.repaired_classes))
+    drawn = record.data is not None and record.data.label_source == "synthesised"
+    evidence = evidence.weakened(
+        lambda c: peak_left_over(c.goal[1], c.statistic, record.repaired_classes, synthesised=drawn)
+    )
     return replace(
         evidence,
         tried=() if after.asr is None else (Tried(words=words, asr=after.asr, moved=after.triggered or None),),

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.case.subject import Labels, Subject
+from onnx_shapprune.case.subject import Floats, Labels, Subject
 from onnx_shapprune.game.value import distortion
 from onnx_shapprune.pictures.augment import augmented
-from onnx_shapprune.prune.thresholds import COST_VIEWS, LOSS_PER_DISTORTION, ONE_SIDED_95, TARGET_SHARE
+from onnx_shapprune.prune.thresholds import COST_VIEWS, LOSS_PER_DISTORTION, ODD, ONE_SIDED_95, TARGET_SHARE
 
 Bools = NDArray[np.bool_]
 
@@ -19,7 +19,7 @@ Bools = NDArray[np.bool_]
 @dataclass(frozen=True, slots=True, eq=False)
 class CleanRows:
     """Views whose logits are to be kept. shown: in front of the unpruned model, so that costs add up over rounds; weights:
-    float64 [n], of the views.
+    float64 [n], of the views, which need not sum to 1.
     """
 
     shown: Shown
@@ -43,7 +43,18 @@ def clean_rows(shown: Shown, goals: Sequence[Goal], views: int, rng: np.random.G
     copies = min(3, views // len(pictures) - 1)
     truth = np.tile(labels, copies + 1)
     made = Shown.to(shown.subject, augmented(pictures, copies, rng), truth)
-    return CleanRows(made, class_weights(truth, [t for g in goals for t in g.targets]))
+    return CleanRows(made, class_weights(truth, [t for g in goals for t in g.targets]) * evenness(made.logits))
+
+
+def evenness(logits: Floats) -> NDArray[np.float64]:
+    """What rows [n, classes] count for, float64 [n]: 1, and where the logits are over ODD times as large as of most so much
+    less that the row counts as one of the usual size. What one picture wakes would else be all that is looked at.
+    """
+    sizes = logits.astype(np.float64).var(axis=1)
+    usual = float(np.median(sizes))
+    return (
+        np.where(sizes > ODD**2 * usual, usual / np.maximum(sizes, 1e-300), 1.0) if usual > 0 else np.ones(len(sizes))
+    )
 
 
 def class_weights(labels: Labels, targets: Sequence[int]) -> NDArray[np.float64]:

@@ -38,6 +38,9 @@ COST_VIEWS = 160
 # Accuracy lost on unseen pictures per unit of distortion: 0.25 to 0.65 on half of 28 networks (14 random sets each, 1,000
 # pictures), 0 to 1.4 on all. Neither wrong answers on views nor margins under noise tell which network has how much.
 LOSS_PER_DISTORTION = 0.5
+# A view whose logits are over so many times as large as the median one's gives no ordinary answer: a planted unit that a
+# clean picture wakes makes thousands. 2026-11-27, chosen, after a network of others in which they were all that counted.
+ODD = 5.0
 # Weight of the target's pictures among the clean ones: what pruning costs falls on that class (39 % of its recall on NAD's
 # network, where the other classes lost 7 % at most).
 TARGET_SHARE = 1 / 3

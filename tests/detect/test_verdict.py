@@ -197,9 +197,10 @@ def test_what_is_left_over_after_a_repair():
 
 
 def test_of_a_second_file_only_the_peak_of_a_repaired_class_says_little():
-    assert peak_left_over((5,), "peak", (5,))
-    assert not peak_left_over((2,), "peak", (5,)), "it was not repaired"
-    assert not peak_left_over((5,), "compact", (5,))
+    assert peak_left_over((5,), "peak", (5,), synthesised=False)
+    assert not peak_left_over((5,), "peak", (5,), synthesised=True), "as of a file that sanitize made"
+    assert not peak_left_over((2,), "peak", (5,), synthesised=False), "it was not repaired"
+    assert not peak_left_over((5,), "compact", (5,), synthesised=False)
 
 
 @pytest.mark.parametrize(

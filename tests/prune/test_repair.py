@@ -9,6 +9,7 @@ import pytest
 from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.game.replay import Player
+from onnx_shapprune.game.value import distortion
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.arms import rate
@@ -17,7 +18,7 @@ from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune import propose
 from onnx_shapprune.prune.attack import begin, pulls, stands_out
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
-from onnx_shapprune.prune.clean import class_weights, clean_cost, clean_rows
+from onnx_shapprune.prune.clean import class_weights, clean_cost, clean_rows, evenness
 from onnx_shapprune.prune.proposal import Original, edited
 from onnx_shapprune.prune.repair import Repair, repair
 from onnx_shapprune.prune.round import Playable, RoundSettings, play
@@ -131,8 +132,8 @@ def test_units_that_cost_too_much_alone_do_not_play(scene):
     shown, layers, clean = scene
     _, _, known = mended(max_units=0)
     # Alone, the planted channel moves the clean logits by 0.0024 of their size, the other one by 0.00006.
-    for distortion, players in ((1e-2, 2), (1e-3, 1), (1e-5, 0)):
-        units = Playable(layers=layers, off={}, distortion=distortion)
+    for least, players in ((1e-2, 2), (1e-3, 1), (1e-5, 0)):
+        units = Playable(layers=layers, off={}, distortion=least)
         played = play(shown, [known], clean, units, GAME, np.random.default_rng(0))
         assert (len(played[0].players) if played else 0) == players
 
@@ -165,6 +166,18 @@ def test_many_players_are_tried_alone_a_few_at_a_time(scene, monkeypatch):
         assert played is not None
         found.append(played[0].alone)
     np.testing.assert_array_equal(*found)
+
+
+def test_what_one_picture_wakes_is_not_all_that_a_repair_is_judged_by():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(20, 5)).astype(np.float32)
+    assert evenness(z).tolist() == [1.0] * 20
+    quiet = z.copy()
+    z[3] *= 10_000
+    even = np.full(20, 0.05)
+    assert distortion(quiet, z, even) > 0.99
+    assert 0.01 < distortion(quiet, z, even * evenness(z)) < 0.15, "one row of twenty, of the usual size"
+    assert distortion(np.zeros_like(z), z, even * evenness(z)) == pytest.approx(1, abs=1e-5)
 
 
 def test_pictures_of_the_target_weigh_a_third():
