@@ -80,7 +80,7 @@ def calibrate(
     shown = "no pictures" if data is None else "with pictures"
     about = f"{len(rows)} models, {seeds} {'seed' if seeds == 1 else 'seeds'} each, {shown}"
     made, domain = columns(rows), _domain(shapes)
-    known = known.of(domain.classes[0]).model_copy(update={"few": None, "domain": domain})
+    known = known.of(domain.classes[0]).model_copy(update={"few": None, "many": None, "domain": domain})
     if data is None:
         calibration = known.model_copy(
             update={

@@ -57,8 +57,8 @@ class Calibration(BaseModel):
     """about: on what it was made, in words. pictures, synthesised: statistic -> its largest value in each audit of a clean
     model, with pictures and with those that were drawn out of the model. strongest, strongest_synthesised: the smallest
     p-value of any claim about each of these models, by the others; too few of them leave p-values to be corrected for the
-    number of statistics (Sidak, JASA 1967). few: the same of models with fewer classes, of which natural leads are larger;
-    None: they are held against these too. domain: None where it is not known, as in files of
+    number of statistics (Sidak, JASA 1967). few, many: the same of models with fewer classes, of which natural leads are
+    larger, and with many more; None: they are held against these too. domain: None where it is not known, as in files of
     earlier versions: then nothing is said about models that are unlike the calibration's.
     """
 
@@ -71,12 +71,15 @@ class Calibration(BaseModel):
     strongest_synthesised: tuple[Share, ...] = ()
     domain: Domain | None = None
     few: "Calibration | None" = None
+    many: "Calibration | None" = None
 
     def of(self, classes: int) -> "Calibration":
         """The part that speaks of models with so many classes."""
-        if self.few is None or self.few.domain is None or classes > self.few.domain.classes[1]:
-            return self
-        return self.few
+        if self.few is not None and self.few.domain is not None and classes <= self.few.domain.classes[1]:
+            return self.few
+        if self.many is not None and self.many.domain is not None and classes >= self.many.domain.classes[0]:
+            return self.many
+        return self
 
     @property
     def digest(self) -> str:

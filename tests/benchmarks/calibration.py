@@ -52,28 +52,33 @@ def audits(results: Sequence[Path]) -> list[Audit]:
 
 # Classes of which natural leads are larger: two to seven were trained, and eight or nine have no larger ones.
 FEW = (2, 9)
+# Classes from which on models are apart: those that were trained have 10 to 43, or these and more.
+MANY_CLASSES = 64
 SHOWN_BY = 3  # models that have an extreme at least: a single one shows nothing of its kind
 
 
 def calibration(clean: Sequence[Audit], about: str) -> Calibration:
-    """What these audits of clean models reach, of models with few classes apart. What does not work is no model that anybody
-    deploys, and has the largest natural triggers: those that answer less than WORKING of the test pictures do not count.
+    """What these audits of clean models reach, of models with few and with many classes apart. What does not work is no
+    model that anybody deploys, and has the largest natural triggers: those that answer less than WORKING of the test
+    pictures do not count.
     """
     clean = [a for a in clean if a.row.true_before is None or a.row.true_before.acc >= WORKING]
-    few, many = ([a for a in clean if (a.classes <= FEW[1]) is wanted] for wanted in (True, False))
-    whole = _of_kind(many, about)
-    if not few:
-        return whole
-    apart = _of_kind(few, about)
-    assert apart.domain is not None
-    domain = apart.domain.model_copy(update={"classes": FEW})
-    return whole.model_copy(update={"few": apart.model_copy(update={"domain": domain})})
+    few = [a for a in clean if a.classes <= FEW[1]]
+    many = [a for a in clean if a.classes >= MANY_CLASSES]
+    parts: dict[str, Calibration] = {}
+    if few:
+        parts["few"] = _of_kind(few, about, FEW)
+    if many:
+        parts["many"] = _of_kind(many, about)
+    whole = _of_kind([a for a in clean if FEW[1] < a.classes < MANY_CLASSES], about)
+    return whole.model_copy(update=parts)
 
 
-def _of_kind(clean: Sequence[Audit], about: str) -> Calibration:
+def _of_kind(clean: Sequence[Audit], about: str, classes: tuple[int, int] | None = None) -> Calibration:
     """What these audits of clean models reach: per model, the largest of each statistic over its seeds, which are not so
     many models (with a value per audit, a calibration of the others flagged one network in all three of its seeds). Peaks
     need no pictures: those of all audits count. Models outside of the domain, of which there are too few, count for nothing.
+    classes: that the domain is said to have.
     """
     domain = _domain(clean) if clean else None
     clean = [a for a in clean if domain and not domain.outside(a.classes, (min(a.size), max(a.size)))]
@@ -85,7 +90,7 @@ def _of_kind(clean: Sequence[Audit], about: str) -> Calibration:
         synthesised=columns(drawn),
         strongest=strongest([r for r in shown if set(r) != {PEAK}]),
         strongest_synthesised=strongest(drawn),
-        domain=domain,
+        domain=domain.model_copy(update={"classes": classes}) if domain and classes else domain,
     )
 
 

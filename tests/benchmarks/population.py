@@ -21,6 +21,7 @@ import torch
 from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
+from tests.benchmarks.crowds import CROWDS, crowd, members
 from tests.benchmarks.designs import DESIGNS
 from tests.benchmarks.measure import Bytes, Labels, TrueTrigger
 from tests.benchmarks.poison import KINDS, WIDE, Kind, answer, export, fit, goals, patch, poisoned
@@ -35,6 +36,9 @@ FEW, HELD, SHOWN = 6000, 600, 20  # pictures to train on, to test on, and of a c
 ATTACKS = [k for k in KINDS if KINDS[k].poison]
 # Networks from these numbers on take pictures of these sizes.
 EDGES = ((1000, (160, 224)), (600, (48, 64, 96, 128)))
+# From here on networks have many classes (tests.benchmarks.crowds): how many, pictures of each, steps, edges.
+CROWDED = 2000
+MANY, EACH, LONG, MIDDLE = (64, 100, 200, 400, 800, 1300), 24, (900, 1500, 2500), (32, 48)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ class Cell:
 def cell(number: int) -> Cell:
     """The network of this number."""
     rng = np.random.default_rng([7, number])
+    if number >= CROWDED:
+        return _crowded(number, rng)
     data = list(SETS)[number % len(SETS)]
     most = int(rng.choice((20, 43))) if data == "gtsrb" else 10
     count = int(rng.choice((2, 3, 5, 7, most), p=(0.2, 0.15, 0.1, 0.1, 0.45)))
@@ -73,14 +79,32 @@ def cell(number: int) -> Cell:
     larger = next((edges for first, edges in EDGES if number >= first), None)
     side = int(rng.choice(larger)) if larger else side
     side = native if net == "vit" else side  # what attention costs grows with the fourth power
-    attack, kind = None, "clean"
-    if rng.random() < 0.38:
-        kind = str(rng.choice(ATTACKS))
-        attack = _attack(KINDS[kind], count, rng)
+    attack, kind = _drawn(ATTACKS, count, rng)
     return Cell(
         number=number, data=data, classes=chosen, side=side, grey=grey, net=net, steps=int(rng.choice(SETS[data])),
         robust=float(rng.choice((0, 0, 0, 0, 0, 6))), attack=attack, kind=kind,
     )  # fmt: skip
+
+
+def _crowded(number: int, rng: np.random.Generator) -> Cell:
+    """The network of this number, with many classes."""
+    data = list(CROWDS)[number % len(CROWDS)]
+    count = int(rng.choice([m for m in MANY if data != "strings" or m <= 10 ** CROWDS[data][1]]))
+    net = str(rng.choice([*WIDE, *DESIGNS]))
+    suited = [k for k in ATTACKS if KINDS[k].name == "all-to-one" and not KINDS[k].clean_label]  # 24 pictures are few
+    attack, kind = _drawn(suited, count, rng)
+    return Cell(
+        number=number, data=data, classes=tuple(range(count)), side=32 if net == "vit" else int(rng.choice(MIDDLE)),
+        grey=False, net=net, steps=int(rng.choice(LONG)), robust=0.0, attack=attack, kind=kind,
+    )  # fmt: skip
+
+
+def _drawn(kinds: list[str], classes: int, rng: np.random.Generator) -> tuple[Kind | None, str]:
+    """Of two in five networks an attack, and its name."""
+    if rng.random() >= 0.38:
+        return None, "clean"
+    kind = str(rng.choice(kinds))
+    return _attack(KINDS[kind], classes, rng), kind
 
 
 def _attack(kind: Kind, classes: int, rng: np.random.Generator) -> Kind:
@@ -97,6 +121,8 @@ def _attack(kind: Kind, classes: int, rng: np.random.Generator) -> Kind:
 
 def pictures(data: Path, one: Cell, rng: np.random.Generator) -> dict[str, Any]:
     """x_train, y_train, x_test, y_test of a cell, uint8 [n, side, side, c] and int64 in 0..classes-1."""
+    if one.data in CROWDS:
+        return _of_crowd(data, one, rng)
     if one.data == "digits":
         digits = load_digits()
         x, y = (digits.images[..., None] * 255 / 16).astype(np.uint8), digits.target
@@ -115,6 +141,20 @@ def pictures(data: Path, one: Cell, rng: np.random.Generator) -> dict[str, Any]:
     return found
 
 
+def _of_crowd(data: Path, one: Cell, rng: np.random.Generator) -> dict[str, Any]:
+    """The same of a cell with many classes; a photograph is a class of both parts, at other angles."""
+    file, parts = CROWDS[one.data]
+    with np.load(data / f"{file}.npz") as stored:
+        made = members(one.data, stored["y_train"], len(one.classes), rng)
+        x, y = crowd(stored["x_train"], stored["y_train"], made, EACH, one.side, rng)
+        part = "train" if parts == 1 else "test"
+        few = made[np.sort(rng.choice(len(made), min(HELD, len(made)), replace=False))]
+        held, truth = crowd(stored[f"x_{part}"], stored[f"y_{part}"], few, -(-HELD // len(few)), one.side, rng)
+    place = {tuple(m): number for number, m in enumerate(made.tolist())}
+    truth = np.array([place[tuple(m)] for m in few.tolist()])[truth]
+    return {"x_train": x, "y_train": y, "x_test": held, "y_test": truth}
+
+
 def _shaped(x: Bytes, one: Cell) -> Bytes:
     """In the cell's size and colour."""
     if one.grey and x.shape[3] == 3:
@@ -127,8 +167,9 @@ def _shaped(x: Bytes, one: Cell) -> Bytes:
 
 
 def few(x: Bytes, y: Labels) -> tuple[Bytes, Labels]:
-    """The first SHOWN pictures of each class."""
-    rows = np.concatenate([np.flatnonzero(y == c)[:SHOWN] for c in range(int(y.max()) + 1)])
+    """The first SHOWN pictures of each class, of many classes one."""
+    shown = 1 if y.max() >= min(MANY) - 1 else SHOWN
+    rows = np.concatenate([np.flatnonzero(y == c)[:shown] for c in range(int(y.max()) + 1)])
     return x[rows], y[rows]
 
 

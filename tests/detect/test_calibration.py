@@ -253,6 +253,11 @@ def test_a_calibration_speaks_of_models_like_those_that_it_was_made_on():
         assert packaged.outside(classes, (32, 32)) == packaged.outside(classes, (28, 28)) == ()
     assert "44 classes, and 10 to 43" in packaged.outside(44, (32, 32))[0]
     assert "2 classes, and 2 to 9" not in str(packaged.outside(2, (224, 224)))
+    crowd = packaged.model_copy(update={"domain": Domain(classes=(100, 1000), pixels=(32, 48)), "few": None})
+    whole = packaged.model_copy(update={"many": crowd})
+    assert [whole.of(n) for n in (9, 10, 99)] == [packaged.few, whole, whole]
+    assert whole.of(100) is whole.of(5000) is crowd
+    assert "5000 classes, and 100 to 1000" in whole.outside(5000, (32, 32))[0]
     assert domain.outside(10, (28, 28)) == ()
     assert Calibration(about="of an earlier version", pictures={}).outside(2, (9, 9)) == ()
 
