@@ -48,7 +48,7 @@ def evidence(margins: Sequence[float], norms: Sequence[float | None], *, asr: fl
     return found
 
 
-def clean(count: int = 10) -> list[Evidence]:
+def clean(count: int = 9) -> list[Evidence]:
     """A model without a backdoor."""
     return evidence(NATURAL[:count], [20.0 + k for k in range(count)])
 

@@ -12,9 +12,17 @@ from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.commands.effort import effort_for
 from onnx_shapprune.commands.evidence import of_search, thresholds_of
 from onnx_shapprune.detect.accuracy import unusable
-from onnx_shapprune.detect.calibration import Calibration, Domain, columns, largest, load_calibration, strongest
+from onnx_shapprune.detect.calibration import (
+    Calibration,
+    Domain,
+    added,
+    columns,
+    largest,
+    load_calibration,
+    strongest,
+)
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.statistics import AGREEMENT, GAP, NORM, PEAK
+from onnx_shapprune.detect.statistics import AGREEMENT, NORM, PEAK, Claim
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY
 from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import DataError, ShapPruneError
@@ -61,15 +69,20 @@ def calibrate(
         )
     known = load_calibration(None)
     rows: list[dict[str, float]] = []
+    audits: list[list[list[Claim]]] = []
     shapes: list[tuple[int, int, int]] = []
     accused: dict[str, str] = {}
     for model in different:
         row: dict[str, float] = {}
+        audits.append([])
         for seed in range(run.seed, run.seed + seeds):
             found, size = _examined(model, data, inputs, replace(run, seed=seed), known)
-            looked = [*found.evidence[0].found, AGREEMENT, NORM, PEAK] + [GAP] * (len(found.evidence) >= MANY)
-            row = _larger(row, dict.fromkeys(looked, 0.0) | largest(c for c, _ in found.suspicion.claims))
+            claims = [c for c, _ in found.suspicion.claims]
+            looked = [*found.evidence[0].found, AGREEMENT, NORM, PEAK]
+            row = _larger(row, dict.fromkeys(looked, 0.0) | largest(claims))
+            audits[-1].append(claims)
             shapes.append((found.classes, *size))
+            _of_one_kind(_domain(shapes))
             verdict = judge(of_search(found), thresholds_of(run))
             if verdict.outcome == "fail":
                 accused.setdefault(model.name, verdict.reasons[0])
@@ -79,7 +92,10 @@ def calibrate(
         rows.append(row)
     shown = "no pictures" if data is None else "with pictures"
     about = f"{len(rows)} models, {seeds} {'seed' if seeds == 1 else 'seeds'} each, {shown}"
-    made, domain = columns(rows), _domain(shapes)
+    domain = _domain(shapes)
+    if domain.classes[0] >= MANY:
+        rows = added(rows, audits)
+    made = columns(rows)
     known = known.of(domain.classes[0]).model_copy(update={"few": None, "many": None, "domain": domain})
     if data is None:
         calibration = known.model_copy(
@@ -140,6 +156,16 @@ def _examined(
         synthesised=data is None,
     )
     return found, (case.pictures.shape[1], case.pictures.shape[2])
+
+
+def _of_one_kind(domain: Domain) -> None:
+    """Raise DataError where models have few classes and many: their statistics are not the same."""
+    fewest, most = domain.classes
+    if fewest < MANY <= most:
+        raise DataError(
+            f"models with {fewest} and with {most} classes are of two kinds: calibrate those with fewer than {MANY} classes "
+            "apart from the others"
+        )
 
 
 def _larger(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:

@@ -1,8 +1,11 @@
 """What the statistics reach on models that are known to be clean, and how unusual a model is beside that.
 
-An audit makes a dozen statistics, and the smallest of so many p-values is small by chance. So each claim's own p-value is
-held against the smallest that whole clean models reach, each of them judged by the others: what a claim gets is the share
-of clean models that show anything as unusual, in any statistic.
+An audit makes a dozen statistics, and the smallest of so many p-values is small by chance. With ten classes or more what
+all searches say about one class is added up first (Fisher's method: the sum of the -log10 of their p-values), and that sum
+is a statistic of its own, beside pairs and maps of classes. A planted class leads in many families, each by some way; a
+natural one mostly in few, one of them by much. What decides is then held against the
+smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share of clean
+models that show anything as unusual.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
@@ -18,18 +21,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.detect.statistics import PEAK, Claim
-from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, TAIL_FROM
+from onnx_shapprune.detect.statistics import MAP, PEAK, SOURCE, TOGETHER, Claim
+from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, SPEAKS, TAIL_FROM
 from onnx_shapprune.errors import DataError
 
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
+APART = (SOURCE, MAP)  # statistics about several classes, which are not added to others
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -54,8 +58,9 @@ class Domain(BaseModel):
 
 
 class Calibration(BaseModel):
-    """about: on what it was made, in words. pictures, synthesised: statistic -> its largest value in each audit of a clean
-    model, with pictures and with those that were drawn out of the model. strongest, strongest_synthesised: the smallest
+    """version: of what the statistics are. about: on what it was made, in words. pictures, synthesised: statistic -> its largest value in each audit of a clean
+    model, with pictures and with those that were drawn out of the model; TOGETHER among them where claims about one class
+    are added up. strongest, strongest_synthesised: the smallest
     p-value of any claim about each of these models, by the others; too few of them leave p-values to be corrected for the
     number of statistics (Sidak, JASA 1967). few, many: the same of models with fewer classes, of which natural leads are
     larger, and with many more; None: they are held against these too. domain: None where it is not known, as in files of
@@ -64,6 +69,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    version: Literal[2] = 2
     about: str
     pictures: dict[str, tuple[Value, ...]]
     synthesised: dict[str, tuple[Value, ...]] = {}
@@ -91,19 +97,43 @@ class Calibration(BaseModel):
         domain = self.of(classes).domain
         return domain.outside(classes, size) if domain else ()
 
-    def p_value(self, claim: Claim, *, synthesised: bool = False) -> float:
-        """How often a clean model would show anything as unusual as this claim, 0..1; 1 for an unknown statistic."""
-        alone = self.alone(claim, synthesised=synthesised)
-        if alone == 1:
+    def rated(self, claims: Sequence[Claim], *, synthesised: bool = False) -> list[tuple[Claim, float]]:
+        """Claims of one audit, the most unusual first, each with the share of clean models, 0..1, that would show anything
+        as unusual; 1 for an unknown statistic. Where claims about a class are added up, those that speak for it (SPEAKS)
+        have what all of them show together.
+        """
+        adds = TOGETHER in (self.synthesised if synthesised else self.pictures)
+        alone = [self.alone(c, synthesised=synthesised) for c in claims]
+        about = _about(claims, alone)
+        sums = {g: self.alone(_sum(g, p_values), synthesised=synthesised) for g, p_values in about.items()}
+        rated = []
+        for claim, own in zip(claims, alone, strict=True):
+            if not adds or claim.statistic in APART:
+                rated.append((claim, self._of_model(own, synthesised=synthesised), own))
+                continue
+            p = self._of_model(sums[claim.goal], synthesised=synthesised)
+            # A peak is reached without a picture: what few pictures show must not pass for it.
+            speaks = claim.statistic != PEAK and own <= max(SPEAKS, min(about[claim.goal])) and own < 1
+            rated.append((claim, p if speaks else max(p, own), own))
+        return [(c, p) for c, p, _ in sorted(rated, key=lambda r: r[1:])]
+
+    def strongest_sum(self, claims: Sequence[Claim]) -> float:
+        """The largest sum of what claims say about one class, in one audit."""
+        about = _about(claims, [self.alone(c) for c in claims])
+        return max((_sum(g, p_values).value for g, p_values in about.items()), default=0.0)
+
+    def _of_model(self, p: float, *, synthesised: bool) -> float:
+        """The share of clean models of which anything is as unusual as what has this p-value, 0..1."""
+        if p == 1:
             return 1.0
         known = np.asarray(self.strongest_synthesised if synthesised else self.strongest)
         if len(known) < FEWEST_MODELS:
-            several = len(self.synthesised if synthesised else self.pictures)
-            return max(alone, -math.expm1(several * math.log1p(-alone)))
-        strongest, value = -np.log10(known), -math.log10(alone)
+            several = len(_deciding(self.synthesised if synthesised else self.pictures))
+            return max(p, -math.expm1(several * math.log1p(-p)))
+        strongest, value = -np.log10(known), -math.log10(p)
         share = reached(strongest, value)
         beyond = min(share, rarity(strongest, value, LEAST_SCALE)) if value > strongest.max() else share
-        return max(alone, beyond)
+        return max(p, beyond)
 
     def alone(self, claim: Claim, *, synthesised: bool = False) -> float:
         """How often a clean model would reach the claim's value in this one statistic, 0..1."""
@@ -140,25 +170,58 @@ def load_calibration(path: Path | None) -> Calibration:
             if path is None
             else path.read_text()
         )
-        return Calibration.model_validate_json(text)
+        known = Calibration.model_validate_json(text)
     except OSError as error:
         raise DataError(f"cannot read the calibration {path}: {error.strerror}") from None
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is no text"
         raise DataError(f"{path} is no calibration of shapprune calibrate: {first}") from None
+    if "version" not in known.model_fields_set:
+        raise DataError(f"the calibration {path} is of an earlier version, with other statistics: make it again")
+    return known
+
+
+def added(rows: Sequence[Mapping[str, float]], audits: Sequence[Sequence[Sequence[Claim]]]) -> list[dict[str, float]]:
+    """Rows of clean models, as of `largest`, each with the largest sum of claims about one class in any of its `audits`, by
+    a calibration of the other models.
+    """
+    made = []
+    for i, (row, claimed) in enumerate(zip(rows, audits, strict=True)):
+        others = Calibration(about="", pictures=columns([r for j, r in enumerate(rows) if j != i]))
+        made.append({**row, TOGETHER: max((others.strongest_sum(claims) for claims in claimed), default=0.0)})
+    return made
 
 
 def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
-    """For each clean model the smallest p-value of any of its statistics, by a calibration of the other models. rows: the
-    largest value of every statistic, a row a model, as of `largest`.
+    """For each clean model the smallest p-value of any of the statistics that decide, by a calibration of the other models.
+    rows: the largest value of every statistic, a row a model, as of `largest` or `added`.
     """
     found = []
     for i, row in enumerate(rows):
         others = columns([r for j, r in enumerate(rows) if j != i])
         by = Calibration(about="", pictures=others)
-        p_values = [by.alone(Claim(Goal(0), name, v, 0.0)) for name, v in row.items()]
+        p_values = [by.alone(Claim(Goal(0), name, row[name], 0.0)) for name in _deciding(row)]
         found.append(round(min(p_values, default=1.0), 2 * DIGITS) or 10.0 ** (-2 * DIGITS))
     return tuple(found)
+
+
+def _deciding(statistics: Iterable[str]) -> list[str]:
+    """Those that decide: what is added up decides together."""
+    names = list(statistics)
+    return [n for n in names if n in (TOGETHER, *APART)] if TOGETHER in names else names
+
+
+def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[float]]:
+    """p-values of the claims about each class that are added up."""
+    found: dict[Goal, list[float]] = {}
+    for claim, p in zip(claims, alone, strict=True):
+        if claim.statistic not in APART:
+            found.setdefault(claim.goal, []).append(p)
+    return found
+
+
+def _sum(goal: Goal, p_values: Sequence[float]) -> Claim:
+    return Claim(goal, TOGETHER, -sum(math.log10(p) for p in p_values), 0.0)
 
 
 def largest(claims: Iterable[Claim]) -> dict[str, float]:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import gamma, median_abs_deviation
+from numpy.typing import NDArray
+from scipy.stats import gamma
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.thresholds import (
@@ -18,6 +19,7 @@ from onnx_shapprune.detect.thresholds import (
     LEAST_SPREAD,
     LEAST_WAY,
     MANY,
+    MARGIN_MAD_FLOOR,
     OTHER_TARGETS,
     PAIR_FLOOR,
     PEAK_SPREAD,
@@ -27,7 +29,8 @@ from onnx_shapprune.detect.verdict import PEAK as PEAK
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 
-AGREEMENT, NORM, GAP, SOURCE, MAP = "agreement", "norm", "gap", "source", "map"
+AGREEMENT, NORM, SOURCE, MAP = "agreement", "norm", "source", "map"
+TOGETHER = "together"  # all that is said about one class (detect/calibration.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,11 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
     """A claim per class and family whose transfer was measured, one for the agreement of patch and free mask and one for the
     free mask alone, and one for the class with the largest margin without any picture (MM-BD, `_peak_claim`).
 
-    A family: transfer * sqrt(lead * overshoot); lead: margin over the rival's, overshoot: margin, both over the distance
-    that clean pictures are away from the class, which is at least LEAST_SPREAD times `spread`, the standard deviation of the
-    model's clean logits. Agreement: transfer * sqrt(lead) * (norm of the smallest other free mask over that of the
-    class, minus 1). Norm: the last factor alone. Gap, with MANY classes or more: transfer * lead in units of the other
-    classes' spread (median absolute deviation, as a standard deviation). 0 where a factor is negative.
+    A family, with MANY classes or more: transfer * lead in units of the other classes' spread, a standard deviation; lead:
+    margin over the rival's. With fewer: transfer * sqrt(lead * overshoot), both over the distance that clean pictures are
+    away from the class, which is at least LEAST_SPREAD times `spread`, the standard deviation of the model's clean logits;
+    overshoot: margin. Agreement: transfer * sqrt(lead over that distance) * (norm of the smallest other free mask over that
+    of the class, minus 1). Norm: the last factor alone. 0 where a factor is negative.
     """
     claims = []
     usual = float(np.median([e.distance for e in evidence])) if evidence else 0.0
@@ -62,9 +65,10 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
             way = max(e.distance, LEAST_WAY * usual, LEAST_SPREAD * spread, 1e-3)
             lead, overshoot = max(0.0, (margin - rival) / way), max(0.0, margin / way)
             worked = e.found[family].asr if transfer is None else transfer
-            claims.append(Claim(e.goal, family, worked * math.sqrt(lead * overshoot), rival, family))
+            strength = math.sqrt(lead * overshoot)
             if len(evidence) >= MANY:
-                claims.append(Claim(e.goal, GAP, worked * _gap(evidence, e, family, margin - rival), rival, family))
+                strength = _lead_in_spreads(evidence, e, family, margin - rival)
+            claims.append(Claim(e.goal, family, worked * strength, rival, family))
             if family == "compact" and (ratio := norm_ratio(e, evidence)) is not None:
                 smaller = max(0.0, 1 / max(ratio, SMALLEST_RATIO) - 1)
                 claims.append(
@@ -132,13 +136,26 @@ def norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
     return mine.trigger.norm / min(norms)
 
 
-def _gap(evidence: Sequence[Evidence], e: Evidence, family: str, lead: float) -> float:
-    others = np.array([o.found[family].margin for o in evidence if o.goal != e.goal])
-    spread = float(median_abs_deviation(others, scale="normal"))
-    return max(0.0, lead / max(spread, 1e-3)) if e.found[family].margin > 0 else 0.0
+def _lead_in_spreads(evidence: Sequence[Evidence], e: Evidence, family: str, lead: float) -> float:
+    """A lead in standard deviations of the margins from the rival's on, which are at least a tenth of what those of all
+    other classes usually are.
+    """
+    others = _others(evidence, e, family)
+    usual = others[_place_of_rival(others) :]
+    spread = max(float(usual.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(others))), 1e-3)
+    return max(0.0, lead / spread) if e.found[family].margin > 0 else 0.0
 
 
 def _rival(evidence: Sequence[Evidence], e: Evidence, family: str) -> float:
     """Margin of the third best other class, of fewer with under nine classes: two more targets may be planted."""
-    others = np.sort([o.found[family].margin for o in evidence if o.goal != e.goal])[::-1]
-    return float(others[min(OTHER_TARGETS, len(others) // 3, len(others) - 1)]) if len(others) else 0.0
+    others = _others(evidence, e, family)
+    return float(others[_place_of_rival(others)]) if len(others) else 0.0
+
+
+def _others(evidence: Sequence[Evidence], e: Evidence, family: str) -> NDArray[np.float64]:
+    """Margins of the other classes, the largest first."""
+    return np.sort([o.found[family].margin for o in evidence if o.goal != e.goal])[::-1]
+
+
+def _place_of_rival(others: NDArray[np.float64]) -> int:
+    return min(OTHER_TARGETS, len(others) // 3, len(others) - 1)

@@ -114,8 +114,7 @@ def suspicion_of(
             np.array([b.trigger.norm if b else np.inf for b in best]), np.array([bool(b and b.success) for b in best])
         )
     claims = class_claims(evidence, ground.spread) + (relation_claims(relations, ground.spread) if relations else [])
-    p_values = [calibration.p_value(c, synthesised=ground.synthesised) for c in claims]
-    rated = sorted(zip(claims, p_values, strict=True), key=lambda r: r[1])
+    rated = calibration.rated(claims, synthesised=ground.synthesised)
     spoken = [_spoken(c, evidence, relations, families) if p <= DOUBT else ((), ()) for c, p in rated]
     claimed = tuple(
         Claimed(

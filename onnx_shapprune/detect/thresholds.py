@@ -130,8 +130,13 @@ OTHER_TARGETS = 2
 # A free mask counts as no smaller than this share of the next class's, also where no other class has one. 2026-11-26,
 # chosen.
 SMALLEST_RATIO = 0.05
-# Classes from which their own spread says what is usual. 2026-11-23, chosen for 43 classes.
-MANY = 20
+# Classes from which their own spread says what is usual, and from which what speaks for one of them is added up: with
+# fewer, all families lean to the same class by nature. 2026-11-27, tests.benchmarks.calibration: of 32 backdoored networks
+# with ten classes or more 24 were named, 12 without either; of 13 with fewer 1, and 3 without.
+MANY = 10
+# A claim speaks for its class, in words and with its trigger, when it is the strongest about it, or alone this unusual.
+# 2026-11-27, chosen.
+SPEAKS = 0.1
 # A pair's runner-up counts for at least this share of the usual distance: margins around 0 have no ratio. 2026-11-23,
 # tests.benchmarks.calibration.
 PAIR_FLOOR = 0.25

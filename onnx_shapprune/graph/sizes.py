@@ -19,6 +19,8 @@ from onnx_shapprune.runtime.weights import elsewhere, shell
 Size = int | str | None  # known, a symbol of shape inference, or neither
 Numbers = NDArray[np.object_]  # int, float, bool or None each
 SMALL = 64  # elements; longer constants are no sizes
+# What onnx's own inference raises about graphs that it cannot follow; the last about operators with odd inputs.
+NOT_INFERRED = (onnx.shape_inference.InferenceError, ValueError, RuntimeError, IndexError)
 INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 
 
@@ -33,7 +35,7 @@ def inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
         value.ClearField("type")
     try:
         found = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    except NOT_INFERRED:
         return {value.name: value for value in model.graph.input}
     return {value.name: value for value in (*found.input, *found.value_info)}
 

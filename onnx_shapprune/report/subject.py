@@ -27,7 +27,6 @@ FAMILIES = {
 STATISTICS = FAMILIES | {
     "agreement": "a small free mask and a strong patch agree",
     "norm": "a free mask much smaller than the next",
-    "gap": "lead in spreads of the other classes",
     "peak": "largest margin that any input reaches (MM-BD)",
     "source": "patch from one class to another",
     "map": "patch from every class to another",

@@ -12,8 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.detect.calibration import Calibration, Domain, calibration_text, columns, largest, strongest
-from onnx_shapprune.detect.statistics import AGREEMENT, GAP, NORM, PEAK, Claim
+from onnx_shapprune.detect.calibration import (
+    Calibration,
+    Domain,
+    added,
+    calibration_text,
+    columns,
+    largest,
+    strongest,
+)
+from onnx_shapprune.detect.statistics import AGREEMENT, NORM, PEAK, Claim
 from onnx_shapprune.detect.thresholds import MANY, NAMED, WORKING
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart
 from tests.benchmarks.summary import Row, read_rows, wilson
@@ -42,7 +50,6 @@ def audits(results: Sequence[Path]) -> list[Audit]:
             if not record.classes:
                 continue
             looked = [*(f.family for f in record.classes[0].families), AGREEMENT, NORM, PEAK]
-            looked += [GAP] if len(record.classes) >= MANY else []
             values = dict.fromkeys(looked, 0.0) | largest(_claim(c) for c in record.claims)
             found[row.file, row.seed, row.data_free] = Audit(
                 row, record.claims, values, record.model.classes, _edges(record)
@@ -51,7 +58,7 @@ def audits(results: Sequence[Path]) -> list[Audit]:
 
 
 # Classes of which natural leads are larger: two to seven were trained, and eight or nine have no larger ones.
-FEW = (2, 9)
+FEW = (2, MANY - 1)
 # Classes from which on models are apart: those that were trained have 10 to 43, or these and more.
 MANY_CLASSES = 64
 SHOWN_BY = 3  # models that have an extreme at least: a single one shows nothing of its kind
@@ -82,16 +89,27 @@ def _of_kind(clean: Sequence[Audit], about: str, classes: tuple[int, int] | None
     """
     domain = _domain(clean) if clean else None
     clean = [a for a in clean if domain and not domain.outside(a.classes, (min(a.size), max(a.size)))]
-    shown = _by_model([(a.row.file, {PEAK: a.values[PEAK]} if a.row.data_free else a.values) for a in clean])
-    drawn = _by_model([(a.row.file, a.values) for a in clean if a.row.data_free])
+    shown, drawn = (_rows([a for a in clean if a.row.data_free is free]) for free in (False, True))
+    peaks = columns(_by_model([(a.row.file, {PEAK: a.values[PEAK]}) for a in clean]))
     return Calibration(
         about=about,
-        pictures=columns(shown),
+        pictures=columns(shown) | peaks,
         synthesised=columns(drawn),
-        strongest=strongest([r for r in shown if set(r) != {PEAK}]),
+        strongest=strongest(shown),
         strongest_synthesised=strongest(drawn),
         domain=domain.model_copy(update={"classes": classes}) if domain and classes else domain,
     )
+
+
+def _rows(audits: Sequence[Audit]) -> list[dict[str, float]]:
+    """A row per model, as a calibration holds them."""
+    rows = _by_model([(a.row.file, a.values) for a in audits])
+    if not audits or min(a.classes for a in audits) < MANY:
+        return rows
+    claims: dict[str, list[list[Claim]]] = {}
+    for a in audits:
+        claims.setdefault(a.row.file, []).append([_claim(c) for c in a.claims])
+    return added(rows, list(claims.values()))
 
 
 def _domain(clean: Sequence[Audit]) -> Domain:
@@ -137,8 +155,9 @@ class Judged:
 def judge(audit: Audit, by: Calibration) -> Judged:
     """What a calibration says of one audit."""
     like = by.of(audit.classes)
-    rated = [(like.p_value(_claim(c), synthesised=audit.row.data_free), c) for c in audit.claims]
-    return Judged(audit, *min(rated, key=lambda r: r[0], default=(1.0, None)))
+    claims = {_claim(c): c for c in audit.claims}
+    rated = like.rated(list(claims), synthesised=audit.row.data_free)
+    return Judged(audit, rated[0][1], claims[rated[0][0]]) if rated else Judged(audit, 1.0, None)
 
 
 def _without(clean: Sequence[Audit], file: str) -> list[Audit]:

@@ -11,7 +11,7 @@ from scipy.ndimage import affine_transform, zoom
 from tests.benchmarks.measure import Bytes, Labels
 
 # Kind -> the file its pictures come from, and how many of them stand beside each other.
-CROWDS = {"strings": ("mnist", 3), "pairs": ("gtsrb", 2), "photographs": ("cifar10", 1)}
+CROWDS = {"strings": ("mnist", 2), "pairs": ("gtsrb", 2), "photographs": ("cifar10", 1)}
 
 
 def crowd(

@@ -12,13 +12,14 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import (
     Calibration,
     Domain,
+    added,
     calibration_text,
     columns,
     largest,
     load_calibration,
     strongest,
 )
-from onnx_shapprune.detect.statistics import AGREEMENT, MAP, NORM, PEAK, SOURCE, Claim, class_claims
+from onnx_shapprune.detect.statistics import AGREEMENT, MAP, NORM, PEAK, SOURCE, TOGETHER, Claim, class_claims
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.gate.checks import packaged_digest
@@ -36,8 +37,13 @@ def claim(value: float, statistic: str = "even") -> Claim:
     return Claim(Goal(0), statistic, value, 0.0)
 
 
+def p_in(calibration: Calibration, claim: Claim, *, synthesised: bool = False) -> float:
+    ((_, p),) = calibration.rated([claim], synthesised=synthesised)
+    return p
+
+
 def p_of(value: float, known: tuple[float, ...]) -> float:
-    return Calibration(about="", pictures={"even": known}).p_value(claim(value))
+    return p_in(Calibration(about="", pictures={"even": known}), claim(value))
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -100,11 +106,11 @@ def test_a_steep_tail_is_not_believed():
 
 def test_what_is_not_known_or_not_there_is_not_unusual():
     calibration = Calibration(about="", pictures={"even": KNOWN["even"], "few": (0.1,) * (FEWEST_MODELS - 1)})
-    assert calibration.p_value(claim(1e6, "unheard of")) == 1
-    assert calibration.p_value(claim(1e6, "few")) == 1
-    assert calibration.p_value(claim(0.0)) == 1
+    assert p_in(calibration, claim(1e6, "unheard of")) == 1
+    assert p_in(calibration, claim(1e6, "few")) == 1
+    assert p_in(calibration, claim(0.0)) == 1
     enough = Calibration(about="", pictures={"few": (0.1,) * FEWEST_MODELS})
-    assert enough.p_value(claim(1e6, "few")) < 1e-6
+    assert p_in(enough, claim(1e6, "few")) < 1e-6
 
 
 def test_the_order_of_the_values_does_not_matter():
@@ -114,9 +120,9 @@ def test_the_order_of_the_values_does_not_matter():
 
 def test_synthesised_pictures_have_values_of_their_own():
     calibration = Calibration(about="", pictures={"even": KNOWN["even"]}, synthesised={"even": (5.0,) * 9})
-    assert calibration.p_value(claim(2.0)) < 0.01
-    assert calibration.p_value(claim(2.0), synthesised=True) == 1
-    assert Calibration(about="", pictures={"even": KNOWN["even"]}).p_value(claim(2.0), synthesised=True) == 1
+    assert p_in(calibration, claim(2.0)) < 0.01
+    assert p_in(calibration, claim(2.0), synthesised=True) == 1
+    assert p_in(Calibration(about="", pictures={"even": KNOWN["even"]}), claim(2.0), synthesised=True) == 1
 
 
 def test_largest_of_each_statistic_in_one_audit():
@@ -137,7 +143,7 @@ def drawn_models(count: int, rng: np.random.Generator) -> list[dict[str, float]]
 
 
 def model_p(calibration: Calibration, model: dict[str, float]) -> float:
-    return min(calibration.p_value(claim(value, name)) for name, value in model.items())
+    return min(p_in(calibration, claim(value, name)) for name, value in model.items())
 
 
 @pytest.mark.parametrize("known", [0, 60])
@@ -171,15 +177,52 @@ def test_a_models_p_value_is_the_share_of_clean_models_that_show_as_much():
     calibration = Calibration(about="", pictures={"even": tuple(range(1, 33))}, strongest=strong)
     claims = [claim(v) for v in (25, 32, 40, 80, 200, 5000)]
     for c in claims:
-        alone, p = calibration.alone(c), calibration.p_value(c)
+        alone, p = calibration.alone(c), p_in(calibration, c)
         share = (1 + sum(s <= alone for s in strong)) / (len(strong) + 1)
         assert p <= max(alone, share), "beyond all of them no more than their share"
         assert p == pytest.approx(max(alone, share)) or alone < strong[0], (
             "and just that where one of them shows as much"
         )
-    p_values = [calibration.p_value(c) for c in claims]
+    p_values = [p_in(calibration, c) for c in claims]
     assert p_values == sorted(p_values, reverse=True)
     assert p_values[-1] < 1 / (len(strong) + 1)
+
+
+def about_one(*values: float) -> list[Claim]:
+    """Claims about one class, a family each."""
+    return [Claim(Goal(0), name, value, 0.0) for name, value in zip("abcdef", values, strict=True)]
+
+
+def test_what_is_said_about_one_class_is_added_up():
+    rng = np.random.default_rng(0)
+    audits = [[about_one(*rng.exponential(1.0, 6).tolist())] for _ in range(40)]
+    rows = added([largest(claims) for (claims,) in audits], audits)
+    assert [set(r) for r in rows] == [{*"abcdef", TOGETHER}] * 40
+    calibration = Calibration(about="", pictures=columns(rows), strongest=strongest(rows))
+    everywhere, once = about_one(*[5.0] * 6), about_one(5.0, *[0.0] * 5)
+    agreed, single = calibration.rated(everywhere), calibration.rated(once)
+    assert {p for _, p in agreed} == {agreed[0][1]}, "all of them speak, and have one p-value"
+    assert agreed[0][1] < 0.01 < 0.1 < single[0][1], "six families say more than one"
+    assert single[0][0].statistic == "a"
+    assert {p for c, p in single if c.statistic != "a"} == {1.0}, "what says nothing does not speak"
+    apart = [Claim(Goal(k), c.statistic, c.value, 0.0) for k, c in enumerate(everywhere)]
+    assert calibration.rated(apart)[0][1] > 0.1, "about six classes they say no more than one each"
+    pair = Claim(Goal(0, source=1), SOURCE, 9.0, 0.0)
+    assert [p for c, p in calibration.rated([*everywhere, pair]) if c != pair] == [p for _, p in agreed]
+    peak = Claim(Goal(0), PEAK, 0.5, 0.0)
+    with_peaks = calibration.model_copy(update={"pictures": {**calibration.pictures, PEAK: (0.1,) * 30 + (1.0,) * 10}})
+    ((_, p),) = [r for r in with_peaks.rated([*everywhere, peak]) if r[0] == peak]
+    assert p == with_peaks.alone(peak) > 0.1, "a peak, which looks at no picture, says no more than it shows itself"
+    alone = Calibration(about="", pictures=columns([largest(claims) for (claims,) in audits]))
+    assert len({p for _, p in alone.rated(about_one(*range(1, 7)))}) > 3, "without sums nothing is added up"
+
+
+def test_a_sum_is_judged_by_the_other_models():
+    audits = [[about_one(*[0.1 * i] * 6)] for i in range(FEWEST_MODELS + 3)]
+    audits.append([about_one(*[0.0] * 6), about_one(*[50.0] * 6)])
+    rows = added([largest([c for claims in seeds for c in claims]) for seeds in audits], audits)
+    assert rows[-1][TOGETHER] == max(r[TOGETHER] for r in rows) > 10, "the larger of two seeds"
+    assert rows[0][TOGETHER] == 0
 
 
 def test_a_calibration_survives_its_file(tmp_path):
@@ -188,14 +231,14 @@ def test_a_calibration_survives_its_file(tmp_path):
     path.write_text(calibration_text(made))
     assert load_calibration(path) == made
     (strong,) = [c for c in class_claims(planted_in(clean(), 6)) if c.goal == Goal(6) and c.statistic == "compact"]
-    assert load_calibration(path).p_value(strong) < 0.001
+    assert p_in(load_calibration(path), strong) < 0.001
 
 
 def test_the_calibration_of_the_package_knows_everything_that_is_searched():
     shipped = load_calibration(None)
     assert shipped.about
     searched = {*SearchSettings().families(np.zeros((1, 32, 32, 3), np.float32), 10)}
-    searched |= {AGREEMENT, NORM, SOURCE, MAP, PEAK}
+    searched |= {AGREEMENT, NORM, SOURCE, MAP, PEAK, TOGETHER}
     assert searched - {name for name, values in shipped.pictures.items() if len(values) >= FEWEST_MODELS} == set()
 
 
@@ -212,6 +255,8 @@ def test_the_calibration_of_the_package_knows_everything_that_is_searched():
         (b'{"about": "x", "pictures": {"compact": [1e999]}}', "no calibration"),
         (b'{"about": "x", "pictures": {"compact": ["high"]}}', "no calibration"),
         (b'{"about": "x", "pictures": {}, "more": 1}', "no calibration"),
+        (b'{"version": 3, "about": "x", "pictures": {}}', "no calibration"),
+        (b'{"about": "x", "pictures": {"compact": [0.1]}}', "earlier version"),
         (b"\xff\xfe\x00", "no text"),
     ],
 )
@@ -233,7 +278,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name):
 def test_the_text_is_json_for_people():
     text = calibration_text(Calibration(about="x", pictures={"compact": (0.5,)}))
     empty = {"synthesised": {}, "strongest": [], "strongest_synthesised": []}
-    assert json.loads(text) == {"about": "x", "pictures": {"compact": [0.5]}} | empty
+    assert json.loads(text) == {"version": 2, "about": "x", "pictures": {"compact": [0.5]}} | empty
     assert text.endswith("\n")
     assert len(text.splitlines()) > 3
 

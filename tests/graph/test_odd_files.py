@@ -272,3 +272,18 @@ def test_the_masked_file_of_a_file_can_be_masked_again(tmp_path, cases):
     dark = first.run({"x": x, "shapprune_mask_1": off})[0]
     np.testing.assert_allclose(second.run({"x": x, "shapprune_mask_1": off})[0], dark, atol=1e-6)
     assert np.abs(dark - first.run({"x": x})[0]).max() > 1e-3
+
+
+def test_a_node_that_shape_inference_stumbles_over_is_no_traceback(tmp_path):
+    model = odd_files.grey()
+    empty = onnx.numpy_helper.from_array(np.zeros(0, np.int64), "no_step")
+    window = onnx.numpy_helper.from_array(np.ones(2, np.float32), "window")
+    model.graph.initializer.extend([empty, window])
+    model.graph.node.append(onnx.helper.make_node("STFT", [model.graph.input[0].name, "no_step", "window"], ["unused"]))
+    with pytest.raises(IndexError):
+        onnx.shape_inference.infer_shapes(model, data_prop=True)
+    path = tmp_path / "stft.onnx"
+    path.write_bytes(model.SerializeToString())
+    result = CliRunner().invoke(shapprune, ["inspect", str(path), "--in-process"])
+    assert result.exit_code in (0, 2), result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)

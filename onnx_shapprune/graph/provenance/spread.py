@@ -14,6 +14,7 @@ from onnx import helper, shape_inference
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.scopes import subgraphs
+from onnx_shapprune.graph.sizes import NOT_INFERRED
 from onnx_shapprune.runtime.weights import elsewhere, shell
 
 STAND_IN = 224  # pixels of a picture whose size the file leaves open
@@ -75,7 +76,7 @@ def _shapes(flat: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...
         value.CopyFrom(helper.make_empty_tensor_value_info(value.name))
     try:
         known = shape_inference.infer_shapes(asked, data_prop=True).graph
-    except (RuntimeError, ValueError, shape_inference.InferenceError):
+    except NOT_INFERRED:
         return {}
     found: dict[str, tuple[int | None, ...]] = {}
     for value in [*known.value_info, *known.input, *known.output]:
