@@ -1,8 +1,7 @@
 """From the evidence of all searches to claims in words: about which goal, how unusual, what was seen, what stands against.
 
-A goal is named when one of its claims would be unusual for a clean model (detect/verdict.py says which). Claims of different
-searches are not added up: they look at the same pictures and the same network, and a search that finds nothing says nothing
-against another that did.
+A goal is named when what is claimed about it would be unusual for a clean model (detect/verdict.py says when). Claims about
+one class are added up (detect/calibration.py); a search that finds nothing says nothing against another that did.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

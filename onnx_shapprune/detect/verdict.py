@@ -152,8 +152,8 @@ def judge(evidence: Evidence[Subject], limits: Thresholds) -> Verdict[Subject]:
 
 
 def names(claims: Sequence[Claimed[Subject]], levels: Levels) -> dict[Subject, tuple[str, ...]]:
-    """Goals that claims name, the most unusual first, with the reasons. One claim is enough, and they are not added up; a
-    second goal needs stronger evidence, and a claim with warnings names nothing.
+    """Goals that claims name, the most unusual first, with the reasons. One claim is enough, whose p-value holds for all
+    that was added up with it; a second goal needs stronger evidence, and a claim with warnings names nothing.
     """
     named: dict[Subject, tuple[str, ...]] = {}
     for c in sorted(claims, key=lambda c: c.p_value):
