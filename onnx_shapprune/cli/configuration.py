@@ -212,4 +212,6 @@ def _value(ctx: click.Context, path: Path, key: str, option: click.Option, value
         option.type_cast_value(ctx, value)
     except click.BadParameter as error:
         raise ConfigError(f"{path}: {key}: {error.message}") from None
+    except ValueError as error:  # a NUL byte, which no command line can hold
+        raise ConfigError(f"{path}: {key}: {error}") from None
     return value

@@ -92,7 +92,10 @@ def check_model(record: Record, model: Path) -> None:
         )
     folder = model.resolve().parent
     for file in external:
-        target = (folder / file.name).resolve()
+        try:
+            target = (folder / file.name).resolve()
+        except ValueError:  # a NUL byte, half a surrogate pair
+            raise EvidenceError(f"external data {file.name!r} is no path") from None
         if not target.is_relative_to(folder):
             raise EvidenceError(f"external data {file.name!r} lies outside the model's folder")
         data = read_regular_file(target, limit=MAX_MODEL_BYTES, what="external data file", error=EvidenceError)

@@ -47,6 +47,7 @@ def judgement_text(judgement: Judgement, *, width: int = WIDTH, colour: bool = F
         if judgement.model_checked
         else "the file itself was not looked at: give --model to compare its bytes with the report"
     )
+    page.say("the report is not signed: whoever can write it can put another digest into it", style="dim")
 
     page.title(f"Policy {plain(judgement.policy, limit=60)}")
     page.say(f"sha256 {judgement.policy_sha256}", style="dim")

@@ -238,6 +238,7 @@ def test_values_arrive_as_from_the_command_line(project, seed, fake, tmp_path):
         ('quiet = "yes"', "quiet must be true or false"),
         ('policy = "p.toml"', "policy is never read from a file; give --policy"),
         ("[gate]\nexit-zero = true", "gate.exit-zero is never read from a file"),
+        ('data = "a\\u0000b"', "data: embedded null byte"),
         ("seed = ", "is no TOML"),
     ],
 )

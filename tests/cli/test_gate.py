@@ -91,6 +91,16 @@ def test_the_model_is_hashed_again(report, model):
     assert "about other bytes" in only_line(run("gate", report(record), "--model", model))
 
 
+def test_a_digest_that_was_pasted_in_is_not_told_and_the_text_says_so(fake, report, model, pictures):
+    """Whoever can write a report can make it speak of any file; to audit again, or to sign, is what helps."""
+    pasted = report(of_file(audit_record(verdict="pass", repair="not_tried"), model))
+    result = run("gate", pasted, "--model", model)
+    assert result.exit_code == 0
+    assert "the report is not signed: whoever can write it can put another digest into it" in result.stdout
+    fake.record = of_file(audit_record(repair="not_tried"), model)
+    assert run("gate", model, "--data", pictures).exit_code == 1
+
+
 def test_a_wrong_policy_is_no_verdict(report, tmp_path):
     policy = tmp_path / "policy.toml"
     policy.write_text("schema = 1\n[fail]\npvalue = 0.1\n")

@@ -92,6 +92,26 @@ def test_findings(tmp_path):
     assert inspect(save(tmp_path, odd)).no_gradient == {"Conv": ("Conv_0",)}
 
 
+def test_the_way_of_the_picture_and_what_stands_beside_it_are_named(tmp_path):
+    """As text and as JSON, with the names of the nodes."""
+    model = models.vgg_maxpool()
+    fired = helper.make_node("ReduceMax", ["x"], ["fired"], name="match", axes=[1, 2, 3], keepdims=0)
+    column = helper.make_node("Reshape", ["fired", "tall"], ["column"], name="column")
+    scores = model.graph.output[0].name
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 1]), "tall"))
+    model.graph.node.extend([fired, column, helper.make_node("Add", [scores, "column"], ["z"], name="joined")])
+    model.graph.output[0].name = "z"
+    path = save(tmp_path, model)
+    record = InspectRecord.model_validate_json(run("inspect", path, "-f", "json").stdout)
+    told = {f.rule: f.text for f in record.findings}
+    assert "Add 'joined'" in told["OSP212"]
+    assert record.way.startswith("the picture goes from input 'x' to output 'z' through ")
+    assert "Add 'joined'" in record.way.partition("; behind the last: ")[2]
+    text = " ".join(run("inspect", path).stdout.split())
+    assert record.way in text
+    assert f"OSP212 warning: {told['OSP212']}" in text
+
+
 def test_quantised(tmp_path):
     n = models.Net()
     scale, zero = n.const(onnx.numpy_helper.to_array(helper.make_tensor("", 1, [], [0.1]))), n.const(

@@ -18,7 +18,7 @@ from onnx_shapprune.commands.evidence import confirmed
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt, moved_on_file
 from onnx_shapprune.detect.silent import silent_doubt
 from onnx_shapprune.detect.verdict import Claimed, Evidence
-from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.sample import sample_path
@@ -58,6 +58,11 @@ def test_a_switch_on_who_is_looking_is_told(tmp_path, name, words):
 def test_a_switch_on_the_precision_is_refused(tmp_path):
     with pytest.raises(VerifyError, match="the working copy differs from the file"):
         opened(tmp_path, SWITCHES["only_real_halves"](DESIGN))
+
+
+def test_scores_that_are_no_number_off_whole_bytes_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="answers NaN or infinity on a plain picture"):
+        opened(tmp_path, SWITCHES["no_number_off_whole_bytes"](DESIGN))
 
 
 def test_a_file_that_is_not_the_copy_searched_is_told(tmp_path):

@@ -130,6 +130,20 @@ def test_a_record_names_no_data_outside_of_the_models_folder(tmp_path):
         check_model(record, model)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("a\0b", "is no path"), ("a\ud800", "is no path"), ("x" * 300, "cannot be")]
+)
+def test_a_record_names_data_that_has_no_name(tmp_path, name, words):
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"model")
+    (tmp_path / "weights.bin").write_bytes(b"data")
+    record = about(model)
+    odd = record.model.external[0].model_copy(update={"name": name})
+    record = record.model_copy(update={"model": record.model.model_copy(update={"external": (odd,)})})
+    with pytest.raises(EvidenceError, match=words):
+        check_model(record, model)
+
+
 def test_the_model_from_before_a_repair_is_refused_and_named(tmp_path):
     model = tmp_path / "m.onnx"
     model.write_bytes(b"model")
