@@ -271,7 +271,7 @@ def _by_moments(power: Doubles, missed: Doubles, ridge: float, free: bool) -> tu
     news, shifts = np.zeros((*missed.shape[:2], size)), np.zeros(missed.shape[:2])
     for g in range(len(power)):
         factor = _factor(power[g, : size + free, : size + free], ridge * float(np.trace(power[g, :size, :size])) / size)
-        if factor is not None:
+        if factor is not None and np.isfinite(missed[g]).all():
             solved = cho_solve(factor, missed[g, :, : size + free].T).T
             news[g] = solved[:, :size]
             shifts[g] = solved[:, size] if free else 0
@@ -305,7 +305,7 @@ def _by_rows(
         r, e = rows[g].astype(np.float64), missed[g].astype(np.float64)
         system = dsyrk(1.0, r.T, trans=1)
         factor = _factor(system, ridge * float(np.trace(system)) / weight.shape[2])
-        if factor is not None:
+        if factor is not None and np.isfinite(e).all():
             if free:  # as if 1 1' were added to the system; beside rows of small values it would drown them
                 u = cho_solve(factor, ones)
                 e -= np.outer(ones, u @ e / (1 + u @ ones))

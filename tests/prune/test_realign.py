@@ -208,6 +208,26 @@ def test_a_layer_without_a_solution_stays_as_it_is():
     assert made.changes == {}
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_layer_that_would_miss_infinitely_much_stays_as_it_is(count):
+    """White pictures make its rows large, and what those are multiplied by infinite."""
+    n = Net()
+    white = n.op("Relu", n.op("Sub", n.op("GlobalAveragePool", "x"), n.const(np.float32(0.9))))
+    y = n.dense(n.op("Flatten", n.op("Mul", white, n.const(np.float32(1e18)))), 3, CLASSES)
+    model = n.model(n.op("Add", y, n.head(n.op("Relu", n.conv("x", 3, 5)), 5)))
+    made_of = next(node for node in model.graph.node if y in node.output)
+    weight = next(t for t in model.graph.initializer if t.name == made_of.input[1])
+    large = onnx.numpy_helper.to_array(weight) * np.float32(1e25)
+    weight.CopyFrom(onnx.numpy_helper.from_array(large, weight.name))
+    subject = subject_of(model)
+    layer = next(k for k in linears_of(model, subject) if k.made == y)
+    clean, triggered = np.zeros((count, 8, 8, 3), np.float32), np.full((count, 8, 8, 3), 255, np.float32)
+    seen = Views(clean, triggered, np.arange(count))
+    with np.errstate(all="ignore"):
+        made = realign(subject, subject, [layer], seen, Fit(), np.random.default_rng(0))
+    assert made.changes == {}
+
+
 def test_pictures_in_the_second_axis_are_told_apart():
     fit, seen = Fit(strength=3, rows=ALL), views(70, 90)  # more than a batch
     found = []
