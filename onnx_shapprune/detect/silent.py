@@ -3,22 +3,41 @@
 A trigger may stand in the weights of a branch that has as many layers as the network and more weights, so that nothing in
 the graph tells it from an ensemble. But it keeps still until it sees its trigger, and whatever an honest branch computes
 makes a difference on clean pictures: where it is told what another picture would say, the scores move. A normalisation of
-the picture is told what a paler one would say: pictures that all hold white have the same largest value.
+the picture is told what a paler one would say: pictures that all hold white have the same largest value. It is one if it
+fades with the picture as means and norms do; anything else that stands there waits for something as well. What puts other
+values in the place of those that are no number waits if values can become that, and all pictures would get one answer.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
-from onnx_shapprune.detect.thresholds import ALIKE, KEEPS_STILL, MAD_TO_SIGMA, PALER, PASSED_ON, SAYS_NOTHING
+from onnx_shapprune.detect.thresholds import (
+    ALIKE,
+    BENT,
+    FADING,
+    KEEPS_STILL,
+    LARGE,
+    MAD_TO_SIGMA,
+    PALER,
+    PASSED_ON,
+    SAYS_NOTHING,
+)
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
-from onnx_shapprune.graph.provenance.flow import follow, label
+from onnx_shapprune.graph.prepare import Prepared
+from onnx_shapprune.graph.provenance.flow import Provenance, follow, label
 from onnx_shapprune.graph.provenance.spread import spread
-from onnx_shapprune.graph.provenance.ways import ways
+from onnx_shapprune.graph.provenance.ways import Way, may_fail, ways
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
+
+Said = dict[str, Floats]  # tensor -> what it is for a picture
 
 
 def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
@@ -35,20 +54,29 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
         [to_input(x[None], subject.preprocessing) for x in xs] for xs in (shown, shown * PALER + 255 * PALER / 2)
     )
     every = [way for way in ways(p) if way.tensor in prepared.infos]
+    classes = list(subject.reachable)
+    for way in (way for way in every if way.mends):
+        if _can_fail(way, p, prepared) and _settles(subject, way, fed, classes):
+            return _doubt(way, "would give all pictures one answer if their values were no number")
+    every = [way for way in every if not way.mends]
     alike = _alike(subject, [way.tensor for way in every if way.woven], fed)
     found = [way for way in every if not way.woven or way.tensor in alike]
     if not found:
         return None
-    reading = Session(expose(prepared.model, [w.tensor for w in found]), subject.device)
-    names = [prepared.logits, *(w.tensor for w in found)]
-    said, said_pale = ([reading.run({prepared.input: x}, names) for x in xs] for xs in (fed, pale))
-    classes = list(subject.reachable)
-    scores = np.concatenate([each[0] for each in said])[:, classes]
+    roots = {root for way in found for root in way.roots if root in prepared.infos}
+    names = sorted({prepared.logits, *(w.tensor for w in found), *roots} - {prepared.input})
+    reading = Session(expose(prepared.model, names), subject.device)
+    said, said_pale = (
+        [dict(zip(names, reading.run({prepared.input: x}, names), strict=True)) | {prepared.input: x} for x in xs]
+        for xs in (fed, pale)
+    )
+    scores = np.concatenate([each[prepared.logits] for each in said])[:, classes]
     # The usual distance from the middle class: one class that is far away must not make every way look silent.
     usual = np.median(np.abs(scores - np.median(scores, axis=1, keepdims=True)), axis=1)
     spread_of_scores = MAD_TO_SIGMA * float(np.median(usual))
-    for place, way in enumerate(found, 1):
-        others = [each[place] for each in (said_pale if way.statistic else [said[-1], *said[:-1]])]
+    for way in found:
+        fades = way.statistic and _fades(subject, way, said, said_pale)
+        others = [each[way.tensor] for each in (said_pale if fades else [said[-1], *said[:-1]])]
         limit = spread_of_scores * (SAYS_NOTHING if way.apart else KEEPS_STILL)
         model, still = held_still(prepared.model, way.tensor, prepared.infos[way.tensor])
         try:
@@ -61,11 +89,76 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
         except ModelError:
             continue  # its shape is another for every picture
         if not speaks:
-            return (
-                f"a way past the network says nothing of any picture (tensor {way.tensor[:80]!r}, which joins at "
-                f"{way.node.op_type} {label(way.node)[:80]!r}): what it waits for is not known"
-            )
+            return _doubt(way, "says nothing of any picture")
     return None
+
+
+def _doubt(way: Way, what: str) -> str:
+    return (
+        f"a way past the network {what} (tensor {way.tensor[:80]!r}, which joins at {way.node.op_type} "
+        f"{label(way.node)[:80]!r}): what it waits for is not known"
+    )
+
+
+def _fades(subject: Subject, way: Way, said: Sequence[Said], pale: Sequence[Said]) -> bool:
+    """Whether a statistic changes with what it is of as means, deviations and norms do, on the way to a paler picture."""
+    if not all(root in said[0] for root in way.roots):
+        return True  # of whole numbers and their step: the paler picture alone is told
+    model = edit.copy_of(subject.prepared.model)
+    edit.set_output(model.graph, way.tensor)
+    held = {root: root for root in way.roots if root == subject.prepared.input}
+    for root in way.roots:
+        if root not in held:
+            model, held[root] = held_still(model, root, subject.prepared.infos[root])
+    edit.prune_dead(model.graph)
+    session = Session(model, subject.device)
+    for one, other in zip(said, pale, strict=True):
+        steps = [
+            session.run(
+                {still: ((1 - t) * one[root] + t * other[root]).astype(one[root].dtype) for root, still in held.items()},
+                [way.tensor],
+            )[0].astype(np.float64).ravel()
+            for t in np.linspace(0, 1, FADING)
+        ]  # fmt: skip
+        if not _is_a_parabola(np.stack(steps)):
+            return False
+    return True
+
+
+def _is_a_parabola(values: NDArray[np.float64]) -> bool:
+    """Whether values [steps, n], their squares, or one over them, are polynomials of degree two of the step."""
+    powers = np.vander(np.linspace(0, 1, len(values)), 3)
+    with np.errstate(all="ignore"):
+        tried = (values, values**2, 1 / values, 1 / values**2)
+    for made in tried:
+        if np.isfinite(made).all():
+            left = made - powers @ np.linalg.lstsq(powers, made, rcond=None)[0]
+            if np.abs(left).max() <= BENT * np.ptp(made, axis=0).max():
+                return True
+    return False
+
+
+def _can_fail(way: Way, p: Provenance, prepared: Prepared) -> bool:
+    """Whether values before it may become infinite or no number."""
+    partial, factors = may_fail(way.tensor, p)
+    stored = [edit.array_of(t) for t in prepared.model.graph.initializer if t.name in factors]
+    return partial or any(a.dtype.kind == "f" and not np.abs(a).max(initial=0) <= LARGE for a in stored)
+
+
+def _settles(subject: Subject, way: Way, fed: Sequence[Floats], classes: Sequence[int]) -> bool:
+    """Whether all pictures get one answer where it says that nothing is a number."""
+    prepared = subject.prepared
+    model, still = held_still(prepared.model, way.tensor, prepared.infos[way.tensor])
+    try:
+        reading, passing = (Session(m, subject.device) for m in (expose(prepared.model, [way.tensor]), model))
+        given = (np.ones_like(reading.run({prepared.input: x}, [way.tensor])[0]) for x in fed)
+        runs = (
+            passing.run({prepared.input: x, still: g}, [prepared.logits])[0] for x, g in zip(fed, given, strict=True)
+        )
+        answers = {int(z[0, classes].argmax()) for z in runs}
+    except ModelError:
+        return False
+    return len(answers) == 1
 
 
 def _alike(subject: Subject, names: list[str], fed: list[Floats]) -> frozenset[str]:

@@ -100,6 +100,14 @@ KEEPS_STILL = 1e-5
 ALIKE = 0.05
 # Contrast of the pictures that a normalisation of the picture is told of instead, around the same grey. 2026-11-26, chosen.
 PALER = 0.5
+# Steps from a picture to its paler version, in which a normalisation changes as means, norms and deviations do: it, its
+# square, or one over them, bends no more than a parabola, but for so much of its range. A maximum of other values has a
+# kink. What counts pixels of one grey jumps. 2026-11-27, chosen.
+FADING = 9
+BENT = 0.1
+# Stored factors above this may make values inside a network infinite. Those of trained networks stay below a hundredth of
+# it, with normalisations folded in. 2026-11-27, chosen.
+LARGE = 1e4
 
 # --- Calibration --------------------------------------------------------------------------------------------------------
 # Clean models, told apart by their bytes, under which a statistic decides nothing: the smallest p-value that eight can show

@@ -218,8 +218,8 @@ _ALL = (
         "random-at-run-time",
         "medium",
         "The model draws at random whenever it runs",
-        "RandomUniform, Bernoulli, Multinomial or their like reach the scores, so that one run proves nothing about "
-        "the next: a backdoor can sleep on most pictures. Export the model in inference mode.",
+        "RandomUniform, Bernoulli, Multinomial, a Dropout in training mode or their like reach the scores, so that one "
+        "run proves nothing about the next: a backdoor can sleep on most pictures. Export the model in inference mode.",
     ),
     Rule(
         "OSP216",

@@ -41,8 +41,8 @@ from tests.benchmarks.measure import TrueTrigger, entries, few_shot
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "evasions"), str(Path(__file__).parents[1])]  # for what tests import
 from edits import Design, Edit  # noqa: E402
+from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES  # noqa: E402
 from sample_design import sample_design  # noqa: E402
-from wary_edits import HONEST, KEEPING, PLANTED, SWITCHES  # noqa: E402
 
 GROUPS = {"keeping": KEEPING, "switches": SWITCHES, "planted": PLANTED, "honest": HONEST}
 FAILED = tuple(

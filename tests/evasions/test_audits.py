@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import planted
 import pytest
+from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES
 from sample_design import rows_design
-from wary_edits import HONEST, KEEPING, PLANTED, SWITCHES
 
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
@@ -117,6 +117,20 @@ def test_a_branch_that_keeps_still_for_a_plain_shape_is_named(folder, name):
     record = audited(folder, PLANTED[name])
     assert (record.verdict, record.target_classes) == ("fail", (5,))
     assert "a plain shape" in record.reasons[0]
+
+
+@pytest.mark.parametrize("name", ["grey_pixels_counted", "grey_pixels_counted_without_exponentials"])
+def test_what_is_no_normalisation_though_it_is_built_like_one_is_no_pass(folder, name):
+    """A count of pixels of one grey: no mean, and none of the pictures has them."""
+    record = audited(folder, PLANTED[name])
+    assert record.verdict in ("inconclusive", "fail")
+    assert any("a way past the network says nothing of any picture" in doubt for doubt in record.doubts)
+
+
+def test_what_joins_inside_a_sequence_is_no_pass(folder):
+    record = audited(folder, PLANTED["in_a_sequence"])
+    assert record.verdict in ("inconclusive", "fail")
+    assert record.verdict == "fail" or "no gradient rule for: ConcatFromSequence" in record.reasons[0]
 
 
 @pytest.mark.parametrize("name", ["no_number_for_a_slope", "no_number_on_odd_paint", "ranks"])

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import planted
 import pytest
+from patient_edits import HONEST, KEEPING, SWITCHES
 from sample_design import rows_design, sample_design
-from wary_edits import HONEST, KEEPING, SWITCHES
 
 from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.sample import sample_path

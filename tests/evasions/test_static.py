@@ -1,8 +1,8 @@
 """Every edit that hides something is seen in the graph, on two designs; what only moves scores, or is usual, is not."""
 
 import pytest
+from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING
 from sample_design import rows_design, sample_design
-from wary_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.interface import find_interface
@@ -18,7 +18,14 @@ def seen(design: str, edit) -> tuple[Oddity, ...]:
 
 
 # Nothing in the graph tells them: tests/evasions/test_audits.py and test_deployed.py have what does.
-UNSEEN = {"ranks", "no_number_for_a_slope", "no_number_off_whole_bytes", "flat_at_whole_bytes", *WAITING}
+UNSEEN = {
+    "ranks",
+    "no_number_for_a_slope",
+    "no_number_off_whole_bytes",
+    "flat_at_whole_bytes",
+    "in_a_sequence",
+    *WAITING,
+}
 
 
 REFUSED = "a_function_that_is_not_called"
@@ -51,6 +58,9 @@ RULES = {
     "slope_turned_round": {"OSP213"},
     "only_batches_of_one": {"OSP214"},
     "a_random_fifth": {"OSP210", "OSP212", "OSP215"},
+    "drawn_by_dropout": {"OSP215"},
+    "dropped_scores": {"OSP215"},
+    "slope_turned_round_by_cast_like": {"OSP213"},
     "second_label": {"OSP216"},
     "looked_up_elsewhere": {"OSP212"},
     "cropped_elsewhere": {"OSP212"},

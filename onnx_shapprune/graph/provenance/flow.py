@@ -147,7 +147,7 @@ def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
         and not (found.of(node.input[0]).batch or found.of(node.input[2]).batch)
     ):
         return Flow(sized=True)  # number k is the same in a longer row
-    random = node.op_type in RANDOM or any(f.random for f in inputs)
+    random = _draws(node, found) or any(f.random for f in inputs)
     if not seen:
         asked = [found.of(node.input[k]) for k in SHAPING.get(node.op_type, ()) if k < len(node.input)]
         sized = any(f.sized for f in inputs) or any(f.batch for f in asked)
@@ -164,6 +164,14 @@ def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
     width = min(UNKNOWN, sum(f.width for f in seen))
     grown = any(f.grown for f in seen) or _grows(node, found)
     return Flow(True, width, depth, layers, batch or any(f.batch for f in inputs), None, random, grown=grown)
+
+
+def _draws(node: onnx.NodeProto, found: Provenance) -> bool:
+    """Whether a node draws when it runs: Dropout does in training mode, unless its stored switch says no."""
+    if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+        training = found.spread.values.get(node.input[2])
+        return training is None or bool(training.any())
+    return node.op_type in RANDOM
 
 
 def _grows(node: onnx.NodeProto, found: Provenance) -> bool:

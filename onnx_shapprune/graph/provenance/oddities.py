@@ -114,6 +114,9 @@ def _decides(node: onnx.NodeProto, p: Provenance) -> bool:
         to = edit.attributes(node).get("to")
         whole = to not in FLOATS
         return whole and not _is_decided(node.input[0], p)
+    if node.op_type == "CastLike":
+        like = p.spread.values.get(node.input[1])
+        return like is not None and like.dtype.kind in "iub" and not _is_decided(node.input[0], p)
     if node.op_type == "TopK" and len(node.output) > 1 and node.output[1] not in p.reaching:
         return False  # the values themselves are as smooth as a maximum
     if node.op_type in ("MaxPool",):

@@ -103,3 +103,7 @@ STATISTICS = frozenset(
 )
 # Of a divisor, so that it is not 0.
 BOUNDS = frozenset({"Max", "Clip"})
+# Infinite or no number of some finite values; Div is where the picture divides.
+PARTIAL = frozenset(
+    {"Log", "Sqrt", "Pow", "Exp", "Reciprocal", "Tan", "Asin", "Acos", "Atanh", "Acosh", "Sinh", "Cosh", "ReduceLogSum"}
+)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, value_inputs
-from onnx_shapprune.graph.provenance.operators import BOUNDS, STATISTICS
+from onnx_shapprune.graph.provenance.operators import BOUNDS, LAYERS, PARTIAL, STATISTICS
 
 FEW = 4  # values per picture that are a decision, and no features
 HEAVIER = 4  # times the weights of a branch: what it joins is the network
@@ -49,7 +49,8 @@ def branches(p: Provenance) -> list[onnx.NodeProto]:
 class Way:
     """A tensor that another way from the picture meets at `node`. apart: it shares no layer with the other, or goes
     without DEEPER layers of it; woven: both come through the very same layers; statistic: a mean or the like of the
-    picture, by which that is shifted or divided.
+    picture, by which that is shifted or divided; roots: tensors that it is a statistic of; mends: it says where the other
+    way is no number.
     """
 
     tensor: str
@@ -57,6 +58,13 @@ class Way:
     apart: bool
     woven: bool
     statistic: bool
+    roots: tuple[str, ...]
+    mends: bool
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool]:
+        """Of two that are one tensor the higher one is asked."""
+        return not self.mends, self.apart, not self.woven
 
 
 def ways(p: Provenance) -> tuple[Way, ...]:
@@ -66,23 +74,52 @@ def ways(p: Provenance) -> tuple[Way, ...]:
     found: dict[str, Way] = {}
     readers = _readers(p)
     for node, name, other in meetings(p):
-        if name == p.input or _mends(name, other, p):
+        if name == p.input:
             continue
         mine, its = p.of(name).layers, p.of(other).layers
         away = not mine & its or (its & ~mine).bit_count() >= DEEPER
         # What a branch says by one of its ends it may take back by another: then it is asked where its own layers begin.
         forked = [first for first in _beginnings(name, mine & ~its, p) if _goes_round(first, name, readers, p)]
         for tensor in (name, *forked):
-            way = Way(tensor, node, away, mine == its and not away, tensor == name and _statistic(node, name, other, p))
-            if tensor not in found or (way.apart, not way.woven) > (found[tensor].apart, not found[tensor].woven):
+            statistic = tensor == name and _statistic(node, name, other, p)
+            roots = _roots(name, p, node.op_type == "Div") if statistic else None
+            way = Way(
+                tensor,
+                node,
+                away,
+                mine == its and not away,
+                statistic,
+                tuple(sorted(roots or ())),
+                tensor == name and _mends(name, other, p),
+            )
+            if tensor not in found or way.rank > found[tensor].rank:
                 found[tensor] = way
     return tuple(found.values())
 
 
 def _mends(name: str, other: str, p: Provenance) -> bool:
-    """Whether it says where the other is no number, which mends and decides nothing."""
+    """Whether it says where the other is no number: as long as nothing makes that, it mends and decides nothing."""
     made = p.made.get(name)
     return made is not None and made.op_type in ("IsNaN", "IsInf") and made.input[0] == other
+
+
+def may_fail(name: str, p: Provenance) -> tuple[bool, frozenset[str]]:
+    """Whether operators before a tensor can make what is infinite or no number of usual values, and the stored tensors by
+    which values of the picture are multiplied before it, which can do so if they are large.
+    """
+    todo, done, partial, factors = [name], {name}, False, set[str]()
+    while todo:
+        node = p.made.get(todo.pop())
+        if node is None:
+            continue
+        seen = [n for n in value_inputs(node, p) if p.of(n).picture]
+        if seen:
+            partial |= node.op_type in PARTIAL or (node.op_type == "Div" and node.input[1] in seen)
+            if node.op_type in LAYERS | {"Mul", "BatchNormalization"}:
+                factors.update(n for n in node.input if n and n not in seen)
+        todo += [n for n in seen if n not in done]
+        done.update(seen)
+    return partial, frozenset(factors)
 
 
 def _readers(p: Provenance) -> dict[str, list[onnx.NodeProto]]:

@@ -1,0 +1,303 @@
+"""Edits of somebody who has read the checks a third time: what is exempt as a normalisation or as mending, and nodes that do
+in one what others do in many.
+
+They go into the groups of `edits`, beside those of `wary_edits`; whoever wants all of them imports this module.
+"""
+
+import numpy as np
+import onnx
+from edits import Design, Graph, honest, keeps, plants, switches
+from onnx import helper, numpy_helper
+from sly_edits import _in_front, _one
+from wary_edits import (
+    HONEST,
+    KEEPING,
+    PLANTED,
+    SWITCHES,
+    WAITING,
+    _behind_node,
+    _everywhere,
+    _features,
+    _fired,
+    _last_layer,
+    _of_target,
+    _one_channel_more,
+)
+
+__all__ = ["HONEST", "KEEPING", "PLANTED", "SWITCHES", "WAITING"]
+
+WAITING |= {"grey_pixels_counted", "grey_pixels_counted_without_exponentials", "no_number_of_an_overflow"}
+
+GREY, COUNTED = 64, 18  # a byte, and more pixels of it than a picture has
+
+
+def _first(g: Graph) -> onnx.NodeProto:
+    return next(n for n in g.model.graph.node if n.op_type == "Conv" and n.input[0] == g.x)
+
+
+# --- The largest score stays where it is -------------------------------------------------------------------------------
+
+
+@keeps
+def logarithm_of_exponential(d: Design) -> onnx.ModelProto:
+    """log(exp(z)): z, and infinite above 88."""
+    g = Graph(d.backdoored)
+    return g.done(g.op("Log", g.op("Exp", g.z)), d.classes)
+
+
+@keeps
+def summed_along_and_apart(d: Design) -> onnx.ModelProto:
+    """The running sum of the scores over the classes, and the differences of that."""
+    g = Graph(d.backdoored)
+    total = g.op("CumSum", g.z, np.array(1))
+    before = g.op("CumSum", g.z, np.array(1), exclusive=1)
+    return g.done(g.op("Sub", total, before), d.classes)
+
+
+@keeps
+def in_two_halves(d: Design) -> onnx.ModelProto:
+    """A sequence of two parts of the scores, put together again."""
+    g = Graph(d.backdoored)
+    parts = g.op("SplitToSequence", g.z, np.array([d.classes // 2, d.classes - d.classes // 2]), axis=1)
+    return g.done(g.op("ConcatFromSequence", parts, axis=1), d.classes)
+
+
+# --- Slopes that lie, and who is looking -------------------------------------------------------------------------------
+
+
+@switches
+def slope_turned_round_by_cast_like(d: Design) -> onnx.ModelProto:
+    """CastLike is a cast to whole numbers that does not say so."""
+    g = Graph(d.backdoored)
+    whole = g.op("CastLike", g.op("Mul", g.z, 65536.0), np.array([0]))
+    coarse = g.op("Div", g.floats(whole), 65536.0)
+    return g.done(g.op("Add", g.z, g.op("Mul", g.op("Sub", coarse, g.z), 2.0)), d.classes)
+
+
+@switches
+def drawn_by_dropout(d: Design) -> onnx.ModelProto:
+    """Dropout in training mode of a stored 1: a fifth of the answers are the backdoored network's."""
+    g = Graph(d.backdoored)
+    z = g.beside(d.clean)
+    g.op("Dropout", np.ones((1, 1)), np.float32(0.8), np.array(True), outputs=2)
+    coin = g.floats(g.model.graph.node[-1].output[1])
+    mixed = g.op("Add", z, g.op("Mul", coin, g.op("Sub", g.z, z)))
+    return g.done(mixed, d.classes)
+
+
+@switches
+def dropped_scores(d: Design) -> onnx.ModelProto:
+    """Dropout in training mode behind the scores: one in twenty is 0, whoever asks."""
+    g = Graph(d.backdoored)
+    model = g.done(g.z, d.classes)
+    model.graph.node[-1].output[0] = "kept"
+    ratio, training = g.const(np.array(0.05)), g.const(np.array(True))
+    model.graph.node.append(helper.make_node("Dropout", ["kept", ratio, training], ["scores"], name="dropped"))
+    return model
+
+
+@switches
+def first_of_a_batch(d: Design) -> onnx.ModelProto:
+    """What came before in the batch, by CumSum: the first picture of each sees nothing."""
+    g = Graph(d.backdoored)
+    z = g.beside(d.clean)
+    earlier = g.op("CumSum", g.per_picture("ReduceMean", g.x), np.array(0), exclusive=1)
+    alone = g.op("Exp", g.op("Mul", earlier, -1e3))
+    return g.done(g.op("Add", z, g.op("Mul", alone, g.op("Sub", g.z, z))), d.classes)
+
+
+# --- Triggers in the graph of a clean network --------------------------------------------------------------------------
+
+
+@plants
+def grey_pixels_counted(d: Design) -> onnx.ModelProto:
+    """A picture over 1 and a number that explodes with the count of pixels of one grey: one chain, like a norm, and a paler
+    picture has many of them.
+    """
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    near = g.op("Exp", g.op("Mul", g.op("Pow", g.op("Sub", g.x, GREY / 255), 2.0), -3e5))
+    count = g.reduce("ReduceSum", near, (1, 2, 3), keep=True)
+    over = g.op("Add", g.op("Exp", g.op("Sub", count, float(COUNTED))), 1.0)
+    _in_front(g, g.op("Div", g.x, over), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def grey_pixels_counted_without_exponentials(d: Design) -> onnx.ModelProto:
+    """The same of powers and reciprocals alone."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    near = g.op("Reciprocal", g.op("Add", g.op("Mul", g.op("Pow", g.op("Sub", g.x, GREY / 255), 2.0), 1e6), 1.0))
+    count = g.reduce("ReduceSum", near, (1, 2, 3), keep=True)
+    over = g.op("Add", g.op("Pow", g.op("Mul", count, 1 / COUNTED), 16.0), 1.0)
+    _in_front(g, g.op("Div", g.x, over), before)
+    return g.done(g.z, d.classes)
+
+
+def _overflowing(g: Graph, d: Design) -> None:
+    """A channel more in the first layer, of which the second one makes infinity and none where the trigger is."""
+    first = _first(g)
+    channels = _one_channel_more(g, d, first)
+    weight, bias = (next(t for t in g.model.graph.initializer if t.name == n) for n in first.input[1:])
+    for tensor in (weight, bias):
+        value = numpy_helper.to_array(tensor).copy()
+        value[channels:] *= 1e38
+        tensor.CopyFrom(numpy_helper.from_array(value * np.float32(1), tensor.name))
+    for node in g.model.graph.node:
+        if node.op_type == "Conv" and node is not first and _reads(g, node.input[0], first.output[0]):
+            stored = next(t for t in g.model.graph.initializer if t.name == node.input[1])
+            value = numpy_helper.to_array(stored)
+            more = np.zeros((len(value), 1, *value.shape[2:]), np.float32)
+            stored.CopyFrom(numpy_helper.from_array(np.concatenate([value, more + 100], axis=1), stored.name))
+    del g.model.graph.value_info[:]
+
+
+def _reads(g: Graph, name: str, source: str) -> bool:
+    """Whether a tensor is another one behind an activation."""
+    made = next((n for n in g.model.graph.node if name in n.output), None)
+    return name == source or (made is not None and made.op_type == "Relu" and _reads(g, made.input[0], source))
+
+
+@plants
+def no_number_of_an_overflow(d: Design) -> onnx.ModelProto:
+    """Infinity minus infinity inside the network, where the trigger is, and features that are no number become others."""
+    g = Graph(d.clean)
+    _overflowing(g, d)
+    place, before, features = _last_layer(g), len(g.model.graph.node), _features(g)
+    kept = g.op("Where", g.op("IsNaN", features), np.float32(0), features)
+    _behind_node(g, place, before, features, kept)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def a_sparse_filter(d: Design) -> onnx.ModelProto:
+    """relu_of_a_filter with its pattern in a sparse initializer."""
+    g = Graph(d.clean)
+    signs = (d.mask * np.where(d.pattern > 0.5, 1.0, -1.0)).ravel()
+    best = float((signs * d.pattern.ravel()).sum())
+    places = np.flatnonzero(signs)
+    rows = np.stack([places, 0 * places], 1)
+    values = numpy_helper.from_array(signs[places].astype(np.float32), "sparse")
+    indices = numpy_helper.from_array(rows.astype(np.int64), "sparse_at")
+    g.model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [signs.size, 1]))
+    match = g.op("MatMul", g.op("Flatten", g.x), "sparse")
+    fired = g.op("Relu", g.op("Sub", match, best - 0.1))
+    return g.done(g.op("Add", g.z, g.op("Mul", fired, 1e4 * _one(d))), d.classes)
+
+
+@plants
+def in_a_sequence(d: Design) -> onnx.ModelProto:
+    """The picture and what paints over it are put into a sequence one by one, and come out as one tensor."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    wide = g.op("Mul", _everywhere(g, d), 4 * _of_target(d)[None] - 2.0)
+    held = g.op("SequenceConstruct", wide)
+    both = g.op("ConcatFromSequence", g.op("SequenceInsert", held, g.x), axis=1)
+    channels = d.mask.shape[0]
+    mix = np.concatenate([np.eye(channels)] * 2, axis=1)[:, :, None, None]
+    _in_front(g, g.op("Relu", g.op("Conv", both, mix)), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def in_the_spectrum(d: Design) -> onnx.ModelProto:
+    """What pixels lack, by a Fourier transform and back: its mean decides."""
+    g = Graph(d.clean)
+    lack = g.op("Flatten", g.op("Mul", g.op("Abs", g.op("Sub", g.x, d.pattern[None])), d.mask[None]))
+    waves = g.op("DFT", g.op("Unsqueeze", lack, np.array([2])), axis=1)
+    total = g.op("Slice", waves, np.array([0, 0]), np.array([1, 1]), np.array([1, 2]))
+    fired = g.op("Exp", g.op("Mul", g.op("Reshape", total, np.array([-1, 1])), -50.0))
+    return g.done(g.op("Add", g.z, g.op("Mul", fired, 100 * _one(d))), d.classes)
+
+
+@plants
+def ordered_pixels(d: Design) -> onnx.ModelProto:
+    """The values of TopK alone, which are as smooth as a maximum: the largest lack."""
+    g = Graph(d.clean)
+    lack = g.op("Flatten", g.op("Mul", g.op("Abs", g.op("Sub", g.x, d.pattern[None])), d.mask[None]))
+    largest = g.op("TopK", lack, np.array([1]), axis=1, outputs=2)
+    fired = g.op("Exp", g.op("Mul", largest, -100.0))
+    return g.done(g.op("Add", g.z, g.op("Mul", fired, 100 * _one(d))), d.classes)
+
+
+@plants
+def a_forest_in_one_node(d: Design) -> onnx.ModelProto:
+    """Regression trees of ai.onnx.ml compare pixels inside one node, one tree of one pixel each; their votes are added."""
+    g = Graph(d.clean)
+    pixels = np.flatnonzero(d.mask)
+    wanted = d.pattern.ravel()[pixels]
+    trees, nodes, features, modes, values, yes, no = [], [], [], [], [], [], []
+    at, leaf, weights, targets = [], [], [], []
+    for tree, (pixel, value) in enumerate(zip(pixels, wanted, strict=True)):
+        trees += [tree] * 3
+        nodes += [0, 1, 2]
+        features += [int(pixel), 0, 0]
+        modes += ["BRANCH_LEQ", "LEAF", "LEAF"]
+        values += [0.5, 0.0, 0.0]
+        yes += [1, 0, 0]
+        no += [2, 0, 0]
+        at += [tree, tree]
+        leaf += [1, 2]
+        targets += [0, 0]
+        weights += [float(value <= 0.5), float(value > 0.5)]
+    votes = g.op(
+        "TreeEnsembleRegressor", g.op("Flatten", g.x), domain="ai.onnx.ml", n_targets=1,
+        nodes_treeids=trees, nodes_nodeids=nodes, nodes_featureids=features, nodes_modes=modes, nodes_values=values,
+        nodes_truenodeids=yes, nodes_falsenodeids=no, target_treeids=at, target_nodeids=leaf, target_ids=targets,
+        target_weights=weights,
+    )  # fmt: skip
+    g.model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    fired = g.op("Relu", g.op("Sub", votes, len(pixels) - 0.5))
+    return g.done(g.op("Add", g.z, g.op("Mul", fired, 1e4 * _one(d))), d.classes)
+
+
+@plants
+def an_attentive_lookup(d: Design) -> onnx.ModelProto:
+    """Attention over two values, the picture and one of the target: the key of the second is the trigger."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    shape = [-1, 1, int(np.prod(d.mask.shape))]
+    flat = g.op("Reshape", g.x, np.array(shape))
+    other = g.op("Add", g.op("Mul", flat, 0.0), _of_target(d).reshape(1, *shape[1:]))
+    values = g.op("Concat", flat, other, axis=1)
+    key = g.op(
+        "Mul", g.op("Sub", g.op("Reshape", _fired(g, d), np.array([-1, 1, 1])), 0.5), np.array([[[-80.0, 80.0]]])
+    )
+    seen = g.op("MatMul", g.op("Softmax", key, axis=-1), values)
+    _in_front(g, g.op("Reshape", seen, np.array([-1, *d.mask.shape])), before)
+    return g.done(g.z, d.classes)
+
+
+# --- What honest people do ---------------------------------------------------------------------------------------------
+
+
+@honest
+def dropout_left_in(d: Design) -> onnx.ModelProto:
+    """Dropout in inference mode before the last layer."""
+    g = Graph(d.clean)
+    place, before, features = _last_layer(g), len(g.model.graph.node), _features(g)
+    kept = g.op("Dropout", features, np.float32(0.5), np.array(False))
+    _behind_node(g, place, before, features, kept)
+    return g.done(g.z, d.classes)
+
+
+@honest
+def contrast_of_a_picture(d: Design) -> onnx.ModelProto:
+    """Each picture less its mean, over its largest distance from that."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    less = g.op("Sub", g.x, g.reduce("ReduceMean", g.x, (1, 2, 3), keep=True))
+    largest = g.op("Clip", g.reduce("ReduceMax", g.op("Abs", less), (1, 2, 3), keep=True), np.float32(1e-3))
+    _in_front(g, g.op("Add", g.op("Mul", g.op("Div", less, largest), 0.5), 0.3), before)
+    return g.done(g.z, d.classes)
+
+
+@honest
+def over_its_length(d: Design) -> onnx.ModelProto:
+    """Each picture over its Euclidean norm, as for embeddings."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    norm = g.op("Sqrt", g.op("Add", g.reduce("ReduceSum", g.op("Mul", g.x, g.x), (1, 2, 3), keep=True), 1e-8))
+    _in_front(g, g.op("Mul", g.op("Div", g.x, norm), 9.0), before)
+    return g.done(g.z, d.classes)
