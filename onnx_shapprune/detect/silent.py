@@ -102,7 +102,7 @@ def _doubt(way: Way, what: str) -> str:
 
 def _fades(subject: Subject, way: Way, said: Sequence[Said], pale: Sequence[Said]) -> bool:
     """Whether a statistic changes with what it is of as means, deviations and norms do, on the way to a paler picture."""
-    if not all(root in said[0] for root in way.roots):
+    if way.tensor in way.roots or not way.roots or not all(root in said[0] for root in way.roots):
         return True  # of whole numbers and their step: the paler picture alone is told
     model = edit.copy_of(subject.prepared.model)
     edit.set_output(model.graph, way.tensor)
@@ -111,17 +111,19 @@ def _fades(subject: Subject, way: Way, said: Sequence[Said], pale: Sequence[Said
         if root not in held:
             model, held[root] = held_still(model, root, subject.prepared.infos[root])
     edit.prune_dead(model.graph)
-    session = Session(model, subject.device)
-    for one, other in zip(said, pale, strict=True):
-        steps = [
-            session.run(
-                {still: ((1 - t) * one[root] + t * other[root]).astype(one[root].dtype) for root, still in held.items()},
-                [way.tensor],
-            )[0].astype(np.float64).ravel()
-            for t in np.linspace(0, 1, FADING)
-        ]  # fmt: skip
-        if not _is_a_parabola(np.stack(steps)):
-            return False
+    try:
+        session = Session(model, subject.device)
+        for one, other in zip(said, pale, strict=True):
+            if any(one[root].shape != other[root].shape for root in held):
+                return False
+            made = []
+            for t in np.linspace(0, 1, FADING):
+                feeds = {h: ((1 - t) * one[r] + t * other[r]).astype(one[r].dtype) for r, h in held.items()}
+                made.append(session.run(feeds, [way.tensor])[0].astype(np.float64).ravel())
+            if len({m.size for m in made}) > 1 or not _is_a_parabola(np.stack(made)):
+                return False
+    except ModelError:
+        return False
     return True
 
 

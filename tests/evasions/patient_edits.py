@@ -301,3 +301,24 @@ def over_its_length(d: Design) -> onnx.ModelProto:
     norm = g.op("Sqrt", g.op("Add", g.reduce("ReduceSum", g.op("Mul", g.x, g.x), (1, 2, 3), keep=True), 1e-8))
     _in_front(g, g.op("Mul", g.op("Div", g.x, norm), 9.0), before)
     return g.done(g.z, d.classes)
+
+
+@honest
+def steps_found_at_run_time(d: Design) -> onnx.ModelProto:
+    """A first layer in dynamic whole numbers with a step per channel, as onnxruntime's quantiser writes it."""
+    g = Graph(d.clean)
+    first = _first(g)
+    before, place = len(g.model.graph.node), list(g.model.graph.node).index(first) + 1
+    weight, *bias = (
+        numpy_helper.to_array(t) for n in first.input[1:] for t in g.model.graph.initializer if t.name == n
+    )
+    scale = np.abs(weight).max((1, 2, 3), keepdims=True) / 127
+    g.op("DynamicQuantizeLinear", g.x, outputs=3)
+    whole, step, zero = g.model.graph.node[-1].output
+    kept = {a.name: helper.get_attribute_value(a) for a in first.attribute}
+    made = g.op("ConvInteger", whole, np.round(weight / scale).astype(np.int8), zero, **kept)
+    out = g.op("Mul", g.floats(made), g.op("Mul", step, scale.reshape(1, -1, 1, 1)))
+    for b in bias:
+        out = g.op("Add", out, b[None, :, None, None])
+    _behind_node(g, place, before, first.output[0], out)
+    return g.done(g.z, d.classes)

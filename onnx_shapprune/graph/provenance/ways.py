@@ -27,7 +27,7 @@ def meetings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
             ways = [n for n in dict.fromkeys(value_inputs(node, p)) if p.of(n).picture]
             for name in ways:
                 for other in ways:
-                    if name != other and not _own_zero(name, other, p):
+                    if name != other and not _own_step(node, name, other, p):
                         yield node, name, other
 
 
@@ -163,10 +163,25 @@ def late(node: onnx.NodeProto, p: Provenance) -> bool:
     return all(p.behind.get(o, 0) == 0 for o in node.output if o in p.reaching)
 
 
-def _own_zero(name: str, other: str, p: Provenance) -> bool:
-    """Whether both are what one node quantised a tensor to: its whole numbers, their step and their zero."""
-    made = p.made.get(name)
-    return made is not None and made is p.made.get(other) and made.op_type == "DynamicQuantizeLinear"
+def _own_step(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> bool:
+    """Whether one is the step or the zero that a dynamic quantisation found for the other, where that is quantised or taken
+    back: in one node, or written out as working copies have it.
+    """
+    made, quantised = p.made.get(name), p.made.get(other)
+    if made is None or made.op_type != "DynamicQuantizeLinear":
+        return False
+    if made is quantised or (node.op_type == "QuantizeLinear" and other == made.input[0]):
+        return True
+    return node.op_type == "DequantizeLinear" and _quantises(quantised, made)
+
+
+def _quantises(node: onnx.NodeProto | None, dynamic: onnx.NodeProto) -> bool:
+    """Whether a QuantizeLinear does what a dynamic quantisation would."""
+    return (
+        node is not None
+        and node.op_type == "QuantizeLinear"
+        and list(node.input) == [dynamic.input[0], *dynamic.output[1:]]
+    )
 
 
 def _is_branch(node: onnx.NodeProto, flow: Flow, network: Flow, p: Provenance) -> bool:
@@ -203,6 +218,9 @@ def _rescales(name: str, other: str, p: Provenance) -> bool:
         whole = p.made.get(whole.input[0])
     if step is None or whole is None or step.op_type != "DynamicQuantizeLinear":
         return False
+    back = p.made.get(whole.input[0]) if whole.op_type in ("Conv", "MatMul") else None
+    if back is not None and back.op_type == "DequantizeLinear":  # whole numbers as working copies have them
+        return _quantises(p.made.get(back.input[0]), step)
     return whole.op_type in ("ConvInteger", "MatMulInteger") and step.output[0] in whole.input
 
 
