@@ -133,9 +133,11 @@ def test_what_joins_inside_a_sequence_is_no_pass(folder):
     assert record.verdict == "fail" or "no gradient rule for: ConcatFromSequence" in record.reasons[0]
 
 
-@pytest.mark.parametrize("name", ["no_number_for_a_slope", "no_number_on_odd_paint", "ranks"])
-def test_slopes_and_scores_that_are_no_number_end_in_a_verdict(folder, name):
-    assert audited(folder, SWITCHES[name]).verdict in ("fail", "inconclusive")
+@pytest.mark.parametrize(
+    "name", ["no_number_for_a_slope", "no_number_on_odd_paint", "ranks", "flat_at_whole_bytes", "padding_in_front"]
+)
+def test_what_the_graph_does_not_tell_ends_in_a_verdict_that_is_no_pass(folder, name):
+    assert audited(folder, (KEEPING | SWITCHES)[name]).verdict in ("fail", "inconclusive")
 
 
 def test_a_repaired_file_is_asked_what_any_other_is_before_it_passes(folder, monkeypatch):
