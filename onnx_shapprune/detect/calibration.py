@@ -58,13 +58,13 @@ class Domain(BaseModel):
 
 
 class Calibration(BaseModel):
-    """version: of what the statistics are. about: on what it was made, in words. pictures, synthesised: statistic -> its largest value in each audit of a clean
-    model, with pictures and with those that were drawn out of the model; TOGETHER among them where claims about one class
-    are added up. strongest, strongest_synthesised: the smallest
-    p-value of any claim about each of these models, by the others; too few of them leave p-values to be corrected for the
-    number of statistics (Sidak, JASA 1967). few, many: the same of models with fewer classes, of which natural leads are
-    larger, and with many more; None: they are held against these too. domain: None where it is not known, as in files of
-    earlier versions: then nothing is said about models that are unlike the calibration's.
+    """version: of what the statistics are. about: on what it was made, in words. pictures, synthesised: statistic -> its
+    largest value in each audit of a clean model, with pictures and with those that were drawn out of the model; TOGETHER is
+    among them where claims about one class are added up. strongest, strongest_synthesised: the smallest p-value of what
+    decides about each of these models, by the others; too few of them leave p-values to be corrected for the number of
+    statistics (Sidak, JASA 1967). few, many: the same of models with fewer classes, of which natural leads are larger, and
+    with many more; None: they are held against these too. domain: None where it is not known: then nothing is said about
+    models that are unlike the calibration's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
