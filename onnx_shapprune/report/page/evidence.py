@@ -64,7 +64,8 @@ def claims(record: Record) -> Section | None:
         "Evidence and calibration",
         "Each statistic is compared with what clean models reach in it; p is the share of clean models that would show "
         f"anything as unusual. With ten classes or more, what is said about one class is added up.{whole} "
-        "A class that stands out is unlearnt and searched again: with less than half of its lead gone, it is a natural weakness.",
+        "A class that stands out is unlearnt and searched again: with less than half of its lead gone, it is a natural "
+        "weakness.",
         table("Claims", ("Statistic", "About", "#Value", "#p", "#Lead gone"), rows, hot=hot),
         bullets(unlearnt(record)),
         tag("p", tag("strong", "The clean models: "), f"{basis}.") if basis else None,
