@@ -14,7 +14,7 @@ from onnx_shapprune.graph.classifier import Classifier, at_size, read_classifier
 from onnx_shapprune.graph.file import DEFAULT_LIMITS, ModelFile, complete, read_model
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.limits import FileLimits
-from onnx_shapprune.graph.passes.choices import take_branches
+from onnx_shapprune.graph.passes.choices import write_out_control_flow
 from onnx_shapprune.graph.passes.dialects import write_as_standard
 from onnx_shapprune.graph.passes.ends import SILENT, end_of
 from onnx_shapprune.graph.passes.pairs import write_as_pairs
@@ -123,7 +123,7 @@ def _no_gradient(file: ModelFile, interface: Interface) -> dict[str, tuple[str, 
     upgrade(copy)
     write_as_standard(copy)
     round_down(copy)
-    take_branches(copy)
+    write_out_control_flow(copy)
     found: dict[str, list[str]] = {}
     for op, node in unsupported_ops(copy, interface.output, [interface.input]):
         found.setdefault(op, []).append(node)
@@ -159,7 +159,8 @@ def _findings(
         warnings.append(
             f"quantised ({', '.join(integer)}): units and gradients cannot be had behind integer arithmetic"
         )
-    if flow := sorted(facts.CONTROL_FLOW.intersection(ops)):
+    left = ops if no_gradient is None else no_gradient  # what sizes decide is written out
+    if flow := sorted(facts.CONTROL_FLOW.intersection(left)):
         warnings.append(f"control flow ({', '.join(flow)}): it is neither differentiated nor bounded")
     if proto.functions:
         notes.append(f"{len(proto.functions)} local functions: the audit works on a copy in which they are written out")

@@ -23,6 +23,7 @@ WAITING = {
     "a_rare_brightness",
     "said_and_taken_back",
     "in_a_function_of_another_opset",
+    "wide_in_a_loop",
     "a_head_that_waits",
     "a_block_that_waits",
     "a_channel_that_waits",

@@ -18,6 +18,7 @@ from onnx_shapprune.cli import shapprune
 from onnx_shapprune.errors import HostileFileError, ModelError
 from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.prepare import prepare
+from onnx_shapprune.graph.provenance.oddities import graph_doubt
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
@@ -25,7 +26,6 @@ from onnx_shapprune.settings import InputOptions
 
 SIZED = InputOptions(size=(8, 8))
 HALF = {"softmax_then_cast", "autocast"}
-NO_GRADIENT = {"loop_over_a_size"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def test_any_units_masked_are_the_same_units_baked(name, cases):
     assert np.abs(masked - logits(prepared, x)).max() > 1e-3, "vacuous: the units change nothing"
 
 
-@pytest.mark.parametrize("name", [build.__name__ for build in AUDITABLE if build.__name__ not in NO_GRADIENT])
+@pytest.mark.parametrize("name", [build.__name__ for build in AUDITABLE])
 def test_gradients_reach_the_picture(name, cases):
     case = cases[name]
     assert not case.opened.subject.obstacle
@@ -212,6 +212,86 @@ def test_a_choice_by_size_is_taken(cases):
     ops = [node.op_type for node in cases["choice_by_size"].opened.subject.prepared.model.graph.node]
     assert "If" not in ops
     assert ops.count("Squeeze") == 2
+
+
+def test_a_choice_by_size_is_no_warning(tmp_path):
+    path = tmp_path / "m.onnx"
+    for build in (odd_files.choice_by_size, odd_files.loop_over_a_size):
+        onnx.save(build(), path)
+        shown = CliRunner().invoke(shapprune, ["inspect", str(path)])
+        assert (shown.exit_code, "  ! " in shown.stdout) == (0, False), shown.stdout
+
+
+def with_body(nodes, outputs, *, count=3, condition="", stored=(), carried=("f",)) -> onnx.ModelProto:
+    """A Loop over the features `f` of a picture, whose result is `looped`; its body reads i, c and the carried values."""
+    n = Net()
+    n.nodes.append(
+        onnx.helper.make_node("Identity", [n.op("Flatten", n.op("GlobalAveragePool", n.conv("x", 3, 6)))], ["f"])
+    )
+    inputs = [onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [])]
+    inputs.append(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []))
+    inputs += [onnx.helper.make_tensor_value_info(f"s{k}", onnx.TensorProto.FLOAT, None) for k in range(len(carried))]
+    ends = [onnx.helper.make_empty_tensor_value_info(name) for name in outputs]
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node(op, i, o, **a) for op, i, o, a in nodes], "body", inputs, ends,
+        [onnx.numpy_helper.from_array(value, name) for name, value in stored],
+    )  # fmt: skip
+    given = n.const(np.array(True)) if condition == "true" else condition
+    results = ["looped", *(f"more_{k}" for k in range(len(outputs) - 2))]
+    n.nodes.append(onnx.helper.make_node("Loop", [n.const(np.array(count)), given, *carried], results, body=body))
+    return n.model(n.dense("looped", 6, CLASSES))
+
+
+WEIGHTS = ("w", np.linspace(-1, 1, 36).reshape(6, 6).astype(np.float32))
+ROUND = [
+    ("MatMul", ["s0", "w"], ["m"], {}),
+    ("Cast", ["i"], ["n"], {"to": onnx.TensorProto.FLOAT}),
+    ("Add", ["m", "n"], ["t"], {}),
+    ("Tanh", ["t"], ["s"], {}),
+]
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+@pytest.mark.parametrize("condition", ["", "true"])
+@pytest.mark.parametrize("ends", ["given", "constant"])
+def test_loops_that_always_end_after_as_many_rounds_are_written_out(count, condition, ends, tmp_path):
+    """prepare() proves that the copy gives the scores of the file."""
+    last = ("Identity", ["c"], ["d"], {}) if ends == "given" else ("Identity", ["yes"], ["d"], {})
+    stored = [WEIGHTS, ("yes", np.array(True))]
+    model = with_body([*ROUND, last], ["d", "s"], count=count, condition=condition, stored=stored)
+    opened = open_file(tmp_path, model)
+    nodes = opened.subject.prepared.model.graph.node
+    assert [sum(node.op_type == op for node in nodes) for op in ("Loop", "Tanh", "MatMul")] == [0, count, count]
+    assert not opened.subject.obstacle
+    assert graph_doubt(opened.oddities) is None
+
+
+def test_values_change_places_from_round_to_round(tmp_path):
+    nodes = [("Add", ["s0", "s1"], ["a"], {}), ("Identity", ["c"], ["d"], {})]
+    opened = open_file(tmp_path, with_body(nodes, ["d", "a", "s0"], carried=("f", "f")))
+    assert "Loop" not in {node.op_type for node in opened.subject.prepared.model.graph.node}
+
+
+@pytest.mark.parametrize("why", ["picture", "number", "rounded", "collects", "large"])
+def test_other_loops_stay_and_are_told(why, tmp_path):
+    end, stored, outputs, count = ("Identity", ["c"], ["d"], {}), [WEIGHTS], ["d", "s"], 3
+    more = []
+    if why == "picture":
+        more = [("ReduceMax", ["f"], ["peak"], {"keepdims": 0})]
+        end, stored = ("Less", ["peak", "limit"], ["d"], {}), [WEIGHTS, ("limit", np.float32(0.5))]
+    elif why == "number":
+        end, stored = ("Less", ["i", "two"], ["d"], {}), [WEIGHTS, ("two", np.array(2))]
+    elif why == "rounded":  # 0.5 is true, and a whole number of it is not
+        more = [("Cast", ["half"], ["zero"], {"to": onnx.TensorProto.INT64})]
+        end, stored = ("Cast", ["zero"], ["d"], {"to": onnx.TensorProto.BOOL}), [WEIGHTS, ("half", np.float32(0.5))]
+    elif why == "collects":
+        outputs = ["d", "s", "t"]
+    else:
+        count = 5000
+    opened = open_file(tmp_path, with_body([*ROUND, *more, end], outputs, count=count, stored=stored))
+    assert "Loop" in {node.op_type for node in opened.subject.prepared.model.graph.node}
+    assert "Loop" in opened.subject.obstacle
+    assert "Loop" in graph_doubt(opened.oddities)
 
 
 def test_a_choice_by_content_stays(tmp_path):

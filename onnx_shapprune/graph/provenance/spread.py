@@ -1,7 +1,8 @@
 """One flat list of nodes: local functions and the bodies of If, Loop and Scan written out, for whoever follows data.
 
-A comparison inside the branch of an If is as good as one outside. A body is written out once, and its inputs are what the
-node is given, which is enough to know what depends on what; the result computes nothing.
+A comparison inside the branch of an If is as good as one outside. Of what sizes decide, no more than what then runs is
+written out. Any other body is written out once, and its inputs are what the node is given, which is enough to know what
+depends on what; the result computes nothing.
 """
 
 import math
@@ -13,6 +14,7 @@ from onnx import helper, shape_inference
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.passes.choices import write_out_control_flow
 from onnx_shapprune.graph.scopes import subgraphs
 from onnx_shapprune.graph.sizes import NOT_INFERRED
 from onnx_shapprune.runtime.weights import elsewhere, shell
@@ -44,6 +46,8 @@ def spread(model: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...
     """
     flat = edit.inlined(shell(model, elsewhere))
     del flat.graph.value_info[:]  # what a file says about its own tensors may be wrong
+    _give_size(flat, input_name, [d if d is not None else f"axis {axis}" for axis, d in enumerate(shape)])
+    write_out_control_flow(flat)
     inferred = _shapes(flat, input_name, shape)
     nodes = tuple(_written_out(flat.graph.node, ""))
     values = {t.name: t for t in flat.graph.initializer}
@@ -64,14 +68,18 @@ def _small(tensor: onnx.TensorProto) -> edit.Array | None:
         return None
 
 
+def _give_size(model: onnx.ModelProto, input_name: str, dims: list[int | str]) -> None:
+    """Let an input have this shape, whatever is said of it."""
+    for value in model.graph.input:
+        if value.name == input_name:
+            value.CopyFrom(helper.make_tensor_value_info(input_name, value.type.tensor_type.elem_type, dims))
+
+
 def _shapes(flat: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...]) -> dict[str, tuple[int | None, ...]]:
     """Shapes for a batch of one, of tensors whose rank inference knows."""
     asked = onnx.ModelProto()
     asked.CopyFrom(flat)
-    for value in asked.graph.input:
-        if value.name == input_name:
-            dims = [d or (1 if axis == 0 else STAND_IN) for axis, d in enumerate(shape)]
-            value.CopyFrom(helper.make_tensor_value_info(input_name, value.type.tensor_type.elem_type, dims))
+    _give_size(asked, input_name, [d or (1 if axis == 0 else STAND_IN) for axis, d in enumerate(shape)])
     for value in asked.graph.output:
         value.CopyFrom(helper.make_empty_tensor_value_info(value.name))
     try:

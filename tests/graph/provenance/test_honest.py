@@ -5,6 +5,7 @@ from pathlib import Path
 import exports
 import models
 import numpy as np
+import odd_files
 import onnx
 import planted
 import pytest
@@ -17,9 +18,10 @@ from onnx_shapprune.sample import sample_path
 SHARED = Path(__file__).parents[3].parent / "shared"
 REAL = sorted([*SHARED.glob("zoo/*/*.onnx"), *SHARED.glob("zoo_wild/*/*.onnx")])
 NO_CLASSIFIER = "ort_logreg_iris"
-TWINS = models.FAMILIES | exports.EXPORTS
+TWINS = models.FAMILIES | exports.EXPORTS | {f.__name__: f for f in odd_files.AUDITABLE}
 OWN = {f.__name__: f for f in (planted.planted, planted.rows_net, planted.windows, planted.frozen_batch)}
 OPEN = {"pypi_rapidocr_ppocr_cls": (48, 192), "flattened": exports.SIZE, "open_size": exports.SIZE}
+OPEN |= dict.fromkeys(("pooled_maps", "all_symbolic", "all_symbolic_last", "column", "scaled"), exports.SIZE)
 
 
 def doubt(model: onnx.ModelProto, name: str = "") -> str | None:
