@@ -251,12 +251,12 @@ class BatchProgress:
                 return
             # Whole paths: in folders of snapshots every other file is called model.onnx.
             note = f"{step.done}/{step.total} {step.model}: {step.state}{self._pace(step) if step.over else ''}"
-        self._report("models", step.done, step.total, note)
+        self._report("models", step.done, step.total, note, costly=(step.audited, step.left))
 
     def _pace(self, step: "Step") -> str:
-        """Models an hour, and how long the rest takes."""
+        """Audits an hour, and how long the rest takes: results that are taken over or shared cost nothing."""
         seconds = self._clock() - self._began
-        if not step.done or not seconds:
+        if not step.audited or not seconds:
             return ""
-        left = (step.total - step.done) * seconds / step.done
-        return f", {3600 * step.done / seconds:.0f} an hour" + (f", {clock_text(left)} left" if left else "")
+        left = step.left * seconds / step.audited
+        return f", {3600 * step.audited / seconds:.0f} an hour" + (f", {clock_text(left)} left" if left else "")

@@ -37,14 +37,16 @@ class ProgressReport:
         self._stage = ""
         self._started = self._began = self._drawn = self._free = self._moved = clock()
         self._done = self._total = 0
+        self._costly = (0, 0)
         self._last_note = ""
         self._on_screen = False
 
-    def __call__(self, stage: str, done: int, total: int, note: str) -> None:
+    def __call__(self, stage: str, done: int, total: int, note: str, *, costly: tuple[int, int] | None = None) -> None:
+        """costly: how many of the steps that are done took time, and how many of those that are left will; None: all."""
         if self.mode == "off":
             return
         with self._lock:
-            self._hear(stage, done, total, note)
+            self._hear(stage, done, total, note, costly or (done, total - done))
 
     def tick(self) -> None:
         """Draw again, so that somebody who looks sees that time goes on."""
@@ -62,7 +64,7 @@ class ProgressReport:
                 self._on_screen = False
             self.mode = "off"
 
-    def _hear(self, stage: str, done: int, total: int, note: str) -> None:
+    def _hear(self, stage: str, done: int, total: int, note: str, costly: tuple[int, int]) -> None:
         now = self._clock()
         if stage != self._stage:
             if self._stage:
@@ -70,7 +72,7 @@ class ProgressReport:
             self._stage, self._began, self._last_note = stage, now, ""
         if done != self._done:
             self._moved = now
-        self._done, self._total = done, total
+        self._done, self._total, self._costly = done, total, costly
         note = plain(note)
         if self.mode == "lines":
             if note and note != self._last_note:
@@ -91,6 +93,7 @@ class ProgressReport:
             self._write(f"{plain(self._stage, limit=40)}:{count} done in {seconds:.1f} s\n")
         self._stage, self._last_note, self._began, self._free = "", "", now, now
         self._done = self._total = 0
+        self._costly = (0, 0)
 
     def _draw(self, now: float, note: str) -> None:
         columns = shutil.get_terminal_size((80, 24)).columns - 1  # a full line would wrap
@@ -101,7 +104,7 @@ class ProgressReport:
         if self._total > 0:
             parts.append(f"{self._done}/{self._total} {share:.0%}")
         elapsed = f"{clock_text(now - self._started)} elapsed"
-        if 0 < self._done < self._total:
+        if all(self._costly):
             elapsed += f", {clock_text(self._left(now))} left here"
         parts.append(elapsed)
         line = "  ".join([*parts, note] if note else parts)
@@ -112,8 +115,8 @@ class ProgressReport:
         """Seconds that the stage still takes, at the pace up to its last step. A stage may tell of itself only when its
         first step is done: its time runs from the end of the one before.
         """
-        pace = (self._moved - self._free) / self._done
-        return max(0.0, pace * (self._total - self._done) - (now - self._moved))
+        took, left = self._costly
+        return max(0.0, (self._moved - self._free) / took * left - (now - self._moved))
 
     def _write(self, text: str) -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx_shapprune.errors import DataError, OutputError, ShapPruneError
+from onnx_shapprune.fleet.alone import alone
 from onnx_shapprune.fleet.identity import leads_out, model_digest, pictures_digest, settings_digest
 from onnx_shapprune.fleet.listing import Entry
 from onnx_shapprune.fleet.results import Result, ResultsFolder, failed
@@ -46,9 +47,9 @@ class Step:
     """Progress of a batch."""
 
     done: int
-    """Audits that are over."""
+    """Models that have a result, their own or that of the same bytes."""
     total: int
-    """Audits that are needed."""
+    """Models that were listed."""
     model: str
     """The model that was heard of last, as listed."""
     state: str
@@ -57,6 +58,10 @@ class Step:
     """Whether its audit is over."""
     again: bool = False
     """Whether it begins although there is an earlier result, which is not taken over."""
+    audited: int = 0
+    """Audits that are over."""
+    left: int = 0
+    """Audits that are still needed, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ class _Batch:
         self._stop = threading.Event()
         self._same: dict[Key, list[int]] = {}  # entries that wait for the one under way
         self._audited: dict[Key, Result] = {}
-        self._done = self._spared = 0  # audits that are over; entries that need none of their own
+        self._done = 0  # audits that are over
         self._pictures: dict[Path | None, str] = {}
 
     def add(self, number: int) -> None:
@@ -145,11 +150,9 @@ class _Batch:
             and not stray
             and (known := self._folder.finished(entry.shown, entry.path, sha256, settings))
         ):
-            self._spared += 1
             self.results[number] = known
             self._report(number, f"{known.outcome}, known before")
         elif key in self._audited or key in self._same:
-            self._spared += 1
             if key in self._audited:
                 self._share(number, self._audited[key])
             else:
@@ -205,6 +208,7 @@ class _Batch:
             inputs=absolute_inputs(entry.inputs),
             run=replace(options.run, calibration=absolute(options.run.calibration)),
             invocation=options.invocation,
+            alone=alone("sanitize" if options.sanitize else "audit", entry),
         )
 
     def _submit(self, job: Job) -> None:
@@ -234,9 +238,9 @@ class _Batch:
     def _finish(self, job: Job, answer: Answer) -> None:
         result = self._folder.keep(self._entries[job.number].shown, job.task, job.key[1], answer)
         self._audited[job.key] = result
-        self._record(job.number, result)
         for number in self._same.pop(job.key):
             self._share(number, result)
+        self._record(job.number, result)
 
     def _share(self, number: int, result: Result) -> None:
         """List the result of the same bytes under another path too."""
@@ -250,5 +254,7 @@ class _Batch:
         self._report(number, result.outcome, over=True)
 
     def _report(self, number: int, state: str, *, over: bool = False, again: bool = False) -> None:
-        total = len(self._entries) - self._spared
-        self._progress(Step(self._done, total, self._entries[number].shown, state, over, again))
+        done, total = len(self.results), len(self._entries)
+        left = total - done - sum(map(len, self._same.values()))
+        shown = self._entries[number].shown
+        self._progress(Step(done, total, shown, state, over, again, audited=self._done, left=left))

@@ -184,6 +184,7 @@ class ResultsFolder:
             folder = f"{folder}-{settings[:8]}"
         place = self.path / folder
         record = located(_whole_output(record), task.model, place / OUTPUT)
+        record = record.model_copy(update={"alone": _with_results(task, place)})
         self._move_output(task, place, record.repair)
         payload = json_text(record).encode()
         result = Result(
@@ -247,6 +248,12 @@ class ResultsFolder:
             write_atomically(path, text.encode())
         reasons = tuple(plain(r, limit=REASON_LIMIT) for r in judgement.reasons[:REASONS])
         return result.model_copy(update={"outcome": judgement.verdict, "reasons": reasons})
+
+
+def _with_results(task: Task, place: Path) -> tuple[str, ...]:
+    if not task.alone or task.command == "audit":
+        return (*task.alone, "-o", str(place / REPORT)) if task.alone else ()
+    return (*task.alone, "-o", str(place / OUTPUT), "--report", f"json={place / REPORT}")
 
 
 def _checked(sent: str, task: Task) -> AuditRecord:

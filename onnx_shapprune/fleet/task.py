@@ -56,6 +56,8 @@ class Task:
     """Of the child process."""
     invocation: tuple[str, ...] = ()
     """How the program was called, for the record."""
+    alone: tuple[str, ...] = ()
+    """The call that does the same to this model alone, without where the results go; for the record as well."""
     block: Block | None = None
     """Which walks, of "walks" only."""
     code: str = field(default_factory=code_digest)

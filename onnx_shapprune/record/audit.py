@@ -264,14 +264,16 @@ class EstimatePart(Part):
 class AuditRecord(Part):
     """One audit, and the repair where one was asked for. doubts: all that stands against a pass, beside reasons to fail too;
     suspects: what stands out and is not named; thresholds: what decided; score: -log10 of the p-value of the whole model;
-    claims: all evidence, the most unusual first; calibration: on which clean models it rests, with the sha256 of what it
-    says; not_searched: what was left out, in words; triggers: as many as fit; findings: about the file itself.
+    claims: all evidence, the most unusual first; alone: of one file among many, the call that does the same to it;
+    calibration: on which clean models it rests, with the sha256 of what it says; not_searched: what was left out, in
+    words; triggers: as many as fit; findings: about the file itself.
     """
 
     schema_version: str = SCHEMA_VERSION
     tool: Literal["onnx-shapprune"] = "onnx-shapprune"
     created: str
     command: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
     seed: int
     verdict: Verdict
     reasons: tuple[str, ...]

@@ -110,8 +110,8 @@ def _after_comparison(record: VerifyRecord, outcome: Outcome, rules: Sequence[st
 
 def _deploy(record: Record, text: str) -> tuple[Step, ...]:
     written = next(_reports(record), "")
-    if record.command and not written:
-        option = "-o" if record.command[1:2] == ("audit",) else "--report"
+    if _call(record) and not written:
+        option = "-o" if _call(record)[1:2] == ("audit",) else "--report"
         text += f"; this run wrote no report, so run it again with {option} report.json"
     command = ("shapprune", "gate", written or "report.json", "--model", _path(record, judged_files(record)[0].name))
     return (Step(f"{text}:", command),)
@@ -152,7 +152,7 @@ def _with_more_pictures(record: AuditRecord) -> tuple[str, ...]:
 def _again(record: AuditRecord, command: str) -> tuple[str, ...]:
     """The same call for another command, without what it was to write."""
     words = _inputs(record)
-    if record.command[1:2] not in (("audit",), ("sanitize",)) or record.model.name not in map(_name, words):
+    if _call(record)[1:2] not in (("audit",), ("sanitize",)) or record.model.name not in map(_name, words):
         words = (_path(record, record.model.name), *_of_the_input(record))
     output = f"{PurePath(record.model.name).stem}.sanitized.onnx" if command == "sanitize" else "report.json"
     return ("shapprune", command, *words, "-o", output)
@@ -162,7 +162,7 @@ def _inputs(record: Record) -> tuple[str, ...]:
     """What stood behind the command's name, without options that say where results go or how they are shown."""
     kept: list[str] = []
     skip = False
-    for word in record.command[2:]:
+    for word in _call(record)[2:]:
         if skip or word in SHOWN:
             skip = False
         elif word in PLACES:
@@ -174,7 +174,7 @@ def _inputs(record: Record) -> tuple[str, ...]:
 
 def _reports(record: Record) -> Iterator[str]:
     """JSON records that the run wrote, as far as its command tells."""
-    words = record.command
+    words = _call(record)
     for option, value in itertools.pairwise(words):
         if option == "--report" and (value.startswith("json=") or "=" not in value):
             yield value.removeprefix("json=")
@@ -184,7 +184,7 @@ def _reports(record: Record) -> Iterator[str]:
 
 def _of_the_input(record: Record) -> tuple[str, ...]:
     """What the command said about the pictures and how the file takes them; pictures of any kind where it did not."""
-    words, kept = iter(record.command), list[str]()
+    words, kept = iter(_call(record)), list[str]()
     for word in words:
         option, written, _ = word.partition("=")
         if follow := OF_THE_INPUT.get(option):
@@ -192,9 +192,14 @@ def _of_the_input(record: Record) -> tuple[str, ...]:
     return tuple(kept) if "--data" in (word.partition("=")[0] for word in kept) else (*DATA, *kept)
 
 
+def _call(record: Record) -> tuple[str, ...]:
+    """How the program was called, or would be for this file alone where it was one of many."""
+    return (isinstance(record, AuditRecord) and record.alone) or record.command
+
+
 def _path(record: Record, name: str) -> str:
     """A file as it stood in the command, else its name."""
-    return next((word for word in record.command if _name(word) == name), name)
+    return next((word for word in _call(record) if _name(word) == name), name)
 
 
 def _name(word: str) -> str:

@@ -1,6 +1,7 @@
 """What is typed arrives in the pipeline, and what is printed goes to the right stream."""
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from invocations import only_line, run
 from record_samples import audit_record
 
 from onnx_shapprune.commands.output import Output
+from onnx_shapprune.fleet.alone import alone
+from onnx_shapprune.fleet.listing import Entry
+from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -46,6 +50,34 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
         max_evaluations=200, max_memory=512, search_seconds=90, calibration=tmp_path / "mine.json",
     )  # fmt: skip
     assert fake.settings["output"] == Output(tmp_path / "out.onnx", keep_partial=True, artifacts=tmp_path / "art")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        InputOptions(),
+        InputOptions(
+            input_range=(-1.0, 1.0), mean=(-0.5, 0.1, 1 / 3), std=(0.229,), layout="NHWC", channel_order="BGR",
+            resize="fit", class_names=Path("labels.txt"), labels=Path("my labels.csv"), per_class=2,
+            unlabelled=Path("more"), output="y", size=(32, 48), limits=FileLimits(depth=7, generated_mib=9),
+            allow_root=Path("cache"),
+        ),
+    ],
+    ids=["defaults", "all"],
+)  # fmt: skip
+def test_what_a_batch_calls_one_of_its_models_with_is_understood(inputs, fake, model, pictures):
+    """Every field: one that is added must be spelled too."""
+    if inputs != InputOptions():
+        usual = InputOptions()
+        told = {f.name for f in fields(InputOptions) if getattr(inputs, f.name) != getattr(usual, f.name)}
+        assert told == {f.name for f in fields(InputOptions)} - {"found"}
+    run(*alone("audit", Entry("shown", model, pictures, inputs))[1:])
+    run(*alone("audit", Entry("shown", model, None, inputs))[1:])
+    (first, second) = fake.calls
+    assert [first[1], second[1]] == [(model, pictures), (model, None)]
+    got = first[2]["inputs"]
+    assert replace(got, mean=inputs.mean) == replace(inputs, found=got.found)
+    assert got.mean == pytest.approx(inputs.mean, rel=1e-8)
 
 
 @pytest.mark.parametrize("command", ["audit", "sanitize", "verify"])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,9 @@ from onnx_shapprune.fleet import identity, results
 from onnx_shapprune.fleet.batch import RETRIES
 from onnx_shapprune.fleet.results import read_index
 from onnx_shapprune.fleet.task import work
+from onnx_shapprune.gate.evidence import load_record
+from onnx_shapprune.report.advice import what_now
+from onnx_shapprune.report.outcome import outcome_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and limits differ on Windows")
 
@@ -116,7 +120,10 @@ def test_the_same_bytes_with_other_data_beside_them_are_another_model(fleet):
     assert len(fleet.runs()) == 3
     assert len({r.sha256 for r in done.values()}) == 1
     assert len({r.folder for r in done.values()}) == 2
-    assert fleet(resume=True) == done
+    again = fleet(resume=True)  # of y and z, which share a folder, the report of the last one stands there
+    assert {name: (r.outcome, r.folder) for name, r in again.items()} == {
+        name: (r.outcome, r.folder) for name, r in done.items()
+    }
     assert fleet.runs() == []
     (fleet.models / "y" / "weights.bin").write_text("3")
     fleet(resume=True)
@@ -189,6 +196,34 @@ def test_sanitize_puts_the_file_beside_its_report(fleet):
     assert not (place / "sanitized.onnx").exists()
 
 
+def next_commands(fleet, result) -> list[str]:
+    record = load_record(fleet.results / result.folder / "report.json")
+    return [shlex.join(step.command) for step in what_now(record, outcome_of(record, result.outcome)) if step.command]
+
+
+def test_what_a_report_says_to_do_next_names_files_where_they_lie(fleet, monkeypatch):
+    """Of the model itself, with what the list says of it: it is pasted where the batch was called."""
+    for name in ("some/model.onnx", "other/model.onnx"):
+        fleet.add(name, "pass" if name.startswith("some") else "fail")
+    (fleet.models / "list.csv").write_text("model,data,mean\nsome/model.onnx,none,0.5\nother/model.onnx,none,\n")
+    monkeypatch.chdir(fleet.models.parent)
+    fleet.models, fleet.results = Path("models"), Path("results")
+    done = fleet(source=fleet.models / "list.csv")
+    good, bad = done["some/model.onnx"], done["other/model.onnx"]
+    (gate,) = next_commands(fleet, good)
+    assert gate == f"shapprune gate results/{good.folder}/report.json --model models/some/model.onnx"
+    (repair,) = next_commands(fleet, bad)
+    assert repair == "shapprune sanitize models/other/model.onnx --data none -o model.sanitized.onnx"
+    assert repair in (fleet.results / bad.folder / "report.html").read_text()
+    assert load_record(fleet.results / good.folder / "report.json").alone[3:7] == ("--data", "none", "--mean", "0.5")
+    fleet(source=fleet.models / "list.csv", sanitize=True)
+    place = fleet.results / bad.folder
+    assert load_record(place / "report.json").alone == (
+        "shapprune", "sanitize", "models/other/model.onnx", "--data", "none", "-o", str(place / "sanitized.onnx"),
+        "--report", f"json={place / 'report.json'}",
+    )  # fmt: skip
+
+
 class Losing(Executor):
     """Loses the first tasks: their futures raise, or they are not taken at all."""
 
@@ -231,7 +266,13 @@ def test_progress_counts_audits(fleet):
     fleet.add("d.onnx", "fail")
     steps = []
     fleet(progress=steps.append)
-    assert (steps[-1].done, steps[-1].total) == (2, 2)
+    assert (steps[-1].done, steps[-1].total) == (4, 4)
+    assert (steps[-1].audited, steps[-1].left) == (2, 0)
+    assert {s.total for s in steps} == {4}, "it is what was listed, whatever turns out to be the same"
+    assert [s.done for s in steps] == sorted(s.done for s in steps)
+    again = []
+    fleet(progress=again.append, resume=True)
+    assert (again[-1].done, again[-1].total, again[-1].audited, again[-1].left) == (4, 4, 0, 0)
     assert sorted(s.state for s in steps if s.over) == ["fail", "pass"]
     assert any("search 1/2 class 1/2" in s.state and not s.over for s in steps)
 
