@@ -19,7 +19,7 @@ from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.report.subject import located
 
 
-@click.command("audit", cls=PairCommand)
+@click.command("audit", short_help="Look for a backdoor: search a trigger for every class.", cls=PairCommand)
 @model_argument
 @search_options
 @output_options("REPORT.json", "Write the whole record here as JSON.", artifacts=True)

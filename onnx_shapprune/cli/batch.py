@@ -127,7 +127,7 @@ SPREAD = (
 )
 
 
-@click.command("batch", cls=ConfiguredCommand)
+@click.command("batch", short_help="Audit many models, each in a process of its own.", cls=ConfiguredCommand)
 @click.argument("models", type=FILE, metavar="LIST|FOLDER|PATTERN")
 @bundled("wanted", Wanted, *WANTED)
 @bundled("spread", Spread, *SPREAD)

@@ -19,7 +19,7 @@ from onnx_shapprune.files.writing import write_atomically
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
-@click.command("calibrate", cls=PairCommand)
+@click.command("calibrate", short_help="Learn from clean models what an audit finds in them.", cls=PairCommand)
 @click.argument("models", type=FILE, metavar="CLEAN_MODELS/")
 @REQUIRED_DATA
 @click.option(

@@ -56,7 +56,12 @@ LAYERS = option(
 )
 
 
-@click.command("values", cls=PairCommand, context_settings={"default_map": {"players": "all"}})
+@click.command(
+    "values",
+    short_help="Say what every channel is worth to a trigger.",
+    cls=PairCommand,
+    context_settings={"default_map": {"players": "all"}},
+)
 @model_argument
 @search_options
 @LAYERS

@@ -46,7 +46,7 @@ class DemoRecord(BaseModel):
     truth: tuple[Rates, ...]
 
 
-@click.command("demo", cls=ConfiguredCommand)
+@click.command("demo", short_help="Audit, repair and check the bundled backdoored sample.", cls=ConfiguredCommand)
 @click.option(
     "-o",
     "--output",

@@ -8,7 +8,7 @@ from onnx_shapprune.cli.options.display import Display, brief_display_options
 from onnx_shapprune.cli.streams import show
 
 
-@click.command("doctor", cls=ConfiguredCommand)
+@click.command("doctor", short_help="Say whether audits can run here.", cls=ConfiguredCommand)
 @brief_display_options
 def doctor_command(display: Display) -> int:
     """Say whether audits can run here: versions, the wheels of onnxruntime, providers that really run a node.

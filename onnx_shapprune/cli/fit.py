@@ -28,7 +28,7 @@ from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 
-@click.command("fit", cls=ConfiguredCommand)
+@click.command("fit", short_help="Find the preprocessing that a model was made for.", cls=ConfiguredCommand)
 @model_argument
 @REQUIRED_DATA
 @click.option("-o", "--output", type=FILE, metavar="FIT.json", help="Write all that was tried here, as JSON.")

@@ -21,7 +21,7 @@ from onnx_shapprune.report.text import json_text
 from onnx_shapprune.settings import InputOptions
 
 
-@click.command("mask", cls=ConfiguredCommand)
+@click.command("mask", short_help="Write a model's graph with a mask input for every layer.", cls=ConfiguredCommand)
 @model_argument
 @click.option(
     "-o",

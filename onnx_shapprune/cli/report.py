@@ -14,7 +14,7 @@ from onnx_shapprune.cli.values import FILE, REPORT_FORMATS
 from onnx_shapprune.files.writing import write_atomically
 
 
-@click.command("report", cls=ConfiguredCommand)
+@click.command("report", short_help="Turn a stored report into a page or another format.", cls=ConfiguredCommand)
 @click.argument("evidence", type=FILE, metavar="REPORT.json")
 @click.option("-f", "--to", "format_", type=click.Choice(REPORT_FORMATS), required=True, help="What to write.")
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Where it goes.  [default: stdout]")

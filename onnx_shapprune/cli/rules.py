@@ -11,7 +11,7 @@ from onnx_shapprune.cli.options.display import Display, brief_display_options
 from onnx_shapprune.cli.streams import show
 
 
-@click.command("rules", cls=ConfiguredCommand)
+@click.command("rules", short_help="List what a report can hold against a model.", cls=ConfiguredCommand)
 @click.argument("rule_id", metavar="[ID]", required=False)
 @brief_display_options
 def rules_command(rule_id: str | None, display: Display) -> int:

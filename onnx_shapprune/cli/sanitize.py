@@ -20,7 +20,7 @@ from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.report.subject import located
 
 
-@click.command("sanitize", cls=PairCommand)
+@click.command("sanitize", short_help="Audit a model, and repair it until no trigger is found.", cls=PairCommand)
 @model_argument
 @search_options
 @output_options(

@@ -18,7 +18,7 @@ from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.report.subject import located
 
 
-@click.command("verify", cls=PairCommand)
+@click.command("verify", short_help="Compare a model with its repaired copy.", cls=PairCommand)
 @click.argument("before", type=FILE, metavar="BEFORE.onnx")
 @click.argument("after", type=FILE, metavar="AFTER.onnx")
 @search_options

@@ -10,6 +10,7 @@ from onnx_shapprune.pictures.stated import Stated
 from onnx_shapprune.pictures.usual import flags
 from onnx_shapprune.record.fit import FitRecord, FitRow, StatedPart
 from onnx_shapprune.record.parts import FileDigest
+from onnx_shapprune.report.numbers import count
 from onnx_shapprune.report.text import plain
 from onnx_shapprune.version import __version__
 
@@ -82,8 +83,8 @@ def _reason(rows: Sequence[FitRow], found: Fit) -> str:
         return "the model answers NaN or infinity with every usual setting"
     if found.fits is None:
         return (
-            f"a guess, since the pictures have no labels: {options} ({best.name}) makes the model surest and steadiest; "
-            "check it on pictures whose labels are known"
+            f"a guess, since the pictures have no labels: with {options} ({best.name}) the model is surest of the pictures, "
+            "less what it is sure of noise, and steadiest, both added; check it on pictures whose labels are known"
         )
     if not found.fits:
         return (
@@ -92,5 +93,6 @@ def _reason(rows: Sequence[FitRow], found: Fit) -> str:
         )
     said = f"{best.right} of {total} with {options} ({best.name})"
     if found.alike:
-        return f"{said}; these pictures do not tell {len(found.alike)} other setting(s) from it: more pictures may"
+        others = count(len(found.alike), "other setting")
+        return f"{said}; these pictures do not tell {others} from it: more pictures may"
     return f"{said}, and clearly fewer with every other setting"

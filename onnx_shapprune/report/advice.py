@@ -109,7 +109,7 @@ def _after_comparison(record: VerifyRecord, outcome: Outcome, rules: Sequence[st
 
 
 def _deploy(record: Record, text: str) -> tuple[Step, ...]:
-    written = next(_reports(record), "")
+    written = next(written_as("json", record), "")
     if _call(record) and not written:
         option = "-o" if _call(record)[1:2] == ("audit",) else "--report"
         text += f"; this run wrote no report, so run it again with {option} report.json"
@@ -172,14 +172,22 @@ def _inputs(record: Record) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def _reports(record: Record) -> Iterator[str]:
-    """JSON records that the run wrote, as far as its command tells."""
-    words = _call(record)
+def written_as(form: str, record: Record) -> Iterator[str]:
+    """Reports of a format that the run wrote, as far as its command tells."""
+    words = [part for word in _call(record) for part in _apart(word)]
     for option, value in itertools.pairwise(words):
-        if option == "--report" and (value.startswith("json=") or "=" not in value):
-            yield value.removeprefix("json=")
-        if option in ("-o", "--output") and words[1:2] == ("audit",):
+        kind, equals, path = value.partition("=")
+        if option == "--report":
+            of_a_kind = equals and kind.isalnum()
+            if form == (kind if of_a_kind else "json"):
+                yield path if of_a_kind else value
+        elif option in ("-o", "--output") and words[1] == "audit" and form == "json":
             yield value
+
+
+def _apart(word: str) -> tuple[str, ...]:
+    """--report=VALUE as two words."""
+    return ("--report", word.removeprefix("--report=")) if word.startswith("--report=") else (word,)
 
 
 def _of_the_input(record: Record) -> tuple[str, ...]:

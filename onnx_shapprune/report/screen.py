@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from onnx_shapprune.gate.rejudged import levels_of
 from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import Rates
-from onnx_shapprune.report.advice import what_now
+from onnx_shapprune.report.advice import what_now, written_as
 from onnx_shapprune.report.attacks import evidence_words, held_against, trigger_words
 from onnx_shapprune.report.changes import METHODS
 from onnx_shapprune.report.layout import Page
@@ -23,10 +23,17 @@ Record = AuditRecord | VerifyRecord
 REASONS = 3  # that are shown; the rest stands in the tables
 
 
-def where_more_is(page: Page) -> None:
-    """Add the line that says how to see the rest."""
+def where_more_is(page: Page, record: Record) -> None:
+    """Add what says how to see the rest: in what the run wrote already, where it wrote that."""
+    shown, stored = (next(written_as(kind, record), None) for kind in ("html", "json"))
     page.blank()
-    page.say("-v: all tables; --report html=FILE: the triggers as pictures", style="dim")
+    if shown:
+        page.say(f"The triggers as pictures, and all tables: {plain(shown)}", style="dim")
+    elif stored:
+        page.say("The triggers as pictures, and all tables:", style="dim")
+        page.paste(shlex.join(("shapprune", "report", stored, "-f", "html", "-o", "report.html")))
+    else:
+        page.say("-v: all tables; --report html=FILE: the triggers as pictures", style="dim")
 
 
 def first_screen(page: Page, record: Record) -> None:

@@ -64,7 +64,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False,
     _headline(page, record)
     first_screen(page, record)
     if not details:
-        where_more_is(page)
+        where_more_is(page, record)
         return page.text()
     model = record.model
     shape = "x".join(map(str, model.input_shape))
@@ -116,7 +116,7 @@ def verify_text(record: VerifyRecord, *, width: int = WIDTH, colour: bool = Fals
     page.headline(record.verdict.upper(), VERDICT_STYLES[record.verdict], names)
     first_screen(page, record)
     if not details:
-        where_more_is(page)
+        where_more_is(page, record)
         return page.text()
     page.title("What changed")
     by_layer: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ import pytest
 from invocations import only_line, run
 from record_samples import audit_record, verify_record
 
+from onnx_shapprune.cli import shapprune
 from onnx_shapprune.commands import doctor as installation
 from onnx_shapprune.gate.policy import default_policy_text
 from onnx_shapprune.gate.rules import RULES, SEVERITIES
@@ -85,3 +86,10 @@ def test_a_missing_library_is_one_line_and_the_doctor_says_which(missing):
     doctor = call("doctor")
     assert (doctor.returncode, doctor.stderr) == (2, "")
     assert f"cannot be loaded: import of {missing} halted" in doctor.stdout
+
+
+def test_every_command_is_told_in_a_whole_sentence():
+    """On a terminal of 80 columns, where most people see it."""
+    listed = run("--help").stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) == len(shapprune.commands)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...") or len(line) > 80] == []

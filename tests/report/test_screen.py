@@ -70,10 +70,28 @@ def test_every_outcome_is_named_and_ends_in_the_next_command(name):
     assert f"     {NEXT[name]}\n" in text
     assert " ".join(sentence(record, name).split()) in " ".join(text.split())
     screen, _, more = text.rpartition("\n\n")
+    seen = "html" in " ".join(record.command)
     assert audit_text(record).startswith(screen + "\n\n"), "the tables stand behind the screen"
-    assert more == "  -v: all tables; --report html=FILE: the triggers as pictures\n"
+    assert more == (
+        "  The triggers as pictures, and all tables: r.html\n"
+        if seen
+        else "  -v: all tables; --report html=FILE: the triggers as pictures\n"
+    )
     assert more not in audit_text(record)
     assert len(audit_text(record)) > 1.5 * len(text)
+
+
+def test_what_the_run_wrote_is_where_more_is():
+    """A search of minutes is not asked for again."""
+    for words, told in (
+        (("-o", "r.json"), "shapprune report r.json -f html -o report.html"),
+        (("--report", "my r.json"), "shapprune report 'my r.json' -f html -o report.html"),
+        (("--report=json=r.json", "--report", "md=r.md"), "shapprune report r.json -f html -o report.html"),
+        (("--report=html=page.html", "-o", "r.json"), "all tables: page.html"),
+        (("--report", "md=r.md"), "-v: all tables"),
+    ):
+        record = OUTCOMES["fail"].model_copy(update={"command": ("shapprune", "audit", "model.onnx", *words)})
+        assert told in audit_text(record, details=False).rpartition("\n\n")[2], words
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
