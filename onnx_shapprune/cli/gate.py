@@ -29,7 +29,7 @@ from onnx_shapprune.errors import EvidenceError
 from onnx_shapprune.files.writing import same_file
 from onnx_shapprune.isolation.run import isolated
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
-from onnx_shapprune.report.subject import located
+from onnx_shapprune.report.subject import deployed, located
 
 # What can be said about a report; everything else says how a model is to be audited.
 ABOUT_REPORTS = {
@@ -124,7 +124,7 @@ def gate_command(
     with shown_whatever_happens(lambda: show_judgement(judgement, display)) as write:
         write(partial(write_record, record, outputs.output if audited else None))
         for report in outputs.reports:
-            write(partial(write_reports, record, (report,), judgement))
+            write(partial(write_reports, deployed(record, held.model), (report,), judgement))
     code = exits.VERDICTS[judgement.verdict]
     if exit_zero and code == exits.FAIL:
         click.echo("note: exit code 1 is given as 0 (--exit-zero)", err=True)

@@ -35,6 +35,7 @@ def report_command(evidence: Path, format_: str, output: Path | None, held: Held
     from onnx_shapprune.gate.judge import judge
     from onnx_shapprune.gate.policy import load_policy
     from onnx_shapprune.report.formats import FORMATS
+    from onnx_shapprune.report.subject import deployed
 
     check_outputs([output], inputs=(evidence, *held.files))
     wanted, record = load_policy(held.policy), load_record(evidence)
@@ -44,7 +45,7 @@ def report_command(evidence: Path, format_: str, output: Path | None, held: Held
     if baseline is not None:
         check_baseline(baseline, record)
     judgement = judge(record, wanted, today=today(), model_checked=held.model is not None, baseline=baseline)
-    text = FORMATS[format_](record, judgement)
+    text = FORMATS[format_](deployed(record, held.model), judgement)
     if output is None:
         show(text)
     else:

@@ -54,6 +54,19 @@ def located(record: Made, model: Path, output: Path | None = None) -> Made:
     return record.model_copy(update=changed)
 
 
+def deployed(record: Record, file: Path | None) -> Record:
+    """The record with the place of the file that it judges and that is to be deployed, wherever that lay in the run."""
+    place = "" if file is None else repository_path(file)
+    if file is None or not place:
+        return record
+    if isinstance(record, VerifyRecord):
+        return located(record, file)
+    if is_rewritten(record) and record.repair.output is not None:
+        output = record.repair.output.model_copy(update={"path": place})
+        return record.model_copy(update={"repair": record.repair.model_copy(update={"output": output})})
+    return located(record, file)
+
+
 def shown_path(file: FileDigest) -> str:
     """Where tools that point at files find this one: its place in the repository, else its name alone."""
     return file.path or file.name

@@ -1,5 +1,6 @@
 """Where results go: to stdout whatever happens to the files, with places that a reviewer finds, of refused files too."""
 
+import hashlib
 import json
 import os
 
@@ -14,6 +15,7 @@ from onnx_shapprune.errors import OutputError
 from onnx_shapprune.files import writing
 from onnx_shapprune.files.places import repository_path
 from onnx_shapprune.record.audit import AuditRecord
+from onnx_shapprune.report.text import json_text
 
 
 @pytest.fixture
@@ -147,6 +149,26 @@ def test_a_repaired_file_is_pointed_at_where_it_was_written(fake, repository, pi
     content = json.loads(report.read_text())["runs"][0]
     assert content["artifacts"][0]["location"]["uri"] == "desk/clean.onnx"
     assert content["automationDetails"]["id"] == "onnx-shapprune/sanitize/desk/clean.onnx/"
+
+
+def test_a_report_of_elsewhere_points_at_the_file_that_it_is_held_against(repository, tmp_path):
+    """Audited on another machine, judged in the repository of whoever deploys it."""
+    sha256, size = hashlib.sha256(repository.read_bytes()).hexdigest(), repository.stat().st_size
+    found = audit_record(repair="not_tried")
+    other = found.model.model_copy(update={"sha256": sha256, "size": size, "name": repository.name})
+    repaired = audit_record()
+    written = repaired.repair.output.model_copy(update={"sha256": sha256, "size": size})
+    for record in (
+        found.model_copy(update={"model": other}),
+        repaired.model_copy(update={"repair": repaired.repair.model_copy(update={"output": written})}),
+    ):
+        stored, wanted = tmp_path / "stored.json", tmp_path / "r.sarif"
+        stored.write_text(json_text(record))
+        run("gate", stored, "--model", repository, "--report", f"sarif={wanted}")
+        uri = json.loads(wanted.read_text())["runs"][0]["artifacts"][0]["location"]["uri"]
+        assert uri == "models/model.onnx"
+        run("report", stored, "--model", repository, "-f", "sarif", "-o", wanted)
+        assert json.loads(wanted.read_text())["runs"][0]["artifacts"][0]["location"]["uri"] == uri
 
 
 def test_places(tmp_path, monkeypatch):
