@@ -66,5 +66,15 @@ def inspect_command(
         texts = [json_text(r) for r in records]
         show(texts[0] if len(models) == 1 else json.dumps([json.loads(t) for t in texts], indent=2) + "\n")
     else:
-        show("\n".join(inspect_text(r, width=display.width, colour=display.colour) for r in records))
+        following = _following(models[0], inputs) if len(models) == 1 and records[0].readable else ()
+        show(
+            "\n".join(inspect_text(r, width=display.width, colour=display.colour, following=following) for r in records)
+        )
     return code
+
+
+def _following(model: Path, inputs: InputOptions) -> tuple[str, ...]:
+    """The audit of what was looked at, read in the same way."""
+    from onnx_shapprune.fleet.alone import options_of
+
+    return ("shapprune", "audit", str(model), "--data", "pictures/", *options_of(inputs))

@@ -15,10 +15,11 @@ UNLIKE_ITS_NAME = ("found", "limits")  # in words already, and one option each
 def alone(command: str, entry: Entry) -> tuple[str, ...]:
     """The words, without where the results go."""
     data = NO_DATA if entry.data is None else str(entry.data)
-    return ("shapprune", command, str(entry.path), "--data", data, *_options(entry.inputs))
+    return ("shapprune", command, str(entry.path), "--data", data, *options_of(entry.inputs))
 
 
-def _options(inputs: InputOptions) -> Iterator[str]:
+def options_of(inputs: InputOptions) -> Iterator[str]:
+    """What the command line says for these, defaults left out."""
     usual = InputOptions()
     for each in fields(inputs):
         value = getattr(inputs, each.name)

@@ -1,5 +1,6 @@
 """What a file is, as readable text: its interface, units, operators and oddities, and the masks of a masked graph."""
 
+import shlex
 from collections.abc import Sequence
 
 from onnx_shapprune.record.graph import InspectRecord, MaskRecord
@@ -9,8 +10,10 @@ from onnx_shapprune.report.terminal import WIDTH, file_list
 from onnx_shapprune.report.text import plain, some
 
 
-def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = False) -> str:
-    """What a file is, as text of at most `width` columns."""
+def inspect_text(
+    record: InspectRecord, *, width: int = WIDTH, colour: bool = False, following: Sequence[str] = ()
+) -> str:
+    """What a file is, as text of at most `width` columns. following: the command that comes next, where there is one."""
     page = Page(width, colour=colour)
     word, style = ("READABLE", "green") if record.readable else ("NOT READABLE", "red")
     if hostile(record):
@@ -53,6 +56,10 @@ def inspect_text(record: InspectRecord, *, width: int = WIDTH, colour: bool = Fa
     if not record.findings:
         page.say("none")
     file_list(page, [record.model, *record.external])
+    if following:
+        page.blank()
+        page.say("-> Look for a backdoor, with clean pictures:", style="bold")
+        page.paste(shlex.join(following))
     return page.text()
 
 

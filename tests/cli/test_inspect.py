@@ -4,6 +4,7 @@ import json
 
 import models
 import numpy as np
+import odd_files
 import onnx
 import pytest
 from invocations import only_line, run
@@ -175,3 +176,14 @@ def test_what_cannot_be_parsed_is_one_line(tmp_path, model):
     assert "not an ONNX" in only_line(run("inspect", tmp_path / "text.onnx"))
     with pytest.raises(ModelError):
         inspect(tmp_path)
+
+
+def test_the_next_command_is_said(tmp_path):
+    """With all that was said about how the file is read; none of a file that cannot be audited, or of several."""
+    good, bad = tmp_path / "a b.onnx", tmp_path / "label.onnx"
+    onnx.save(odd_files.all_symbolic(), good)
+    onnx.save(odd_files.label(), bad)
+    shown = run("inspect", good, "--input-size", "8", "8").stdout
+    assert shown.endswith(f"     shapprune audit '{good}' --data pictures/ --input-size 8 8\n")
+    assert "shapprune audit" not in run("inspect", bad).stdout
+    assert "shapprune audit" not in run("inspect", good, good).stdout
