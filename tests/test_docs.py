@@ -38,9 +38,10 @@ from onnx_shapprune.shapley.exact import exact_estimate, exact_values
 TEXTS = {p.stem: p.read_text(encoding="utf-8") for p in [pages.README, *sorted(pages.PAGES.glob("*.md"))]}
 MAX_README = 12 * 1024
 PACKAGE = Path(onnx_shapprune.__file__).parent
-PACKAGED, FEW = load_calibration(None).domain, load_calibration(None).of(2).domain
+PACKAGED, FEW, CROWD = (load_calibration(None).of(classes).domain for classes in (10, 2, 1000))
 assert PACKAGED is not None
 assert FEW is not None
+assert CROWD is not None
 
 generated = pytest.mark.parametrize(
     ("path", "name"),
@@ -331,7 +332,7 @@ NUMBERS = {3: "three", 5: "five", 8: "eight"}
         ("verdicts", f"at least {NUMBERS[detect.FEWEST_MODELS]} *different* models"),
         ("verdicts", f"made on classifiers of {FEW.classes[0]} to {FEW.classes[1]} classes and pictures of "
                      f"{FEW.pixels[0]} to {FEW.pixels[1]} pixels, and of {PACKAGED.classes[0]} to "
-                     f"{PACKAGED.classes[1]} classes and {PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
+                     f"{CROWD.classes[1]} classes and {PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
         ("verdicts", f"in networks of up to {relations.RelationSettings().classes} classes: patches that move one source"),
         ("verdicts", f"Networks above {effort.THRIFTY_ABOVE // 10**6} million multiply-adds get fewer steps"),
         ("verdicts", f"Above {search.SearchSettings().most_classes} classes, a coarse search of all of them"),

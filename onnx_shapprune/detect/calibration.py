@@ -2,10 +2,11 @@
 
 An audit makes a dozen statistics, and the smallest of so many p-values is small by chance. With ten classes or more what
 all searches say about one class is added up first (Fisher's method: the sum of the -log10 of their p-values), and that sum
-is a statistic of its own, beside pairs and maps of classes. A planted class leads in many families, each by some way; a
-natural one mostly in few, one of them by much. What decides is then held against the
-smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share of clean
-models that show anything as unusual.
+is a statistic of its own, beside maps of classes. A planted class leads in many families, each by some way; a natural one
+mostly in few, one of them by much. What decides is then held against the smallest p-value that whole clean models reach,
+each of them judged by the others: what a claim gets is the share of clean models that show anything as unusual. Pairs of
+classes have a small share of the false alarms for themselves (OF_PAIRS): the leading pair of a clean model is at times far
+ahead.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
@@ -29,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import MAP, PEAK, SOURCE, TOGETHER, Claim
-from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, SPEAKS, TAIL_FROM
+from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, OF_PAIRS, SPEAKS, TAIL_FROM
 from onnx_shapprune.errors import DataError
 
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
@@ -108,6 +109,9 @@ class Calibration(BaseModel):
         sums = {g: self.alone(_sum(g, p_values), synthesised=synthesised) for g, p_values in about.items()}
         rated = []
         for claim, own in zip(claims, alone, strict=True):
+            if adds and claim.statistic == SOURCE:
+                rated.append((claim, min(1.0, own / OF_PAIRS), own))
+                continue
             if not adds or claim.statistic in APART:
                 rated.append((claim, self._of_model(own, synthesised=synthesised), own))
                 continue
@@ -206,9 +210,9 @@ def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
 
 
 def _deciding(statistics: Iterable[str]) -> list[str]:
-    """Those that decide: what is added up decides together."""
+    """Those that decide: what is added up decides together, and pairs of classes have a line of their own."""
     names = list(statistics)
-    return [n for n in names if n in (TOGETHER, *APART)] if TOGETHER in names else names
+    return [n for n in names if n in (TOGETHER, MAP)] if TOGETHER in names else names
 
 
 def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[float]]:

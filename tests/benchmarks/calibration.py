@@ -59,25 +59,30 @@ def audits(results: Sequence[Path]) -> list[Audit]:
 
 # Classes of which natural leads are larger: two to seven were trained, and eight or nine have no larger ones.
 FEW = (2, MANY - 1)
-# Classes from which on models are apart: those that were trained have 10 to 43, or these and more.
+# Classes from which on audits without pictures are apart: pictures of some of many classes are drawn. With pictures such
+# models show less than those with ten.
 MANY_CLASSES = 64
 SHOWN_BY = 3  # models that have an extreme at least: a single one shows nothing of its kind
 
 
 def calibration(clean: Sequence[Audit], about: str) -> Calibration:
-    """What these audits of clean models reach, of models with few and with many classes apart. What does not work is no
-    model that anybody deploys, and has the largest natural triggers: those that answer less than WORKING of the test
-    pictures do not count.
+    """What these audits of clean models reach, of models with few classes apart, and without pictures of those with many.
+    What does not work is no model that anybody deploys, and has the largest natural triggers: those that answer less than
+    WORKING of the test pictures do not count.
     """
     clean = [a for a in clean if a.row.true_before is None or a.row.true_before.acc >= WORKING]
     few = [a for a in clean if a.classes <= FEW[1]]
-    many = [a for a in clean if a.classes >= MANY_CLASSES]
+    rest = [a for a in clean if a.classes > FEW[1]]
+    crowds = [a for a in rest if a.classes >= MANY_CLASSES]
+    whole = _of_kind([a for a in rest if a.classes < MANY_CLASSES or not a.row.data_free], about)
     parts: dict[str, Calibration] = {}
     if few:
         parts["few"] = _of_kind(few, about, FEW)
-    if many:
-        parts["many"] = _of_kind(many, about)
-    whole = _of_kind([a for a in clean if FEW[1] < a.classes < MANY_CLASSES], about)
+    if any(a.row.data_free for a in crowds):
+        drawn = _of_kind(crowds, about)
+        parts["many"] = whole.model_copy(
+            update={n: getattr(drawn, n) for n in ("synthesised", "strongest_synthesised", "domain")}
+        )
     return whole.model_copy(update=parts)
 
 

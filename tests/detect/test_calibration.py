@@ -293,12 +293,15 @@ def test_a_calibration_speaks_of_models_like_those_that_it_was_made_on():
     assert len(domain.outside(1000, (224, 224))) == 2
     packaged = load_calibration(None)
     assert packaged.few is not None
-    for classes, part in ((2, packaged.few), (9, packaged.few), (10, packaged), (43, packaged)):
+    assert packaged.many is not None
+    for classes, part in ((2, packaged.few), (9, packaged.few), (10, packaged), (63, packaged), (1000, packaged.many)):
         assert packaged.of(classes) is part
-        assert packaged.outside(classes, (32, 32)) == packaged.outside(classes, (28, 28)) == ()
-    assert "44 classes, and 10 to 43" in packaged.outside(44, (32, 32))[0]
+        assert packaged.outside(classes, (32, 32)) == ()
+    assert "2000 classes, and 64 to 1300" in packaged.outside(2000, (32, 32))[0]
     assert "2 classes, and 2 to 9" not in str(packaged.outside(2, (224, 224)))
-    crowd = packaged.model_copy(update={"domain": Domain(classes=(100, 1000), pixels=(32, 48)), "few": None})
+    crowd = packaged.model_copy(
+        update={"domain": Domain(classes=(100, 1000), pixels=(32, 48)), "few": None, "many": None}
+    )
     whole = packaged.model_copy(update={"many": crowd})
     assert [whole.of(n) for n in (9, 10, 99)] == [packaged.few, whole, whole]
     assert whole.of(100) is whole.of(5000) is crowd
