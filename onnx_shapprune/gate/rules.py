@@ -11,7 +11,8 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low", "info")
 class Rule:
     """One rule. id: stable, never used again for something else; name: in kebab case; severity: of its findings.
 
-    title: what is wrong, in one line; help: what it means and what to do, for someone who meets it in a pipeline.
+    title: what is wrong, in one line; help: what it means and what to do, for someone who meets it in a pipeline; cwe: the
+    weakness of MITRE's list that it is, None where none fits.
     """
 
     id: str
@@ -19,6 +20,7 @@ class Rule:
     severity: Severity
     title: str
     help: str
+    cwe: int | None = None
 
 
 _ALL = (
@@ -29,6 +31,7 @@ _ALL = (
         "External data lies outside the model's folder",
         "A tensor's data is to be read from a place that does not belong to the model, which can leak a file of the "
         "machine into the weights. Do not load the file; ask its source for one with the data beside it.",
+        cwe=22,
     ),
     Rule(
         "OSP002",
@@ -37,6 +40,7 @@ _ALL = (
         "External data is a link, a device or a memory address",
         "A tensor's data is to be read through a link, from something that is no regular file, or from an address in "
         "memory. Do not load the file.",
+        cwe=59,
     ),
     Rule(
         "OSP003",
@@ -46,6 +50,7 @@ _ALL = (
         "The declared shape and the bytes differ, or one tensor has two payloads, so that two readers see "
         "two models. Do "
         "not load the file; export it anew.",
+        cwe=1284,
     ),
     Rule(
         "OSP004",
@@ -55,6 +60,7 @@ _ALL = (
         "An operator makes a tensor from constants that is larger than the limit. Raise the limit only for a "
         "source that "
         "you trust.",
+        cwe=789,
     ),
     Rule(
         "OSP005",
@@ -69,6 +75,7 @@ _ALL = (
         "high",
         "A Loop or Scan has no reasonable end",
         "The trip count is not a constant, or is larger than the limit; the model may never answer.",
+        cwe=835,
     ),
     Rule(
         "OSP007",
@@ -83,6 +90,7 @@ _ALL = (
         "low",
         "A name holds control characters",
         "Names with escape codes or line breaks can forge the output of other tools. Rename the tensors or nodes.",
+        cwe=150,
     ),
     Rule(
         "OSP009",
@@ -100,6 +108,7 @@ _ALL = (
         "A trigger that clean models do not have leads to one class",
         "The same small change sends pictures of other classes to this class, far more easily than clean models allow. "
         "Run shapprune sanitize, or do not deploy the model.",
+        cwe=506,
     ),
     Rule(
         "OSP102",
@@ -107,6 +116,7 @@ _ALL = (
         "critical",
         "A trigger leads one class, or each class, to another",
         "A source-specific or all-to-all backdoor. Run shapprune sanitize, or do not deploy the model.",
+        cwe=506,
     ),
     Rule(
         "OSP103",

@@ -83,6 +83,10 @@ def test_sarif_has_what_validators_warn_of(name):
     driver = loaded("sarif", name)["runs"][0]["tool"]["driver"]
     assert re.fullmatch(r"https://\S+", driver["informationUri"])
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", driver["semanticVersion"])
+    tags = {rule["id"]: rule["properties"]["tags"] for rule in driver["rules"]}
+    assert "external/cwe/cwe-022" in tags["OSP001"]
+    assert "external/cwe/cwe-506" in tags["OSP101"]
+    assert not any("cwe" in tag for tag in tags["OSP901"])
 
 
 @pytest.mark.skipif(

@@ -87,6 +87,7 @@ def _rules() -> list[dict[str, object]]:
     rules: list[dict[str, object]] = []
     for rule in RULES.values():
         tags = ["security", *([ATLAS_BACKDOOR, "backdoor"] if rule.id.startswith("OSP1") else [])]
+        tags += [] if rule.cwe is None else [f"external/cwe/cwe-{rule.cwe:03}"]
         properties: dict[str, object] = {"tags": tags, "precision": "medium"}
         if rule.severity in SECURITY:
             properties["security-severity"] = SECURITY[rule.severity]
