@@ -135,7 +135,7 @@ def test_no_scheduler_is_one_line():
                 pass
 
 
-VOLATILE = ("created", "seconds", "peak_memory_mb", "command")
+VOLATILE = ("alone", "created", "seconds", "peak_memory_mb", "command")
 
 
 def test_the_records_are_those_of_one_process(tmp_path):
