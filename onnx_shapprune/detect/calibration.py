@@ -110,15 +110,15 @@ class Calibration(BaseModel):
         rated = []
         for claim, own in zip(claims, alone, strict=True):
             if adds and claim.statistic == SOURCE:
-                rated.append((claim, min(1.0, own / OF_PAIRS), own))
-                continue
-            if not adds or claim.statistic in APART:
-                rated.append((claim, self._of_model(own, synthesised=synthesised), own))
-                continue
-            p = self._of_model(sums[claim.goal], synthesised=synthesised)
-            # A peak is reached without a picture: what few pictures show must not pass for it.
-            speaks = claim.statistic != PEAK and own <= max(SPEAKS, min(about[claim.goal])) and own < 1
-            rated.append((claim, p if speaks else max(p, own), own))
+                p = min(1.0, own / OF_PAIRS)
+            elif not adds or claim.statistic in APART:
+                p = self._of_model(own, synthesised=synthesised)
+            else:
+                p = self._of_model(sums[claim.goal], synthesised=synthesised)
+                # A peak is reached without a picture: what few pictures show must not pass for it.
+                speaks = claim.statistic != PEAK and own <= max(SPEAKS, min(about[claim.goal])) and own < 1
+                p = p if speaks else max(p, own)
+            rated.append((claim, p, own))
         return [(c, p) for c, p, _ in sorted(rated, key=lambda r: r[1:])]
 
     def strongest_sum(self, claims: Sequence[Claim]) -> float:
