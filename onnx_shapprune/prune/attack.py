@@ -21,7 +21,7 @@ from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.bank import Hunt, Quarry, hunt
 from onnx_shapprune.prune.proposal import Edited, Proposal
 from onnx_shapprune.prune.state import State, Step, Task
-from onnx_shapprune.prune.thresholds import EVER, KNOWN_ALIVE, LAST, PULL_ALIVE, RIVAL_LEAD, RIVALS, WORKING
+from onnx_shapprune.prune.thresholds import EVER, KNOWN_ALIVE, LAST, NEW_WAY, PULL_ALIVE, RIVAL_LEAD, RIVALS, WORKING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,8 @@ def begin(task: Task, known: Sequence[Trigger], rng: np.random.Generator) -> Sta
     """The adversary on the original file; where it finds nothing, the `known` triggers are what there is to learn from."""
     subject = task.shown.subject
     found = _hunt_all(task, task.attacked, known, rng, turn=0)
-    return State(Edited(Proposal(), subject), found.bank or tuple(known), (*known, *found.bank))
+    first = (*known, *found.bank)
+    return State(Edited(Proposal(), subject), found.bank or tuple(known), first, first, max(found.lead, 0.0))
 
 
 def attack(
@@ -75,7 +76,7 @@ def attacked(
     shown = task.attacked.on(subject)
     hunted = _hunt_all(task, shown, state.bank, rng, turn=turn)
     if edited.proposal.changes:
-        hunted = above_rivals(task, shown, hunted, rng)
+        hunted = above_rivals(task, state, shown, hunted, rng)
     expected = edited.proposal.expected
     acc, cost = task.shown.on(subject).accuracy, task.clean.cost(subject) if expected is None else expected
     tried = task.tried.on(subject)
@@ -86,9 +87,13 @@ def attacked(
         pull = pull - np.maximum(0, pulls(tried, inverted, rate(tried, inverted)))
     telling = [i for i, t in enumerate(state.ever) if natural[t.goal].tells(t)]
     alive = any(rated.asr[i] > natural[state.ever[i].goal].chance(state.ever[i]) for i in telling)
+    dragging = telling
     if edited.proposal.changes:
         alive = alive or named_alive(task, subject)
-    scaled = max((pull[i] / natural[state.ever[i].goal].area(state.ever[i]) for i in telling), default=0.0)
+        # What was found on a repaired file was held against its other classes, and drags pictures as theirs do.
+        first = {id(t) for t in state.first}
+        dragging = [i for i in telling if id(state.ever[i]) in first]
+    scaled = max((pull[i] / natural[state.ever[i].goal].area(state.ever[i]) for i in dragging), default=0.0)
     works = max((float(rated.asr[i]) for i in telling), default=0.0)
     step = Step(edited.proposal, hunted, cost, works, stands_out(hunted, alive, scaled), acc)
     if progress:
@@ -105,9 +110,10 @@ def named_alive(task: Task, subject: Subject) -> bool:
     return bool(named) and float(rate(task.attacked.on(subject), named).asr.max()) > KNOWN_ALIVE
 
 
-def above_rivals(task: Task, shown: Shown, hunted: Hunt, rng: np.random.Generator) -> Hunt:
+def above_rivals(task: Task, state: State, shown: Shown, hunted: Hunt, rng: np.random.Generator) -> Hunt:
     """What the adversary found, without what the same search finds for the other classes of the same repaired model: those
-    are natural weaknesses, and a repair that chases them eats the model. Only where every picture has one target.
+    are natural weaknesses, and a repair that chases them eats the model. A family that said nothing about the original file
+    is no way of the backdoor, and must lead by a good part of what led there. Only where every picture has one target.
     """
     goals = [g for g in task.goals if g.kind == "all-to-one"]
     spoke = {t.family for t in hunted.bank} | ({hunted.family} if hunted.lead > 0 else set())
@@ -121,7 +127,8 @@ def above_rivals(task: Task, shown: Shown, hunted: Hunt, rng: np.random.Generato
     for family in searched if rivals else ():
         rounds = rounds_for(family, task.settings.hunt.scan, task.settings.hunt.whole)
         found = scan(shown, rivals, family, rounds, rng)
-        bars[family.name] = RIVAL_LEAD * max(0.0, *(r.margin for r in found))
+        slack = 0.0 if any(t.family == family.name for t in state.first) else NEW_WAY * state.led
+        bars[family.name] = RIVAL_LEAD * max(0.0, *(r.margin for r in found)) + slack
     scores = rate(shown, hunted.bank) if hunted.bank else None
     margins = [] if scores is None else scores.margin.tolist()
     kept = tuple(

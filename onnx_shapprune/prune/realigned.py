@@ -22,6 +22,8 @@ from onnx_shapprune.prune.realign import Fit
 from onnx_shapprune.prune.state import State, Task
 from onnx_shapprune.prune.thresholds import (
     BESIDE,
+    FITS_AT_ONE,
+    LAST_RESORT,
     MARGIN_FIT,
     MARGIN_REACH,
     RESTARTS,
@@ -47,11 +49,14 @@ def realigned(
     teachers = teachers_of(task, state, rng)
     if not linears or not teachers or state.holding > 1:
         return
-    used = min((s.proposal.fit.strength for s in state.steps if s.proposal.fit), default=np.inf)
+    tried = [s.proposal.fit.strength for s in state.steps if s.proposal.fit]
+    used = min(tried, default=np.inf)
     lesson = Lesson(shown_for_fit(task), without, linears, teachers, more=task.settings.more)
-    least = used / MARGIN_REACH if state.held is not None and used in STRENGTHS else 0.0
-    left = [s for s in STRENGTHS if least <= s < used]
-    further: tuple[Fit, float] | None = None
+    if state.held is not None:
+        left = [s for s in STRENGTHS if max(LAST_RESORT, used / MARGIN_REACH) <= s < used]
+    else:  # at the strength that did not hold once more, as what the adversary found there is taught as well
+        left = [s for s in STRENGTHS if s < used or (s == used and tried.count(s) < FITS_AT_ONE)]
+    spare: tuple[Fit, float] | Proposal | None = None
     for strength in left:
         if progress:
             done = STRENGTHS.index(strength)
@@ -59,15 +64,22 @@ def realigned(
         fit = Fit(strength=strength, ridge=RIDGE)
         if state.held is None:
             made = lesson.fitted(fit, rng)
+            proposal = replace(base, changes=made.changes, fit=fit)
             if strength == left[-1] or not _alive(task, lesson.learnt(made), teachers):
-                yield replace(base, changes=made.changes, fit=fit, expected=lesson.expected_loss(fit))
+                yield replace(proposal, expected=lesson.expected_loss(fit))
+            else:
+                spare = proposal
             continue
         expected = lesson.expected_loss(fit)
         if expected > MARGIN_FIT * task.settings.clean_budget:
             break
-        further = fit, expected
-    if further:
-        fit, expected = further
+        spare = fit, expected
+    if (
+        isinstance(spare, Proposal) and spare.fit
+    ):  # what beats more triggers costs too much: the adversary may know better
+        yield replace(spare, expected=lesson.expected_loss(spare.fit))
+    elif isinstance(spare, tuple):
+        fit, expected = spare
         yield replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)
 
 

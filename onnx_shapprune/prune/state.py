@@ -94,13 +94,16 @@ class Step:
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
     """edited: the file as repaired so far; bank: triggers that the next proposal learns from; ever: all that were recovered;
-    banned: units that cost too much; held: the last proposal that holds, with none after it that does not, and holding:
-    for how many steps; quiet: whether no trigger does anything worth the name any more.
+    first: those of the original file, and led: by how many logits the strongest was above what is natural there; banned:
+    units that cost too much; held: the last proposal that holds, with none after it that does not, and holding: for how
+    many steps; quiet: whether no trigger does anything worth the name any more.
     """
 
     edited: Edited
     bank: tuple[Trigger, ...]
     ever: tuple[Trigger, ...]
+    first: tuple[Trigger, ...] = ()
+    led: float = 0.0
     steps: tuple[Step, ...] = ()
     banned: frozenset[Player] = frozenset()
     held: Proposal | None = None
