@@ -10,17 +10,18 @@ from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.prune.attack import attacked
 from onnx_shapprune.prune.proposal import Edited, Proposal, edited
 from onnx_shapprune.prune.state import State, Task
-from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, MARGIN_BUDGET
+from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, LAST_RESORT, MARGIN_BUDGET
 
 
 def accept(task: Task, state: State, proposals: Generator[Proposal, None, None]) -> tuple[State, Edited | None]:
-    """The first proposal whose file neither surely costs more than the budget nor is expected to by far, or None; and the
-    state, in which the dearest unit of each refused one is banned.
+    """The first proposal whose file neither surely costs more than the budget nor is expected to by far, the last resort not
+    at all, or None; and the state, in which the dearest unit of each refused one is banned.
     """
     with closing(proposals):  # a game holds sessions and cached activations
         for proposal in proposals:
             made = edited(task.original, proposal, task.shown.subject)
-            expected = (proposal.expected or 0.0) / EXPECTED_SLACK
+            last = proposal.fit is not None and proposal.fit.strength < LAST_RESORT
+            expected = (proposal.expected or 0.0) / (1 if last else EXPECTED_SLACK)
             if max(task.surely_lost(made.subject), expected) <= state.budget(task.settings):
                 return state, made
             state = replace(state, banned=state.banned | set(proposal.by_cost[:1]))

@@ -1,0 +1,115 @@
+"""Which fits are proposed one after the other, and what of the adversary's finds counts on a file with a fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import planted
+import pytest
+
+from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.units import find_units
+from onnx_shapprune.invert.arms import Scores
+from onnx_shapprune.invert.families import whole_picture
+from onnx_shapprune.invert.scan import Found
+from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune import attack, realigned
+from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
+from onnx_shapprune.prune.proposal import Edited, Original, Proposal
+from onnx_shapprune.prune.realign import Fit
+from onnx_shapprune.prune.round import RoundSettings
+from onnx_shapprune.prune.state import RepairSettings, State, Step, task_of
+from onnx_shapprune.prune.thresholds import LAST_RESORT, NEW_WAY, STRENGTHS
+
+GOAL = Goal(5)
+NOTHING = Hunt((), None, 0.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """The net of rows as a repair takes it, and the state before its first fit."""
+    model = planted.rows_net()
+    subject = planted.subject_of(model)
+    x, y = planted.rows_pictures(2)
+    shown = Shown.to(subject, x.astype(np.float32), y)
+    mask = np.zeros((*shown.size[:2], 1), np.float32)
+    mask[:3, :3] = 1
+    known = Trigger(mask, np.repeat(255 * mask, shown.size[2], axis=2), GOAL, "compact")
+    families = {f.name: f for f in whole_picture(*shown.size[:2])}
+    settings = RepairSettings(
+        max_units=4, clean_budget=0.02, sides=(3, 4, 5), natural={GOAL: Natural(3, {"compact": 0.5, "linf": 0.5}, None)},
+        families=families, views=48, hunt=HuntSettings(), round=RoundSettings(),
+    )  # fmt: skip
+    original = Original(model, find_interface(model), find_units(model, model.graph.output[0].name).layers)
+    task = task_of(original, shown, (GOAL,), settings, np.random.default_rng(0))
+    return task, State(Edited(Proposal(), subject), (known,), (known,), (known,), 10.0)
+
+
+def after(state: State, *strengths: float, held: bool = False) -> State:
+    """The state after fits at these strengths, of which the last one holds or none does."""
+    made = [Proposal(fit=Fit(strength=s)) for s in strengths]
+    steps = tuple(Step(p, NOTHING, 0.0, 0.0, not held, 1.0) for p in made)
+    return replace(state, steps=steps, held=made[-1] if held else None, holding=int(held))
+
+
+def strengths(task, state: State) -> list[float]:
+    return [p.fit.strength for p in realigned.realigned(task, state, np.random.default_rng(0))]
+
+
+@pytest.fixture
+def alive(monkeypatch):
+    """Whether triggers outlive a fit."""
+
+    def told(answer: bool) -> None:
+        monkeypatch.setattr(realigned, "_alive", lambda *_: answer)
+
+    return told
+
+
+def test_the_gentlest_fit_that_no_trigger_outlives_comes_first(scene, alive):
+    alive(False)
+    assert strengths(*scene) == list(STRENGTHS)
+
+
+def test_where_triggers_outlive_all_fits_the_strongest_comes_first_and_the_next_for_less(scene, alive):
+    alive(True)
+    assert strengths(*scene) == [STRENGTHS[-1], STRENGTHS[-2]]
+
+
+def test_a_strength_that_did_not_hold_is_taught_once_more_and_then_left(scene, alive):
+    task, state = scene
+    alive(False)
+    assert strengths(task, after(state, 30.0))[0] == 30.0
+    assert strengths(task, after(state, 30.0, 30.0))[0] == 10.0
+    assert strengths(task, after(state, *[STRENGTHS[-1]] * 2)) == []
+
+
+def test_a_margin_is_no_last_resort(scene, alive):
+    task, state = scene
+    assert min(strengths(task, after(state, 10.0, held=True)), default=10.0) >= LAST_RESORT
+    assert strengths(task, after(state, LAST_RESORT, held=True)) == []
+
+
+def test_only_triggers_of_the_original_file_count_by_how_far_they_drag(scene, monkeypatch):
+    task, state = scene
+    late = state.ever[0].relearnt(state.ever[0].learnt * np.float32(0.5))
+    monkeypatch.setattr(attack, "_hunt_all", lambda *_, **__: NOTHING)
+    monkeypatch.setattr(attack, "rate", lambda _, triggers: Scores(np.zeros(len(triggers)), np.zeros(len(triggers))))
+    drags = {id(late): 0.9}
+    monkeypatch.setattr(attack, "pulls", lambda _, triggers, __: np.array([drags.get(id(t), 0.0) for t in triggers]))
+    fitted = Edited(Proposal(changes={"layer": (None, None)}, expected=0.0), state.edited.subject)
+    for first, found in (((*state.first, late), True), (state.first, False)):
+        now = replace(state, ever=(*state.ever, late), first=first)
+        assert attack.attacked(task, now, fitted, np.random.default_rng(0), turn=1).step.found == found
+
+
+@pytest.mark.parametrize(("spoke", "margin", "kept"), [(True, 0.5, 1), (False, 0.5, 0), (False, 10 * NEW_WAY + 0.1, 1)])
+def test_a_family_that_said_nothing_before_must_lead_by_more(scene, monkeypatch, spoke, margin, kept):
+    task, state = scene
+    new = replace(state.ever[0], family="linf", mask=np.zeros_like(state.ever[0].mask))
+    state = replace(state, first=(*state.first, new) if spoke else state.first)
+    found = Hunt((new,), margin, 1.0, 0.0, "linf")
+    monkeypatch.setattr(attack, "scan", lambda _, goals, *__: [Found(replace(new, goal=g), -1.0, 0.0) for g in goals])
+    monkeypatch.setattr(attack, "rate", lambda *_: Scores(np.array([margin]), np.ones(1)))
+    assert len(attack.above_rivals(task, state, task.shown, found, np.random.default_rng(0)).bank) == kept
