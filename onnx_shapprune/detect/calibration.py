@@ -158,7 +158,7 @@ def rarity(known: NDArray[np.float64], value: float, least: float) -> float:
     largest_expected = float((1 / np.arange(1, count + 1)).sum())  # of so many exponential values, in scales
     scale = max(float(upper.mean()), float(upper[-1]) / largest_expected, least)
     tail = (1 - TAIL_FROM) * (1 + max(0.0, value - start) / (count * scale)) ** -count
-    return tail if value > known[-1] else max(reached(known, value), min(1.0, tail))
+    return tail if value > known[-1] else reached(known, value)
 
 
 def reached(known: NDArray[np.float64], value: float) -> float:
