@@ -7,7 +7,7 @@ import numpy as np
 
 from onnx_shapprune.case.goal import UNMOVED
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.case.subject import Pixels, Subject
+from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.game.value import distortion
 from onnx_shapprune.graph.linear import Linear
 from onnx_shapprune.invert.trigger import Trigger
@@ -23,6 +23,8 @@ from onnx_shapprune.prune.thresholds import (
     PRIOR_LOST,
     VIEWS_OF_TRIGGER,
 )
+
+NOBODY: Labels = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +52,9 @@ class Lesson:
 
     def expected_loss(self, fit: Fit) -> float:
         """Clean accuracy, 0..1, that a fit is expected to cost on pictures that it never saw, from folds over the pictures:
-        views of one picture are no test of a fit to its other views. Pictures of the targets are in every fit. Of what is to
-        be deployed, how far the logits of such pictures move counts as well: ten of them seldom lose an answer.
+        views of one picture are no test of a fit to its other views. Pictures of the targets are in every fit. Of a map each
+        class is a target, and nothing goes to one that a fold leaves out. Of what is to be deployed, how far the logits of
+        such pictures move counts as well: ten of them seldom lose an answer.
         """
         shown = self.shown
         kept = np.isin(shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
@@ -59,11 +62,12 @@ class Lesson:
         lost = moved = 0.0
         for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
             rest = shown.part(np.setdiff1d(np.arange(len(shown)), fold))
-            taught = [t for t in self.triggers if rest.count(t.goal)]
+            missing = np.setdiff1d(shown.labels[fold], rest.labels)
+            taught = [t for t in self.triggers if len(_moved(rest, t, missing))]
             if not taught:
                 continue
             rng = np.random.default_rng(0)
-            subject = self.learnt(self._on(rest, taught, fit, rng))
+            subject = self.learnt(self._on(rest, taught, fit, rng, missing))
             unseen = shown.part(fold)
             pictures, labels = augmented(unseen.pictures, FIT_VIEWS, rng), np.tile(unseen.labels, FIT_VIEWS + 1)
             views = Shown.to(shown.subject, pictures, labels)
@@ -73,23 +77,39 @@ class Lesson:
         of_answers = LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1)
         return max(of_answers, LOST_BY_MOVING * moved / len(others)) if self.rich and len(others) else of_answers
 
-    def _on(self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator) -> Realigned:
-        views = views_of(shown, triggers, rng, rich=self.rich)
+    def _on(
+        self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator, missing: Labels = NOBODY
+    ) -> Realigned:
+        views = views_of(shown, triggers, rng, rich=self.rich, missing=missing)
         if self.more is not None and len(self.more):
             drawn = self.more[np.sort(rng.choice(len(self.more), min(len(self.more), MOST_UNLABELLED), replace=False))]
             views = replace(views, clean=np.concatenate([views.clean, drawn]))
         return realign(self.shown.subject, self.pruned, self.linears, views, fit, rng)
 
 
-def views_of(shown: Shown, triggers: Sequence[Trigger], rng: np.random.Generator, *, rich: bool = True) -> Views:
-    """Views of the pictures, and of some of them with each trigger on. rich: behind them as many posed ones, and as many
-    with a piece of another picture, which no trigger goes on: more of what clean rows can be than ten pictures show.
+def _moved(shown: Shown, trigger: Trigger, missing: Labels) -> Labels:
+    """Which pictures a trigger is to move, to a class that is not `missing`."""
+    to = shown.moved(trigger.goal)
+    return np.flatnonzero((to != UNMOVED) & ~np.isin(to, missing))
+
+
+def views_of(
+    shown: Shown,
+    triggers: Sequence[Trigger],
+    rng: np.random.Generator,
+    *,
+    rich: bool = True,
+    missing: Labels = NOBODY,
+) -> Views:
+    """Views of the pictures, and of some of them with each trigger on, none that goes to a class of which a picture is
+    `missing`. rich: behind them as many posed ones, and as many with a piece of another picture, which no trigger goes on:
+    more of what clean rows can be than ten pictures show.
     """
     copies = max(1, min(FIT_VIEWS, MOST_VIEWS // len(shown)))
     clean = Shown.to(shown.subject, augmented(shown.pictures, copies - 1, rng), np.tile(shown.labels, copies))
     triggered, of = [], []
     for trigger in triggers:
-        moved = np.flatnonzero(clean.moved(trigger.goal) != UNMOVED)
+        moved = _moved(clean, trigger, missing)
         rows = rng.choice(moved, min(len(moved), VIEWS_OF_TRIGGER), replace=False)
         triggered.append(trigger.apply(clean.pictures[rows]))
         of.append(rows)

@@ -6,7 +6,7 @@ import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.units import find_units
@@ -16,6 +16,7 @@ from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune import attack, realigned
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
+from onnx_shapprune.prune.lesson import views_of
 from onnx_shapprune.prune.proposal import Edited, Original, Proposal
 from onnx_shapprune.prune.realign import Fit
 from onnx_shapprune.prune.round import RoundSettings
@@ -113,3 +114,17 @@ def test_a_family_that_said_nothing_before_must_lead_by_more(scene, monkeypatch,
     monkeypatch.setattr(attack, "scan", lambda _, goals, *__: [Found(replace(new, goal=g), -1.0, 0.0) for g in goals])
     monkeypatch.setattr(attack, "rate", lambda *_: Scores(np.array([margin]), np.ones(1)))
     assert len(attack.above_rivals(task, state, task.shown, found, np.random.default_rng(0)).bank) == kept
+
+
+def test_nothing_is_taught_to_go_to_a_class_without_a_picture(scene):
+    task, state = scene
+    goal = shift_map(6, 1)
+    trigger = replace(state.ever[0], goal=goal)
+    every, rest = (
+        views_of(task.shown, [trigger], np.random.default_rng(0), missing=np.array(missing, np.int64))
+        for missing in ([], [3])
+    )
+    labels = np.tile(task.shown.labels, len(every.clean) // len(task.shown))
+    assert 2 in labels[every.of]
+    assert len(rest.of)
+    assert 2 not in labels[rest.of]
