@@ -229,16 +229,19 @@ _ALL = (
         "medium",
         "The model draws at random whenever it runs",
         "RandomUniform, Bernoulli, Multinomial, a Dropout in training mode or their like reach the scores, so that one "
-        "run proves nothing about the next: a backdoor can sleep on most pictures. Export the model in inference mode.",
+        "run proves nothing about the next: a backdoor can sleep on most pictures, for example behind RandomUniformLike < "
+        "0.2, and gradients are those of one draw (stochastic gradients, Athalye et al., ICML 2018). Export the model in "
+        "inference mode.",
     ),
     Rule(
         "OSP216",
         "output-not-audited",
         "medium",
         "Another output may be acted on, and nobody audits it",
-        "An output of class scores or labels is made of other values than the audited one. A label that ArgMax takes "
-        "of the audited scores, and features on the way to them, do not count. Audit each such output with --output- "
-        "name, or take it out of the file.",
+        "An output of class scores or labels is made of other values than the audited one, for example `label` by an ArgMax "
+        "behind a Where that the audited scores do not pass (a graph can carry a backdoor as well as weights: ShadowLogic, "
+        "HiddenLayer 2024). A label that ArgMax takes of the audited scores, and features on the way to them, do not "
+        "count. Audit each such output with --output-name, or take it out of the file.",
     ),
     Rule(
         "OSP217",
@@ -246,16 +249,18 @@ _ALL = (
         "low",
         "The scores of some classes are constants",
         "Concat or Pad puts scores beside the network's own that no picture changes, as exporters do to reach a round "
-        "number of classes, and as somebody does who wants statistics over all classes to mean nothing. The audit "
-        "leaves them out.",
+        "number of classes, and as somebody does who wants statistics over all classes to mean nothing: a hundred classes "
+        "at -1,000 make any other a common one (what is usual is read off the other classes: Neural Cleanse, Wang et al., "
+        "IEEE S&P 2019). The audit leaves them out. Nothing is to be done unless nobody knows what they are for.",
     ),
     Rule(
         "OSP218",
         "copied-class",
         "low",
         "The score of a class stands there twice",
-        "Concat puts a copy of a score beside it. A class that is its own runner-up never leads, which blinds "
-        "statistics of margins. The audit looks at one of them.",
+        "Concat puts a copy of a score beside it, for example Concat(z, z[:, 5:6]). A class that is its own runner-up never "
+        "leads, which blinds statistics of margins (MM-BD, Wang et al., IEEE S&P 2024). The audit looks at one of them. Ask "
+        "the source why it is there.",
     ),
     Rule(
         "OSP219",
@@ -263,8 +268,9 @@ _ALL = (
         "info",
         "Single values are decided inside the network",
         "Comparisons or roundings of single values behind several layers, such as an activation written with Where, "
-        "binary weights or simulated quantisation. Gradients stop there or are constant; the audit says so where it "
-        "matters.",
+        "binary weights or simulated quantisation (straight-through estimators, Bengio et al., arXiv:1308.3432, 2013). "
+        "Gradients stop there or are constant (shattered gradients, Athalye et al., ICML 2018); the audit says so where it "
+        "matters. Nothing is to be done.",
     ),
     Rule(
         "OSP901",

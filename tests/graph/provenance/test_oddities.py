@@ -1,5 +1,7 @@
 """Corners of the look at the graph that whole edits do not show."""
 
+import re
+
 import models
 import numpy as np
 import onnx
@@ -30,6 +32,9 @@ def test_what_doubts_is_what_the_rules_call_medium():
     told = {r for r in RULES if r.startswith("OSP21")}
     assert {r for r in told if RULES[r].severity in ("low", "info")} == HARMLESS
     assert {RULES[r].severity for r in told - HARMLESS} == {"medium"}
+    assert all(re.search(r"\b20[0-2]\d\b", RULES[r].help) for r in told - {"OSP214"}), (
+        "a source that says what it is for"
+    )
     assert graph_doubt([Oddity("OSP218", ("a",), "a")]) is None
     assert "OSP212): b" in graph_doubt([Oddity("OSP218", ("a",), "a"), Oddity("OSP212", ("b",), "b")])
 
