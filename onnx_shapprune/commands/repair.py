@@ -24,6 +24,7 @@ from onnx_shapprune.graph.detour import without_branches
 from onnx_shapprune.graph.external import data_name, write_like
 from onnx_shapprune.graph.file import ModelFile
 from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.written import Written
 from onnx_shapprune.prune.attack import begin
 from onnx_shapprune.prune.inverse import inverse
@@ -31,13 +32,13 @@ from onnx_shapprune.prune.methods import PROPOSERS, methods_of
 from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.proposal import Original, applied, edited
 from onnx_shapprune.prune.repair import Repair, repair
-from onnx_shapprune.prune.state import RepairSettings, Task, task_of
+from onnx_shapprune.prune.state import RepairSettings, State, Task, task_of
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
 from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.recording import repairs
 from onnx_shapprune.recording.draft import Draft
 from onnx_shapprune.report.text import some
-from onnx_shapprune.settings import InputOptions, RunOptions
+from onnx_shapprune.settings import InputOptions, MethodName, RunOptions
 
 if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
     import onnx
@@ -165,13 +166,14 @@ class _Run:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Attempt:
     """A plan and what became of it. files: its data, if they are kept outside, and the model; repaired: the file with it,
-    None where nothing was changed.
+    None where nothing was changed; outlived: triggers towards the attacked goals that the audit of that file found.
     """
 
     plan: Repair
     files: tuple[Path, ...]
     status: RepairPart
     repaired: Opened | None = None
+    outlived: tuple[Trigger, ...] = ()
 
     @property
     def left(self) -> tuple[bool, float, float]:
@@ -193,18 +195,15 @@ def _best(draft: Draft, how: _Run) -> tuple[tuple[Path, ...], RepairPart]:
     with how.clock.stage("repair"):
         task = _task(draft, how, rng)
         start = begin(task, draft.triggers, rng)
-    best: _Attempt | None = None
+    made: list[_Attempt] = []
     for method in methods_of(how.run.method):
-        with how.clock.stage("repair"):
-            plan = repair(task, start, rng, propose=PROPOSERS[method], progress=how.progress)
-            plan = replace(plan, method=method)
-        with how.clock.stage("bake and re-audit"):
-            attempt = _audited(draft, task.original, plan, how)
-        if best is None or attempt.left < best.left:
-            best = attempt
-        if best.status.status == "repaired":
+        made.append(_attempt(draft, task, start, method, how, rng))
+        if (also := made[-1].outlived) and method != "prune":  # once more, with what the audit found
+            taught = replace(start, bank=(*also, *start.bank), ever=(*start.ever, *also), first=(*start.first, *also))
+            made.append(_attempt(draft, task, taught, method, how, rng))
+        if made[-1].status.status == "repaired":
             break
-    assert best is not None
+    best = min(made, key=lambda attempt: attempt.left)
     draft.plan, draft.repaired = best.plan, best.repaired
     if best.plan.off and not best.plan.proposal.changes:
         found = inverse(task.original, best.plan.off, draft.case.shown, draft.triggers)
@@ -213,6 +212,17 @@ def _best(draft: Draft, how: _Run) -> tuple[tuple[Path, ...], RepairPart]:
     if draft.round is None:  # it played no game, and the record says all the same which channels carry what was found
         rank(draft, how.run, how.clock, how.progress)
     return best.files, best.status
+
+
+def _attempt(
+    draft: Draft, task: Task, start: State, method: MethodName, how: _Run, rng: np.random.Generator
+) -> _Attempt:
+    """Repair by one method, and audit what that gives."""
+    with how.clock.stage("repair"):
+        plan = repair(task, start, rng, propose=PROPOSERS[method], progress=how.progress)
+        plan = replace(plan, method=method)
+    with how.clock.stage("bake and re-audit"):
+        return _audited(draft, task.original, plan, how)
 
 
 def _task(draft: Draft, how: _Run, rng: np.random.Generator) -> Task:
@@ -263,7 +273,8 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
     verdict = judged(evidence, draft.limits, lambda: doubts(reread, pictures, again, how.run.seed + 1))
     if verdict.outcome != "pass":
         reason = f"in a full audit of the repaired file, {verdict.reasons[0]}"
-        return _Attempt(plan, files, repairs.not_repaired(reason, plan, difference, again), reread)
+        outlived = tuple(t for goal in draft.goals for t in again.suspicion.triggers.get(goal, ()))
+        return _Attempt(plan, files, repairs.not_repaired(reason, plan, difference, again), reread, outlived)
     return _Attempt(plan, files, repairs.repaired(plan, difference, again), reread)
 
 

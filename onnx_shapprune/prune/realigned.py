@@ -53,10 +53,12 @@ def realigned(
     used = min(tried, default=np.inf)
     lesson = Lesson(shown_for_fit(task), without, linears, teachers, more=task.settings.more)
     if state.held is not None:
-        left = [s for s in STRENGTHS if max(LAST_RESORT, used / MARGIN_REACH) <= s < used]
+        least = max(LAST_RESORT, used / MARGIN_REACH if tried else 0.0)
+        left = [s for s in STRENGTHS if least <= s < used]
     else:  # at the strength that did not hold once more, as what the adversary found there is taught as well
         left = [s for s in STRENGTHS if s < used or (s == used and tried.count(s) < FITS_AT_ONE)]
-    spare: tuple[Fit, float] | Proposal | None = None
+    alive: Proposal | None = None
+    further: tuple[Fit, float] | None = None
     for strength in left:
         if progress:
             done = STRENGTHS.index(strength)
@@ -68,18 +70,16 @@ def realigned(
             if strength == left[-1] or not _alive(task, lesson.learnt(made), teachers):
                 yield replace(proposal, expected=lesson.expected_loss(fit))
             else:
-                spare = proposal
+                alive = proposal
             continue
         expected = lesson.expected_loss(fit)
         if expected > MARGIN_FIT * task.settings.clean_budget:
             break
-        spare = fit, expected
-    if (
-        isinstance(spare, Proposal) and spare.fit
-    ):  # what beats more triggers costs too much: the adversary may know better
-        yield replace(spare, expected=lesson.expected_loss(spare.fit))
-    elif isinstance(spare, tuple):
-        fit, expected = spare
+        further = fit, expected
+    if alive and alive.fit:  # what beats more triggers costs too much, and the adversary may know better ones to teach
+        yield replace(alive, expected=lesson.expected_loss(alive.fit))
+    if further:
+        fit, expected = further
         yield replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from onnx_shapprune.case.open import open_case
 from onnx_shapprune.cli.demo import true_rates
+from onnx_shapprune.commands import repair as commands_repair
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.repair import copied, sanitize
@@ -434,6 +435,33 @@ def test_the_first_method_whose_file_holds_is_taken(folder, tmp_path, monkeypatc
     record = sanitize(model, pictures, output=out, run=QUICK)
     checked(record, model, out, pictures)
     assert (record.repair.method, record.repair.layers) == ("prune", ())
+
+
+@pytest.mark.parametrize(("method", "attempts"), [("realign", 2), ("prune", 1)])
+def test_what_the_audit_of_a_fit_finds_is_taught_in_a_second_one(folder, tmp_path, monkeypatch, method, attempts):
+    known, states = [], []
+    audited, once = commands_repair._audited, commands_repair.repair
+
+    def doubted(draft, *rest):
+        made = audited(draft, *rest)
+        if len(states) > 1:
+            return made
+        known.append(draft.triggers[0].relearnt(draft.triggers[0].learnt))
+        status = made.status.model_copy(update={"status": "not_repaired"})
+        return replace(made, status=status, outlived=tuple(known))
+
+    def watched(task, state, *rest, **options):
+        states.append(state)
+        return once(task, state, *rest, **options)
+
+    monkeypatch.setattr(commands_repair, "_audited", doubted)
+    monkeypatch.setattr(commands_repair, "repair", watched)
+    out = tmp_path / "out.onnx"
+    run = replace(QUICK, method=method)
+    record = sanitize(folder / "planted.onnx", folder / "pictures.npz", output=out, run=run)
+    assert len(states) == attempts
+    assert (record.repair.status == "repaired", out.exists()) == (attempts == 2,) * 2
+    assert all(state.bank[0] is known[0] and state.first[-1] is known[0] for state in states[1:])
 
 
 def test_what_has_no_units_can_be_realigned(folder, tmp_path):
