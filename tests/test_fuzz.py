@@ -30,7 +30,11 @@ def test_the_models_it_begins_with_are_good_ones(tmp_path):
         path = tmp_path / f"{i}.onnx"
         path.write_bytes(seed.SerializeToString())
         assert load_model(path).hazards == ()
-        assert handle(path)[0] in ("opened", "opened, no gradient")
+        draws = any(
+            node.op_type.startswith("Random") for node in seed.graph.node
+        )  # and may draw something else each time
+        good = ("opened", "opened, no gradient", *["refused: the working copy differs"] * draws)
+        assert handle(path)[0] in good
 
 
 def test_a_traceback_would_be_noticed(tmp_path, monkeypatch):
