@@ -3,6 +3,7 @@
 import models
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from benchmarks.fuzz import fuzz, handle
 from benchmarks.mutants import mutant, seeds
@@ -26,15 +27,13 @@ def test_a_file_is_the_same_every_time():
 
 
 def test_the_models_it_begins_with_are_good_ones(tmp_path):
+    # One of them draws at random, by the clock unless it is told: at times it would be another network than its copy.
+    onnxruntime.set_seed(1)
     for i, seed in enumerate(seeds()):
         path = tmp_path / f"{i}.onnx"
         path.write_bytes(seed.SerializeToString())
         assert load_model(path).hazards == ()
-        draws = any(
-            node.op_type.startswith("Random") for node in seed.graph.node
-        )  # and may draw something else each time
-        good = ("opened", "opened, no gradient", *["refused: the working copy differs"] * draws)
-        assert handle(path)[0] in good
+        assert handle(path)[0] in ("opened", "opened, no gradient")
 
 
 def test_a_traceback_would_be_noticed(tmp_path, monkeypatch):

@@ -38,9 +38,6 @@ from onnx_shapprune.runtime.session import Array, Device
 Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
 CHUNK = 2048  # rows that are multiplied at once
-# The nine weights of a depthwise kernel are known from fewer, and each row is one for every channel. Where channels meet the
-# same bound cost own networks 177 and 050 half a point and a tenth more (mean of eight strengths, 2026-11-27).
-FEWEST_ROWS = 1000
 MOVED = 1e-6  # a row that a trigger changes by less, of the largest value, says nothing about it
 VIEW_SHARE = 1 / 2  # of the memory, for what reaches the layers
 SOLVE_SHARE = 1 / 4  # for the system that is solved, in float64, and its factor
@@ -50,14 +47,12 @@ CHUNK_SHARE = 1 / 8  # for the rows of a chunk, the clean ones, and what lies be
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """strength: what a clean row weighs against a triggered one (lambda); ridge: what keeps the weights where they are,
-    as a share of the mean power of a row's values (mu); rows: at most so many clean rows, and triggered ones, a layer, and
-    a_value: of one with groups, for each value of a row, beyond the first thousand.
+    as a share of the mean power of a row's values (mu); rows: at most so many clean rows, and triggered ones, a layer.
     """
 
     strength: float = 300.0
     ridge: float = 1e-2
     rows: int = 8_000
-    a_value: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +192,7 @@ def _bounds(linear: Linear, fit: Fit, device: Device) -> Bounds:
     room, most = int(SOLVE_SHARE * device.memory), lanes_of(device)
     lanes = max(1, min(most, room // (32 * values * linear.geometry.fan_in)))
     chunk = int(CHUNK_SHARE * device.memory) // (3 * 4 * values) // lanes
-    grouped = linear.geometry.groups > 1
-    rows = min(fit.rows, max(FEWEST_ROWS, fit.a_value * fan_in)) if grouped else fit.rows
-    rows = rows if 32 * fan_in**2 <= room else min(rows, room // (32 * fan_in) // 2)
+    rows = fit.rows if 32 * fan_in**2 <= room else min(fit.rows, room // (32 * fan_in) // 2)
     return Bounds(max(1, rows), max(1, min(CHUNK, chunk)), lanes)
 
 

@@ -16,7 +16,7 @@ from onnx_shapprune.invert.scan import rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.attack import named_alive
 from onnx_shapprune.prune.lesson import Lesson
-from onnx_shapprune.prune.proposal import Proposal, applied, edited
+from onnx_shapprune.prune.proposal import Changes, Proposal, applied, edited
 from onnx_shapprune.prune.propose import pruned
 from onnx_shapprune.prune.realign import Fit
 from onnx_shapprune.prune.state import State, Task
@@ -57,7 +57,7 @@ def realigned(
         left = [s for s in STRENGTHS if least <= s < used]
     else:  # at the strength that did not hold once more, as what the adversary found there is taught as well
         left = [s for s in STRENGTHS if s < used or (s == used and tried.count(s) < FITS_AT_ONE)]
-    alive: Proposal | None = None
+    alive: tuple[Fit, Changes] | None = None
     further: tuple[Fit, float] | None = None
     for strength in left:
         if progress:
@@ -66,18 +66,18 @@ def realigned(
         fit = Fit(strength=strength, ridge=RIDGE)
         if state.held is None:
             made = lesson.fitted(fit, rng)
-            proposal = replace(base, changes=made.changes, fit=fit)
             if strength == left[-1] or not _alive(task, lesson.learnt(made), teachers):
-                yield replace(proposal, expected=lesson.expected_loss(fit))
+                yield replace(base, changes=made.changes, fit=fit, expected=lesson.expected_loss(fit))
             else:
-                alive = proposal
+                alive = fit, made.changes
             continue
         expected = lesson.expected_loss(fit)
         if expected > MARGIN_FIT * task.settings.clean_budget:
             break
         further = fit, expected
-    if alive and alive.fit:  # what beats more triggers costs too much, and the adversary may know better ones to teach
-        yield replace(alive, expected=lesson.expected_loss(alive.fit))
+    if alive:  # what beats more triggers costs too much, and the adversary may know better ones to teach
+        fit, changes = alive
+        yield replace(base, changes=changes, fit=fit, expected=lesson.expected_loss(fit))
     if further:
         fit, expected = further
         yield replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)

@@ -102,8 +102,8 @@ class State:
     edited: Edited
     bank: tuple[Trigger, ...]
     ever: tuple[Trigger, ...]
-    first: tuple[Trigger, ...] = ()
-    led: float = 0.0
+    first: tuple[Trigger, ...]
+    led: float
     steps: tuple[Step, ...] = ()
     banned: frozenset[Player] = frozenset()
     held: Proposal | None = None

@@ -112,11 +112,11 @@ EXPECTED_SLACK = 1.5
 # How far above the model's other classes a trigger for the target must be, on the same repaired model, to be the backdoor
 # and no natural weakness: passes against natural weaknesses cost one network 15 points.
 RIVAL_LEAD = 1.25
+# So many of the other classes are searched for that, drawn.
+RIVALS = 9
 # Share of the lead that the class had in the original file by which a family must lead that did not speak for it there: fits
 # move every boundary a little. 2026-11-27, chosen.
 NEW_WAY = 0.1
-# So many of the other classes are searched for that, drawn.
-RIVALS = 9
 
 # --- Collapse -----------------------------------------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ NETS: dict[str, Callable[[], onnx.ModelProto]] = {
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("fit", [Fit(strength=s, ridge=r, rows=ALL, a_value=ALL) for s, r in ((3, 1e-2), (100, 0.1))])
+@pytest.mark.parametrize("fit", [Fit(strength=3, ridge=1e-2, rows=ALL), Fit(strength=100, ridge=0.1, rows=ALL)])
 def test_every_layer_is_the_least_squares_solution(name, fit):
     model = NETS[name]()
     subject = subject_of(model)
@@ -157,7 +157,7 @@ def test_every_layer_is_the_least_squares_solution(name, fit):
 
 @pytest.mark.parametrize("name", ["vgg_maxpool", "conv_bn_relu_residual", "wide"])
 def test_a_pruned_copy_is_taught_what_the_original_answers(name):
-    model, fit = NETS[name](), Fit(strength=3, rows=ALL, a_value=ALL)
+    model, fit = NETS[name](), Fit(strength=3, rows=ALL)
     layers = find_units(model, model.graph.output[0].name).layers
     pruned = bake(model, layers, {layers[0].name: [0, 2]})
     original, edited = subject_of(model), subject_of(pruned)
@@ -167,7 +167,7 @@ def test_a_pruned_copy_is_taught_what_the_original_answers(name):
 
 
 def test_few_rows_and_many_give_the_solution_by_either_system():
-    model, fit = wide(), Fit(strength=3, rows=ALL, a_value=ALL)
+    model, fit = wide(), Fit(strength=3, rows=ALL)
     subject = subject_of(model)
     linears = linears_of(model, subject)
     assert linears[0].geometry.fan_in == 192
@@ -180,7 +180,7 @@ def test_rows_of_tiny_values_do_not_drown_beside_the_shift():
     """The head of a net whose features are about 1e-7, with fewer rows than inputs."""
     n = Net()
     x = n.op("Mul", n.op("Flatten", n.op("Relu", n.conv("x", 3, 5))), n.const(np.float32(1e-7)))
-    model, fit, seen = n.model(n.dense(x, 320, CLASSES)), Fit(strength=3, rows=ALL, a_value=ALL), views()
+    model, fit, seen = n.model(n.dense(x, 320, CLASSES)), Fit(strength=3, rows=ALL), views()
     subject = subject_of(model)
     head = linears_of(model, subject)[-1]
     assert head.geometry.fan_in == 320
@@ -229,7 +229,7 @@ def test_a_layer_that_would_miss_infinitely_much_stays_as_it_is(count):
 
 
 def test_pictures_in_the_second_axis_are_told_apart():
-    fit, seen = Fit(strength=3, rows=ALL, a_value=ALL), views(70, 90)  # more than a batch
+    fit, seen = Fit(strength=3, rows=ALL), views(70, 90)  # more than a batch
     found = []
     for turned in (True, False):
         model = tokens_first(turned=turned)
@@ -250,7 +250,7 @@ def test_triggered_views_are_answered_more_like_clean_ones(name):
     subject = subject_of(model)
     seen = views()
     linears = linears_of(model, subject)
-    made = realign(subject, subject, linears, seen, Fit(strength=10, rows=ALL, a_value=ALL), np.random.default_rng(0))
+    made = realign(subject, subject, linears, seen, Fit(strength=10, rows=ALL), np.random.default_rng(0))
     after = Subject(made.prepared, subject.preprocessing, subject.device)
     want = subject.logits(seen.clean)
     before, now = (np.abs(s.logits(seen.triggered) - want[seen.of]).mean() for s in (subject, after))
