@@ -2,7 +2,8 @@
 
 A backdoor behind units that stay dead until its trigger is nearly complete gives a search no slope to climb. Its triggers
 are mostly plain: a white square in a corner, a line at the border, a few pixels in opposite corners (Gu et al.,
-arXiv:1708.06733; TrojAI's polygons). These few hundred are simply tried, for all classes at once.
+arXiv:1708.06733; TrojAI's polygons). These few hundred are simply tried, for all classes at once, and the best ones then
+moved, grown and cut (nudge).
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.invert.families import Family, grid_corners, replaced, square_masks
+from onnx_shapprune.invert.nudge import unit_of
 
 Bytes = NDArray[np.uint8]
 Shape = NDArray[np.bool_]  # [h, w], the pixels that are covered
@@ -25,7 +27,7 @@ def plain(height: int, width: int, channels: int) -> Family:
     """Squares, lines, corners and chequers in white and black and, on pictures with three channels, squares in the other
     six corners of the colour cube.
     """
-    unit = max(1, round(min(height, width) / 32))
+    unit = unit_of(height, width)
     shapes = list(_shapes(height, width, unit))
     masks, paints = [], []
     for colour in (255.0, 0.0):

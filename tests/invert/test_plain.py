@@ -5,8 +5,10 @@ import pytest
 
 from onnx_shapprune.case.goal import Goal, all_to_one
 from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.nudge import nudged
 from onnx_shapprune.invert.plain import plain
 from onnx_shapprune.invert.scan import ScanSettings, scan, tried_out
+from onnx_shapprune.invert.trigger import Trigger
 
 
 class Locked:
@@ -70,5 +72,37 @@ def test_all_goals_share_the_forward_passes():
         net.seen = 0
         tried_out(shown, all_to_one(goals), family)
         counts.append(net.seen)
-    assert counts[0] <= counts[1] <= counts[0] + 3 * len(x)
-    assert counts[0] < 5 * len(family.masks), "few pictures first"
+    assert counts[0] < 5 * len(family.masks) + 17 * len(x), "few pictures first"
+    assert counts[1] <= counts[0] + 3 * 17 * len(x), "what is added for a goal is nudging"
+
+
+class Square(Locked):
+    """As Locked, and the key is a white square of 5 x 5 that lies on no lattice: each pixel of it moves the answer a little."""
+
+    def logits(self, pictures):
+        z = np.zeros((len(pictures), 3), np.float32)
+        covered = (pictures[:, 18:23, 9:14] >= 250).sum((1, 2, 3))
+        z[:, 0], z[:, 1] = 2, np.where(covered == 25, 30, -3 + covered / 5)
+        return z
+
+
+def test_a_square_off_the_lattice_is_reached_by_steps():
+    x = np.full((6, 28, 28, 1), 90, np.float32)
+    shown = Shown.to(Square(), x, np.zeros(6, np.int64))
+    best = tried_out(shown, all_to_one([1, 2]), plain(28, 28, 1))[0]
+    assert (best.trigger.goal, best.margin, best.asr) == (Goal(1), 28, 1)
+    assert (best.trigger.mask[18:23, 9:14] == 1).all()
+    assert best.trigger.norm <= 36, "and covers little else"
+    assert best.trigger.mask.dtype == best.trigger.paint.dtype == np.float32
+    np.testing.assert_array_equal(best.trigger.paint, 255 * best.trigger.mask)
+
+
+def test_what_no_change_helps_stays_as_it_was():
+    x = np.full((6, 28, 28, 1), 90, np.float32)
+    shown = Shown.to(Square(), x, np.zeros(6, np.int64))
+    mask = np.zeros((28, 28, 1), np.float32)
+    mask[18:23, 9:14] = 1
+    there = Trigger(mask, 255 * mask, Goal(1), "plain")
+    assert nudged(shown, there) is there
+    grown = nudged(shown, there.shifted(0, 1))
+    np.testing.assert_array_equal(grown.mask[18:23, 9:14], 1)

@@ -1,0 +1,53 @@
+"""Move, grow and cut a stamp until no small change of it helps: nobody plants squares on a lattice of ours.
+
+A white square that is planted three pixels off moves some pictures where a tried one covers most of it, and all of them
+where it is met. A unit that stays dead until its trigger is nearly complete has no slope that a gradient could follow, but
+each pixel nearer is one that more pictures need no more. Only forward passes are made.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.arms import rate
+from onnx_shapprune.invert.trigger import Trigger
+
+# Changes one after the other, and pictures that each is tried on. 2026-11-27, chosen.
+CHANGES, TRIED_ON = 8, 12
+LARGEST = 6  # edge in units of a square that a stamp may grow to: with more pixels every class can be reached
+
+
+def unit_of(height: int, width: int) -> int:
+    """A 32nd of a picture's shorter side, in whole pixels: what attackers' stamps are drawn in."""
+    return max(1, round(min(height, width) / 32))
+
+
+def nudged(shown: Shown, trigger: Trigger) -> Trigger:
+    """The stamp after up to CHANGES steps, each the change that raises its margin most."""
+    step = unit = unit_of(*shown.size[:2])
+    few = shown.part(np.unique(np.linspace(0, len(shown) - 1, TRIED_ON).round().astype(np.int64)))
+    most, margin = max((LARGEST * unit) ** 2, trigger.norm), float(rate(few, [trigger]).margin[0])
+    for _ in range(CHANGES):
+        near = [t for t in _changed(trigger, step) if 0 < t.norm <= most]
+        margins = rate(few, near).margin if near else np.empty(0)
+        if margins.max(initial=margin) > margin:
+            trigger, margin = near[int(margins.argmax())], float(margins.max())
+        elif step == 1:
+            break
+        else:
+            step //= 2
+    return trigger
+
+
+def _changed(trigger: Trigger, step: int) -> Iterator[Trigger]:
+    """Moved by one step or two, grown by one on one side, and cut by one."""
+    for down, right in ((step, 0), (-step, 0), (0, step), (0, -step)):
+        moved = trigger.shifted(down, right)
+        yield moved
+        yield trigger.shifted(2 * down, 2 * right)
+        both, covered = np.maximum(trigger.mask, moved.mask), trigger.mask > 0
+        yield replace(trigger, mask=both, paint=np.where(covered, trigger.paint, moved.paint))
+        both = np.minimum(trigger.mask, moved.mask)
+        yield replace(trigger, mask=both, paint=trigger.paint * both)
