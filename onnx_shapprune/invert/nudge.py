@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
 
 # Changes one after the other, and pictures that each is tried on. 2026-11-27, chosen.
-CHANGES, TRIED_ON = 8, 12
-LARGEST = 6  # edge in units of a square that a stamp may grow to: with more pixels every class can be reached
+CHANGES, TRIED_ON = 8, 6
+LARGEST = 6  # edge in units of the largest square that is a stamp: with more pixels every class can be reached
 
 
 def unit_of(height: int, width: int) -> int:
@@ -24,13 +26,20 @@ def unit_of(height: int, width: int) -> int:
     return max(1, round(min(height, width) / 32))
 
 
+def is_stamp(masks: Pixels) -> NDArray[np.bool_]:
+    """Which masks [n, h, w, 1] cover some of a picture and no more than a square of LARGEST units."""
+    covered = masks.sum(axis=(1, 2, 3))
+    largest: int = LARGEST * unit_of(masks.shape[1], masks.shape[2])
+    return np.asarray((covered > 0) & (covered <= largest**2))
+
+
 def nudged(shown: Shown, trigger: Trigger) -> Trigger:
     """The stamp after up to CHANGES steps, each the change that raises its margin most."""
-    step = unit = unit_of(*shown.size[:2])
+    step = unit_of(*shown.size[:2])
     few = shown.part(np.unique(np.linspace(0, len(shown) - 1, TRIED_ON).round().astype(np.int64)))
-    most, margin = max((LARGEST * unit) ** 2, trigger.norm), float(rate(few, [trigger]).margin[0])
+    margin = float(rate(few, [trigger]).margin[0])
     for _ in range(CHANGES):
-        near = [t for t in _changed(trigger, step) if 0 < t.norm <= most]
+        near = [t for t in _changed(trigger, step) if is_stamp(t.mask[None])[0]]
         margins = rate(few, near).margin if near else np.empty(0)
         if margins.max(initial=margin) > margin:
             trigger, margin = near[int(margins.argmax())], float(margins.max())

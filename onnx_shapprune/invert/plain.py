@@ -16,8 +16,9 @@ from onnx_shapprune.invert.nudge import unit_of
 
 Bytes = NDArray[np.uint8]
 Shape = NDArray[np.bool_]  # [h, w], the pixels that are covered
-SIDES = (1, 2, 3, 5)  # of squares, in units of a 32nd of the picture's shorter side
-GRID = 5  # places of a square per axis
+# Squares: sides in units of a 32nd of the picture's shorter side, each with its places per axis. One that lies between two
+# places of the larger ones shares half of its pixels with one of them, from where it is nudged on.
+SQUARES = {1: 5, 2: 5, 3: 8, 5: 8}
 CUBE = np.array(
     [[r, g, b] for r in (0, 255) for g in (0, 255) for b in (0, 255)][1:-1], np.float32
 )  # colours, no greys
@@ -46,8 +47,8 @@ def plain(height: int, width: int, channels: int) -> Family:
 
 def _shapes(height: int, width: int, unit: int) -> Iterator[Shape]:
     """One colour each."""
-    for side in SIDES:
-        yield from _squares(height, width, side * unit, GRID)
+    for side, grid in SQUARES.items():
+        yield from _squares(height, width, side * unit, grid)
     for inset in (0, unit):
         for side in (unit, 3 * unit):
             first, second, third, fourth = _corners(height, width, side, inset)

@@ -19,7 +19,7 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Labels, Pixels
 from onnx_shapprune.invert.arms import Arms, Scores, pair, probed, rate, scores_of, slopes, tried
 from onnx_shapprune.invert.families import Family, Move
-from onnx_shapprune.invert.nudge import nudged
+from onnx_shapprune.invert.nudge import is_stamp, nudged
 from onnx_shapprune.invert.trigger import Trigger
 
 STRIDE = 0.25  # of the budget's width, the first step
@@ -48,7 +48,7 @@ class ScanSettings:
 # Where nothing is learnt: pictures on which every place is tried, places that are tried on all of them, and goals whose
 # stamp is then nudged: the leader, and whoever is a rival. Clean networks reach as much as without. 2026-11-27, 132 of
 # tests.benchmarks.population.
-FIRST_TRIED, BEST_TRIED, NUDGED = 4, 24, 5
+FIRST_TRIED, BEST_TRIED, NUDGED = 4, 24, 4
 ROWS = 64  # pictures that are stamped at once, about
 
 
@@ -136,25 +136,28 @@ def scan(
 
 def tried_out(shown: Shown, goals: Sequence[Goal], family: Family) -> list[Found]:
     """The best place for each goal where nothing is learnt, largest margin first. A forward pass says so about all goals at
-    once: all places on a few of the pictures, then the best ones on all. What covers pixels is nudged for the leaders.
+    once: all places on a few of the pictures, then the best ones on all. The leaders' best stamps are nudged.
     """
     few = shown.part(np.unique(np.linspace(0, len(shown) - 1, FIRST_TRIED).round().astype(np.int64)))
     every = np.arange(len(family.masks))
     margin = _of_places(few, goals, family, every)[0]
     kept = np.union1d(np.argsort(-margin.max(axis=1), kind="stable")[:BEST_TRIED], margin.argmax(axis=0))
     margin, asr = _of_places(shown, goals, family, kept)
-    best = margin.argmax(axis=0)
     paints = family.starts(kept, shown.size[2], np.random.default_rng(0))
-    found = [
-        Found(family.trigger(int(kept[i]), paints[i], g), float(margin[i, k]), float(asr[i, k]))
-        for k, (g, i) in enumerate(zip(goals, best.tolist(), strict=True))
-    ]
-    found.sort(key=lambda f: -f.margin)
-    if family.masks.any():
-        better = [nudged(shown, f.trigger) for f in found[:NUDGED]]
+
+    def at(place: int, k: int) -> Found:
+        trigger = family.trigger(int(kept[place]), paints[place], goals[k])
+        return Found(trigger, float(margin[place, k]), float(asr[place, k]))
+
+    found = [at(i, k) for k, i in enumerate(margin.argmax(axis=0).tolist())]
+    stamps = np.flatnonzero(is_stamp(family.masks[kept]))
+    if len(stamps):
+        best = stamps[margin[stamps].argmax(axis=0)]
+        leaders = np.argsort(-margin[best, np.arange(len(goals))], kind="stable")[:NUDGED].tolist()
+        better = [nudged(shown, at(int(best[k]), k).trigger) for k in leaders]
         rated = rate(shown, better)
-        for k, other in enumerate(map(Found, better, rated.margin.tolist(), rated.asr.tolist())):
-            found[k] = max(found[k], other, key=lambda f: f.margin)
+        for k, *other in zip(leaders, better, rated.margin.tolist(), rated.asr.tolist(), strict=True):
+            found[k] = max(found[k], Found(*other), key=lambda f: f.margin)
     return sorted(found, key=lambda f: -f.margin)
 
 

@@ -164,14 +164,17 @@ def hunt(
 def _fresh(
     shown: Shown, quarry: Quarry, known: Sequence[Trigger], settings: HuntSettings, sides: Sequence[int]
 ) -> list[tuple[Family, ScanSettings]]:
-    """The families that are scanned, with their rounds."""
+    """The families that are scanned, with their rounds. Of pairs and maps of classes the audit searches learnt patches only,
+    and the stamp itself, where it is a plain one, is a better teacher.
+    """
     height, width, _ = shown.size
     seen = {t.family for t in known} - {"compact"}
+    of_classes = quarry.goal.kind != "all-to-one"
     patches = [(compact(height, width, side, settings.grid), settings.scan) for side in sides]
     return patches + [
         (f, rounds_for(f, settings.scan, settings.whole))
         for name, f in quarry.families.items()
-        if name in quarry.natural.margins and (len(f.masks) == 1 or name in seen)
+        if (name == "plain" if of_classes else name in quarry.natural.margins and (len(f.masks) == 1 or name in seen))
     ]
 
 
