@@ -8,21 +8,24 @@ import numpy as np
 
 from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.prune.attack import attacked
+from onnx_shapprune.prune.lesson import Unseen
 from onnx_shapprune.prune.proposal import Edited, Proposal, edited
 from onnx_shapprune.prune.state import State, Task
-from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, LAST_RESORT, MARGIN_BUDGET
+from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, LAST_RESORT, MARGIN_BUDGET, WORKING
 
 
 def accept(task: Task, state: State, proposals: Generator[Proposal, None, None]) -> tuple[State, Edited | None]:
     """The first proposal whose file neither surely costs more than the budget nor is expected to by far, the last resort not
-    at all, or None; and the state, in which the dearest unit of each refused one is banned.
+    at all, and whose triggers do not move half of the pictures that it never saw, or None; and the state, in which the
+    dearest unit of each refused one is banned.
     """
     with closing(proposals):  # a game holds sessions and cached activations
         for proposal in proposals:
             made = edited(task.original, proposal, task.shown.subject)
             last = proposal.fit is not None and proposal.fit.strength < LAST_RESORT
-            expected = (proposal.expected or 0.0) / (1 if last else EXPECTED_SLACK)
-            if max(task.surely_lost(made.subject), expected) <= state.budget(task.settings):
+            unseen = proposal.unseen or Unseen(0.0)
+            lost = max(task.surely_lost(made.subject), unseen.lost / (1 if last else EXPECTED_SLACK))
+            if lost <= state.budget(task.settings) and unseen.asr < WORKING:
                 return state, made
             state = replace(state, banned=state.banned | set(proposal.by_cost[:1]))
     return state, None

@@ -77,8 +77,8 @@ def attacked(
     hunted = _hunt_all(task, shown, state.bank, rng, turn=turn)
     if edited.proposal.changes:
         hunted = above_rivals(task, state, shown, hunted, rng)
-    expected = edited.proposal.expected
-    acc, cost = task.shown.on(subject).accuracy, task.clean.cost(subject) if expected is None else expected
+    unseen = edited.proposal.unseen
+    acc, cost = task.shown.on(subject).accuracy, task.clean.cost(subject) if unseen is None else unseen.lost
     tried = task.tried.on(subject)
     rated = rate(tried, state.ever)
     pull = pulls(tried, state.ever, rated)

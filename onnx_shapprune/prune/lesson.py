@@ -10,6 +10,7 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.game.value import distortion
 from onnx_shapprune.graph.linear import Linear
+from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented, pasted, posed
 from onnx_shapprune.prune.realign import Fit, Realigned, Views, realign
@@ -21,10 +22,21 @@ from onnx_shapprune.prune.thresholds import (
     MOST_UNLABELLED,
     MOST_VIEWS,
     PRIOR_LOST,
+    PUT_ON,
     VIEWS_OF_TRIGGER,
 )
 
 NOBODY: Labels = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """What is expected of a fit on pictures that it did not learn from. lost: clean accuracy, 0..1; asr: share of the
+    pictures, 0..1, that its triggers still move there; 0 where none was put on.
+    """
+
+    lost: float
+    asr: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,16 +62,16 @@ class Lesson:
         like = self.pruned
         return Subject(made.prepared, like.preprocessing, like.device, like.work)
 
-    def expected_loss(self, fit: Fit) -> float:
-        """Clean accuracy, 0..1, that a fit is expected to cost on pictures that it never saw, from folds over the pictures:
-        views of one picture are no test of a fit to its other views. Pictures of the targets are in every fit. Of a map each
-        class is a target, and nothing goes to one that a fold leaves out. Of what is to be deployed, how far the logits of
-        such pictures move counts as well: ten of them seldom lose an answer.
+    def unseen(self, fit: Fit) -> "Unseen":
+        """What a fit does on pictures that it never saw, from folds over the pictures: views of one picture are no test of a
+        fit to its other views. Pictures of the targets are in every fit. Of a map each class is a target, and nothing goes
+        to one that a fold leaves out. Of what is to be deployed, how far the logits of such pictures move counts as lost as
+        well (ten of them seldom lose an answer), and triggers are put on them.
         """
         shown = self.shown
         kept = np.isin(shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
         others = np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
-        lost = moved = 0.0
+        lost = moved = led = 0.0
         for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
             rest = shown.part(np.setdiff1d(np.arange(len(shown)), fold))
             missing = np.setdiff1d(shown.labels[fold], rest.labels)
@@ -68,14 +80,18 @@ class Lesson:
                 continue
             rng = np.random.default_rng(0)
             subject = self.learnt(self._on(rest, taught, fit, rng, missing))
-            unseen = shown.part(fold)
-            pictures, labels = augmented(unseen.pictures, FIT_VIEWS, rng), np.tile(unseen.labels, FIT_VIEWS + 1)
+            left_out = shown.part(fold)
+            pictures, labels = augmented(left_out.pictures, FIT_VIEWS, rng), np.tile(left_out.labels, FIT_VIEWS + 1)
             views = Shown.to(shown.subject, pictures, labels)
             after = views.on(subject)
             lost += float((views.right & ~after.right).mean()) * len(fold)
             moved += distortion(after.logits, views.logits, np.full(len(labels), 1 / len(labels))) * len(fold)
+            if self.rich:
+                led += float(rate(after, taught[:PUT_ON]).asr.mean()) * len(fold)
         of_answers = LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1)
-        return max(of_answers, LOST_BY_MOVING * moved / len(others)) if self.rich and len(others) else of_answers
+        if not self.rich or not len(others):
+            return Unseen(of_answers)
+        return Unseen(max(of_answers, LOST_BY_MOVING * moved / len(others)), led / len(others))
 
     def _on(
         self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator, missing: Labels = NOBODY

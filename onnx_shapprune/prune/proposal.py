@@ -17,6 +17,7 @@ from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.linear import Change, Linear, rewrite
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.units import Layer
+from onnx_shapprune.prune.lesson import Unseen
 from onnx_shapprune.prune.realign import Fit
 from onnx_shapprune.prune.round import Round
 
@@ -40,8 +41,8 @@ class Original:
 class Proposal:
     """off: layer name -> channels that are switched off; changes: layer name -> the layer as it was found in the file with
     these units off, and its new weights. chosen: the units that it switches off beyond the proposal before it, and round:
-    the game that chose them; () and None where no game did. fit: what a realignment was fitted with; expected: clean
-    accuracy that it is expected to lose, 0..1, by pictures that a fit was kept from; None where that was not measured.
+    the game that chose them; () and None where no game did. fit: what a realignment was fitted with; unseen: what it does
+    on pictures that a fit was kept from; None where that was not measured.
     """
 
     off: Off = field(default_factory=dict)
@@ -49,7 +50,7 @@ class Proposal:
     chosen: tuple[Player, ...] = ()
     round: Round | None = None
     fit: Fit | None = None
-    expected: float | None = None
+    unseen: Unseen | None = None
 
     @property
     def count(self) -> int:

@@ -15,7 +15,7 @@ from onnx_shapprune.invert.families import COVERING
 from onnx_shapprune.invert.scan import rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.attack import named_alive
-from onnx_shapprune.prune.lesson import Lesson
+from onnx_shapprune.prune.lesson import Lesson, Unseen
 from onnx_shapprune.prune.proposal import Changes, Proposal, applied, edited
 from onnx_shapprune.prune.propose import pruned
 from onnx_shapprune.prune.realign import Fit
@@ -40,14 +40,16 @@ def realigned(
     task: Task, state: State, rng: np.random.Generator, progress: Progress | None = None
 ) -> Generator[Proposal, None, None]:
     """Realign all linear layers on the triggers known so far, each time with clean pictures weighing less, until none of
-    these triggers moves more pictures than chance does. Once a file holds, one more that goes as far as is cheap.
+    these triggers moves more pictures than chance does. Once a file holds, one more that goes as far as is cheap; not of a
+    map, as a fold without one class's picture knows too little of the price.
     """
     base = Proposal(off=state.edited.proposal.off)
     without = _without_changes(task, state)
     found, _ = find_linears(applied(task.original, base), task.original.interface.output, without.prepared.model)
     linears = with_products(found)
     teachers = teachers_of(task, state, rng)
-    if not linears or not teachers or state.holding > 1:
+    of_map = any(g.kind == "all-to-all" for g in task.goals)
+    if not linears or not teachers or state.holding > (0 if of_map else 1):
         return
     tried = [s.proposal.fit.strength for s in state.steps if s.proposal.fit]
     used = min(tried, default=np.inf)
@@ -58,7 +60,7 @@ def realigned(
     else:  # at the strength that did not hold once more, as what the adversary found there is taught as well
         left = [s for s in STRENGTHS if s < used or (s == used and tried.count(s) < FITS_AT_ONE)]
     alive: tuple[Fit, Changes] | None = None
-    further: tuple[Fit, float] | None = None
+    further: tuple[Fit, Unseen] | None = None
     for strength in left:
         if progress:
             done = STRENGTHS.index(strength)
@@ -67,20 +69,20 @@ def realigned(
         if state.held is None:
             made = lesson.fitted(fit, rng)
             if strength == left[-1] or not _alive(task, lesson.learnt(made), teachers):
-                yield replace(base, changes=made.changes, fit=fit, expected=lesson.expected_loss(fit))
+                yield replace(base, changes=made.changes, fit=fit, unseen=lesson.unseen(fit))
             else:
                 alive = fit, made.changes
             continue
-        expected = lesson.expected_loss(fit)
-        if expected > MARGIN_FIT * task.settings.clean_budget:
+        unseen = lesson.unseen(fit)
+        if unseen.lost > MARGIN_FIT * task.settings.clean_budget:
             break
-        further = fit, expected
+        further = fit, unseen
     if alive:  # what beats more triggers costs too much, and the adversary may know better ones to teach
         fit, changes = alive
-        yield replace(base, changes=changes, fit=fit, expected=lesson.expected_loss(fit))
+        yield replace(base, changes=changes, fit=fit, unseen=lesson.unseen(fit))
     if further:
-        fit, expected = further
-        yield replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, expected=expected)
+        fit, unseen = further
+        yield replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, unseen=unseen)
 
 
 def _without_changes(task: Task, state: State) -> Subject:

@@ -105,6 +105,8 @@ LOST_UNSEEN = 0.25
 LOST_BY_MOVING = 0.1
 # Pictures that count as lost before any was looked at: that none of nine is lost does not promise that none will be.
 PRIOR_LOST = 0.25
+# Triggers that are put on pictures which a fit never saw. 2026-11-27, chosen.
+PUT_ON = 8
 # By how much an expected loss may exceed the clean budget: it comes from ten pictures, and read 2.3 to 2.6 points where
 # 0.0 to 0.6 were lost (the packaged sample), and 0.6 where 1 to 2 were (I-BAU's networks). What is surely lost may not
 # exceed it. 2026-11-26, by the sample.

@@ -50,7 +50,7 @@ SEARCHES: tuple[tuple[Any, str, str], ...] = (
 )
 REPAIRS: tuple[tuple[Any, str, str], ...] = (
     (lesson, "realign", "realign"),
-    (lesson.Lesson, "expected_loss", "expected loss"),
+    (lesson.Lesson, "unseen", "unseen pictures"),
 )
 STEPS: tuple[tuple[Any, str, str], ...] = (
     (subject.Session, "run", "onnxruntime"),

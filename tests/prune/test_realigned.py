@@ -9,14 +9,16 @@ import pytest
 from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.linear import find_linears, with_products
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.invert.arms import Scores
 from onnx_shapprune.invert.families import whole_picture
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune import attack, realigned
+from onnx_shapprune.prune.accept import accept
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
-from onnx_shapprune.prune.lesson import views_of
+from onnx_shapprune.prune.lesson import Lesson, Unseen, views_of
 from onnx_shapprune.prune.proposal import Edited, Original, Proposal
 from onnx_shapprune.prune.realign import Fit
 from onnx_shapprune.prune.round import RoundSettings
@@ -52,6 +54,11 @@ def after(state: State, *strengths: float, held: bool = False) -> State:
     made = [Proposal(fit=Fit(strength=s)) for s in strengths]
     steps = tuple(Step(p, NOTHING, 0.0, 0.0, not held, 1.0) for p in made)
     return replace(state, steps=steps, held=made[-1] if held else None, holding=int(held))
+
+
+def realigned_layers(task):
+    linears, _ = find_linears(task.original.model, task.original.interface.output, task.shown.subject.prepared.model)
+    return with_products(linears)
 
 
 def strengths(task, state: State) -> list[float]:
@@ -92,6 +99,32 @@ def test_a_margin_is_no_last_resort(scene, alive):
     assert strengths(task, after(state, LAST_RESORT, held=True)) == []
 
 
+@pytest.mark.parametrize(("unseen", "taken"), [(Unseen(0.0, 0.3), 0), (Unseen(0.0, 0.6), 1), (Unseen(0.2, 0.0), 1)])
+def test_what_works_on_pictures_that_a_fit_never_saw_is_not_taken(scene, unseen, taken):
+    task, state = scene
+    proposals = (Proposal(off=state.edited.proposal.off, unseen=u) for u in (unseen, Unseen(0.0)))
+    _, made = accept(task, state, proposals)
+    assert made.proposal.unseen == (unseen, Unseen(0.0))[taken]
+
+
+def test_a_fit_is_tried_on_pictures_that_it_never_saw(scene):
+    task, _ = scene
+    planted_one = Trigger.replacing(*planted.corner_trigger(), GOAL, "compact")
+    lesson = Lesson(task.shown, task.shown.subject, realigned_layers(task), [planted_one])
+    weak, strong = (lesson.unseen(Fit(strength=10.0, ridge=r)) for r in (1e9, 1e-2))
+    assert weak.asr > 0.9, "nothing is unlearnt: the trigger works as it did"
+    assert strong.asr < 0.2
+    assert replace(lesson, rich=False).unseen(Fit(strength=10.0, ridge=1e9)).asr == 0, "only where it is to be deployed"
+
+
+def test_a_map_that_holds_is_taught_no_further(scene, alive):
+    task, state = scene
+    alive(False)
+    held = after(state, 300.0, held=True)
+    assert strengths(task, held)
+    assert strengths(replace(task, goals=(shift_map(6, 1),)), held) == []
+
+
 def test_only_triggers_of_the_original_file_count_by_how_far_they_drag(scene, monkeypatch):
     task, state = scene
     late = state.ever[0].relearnt(state.ever[0].learnt * np.float32(0.5))
@@ -99,7 +132,7 @@ def test_only_triggers_of_the_original_file_count_by_how_far_they_drag(scene, mo
     monkeypatch.setattr(attack, "rate", lambda _, triggers: Scores(np.zeros(len(triggers)), np.zeros(len(triggers))))
     drags = {id(late): 0.9}
     monkeypatch.setattr(attack, "pulls", lambda _, triggers, __: np.array([drags.get(id(t), 0.0) for t in triggers]))
-    fitted = Edited(Proposal(changes={"layer": (None, None)}, expected=0.0), state.edited.subject)
+    fitted = Edited(Proposal(changes={"layer": (None, None)}, unseen=Unseen(0.0)), state.edited.subject)
     for first, found in (((*state.first, late), True), (state.first, False)):
         now = replace(state, ever=(*state.ever, late), first=first)
         assert attack.attacked(task, now, fitted, np.random.default_rng(0), turn=1).step.found == found
