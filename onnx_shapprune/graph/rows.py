@@ -153,9 +153,9 @@ def weight_of(matrix: Doubles, geometry: Geometry) -> Doubles:
 class Laid:
     """What a layer reads, laid so that rows can be picked out of it.
 
-    values: float32 [pictures * height * width, channels], padded. size: height, width. grid: how many places a row can be
-    taken at, down and across. strides, offsets: from place to place, and within a row. each: places that belong to one
-    picture; groups: of channels. A place is an index into pictures x grid.
+    values: float32 [groups, pictures * height * width, channels/groups], padded. size: height, width. grid: how many places a
+    row can be taken at, down and across. strides, offsets: from place to place, and within a row. each: places that belong
+    to one picture. A place is an index into pictures x grid.
     """
 
     values: Floats
@@ -164,13 +164,12 @@ class Laid:
     strides: tuple[int, int]
     offsets: Places
     each: int
-    groups: int
 
     @property
     def places(self) -> int:
         """How many there are."""
         height, width = self.size
-        return len(self.values) // max(1, height * width) * self.grid[0] * self.grid[1]
+        return self.values.shape[1] // max(1, height * width) * self.grid[0] * self.grid[1]
 
     def first(self, places: Places) -> Places:
         """Where the rows at these places begin in `values`."""
@@ -182,12 +181,14 @@ class Laid:
 def laid(data: Floats, geometry: Geometry, pictures: int) -> Laid:
     """Lay out what a layer reads of so many pictures, which stand in the first axis, perhaps with several entries each."""
     if geometry.kind in ("Conv", "ConvTranspose"):
-        return _convolved(np.moveaxis(data.reshape(*data.shape[:2], -1, data.shape[-1]), 1, 3), geometry, pictures)
+        split = data.reshape(len(data), geometry.groups, -1, int(np.prod(data.shape[2:-1])), data.shape[-1])
+        return _convolved(split.transpose(1, 0, 3, 4, 2), geometry, pictures)
     if geometry.kind in DIAGONAL:
         data = _normalised(data, geometry)
-    values = np.ascontiguousarray(data.reshape(-1, data.shape[-1]), np.float32)
-    each = len(values) // pictures
-    return Laid(values, (1, each), (1, each), (1, 1), np.zeros(1, np.int64), each, geometry.groups)
+    split = data.reshape(-1, geometry.groups, data.shape[-1] // geometry.groups).swapaxes(0, 1)
+    values = np.ascontiguousarray(split, np.float32)
+    each = values.shape[1] // pictures
+    return Laid(values, (1, each), (1, each), (1, 1), np.zeros(1, np.int64), each)
 
 
 def _normalised(data: Floats, geometry: Geometry) -> Floats:
@@ -201,12 +202,12 @@ def _normalised(data: Floats, geometry: Geometry) -> Floats:
 
 
 def _convolved(data: Floats, geometry: Geometry, pictures: int) -> Laid:
-    """data: [pictures, height, width, channels]."""
+    """data: [groups, pictures, height, width, channels/groups]."""
     strides, reach = geometry.strides, geometry.reach
     if geometry.kind == "ConvTranspose":
-        n, h, w, c = data.shape
-        stuffed = np.zeros((n, (h - 1) * strides[0] + 1, (w - 1) * strides[1] + 1, c), np.float32)
-        stuffed[:, :: strides[0], :: strides[1]] = data
+        g, n, h, w, c = data.shape
+        stuffed = np.zeros((g, n, (h - 1) * strides[0] + 1, (w - 1) * strides[1] + 1, c), np.float32)
+        stuffed[:, :, :: strides[0], :: strides[1]] = data
         top, left, bottom, right = geometry.pads
         around = (
             (reach[0] - 1 - top, reach[0] - 1 - bottom + geometry.extra[0]),
@@ -214,13 +215,13 @@ def _convolved(data: Floats, geometry: Geometry, pictures: int) -> Laid:
         )
         padded, strides = _padded(stuffed, around), (1, 1)
     else:
-        padded = _padded(data, _around(data.shape[1:3], geometry))
-    n, h, w, c = padded.shape
+        padded = _padded(data, _around(data.shape[2:4], geometry))
+    g, n, h, w, c = padded.shape
     grid = ((h - reach[0]) // strides[0] + 1, (w - reach[1]) // strides[1] + 1)
     down, across = (np.arange(k) * d for k, d in zip(geometry.kernel, geometry.dilations, strict=True))
     offsets = (down[:, None] * w + across).reshape(-1)
     each = n * grid[0] * grid[1] // pictures
-    return Laid(padded.reshape(-1, c), (h, w), grid, strides, offsets, each, geometry.groups)
+    return Laid(padded.reshape(g, -1, c), (h, w), grid, strides, offsets, each)
 
 
 def _around(size: tuple[int, ...], geometry: Geometry) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -236,26 +237,27 @@ def _around(size: tuple[int, ...], geometry: Geometry) -> tuple[tuple[int, int],
 
 
 def _padded(data: Floats, around: tuple[tuple[int, int], tuple[int, int]]) -> Floats:
-    """Zeros around a picture [n, h, w, c]; a negative width cuts it."""
-    wide = np.pad(data, ((0, 0), *((max(0, a), max(0, b)) for a, b in around), (0, 0)))
+    """Zeros around pictures [..., h, w, c]; a negative width cuts them."""
+    still = ((0, 0),) * (data.ndim - 3)
+    wide = np.pad(data, (*still, *((max(0, a), max(0, b)) for a, b in around), (0, 0)))
     (top, bottom), (left, right) = (tuple(max(0, -v) for v in pair) for pair in around)
-    return np.ascontiguousarray(wide[:, top : wide.shape[1] - bottom, left : wide.shape[2] - right], np.float32)
+    cut = wide[..., top : wide.shape[-3] - bottom, left : wide.shape[-2] - right, :]
+    return np.ascontiguousarray(cut, np.float32)
 
 
 def taken(data: Laid, places: Places) -> Floats:
     """Rows at some places: float32 [groups, rows, fan_in]."""
-    rows = data.values.take(data.first(places)[:, None] + data.offsets, axis=0)
-    if data.groups == 1:
-        return rows.reshape(1, len(places), -1)
-    split = rows.reshape(len(places), len(data.offsets), data.groups, -1)
-    return np.ascontiguousarray(np.moveaxis(split, 2, 0)).reshape(data.groups, len(places), -1)
+    return data.values.take(data.first(places)[:, None] + data.offsets, axis=1).reshape(
+        len(data.values), len(places), -1
+    )
 
 
 def moved_places(before: Laid, after: Laid, of: Places, least: float) -> Places:
     """Places of `after` whose row differs anywhere by more than `least` from that in picture of[i] of `before`."""
     pixels = after.each * after.size[0] * after.size[1] // max(1, after.grid[0] * after.grid[1])  # of one picture
-    other, mine = (d.values.reshape(-1, pixels, d.values.shape[1]) for d in (before, after))
-    changed = np.stack([(np.abs(picture - other[i]) > least).any(axis=1) for picture, i in zip(mine, of, strict=True)])
+    other, mine = (d.values.reshape(len(d.values), -1, pixels, d.values.shape[2]) for d in (before, after))
+    moved = (np.abs(mine[:, k] - other[:, i]) > least for k, i in enumerate(of))
+    changed = np.stack([m.any(axis=2).any(axis=0) for m in moved])
     first = after.first(np.arange(after.places))
     found = np.zeros(len(first), bool)
     for offset in after.offsets:

@@ -20,7 +20,7 @@ from onnx_shapprune.invert.scan import ScanSettings, rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.lesson import Lesson
 from onnx_shapprune.prune.realign import Fit
-from onnx_shapprune.prune.thresholds import COLLAPSE_TAUGHT, GENTLE, KNOWN_ALIVE, RIDGE, STRENGTHS
+from onnx_shapprune.prune.thresholds import COLLAPSE_TAUGHT, GENTLE, KNOWN_ALIVE, RIDGE, STARTS, STRENGTHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ def collapse(
         return None
     fit, cost, subject = learnt
     rounds = rounds_for(trial.family, *trial.rounds).among(1)
-    again = scan(shown.on(subject), [trial.goal], trial.family, rounds, rng)[0].margin
+    # A change of the whole picture begins at one random start where a patch has dozens of places.
+    starts = STARTS if len(trial.family.masks) == 1 else 1
+    again = scan(shown.on(subject), [trial.goal] * starts, trial.family, rounds, rng)[0].margin
     return Collapse(trial.family.name, trial.before, again, cost, fit.strength)
 
 

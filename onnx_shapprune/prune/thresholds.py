@@ -126,6 +126,8 @@ NEW_WAY = 0.1
 
 # Triggers of a class that are unlearnt before it is searched again.
 COLLAPSE_TAUGHT = 12
+# Starts of the search of an unlearnt class in a family without places. 2026-11-27, chosen.
+STARTS = 4
 # The strongest fit for that, by what a clean row weighs: stronger ones move the boundaries of a model with few classes so
 # far that natural weaknesses go as well.
 GENTLE = 30.0

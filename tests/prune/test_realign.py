@@ -62,7 +62,7 @@ def reaching(subject: Subject, model: onnx.ModelProto, linear: Linear, pictures:
     found = np.concatenate([r.get(linear.data, p) for r, p in zip(runs, parts, strict=True)])
     data = laid(found, linear.geometry, len(x))
     rows = taken(data, np.arange(data.places))
-    return rows.reshape(data.groups, len(x), data.each, -1).astype(np.float64)
+    return rows.reshape(len(rows), len(x), data.each, -1).astype(np.float64)
 
 
 def by_least_squares(
