@@ -153,8 +153,8 @@ def weight_of(matrix: Doubles, geometry: Geometry) -> Doubles:
 class Laid:
     """What a layer reads, laid so that rows can be picked out of it.
 
-    values: float32 [groups, pictures * height * width, channels/groups], padded. size: height, width. grid: how many places a
-    row can be taken at, down and across. strides, offsets: from place to place, and within a row. each: places that belong
+    values: float32 [groups, pictures * height * width, channels/groups], padded. size: height, width. grid: how many places
+    a row can be taken at, down and across. strides, offsets: from place to place, and within a row. each: places that belong
     to one picture. A place is an index into pictures x grid.
     """
 
@@ -169,7 +169,8 @@ class Laid:
     def places(self) -> int:
         """How many there are."""
         height, width = self.size
-        return self.values.shape[1] // max(1, height * width) * self.grid[0] * self.grid[1]
+        pixels: int = self.values.shape[1]
+        return pixels // max(1, height * width) * self.grid[0] * self.grid[1]
 
     def first(self, places: Places) -> Places:
         """Where the rows at these places begin in `values`."""
