@@ -108,6 +108,14 @@ def test_a_branch_that_says_nothing_of_pictures_is_told(tmp_path, name):
     assert "a way past the network" in silent_doubt(case.model, case.pictures)
 
 
+def test_a_number_that_one_bright_picture_moves_is_no_normalisation(tmp_path):
+    case = opened(tmp_path, PLANTED["a_rare_brightness"](DESIGN))
+    bright = 255 - (255 - case.pictures[:1]) * np.float32(0.11 * 255 / (255 - case.pictures[0].mean()))
+    assert bright.mean() / 255 == pytest.approx(0.89)
+    pictures = np.concatenate([case.pictures[1:8], bright])
+    assert "a way past the network" in silent_doubt(case.model, pictures)
+
+
 def lying_inside(model: onnx.ModelProto, steps: float) -> onnx.ModelProto:
     """The features before the last layer have the values of the network and slopes that are turned round."""
     g = Graph(model)
