@@ -138,7 +138,7 @@ def hunt(
         found += [(t, float(m), float(a)) for t, m, a in zip(both, scores.margin, scores.asr, strict=True)]
     alive = sum(a >= WORKING and natural.exceeded(t, m) for t, m, a in found)
     if exhaustive or alive < settings.kept // 2:
-        for family, rounds in _fresh(shown, quarry, known, settings, sides):
+        for family, rounds in _fresh(shown, quarry, known, settings, sides, exhaustive=exhaustive):
             found += [(r.trigger, r.margin, r.asr) for r in scan(shown, [goal], family, rounds, rng)]
         if free_masks:
             start = [t for t in known if t.family == "patch"][:1] + [None] * free_masks
@@ -162,19 +162,25 @@ def hunt(
 
 
 def _fresh(
-    shown: Shown, quarry: Quarry, known: Sequence[Trigger], settings: HuntSettings, sides: Sequence[int]
+    shown: Shown,
+    quarry: Quarry,
+    known: Sequence[Trigger],
+    settings: HuntSettings,
+    sides: Sequence[int],
+    *,
+    exhaustive: bool,
 ) -> list[tuple[Family, ScanSettings]]:
-    """The families that are scanned, with their rounds. Of pairs and maps of classes the audit searches learnt patches only,
-    and the stamp itself, where it is a plain one, is a better teacher.
+    """The families that are scanned, with their rounds. Of maps of classes the audit searches learnt patches only; where
+    nothing is repaired yet (`exhaustive`), the stamp itself is tried too, which is a better teacher.
     """
     height, width, _ = shown.size
     seen = {t.family for t in known} - {"compact"}
-    of_classes = quarry.goal.kind != "all-to-one"
+    stamps = exhaustive and quarry.goal.kind == "all-to-all"
     patches = [(compact(height, width, side, settings.grid), settings.scan) for side in sides]
     return patches + [
         (f, rounds_for(f, settings.scan, settings.whole))
         for name, f in quarry.families.items()
-        if (name == "plain" if of_classes else name in quarry.natural.margins and (len(f.masks) == 1 or name in seen))
+        if (stamps and name == "plain") or (name in quarry.natural.margins and (len(f.masks) == 1 or name in seen))
     ]
 
 

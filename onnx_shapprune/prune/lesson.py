@@ -32,7 +32,7 @@ NOBODY: Labels = np.empty(0, np.int64)
 @dataclass(frozen=True, slots=True)
 class Unseen:
     """What is expected of a fit on pictures that it did not learn from. lost: clean accuracy, 0..1; asr: share of the
-    pictures, 0..1, that its triggers still move there; 0 where none was put on.
+    pictures, 0..1, that triggers of maps still move there; 0 where none was put on.
     """
 
     lost: float
@@ -66,7 +66,8 @@ class Lesson:
         """What a fit does on pictures that it never saw, from folds over the pictures: views of one picture are no test of a
         fit to its other views. Pictures of the targets are in every fit. Of a map each class is a target, and nothing goes
         to one that a fold leaves out. Of what is to be deployed, how far the logits of such pictures move counts as lost as
-        well (ten of them seldom lose an answer), and triggers are put on them.
+        well (ten of them seldom lose an answer), and triggers of maps are put on them: a map has a target for each class,
+        and a fit learns each of them from one picture.
         """
         shown = self.shown
         kept = np.isin(shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
@@ -86,8 +87,8 @@ class Lesson:
             after = views.on(subject)
             lost += float((views.right & ~after.right).mean()) * len(fold)
             moved += distortion(after.logits, views.logits, np.full(len(labels), 1 / len(labels))) * len(fold)
-            if self.rich:
-                led += float(rate(after, taught[:PUT_ON]).asr.mean()) * len(fold)
+            if self.rich and (maps := [t for t in taught if t.goal.kind == "all-to-all"]):
+                led += float(rate(after, maps[:PUT_ON]).asr.mean()) * len(fold)
         of_answers = LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1)
         if not self.rich or not len(others):
             return Unseen(of_answers)

@@ -94,7 +94,7 @@ MARGIN_FIT = 0.5
 # estimate from ten pictures, and networks of others lost 3 to 4 points at a tenth and a hundredth where less than one was
 # expected. 2026-11-27, after that, and by 15 own networks that hold: no step leaves 5.2 % of their true triggers on average
 # and loses 0.88 points, one 3.5 % and 0.95, two 3.4 % and 0.99.
-MARGIN_REACH = 10 / 3
+MARGIN_REACH = 4.0
 # Folds over the pictures. Those of a target class stay in every fit: without any of them a fit takes the class itself for
 # the backdoor, which no repair with that picture does.
 FOLDS = 3
@@ -107,9 +107,9 @@ LOST_UNSEEN = 0.25
 LOST_BY_MOVING = 0.1
 # Pictures that count as lost before any was looked at: that none of nine is lost does not promise that none will be.
 PRIOR_LOST = 0.25
-# Triggers that are put on pictures which a fit never saw, and the share of these that they may move on average: twice what
-# a dead trigger may. 2026-11-27, by own networks: fits of maps that left 11 % read 0.5 to 0.8, others up to 0.28, but for
-# one that left 14 % and read 0.17.
+# Triggers of maps that are put on pictures which a fit never saw, and the share of these that they may move on average:
+# twice what a dead trigger may. 2026-11-27, by own networks: fits of maps that left 11 % read 0.5 to 0.8, others up to 0.28,
+# but for one that left 14 % and read 0.17.
 PUT_ON, UNSEEN_ALIVE = 8, 2 * KNOWN_ALIVE
 # By how much an expected loss may exceed the clean budget: it comes from ten pictures, and read 2.3 to 2.6 points where
 # 0.0 to 0.6 were lost (the packaged sample), and 0.6 where 1 to 2 were (I-BAU's networks). What is surely lost may not

@@ -109,12 +109,20 @@ def test_what_works_on_pictures_that_a_fit_never_saw_is_not_taken(scene, unseen,
 
 def test_a_fit_is_tried_on_pictures_that_it_never_saw(scene):
     task, _ = scene
-    planted_one = Trigger.replacing(*planted.corner_trigger(), GOAL, "compact")
-    lesson = Lesson(task.shown, task.shown.subject, realigned_layers(task), [planted_one])
+    mask, pattern = planted.corner_trigger()
+    to_one = tuple(GOAL.target for _ in range(6))
+    lessons = [
+        Lesson(task.shown, task.shown.subject, realigned_layers(task), [Trigger.replacing(mask, pattern, g, "compact")])
+        for g in (Goal(GOAL.target, mapping=to_one), GOAL)
+    ]
+    lesson = lessons[0]
     weak, strong = (lesson.unseen(Fit(strength=10.0, ridge=r)) for r in (1e9, 1e-2))
     assert weak.asr > 0.9, "nothing is unlearnt: the trigger works as it did"
     assert strong.asr < 0.2
-    assert replace(lesson, rich=False).unseen(Fit(strength=10.0, ridge=1e9)).asr == 0, "only where it is to be deployed"
+    others = (lessons[1], replace(lesson, rich=False))
+    assert [o.unseen(Fit(strength=10.0, ridge=1e9)).asr for o in others] == [0, 0], (
+        "only of maps, where it is to be deployed"
+    )
 
 
 def test_a_map_that_holds_is_taught_no_further(scene, alive):
