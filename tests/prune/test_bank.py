@@ -6,13 +6,15 @@ import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family, blended, bounded
+from onnx_shapprune.invert.plain import plain
 from onnx_shapprune.invert.scan import ScanSettings
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune import bank
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural, Quarry, hunt
 from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, WORKING
 from onnx_shapprune.record.audit import RoundPart
@@ -200,6 +202,31 @@ def test_a_known_trigger_that_is_added_stays_as_it_is(net):
     assert rate(Shown.to(net, planted.planted_pictures(), LABELS), [bright]).asr[0] == 1
     found = search(net, [bright], sides=(), free_masks=0)
     assert [t.paint.tolist() for t in found.bank] == [paint.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("goal", "exhaustive", "tried"),
+    [
+        (shift_map(4, 1), True, True),
+        (shift_map(4, 1), False, False),
+        (Goal(1, source=0), True, False),
+        (GOAL, True, False),
+    ],
+)
+def test_the_stamp_of_a_map_is_tried_before_it_is_repaired(net, goal, exhaustive, tried):
+    quarry = Quarry(goal, natural(1000.0), {"plain": plain(8, 8, 1)})
+    shown = Shown.to(net, planted.planted_pictures(), LABELS)
+    scanned = []
+    original = bank.scan
+
+    def scan(shown, goals, family, *rest):
+        scanned.append(family.name)
+        return original(shown, goals, family, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bank, "scan", scan)
+        hunt(shown, quarry, [], WIDTH, np.random.default_rng(0), sides=(3,), free_masks=0, exhaustive=exhaustive)
+    assert ("plain" in scanned) == tried
 
 
 def test_a_goal_about_one_class_is_hunted_on_its_pictures():
