@@ -25,6 +25,7 @@ from onnx_shapprune.detect.thresholds import (
     PALER,
     PASSED_ON,
     SAYS_NOTHING,
+    SPEAKS_OF,
 )
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
@@ -89,7 +90,7 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
         except ModelError:
             continue  # its shape is another for every picture
         # A number that a normalisation would be made of, and that is none, is a switch if most pictures leave it alone.
-        if sum(moved) < (len(moved) / 2 if way.statistic and not fades else 1):
+        if sum(moved) < (SPEAKS_OF * len(moved) if way.statistic and not fades else 1):
             return _doubt(way, "says nothing of any picture")
     return None
 

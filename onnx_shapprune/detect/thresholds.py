@@ -95,6 +95,9 @@ SAYS_NOTHING = 0.05
 # scores by little. What waits behind a Relu moves them by nothing. 2026-11-26, chosen, and lowered from a thousandth after
 # untrained exports of others were doubted.
 KEEPS_STILL = 1e-5
+# Share of these pictures that a number must say something of by which the picture is shifted or divided, and which is no
+# mean or norm: one bright picture of eight moved a switch that waits for brightness. 2026-11-27, after tests/evasions.
+SPEAKS_OF = 0.5
 # Of a tensor's largest value: what differs by no more between pictures is asked even where it goes past nothing.
 # 2026-11-26, chosen.
 ALIKE = 0.05
