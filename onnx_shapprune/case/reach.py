@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.case.thresholds import ALIKE, FAR, NOISE, PUSHED, SHOWN, SPREAD, STEPS, STILL, STRIDE, USUAL
 from onnx_shapprune.graph.canonical import Reach
+from onnx_shapprune.pictures.spread import spread_over
 
 
 def reach_of(subject: Subject, pictures: Pixels, labels: Labels) -> Reach | None:
@@ -18,7 +19,7 @@ def reach_of(subject: Subject, pictures: Pixels, labels: Labels) -> Reach | None
     pictures: float32 [n, h, w, c] in 0..255; labels: int64 [n]: their classes stay.
     """
     rng = np.random.default_rng(0)
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, SHOWN).round().astype(int))
+    chosen = spread_over(len(pictures), SHOWN)
     noise = rng.uniform(0, 255, (NOISE, *pictures.shape[1:])).astype(np.float32)
     z = subject.logits(np.concatenate([pictures[chosen], noise])).astype(np.float64)
     answered = np.union1d(np.unique(labels), np.unique(z.argmax(1)))

@@ -34,6 +34,7 @@ from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
+from onnx_shapprune.pictures.spread import spread_over
 from onnx_shapprune.runtime.session import Session
 
 
@@ -167,7 +168,7 @@ def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator)
 
 def _spaced(pictures: Pixels, count: int) -> Pixels:
     """At most so many of the pictures, evenly spaced."""
-    rows = np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))
+    rows = spread_over(len(pictures), count)
     return np.asarray(pictures[rows], np.float32)
 
 

@@ -14,6 +14,7 @@ from scipy.stats import beta, binom
 
 from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.detect.thresholds import CHANCE, CONFIDENCE, WORKING
+from onnx_shapprune.pictures.spread import spread_over
 from onnx_shapprune.pictures.usual import Setting, nearly_the_same
 
 Scores = NDArray[np.float64]
@@ -68,7 +69,7 @@ def attempts(
     `UNLABELLED` of them at most, evenly spread.
     """
     most = UNLABELLED if labels is None else LABELLED
-    rows = np.unique(np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int))
+    rows = spread_over(len(pictures), most)
     shown = pictures[rows]
     if labels is not None:
         return tuple(_labelled(subject, s, shown, labels[rows]) for s in settings)

@@ -8,7 +8,9 @@ fades with the picture as means and norms do; anything else that stands there wa
 values in the place of those that are no number waits if values can become that, and all pictures would get one answer.
 """
 
+import math
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,7 @@ from onnx_shapprune.graph.provenance.flow import Provenance, follow, label
 from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.graph.provenance.ways import Way, may_fail, ways
 from onnx_shapprune.pictures.preprocess import to_input
+from onnx_shapprune.pictures.spread import spread_over
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
 
@@ -49,7 +52,7 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     subject = opened.subject
     prepared = subject.prepared
     p = follow(spread(prepared.model, prepared.input, (1, *prepared.input_shape)), prepared.input, prepared.logits)
-    rows = np.unique(np.linspace(0, len(pictures) - 1, PASSED_ON).round().astype(int))
+    rows = spread_over(len(pictures), PASSED_ON)
     shown = pictures[rows]
     fed, pale = (
         [to_input(x[None], subject.preprocessing) for x in xs] for xs in (shown, shown * PALER + 255 * PALER / 2)
@@ -86,12 +89,14 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
                 passing.run({prepared.input: x, still: other}, [prepared.logits])[0][:, classes]
                 for x, other in zip(fed, others, strict=True)
             )
-            moved = [np.abs(got - want).max() > limit for got, want in zip(runs, scores[:, None], strict=True)]
+            moved = (np.abs(got - want).max() > limit for got, want in zip(runs, scores[:, None], strict=True))
+            # What is no normalisation though it stands where one would is a switch if most pictures leave it alone.
+            needed = math.ceil(SPEAKS_OF * len(fed)) if way.statistic and not fades else 1
+            speaks = len(list(islice(filter(None, moved), needed))) == needed  # and the rest need not be run
         except ModelError:
             continue  # its shape is another for every picture
-        # A number that a normalisation would be made of, and that is none, is a switch if most pictures leave it alone.
-        if sum(moved) < (SPEAKS_OF * len(moved) if way.statistic and not fades else 1):
-            return _doubt(way, "says nothing of any picture")
+        if not speaks:
+            return _doubt(way, "says nothing of any picture" if needed == 1 else "says nothing of most pictures")
     return None
 
 

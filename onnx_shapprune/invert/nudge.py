@@ -1,8 +1,8 @@
 """Move, grow and cut a stamp until no small change of it helps: nobody plants squares on a lattice of ours.
 
-A white square that is planted three pixels off moves some pictures where a tried one covers most of it, and all of them
-where it is met. A unit that stays dead until its trigger is nearly complete has no slope that a gradient could follow, but
-each pixel nearer is one that more pictures need no more. Only forward passes are made.
+A white square that is planted between two of the places that are tried moves some pictures where one of them covers part
+of it, and all where it is met. Units that stay dead until their trigger is nearly complete have no slope that a gradient
+could follow; here only forward passes are made.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.pictures.spread import spread_over
 
 # Changes one after the other, and pictures that each is tried on. 2026-11-27, chosen.
 CHANGES, TRIED_ON = 8, 6
@@ -36,7 +37,7 @@ def is_stamp(masks: Pixels) -> NDArray[np.bool_]:
 def nudged(shown: Shown, trigger: Trigger) -> Trigger:
     """The stamp after up to CHANGES steps, each the change that raises its margin most."""
     step = unit_of(*shown.size[:2])
-    few = shown.part(np.unique(np.linspace(0, len(shown) - 1, TRIED_ON).round().astype(np.int64)))
+    few = shown.part(spread_over(len(shown), TRIED_ON))
     margin = float(rate(few, [trigger]).margin[0])
     for _ in range(CHANGES):
         near = [t for t in _changed(trigger, step) if is_stamp(t.mask[None])[0]]

@@ -18,6 +18,7 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels, Subject
 from onnx_shapprune.invert.families import compact
 from onnx_shapprune.invert.scan import ScanSettings, best_of, scan
+from onnx_shapprune.pictures.spread import spread_over
 
 # Edge of the coarse patch as a share of the shorter side, its places per axis, and its rounds.
 COARSE_SIDE, COARSE_GRID = 0.25, 3
@@ -51,7 +52,7 @@ def lifts(
     class: float64 [classes]. Patches are squares of 12 to 40 % of the shorter side, of one random colour of the cube's
     corners or of noise; pictures: `most` of them, evenly chosen, see each patch.
     """
-    shown = pictures[np.unique(np.linspace(0, len(pictures) - 1, most).round().astype(int))]
+    shown = pictures[spread_over(len(pictures), most)]
     height, width, channels = shown.shape[1:]
     before = subject.logits(shown)
     best = np.full(subject.classes, -np.inf)

@@ -62,7 +62,7 @@ class Lesson:
         like = self.pruned
         return Subject(made.prepared, like.preprocessing, like.device, like.work)
 
-    def unseen(self, fit: Fit) -> "Unseen":
+    def unseen(self, fit: Fit) -> Unseen:
         """What a fit does on pictures that it never saw, from folds over the pictures: views of one picture are no test of a
         fit to its other views. Pictures of the targets are in every fit. Of a map each class is a target, and nothing goes
         to one that a fold leaves out. Of what is to be deployed, how far the logits of such pictures move counts as lost as

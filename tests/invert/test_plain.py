@@ -38,7 +38,7 @@ def test_shapes_fill_their_masks_with_plain_colours_and_nothing_else(size):
     assert set(np.unique(family.fixed)) <= {0, 255}
     assert not (family.fixed * (1 - family.masks)).any()
     assert family.masks.any((1, 2, 3)).all(), "none is empty"
-    assert len(family.masks) < 600
+    assert len(family.masks) <= 512
 
 
 def test_colours_are_for_pictures_with_three_channels():
@@ -73,7 +73,7 @@ def test_all_goals_share_the_forward_passes():
         tried_out(shown, all_to_one(goals), family)
         counts.append(net.seen)
     assert counts[0] < 5 * len(family.masks) + 17 * len(x), "few pictures first"
-    assert counts[1] <= counts[0] + 3 * 17 * len(x), "what is added for a goal is nudging"
+    assert counts[0] <= counts[1] <= counts[0] + 3 * 17 * len(x), "what is added for a goal is nudging"
 
 
 class Square(Locked):
