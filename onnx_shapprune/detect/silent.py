@@ -92,11 +92,11 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
             moved = (np.abs(got - want).max() > limit for got, want in zip(runs, scores[:, None], strict=True))
             # What is no normalisation though it stands where one would is a switch if most pictures leave it alone.
             needed = math.ceil(SPEAKS_OF * len(fed)) if way.statistic and not fades else 1
-            speaks = len(list(islice(filter(None, moved), needed))) == needed  # and the rest need not be run
+            spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
         except ModelError:
             continue  # its shape is another for every picture
-        if not speaks:
-            return _doubt(way, "says nothing of any picture" if needed == 1 else "says nothing of most pictures")
+        if spoken_of < needed:
+            return _doubt(way, f"says nothing of {'most pictures' if spoken_of else 'any picture'}")
     return None
 
 
