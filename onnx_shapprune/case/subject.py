@@ -17,6 +17,7 @@ from onnx_shapprune.graph.canonical import Reach, rescored
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
+from onnx_shapprune.runtime.cuda import total_memory
 from onnx_shapprune.runtime.lanes import lanes_of, session_beside, side_by_side
 from onnx_shapprune.runtime.memory import give_back
 from onnx_shapprune.runtime.session import CPU, Device, Session
@@ -35,6 +36,9 @@ BATCH = 64
 # fetch for each batch than that. Measured: 64 pictures of a MobileNetV2 at once take 1.5 times as long as one by one.
 CACHE = 6 << 20
 BATCH_SHARE = 1 / 8  # of the memory, for a batch's activations; the gradient holds about three times as much
+# On a GPU small batches leave most of it idle, and cuDNN plans anew for every shape: batches are filled up to one of these.
+SIZES = (16, 64, 256)
+GPU_SHARE = 1 / 32  # of the memory of a GPU, where workspaces and other sessions lie too
 
 
 @dataclass(slots=True)
@@ -96,7 +100,10 @@ class Subject:
         forward = self._onwards()
 
         def scored(s: slice) -> Floats:
-            return forward.run({name: to_input(pictures[s], self.preprocessing)})[0]
+            shown = pictures[s]
+            return forward.run({name: to_input(self._filled(shown, len(pictures)), self.preprocessing)})[0][
+                : len(shown)
+            ]
 
         parts = side_by_side(scored, self._slices(len(pictures)), self._lanes)
         scores = np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
@@ -120,9 +127,10 @@ class Subject:
         name = self.prepared.input
 
         def sloped(s: slice) -> tuple[Floats, Pixels]:
-            x = to_input(pictures[s], self.preprocessing)
+            shown = pictures[s]
+            n, x = len(shown), to_input(self._filled(shown, len(pictures)), self.preprocessing)
             one_hot = np.zeros((len(x), self.classes), np.float32)
-            one_hot[np.arange(len(x)), targets[s]] = 1
+            one_hot[np.arange(n), targets[s]] = 1
             feeds = {
                 name: x,
                 "target": one_hot,
@@ -131,8 +139,8 @@ class Subject:
                 "margin_cap": np.asarray(cap, np.float32),
             }
             z, g = backward.run(feeds, [self.prepared.logits, f"grad::{name}"])
-            g = np.nan_to_num(g, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            return z, pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures))
+            g = np.nan_to_num(g[:n], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            return z[:n], pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures))
 
         logits, gradients = zip(*side_by_side(sloped, self._slices(len(pictures)), self._lanes), strict=True)
         return np.concatenate(logits), np.concatenate(gradients)
@@ -193,6 +201,15 @@ class Subject:
             self._original = original
         give_back()
 
+    def _filled(self, pictures: Pixels, asked: int) -> Pixels:
+        """A batch; on a GPU with its last picture again and again until it has one of few sizes, the same for all batches of
+        the `asked` pictures.
+        """
+        if self.device.provider == CPU or not self.prepared.batch_free:
+            return pictures
+        size = min(self._batch, next((s for s in SIZES if s >= asked), SIZES[-1]))
+        return np.concatenate([pictures, np.repeat(pictures[-1:], size - len(pictures), axis=0)])
+
     def _slices(self, n: int) -> list[slice]:
         """At least one for every lane, where there are so many pictures."""
         self.work.pictures += n
@@ -202,12 +219,14 @@ class Subject:
 
 def _batch_of(prepared: Prepared, device: Device) -> tuple[int, int]:
     """Pictures that go through the network together, and how many such batches run side by side."""
-    room, each = int(BATCH_SHARE * device.memory), max(1, activation_bytes(prepared.infos))
+    each, most = max(1, activation_bytes(prepared.infos)), BATCH
+    room = int(BATCH_SHARE * device.memory)
     lanes = max(1, min(lanes_of(device), room // each))
-    room //= lanes
     if device.provider == CPU:
-        room = min(room, CACHE + 2 * weight_bytes(prepared.model))
-    return max(1, min(BATCH, room // each)) if prepared.batch_free else 1, lanes
+        room = min(room // lanes, CACHE + 2 * weight_bytes(prepared.model))
+    else:
+        room, most = max(room, int(GPU_SHARE * total_memory(device.index))), SIZES[-1]
+    return max(1, min(most, room // each)) if prepared.batch_free else 1, lanes
 
 
 def _picture_shape(pictures: Pixels) -> tuple[int, int, int]:

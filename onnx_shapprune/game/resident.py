@@ -1,8 +1,8 @@
 """Replay that keeps every value where the graphs run: for CUDA, where a copy to the host and back costs more than a layer.
 
-Not measured on a GPU yet; on the CPU it gives the numbers of Replay. The choices of masks that go through a segment
-together are joined, masked and split inside the graph, a fixed number at a time, so that shapes are fixed (CUDA graphs
-need that) and nothing but masks and logits passes between host and device.
+It gives the numbers of Replay. The choices of masks that go through a segment together are joined, masked and split inside
+the graph, a fixed number at a time, so that shapes are fixed (cuDNN plans anew for every shape) and nothing but masks and
+logits passes between host and device.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.rows import DENSE, Laid, laid, moved_places, originals, taken
 from onnx_shapprune.graph.stretches import Stretches, alive_bytes, batches_of
 from onnx_shapprune.pictures.preprocess import to_input
-from onnx_shapprune.runtime.lanes import lanes_of, one_thread_each, side_by_side
+from onnx_shapprune.runtime.lanes import one_thread_each, side_by_side, threads_of
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Array, Device
 
@@ -189,7 +189,7 @@ def _bounds(linear: Linear, fit: Fit, device: Device) -> Bounds:
     and then all rows are kept.
     """
     fan_in, values = linear.geometry.fan_in, linear.geometry.fan_in * linear.geometry.groups
-    room, most = int(SOLVE_SHARE * device.memory), lanes_of(device)
+    room, most = int(SOLVE_SHARE * device.memory), threads_of(device)
     lanes = max(1, min(most, room // (32 * values * linear.geometry.fan_in)))
     chunk = int(CHUNK_SHARE * device.memory) // (3 * 4 * values) // lanes
     rows = fit.rows if 32 * fan_in**2 <= room else min(fit.rows, room // (32 * fan_in) // 2)

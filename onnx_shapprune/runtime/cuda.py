@@ -1,4 +1,4 @@
-"""The shared libraries that onnxruntime needs for CUDA."""
+"""The shared libraries that onnxruntime needs for CUDA, and what the driver says of a device."""
 
 import contextlib
 import ctypes
@@ -32,3 +32,15 @@ def missing_libraries() -> tuple[str, ...]:
         return (DRIVER,)
     preload()
     return tuple(name for name in wanted if sys.platform == "linux" and not loads(name))
+
+
+def total_memory(index: int) -> int:
+    """Bytes of memory of a CUDA device, whether they are free or not; 0 where the driver does not say."""
+    device, size = ctypes.c_int(), ctypes.c_size_t()
+    try:
+        driver = ctypes.CDLL(DRIVER)
+    except OSError:
+        return 0
+    failed = driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index)
+    failed = failed or driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    return 0 if failed else size.value

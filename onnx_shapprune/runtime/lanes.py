@@ -22,11 +22,14 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
+def threads_of(device: Device) -> int:
+    """How many threads may work here, whatever the graphs run on."""
+    return device.threads or usable_cores()
+
+
 def lanes_of(device: Device) -> int:
     """How many runs go side by side on a device: on a CPU as many as it may use threads, on a GPU one."""
-    if device.provider != CPU:
-        return 1
-    return device.threads or usable_cores()
+    return threads_of(device) if device.provider == CPU else 1
 
 
 def session_beside(

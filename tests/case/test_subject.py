@@ -1,5 +1,7 @@
 """Logits and gradients in bytes: against the graph itself, and against central differences through the preprocessing."""
 
+from dataclasses import replace
+
 import models
 import numpy as np
 import planted
@@ -8,7 +10,7 @@ import pytest
 from onnx_shapprune.case.subject import BATCH, Subject, margins
 from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.pictures.preprocess import Preprocessing, to_input
-from onnx_shapprune.runtime.session import Session
+from onnx_shapprune.runtime.session import CPU, CUDA, Device, Session
 from onnx_shapprune.runtime.weights import weight_bytes
 
 COLOUR = Preprocessing(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
@@ -106,6 +108,30 @@ def test_fewer_pictures_go_together_where_they_would_fill_the_cache(monkeypatch)
     monkeypatch.setattr("onnx_shapprune.case.subject.CACHE", 2 * bytes_ - 2 * weights)
     np.testing.assert_allclose(planted.subject_of(model).gradient(x, np.arange(5) % 4)[1], every, rtol=1e-3, atol=1e-8)
     assert sizes == [2, 2, 1]
+
+
+def test_on_a_gpu_batches_have_few_sizes(monkeypatch):
+    """With the CPU under its name: what a batch is filled up with changes no number, and is not handed out."""
+    subject, x = planted.subject_of(models.vgg_maxpool()), planted.random_pictures(21)
+    targets = np.arange(21) % 4
+    z, g = subject.gradient(x, targets)
+    sizes = []
+
+    class Watched(Session):
+        def __init__(self, model, device, **rest):
+            super().__init__(model, replace(device, provider=CPU), **rest)
+
+        def run(self, feeds, outputs=None):
+            sizes.append(len(feeds["x"]))
+            return super().run(feeds, outputs)
+
+    monkeypatch.setattr("onnx_shapprune.runtime.lanes.Session", Watched)
+    monkeypatch.setattr("onnx_shapprune.case.subject.SIZES", (4, 16))
+    gpu = Subject(subject.prepared, subject.preprocessing, Device(provider=CUDA, threads=1))
+    np.testing.assert_allclose(gpu.logits(x), z, atol=1e-5)
+    np.testing.assert_allclose(gpu.gradient(x, targets)[1], g, atol=1e-7)
+    gpu.logits(x[:3])
+    assert sizes == [16, 16, 16, 16, 4]
 
 
 def test_batch_that_cannot_be_freed_runs_one_picture_at_a_time():

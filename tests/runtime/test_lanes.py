@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info
 
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.runtime.lanes import lanes_of, one_thread_each, side_by_side
+from onnx_shapprune.runtime.lanes import lanes_of, one_thread_each, side_by_side, threads_of
 from onnx_shapprune.runtime.session import CUDA, Device
 
 
@@ -38,6 +38,7 @@ def test_an_error_of_one_run_is_raised(lanes):
 
 def test_a_gpu_has_one_lane_and_a_cpu_one_for_each_thread():
     assert lanes_of(Device(provider=CUDA, threads=4)) == 1
+    assert threads_of(Device(provider=CUDA, threads=4)) == 4
     assert lanes_of(Device(threads=3)) == 3
     assert lanes_of(Device()) >= 1
 
