@@ -146,7 +146,7 @@ def search_classes(
         patches, looked = _free_masks(shown, found["compact"], settings, rng, progress)
     transfer: list[dict[str, float | None]] = [{} for _ in goals]
     for name, results in found.items():
-        for k in looked if name == "compact" else _leaders(results, settings.second_look):
+        for k in looked if name == "compact" else _leaders(results, settings.second_look if len(goals) > 3 else 1):
             transfer[k][name] = transfer_rate(shown, results[k].trigger, families[name], rng, settings.transfer_starts)
     return tuple(
         Evidence(

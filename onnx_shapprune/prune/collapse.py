@@ -87,7 +87,7 @@ def _unlearnt(lesson: Lesson, budget: float, rng: np.random.Generator) -> tuple[
         if float(rate(lesson.shown.on(made[-1][1]), lesson.triggers).asr.max()) <= KNOWN_ALIVE:
             break
     for fit, subject in reversed(made):
-        cost = lesson.unseen(fit).lost
+        cost = lesson.unseen(fit, budget).lost
         if cost <= budget:
             return fit, cost, subject
     return None

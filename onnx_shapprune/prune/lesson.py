@@ -1,5 +1,6 @@
 """What a realignment learns from: views of the given pictures, some with triggers on, and what it costs on others."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -62,17 +63,20 @@ class Lesson:
         like = self.pruned
         return Subject(made.prepared, like.preprocessing, like.device, like.work)
 
-    def unseen(self, fit: Fit) -> Unseen:
+    def unseen(self, fit: Fit, bearable: float = math.inf) -> Unseen:
         """What a fit does on pictures that it never saw, from folds over the pictures: views of one picture are no test of a
         fit to its other views. Pictures of the targets are in every fit. Of a map each class is a target, and nothing goes
         to one that a fold leaves out. Of what is to be deployed, how far the logits of such pictures move counts as lost as
         well (ten of them seldom lose an answer), and triggers of maps are put on them: a map has a target for each class,
         and a fit learns each of them from one picture.
+
+        bearable: what may be lost. Folds only add to it, so the rest are left out once more is.
         """
         shown = self.shown
         kept = np.isin(shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
         others = np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
         lost = moved = led = 0.0
+        expected = LOST_UNSEEN * PRIOR_LOST / (len(others) + 1)
         for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
             rest = shown.part(np.setdiff1d(np.arange(len(shown)), fold))
             missing = np.setdiff1d(shown.labels[fold], rest.labels)
@@ -86,13 +90,14 @@ class Lesson:
             views = Shown.to(shown.subject, pictures, labels)
             after = views.on(subject)
             lost += float((views.right & ~after.right).mean()) * len(fold)
-            moved += distortion(after.logits, views.logits, np.full(len(labels), 1 / len(labels))) * len(fold)
+            if self.rich:
+                moved += distortion(after.logits, views.logits, np.full(len(labels), 1 / len(labels))) * len(fold)
             if self.rich and (maps := [t for t in taught if t.goal.kind == "all-to-all"]):
                 led += float(rate(after, maps[:PUT_ON]).asr.mean()) * len(fold)
-        of_answers = LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1)
-        if not self.rich or not len(others):
-            return Unseen(of_answers)
-        return Unseen(max(of_answers, LOST_BY_MOVING * moved / len(others)), led / len(others))
+            expected = max(LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1), LOST_BY_MOVING * moved / len(others))
+            if expected > bearable:
+                break
+        return Unseen(expected, led / max(1, len(others)))
 
     def _on(
         self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator, missing: Labels = NOBODY

@@ -73,8 +73,9 @@ def realigned(
             else:
                 alive = fit, made.changes
             continue
-        unseen = lesson.unseen(fit)
-        if unseen.lost > MARGIN_FIT * task.settings.clean_budget:
+        bearable = MARGIN_FIT * task.settings.clean_budget
+        unseen = lesson.unseen(fit, bearable)
+        if unseen.lost > bearable:
             break
         further = fit, unseen
     if alive:  # what beats more triggers costs too much, and the adversary may know better ones to teach

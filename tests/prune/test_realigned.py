@@ -125,6 +125,24 @@ def test_a_fit_is_tried_on_pictures_that_it_never_saw(scene):
     )
 
 
+def test_what_costs_too_much_is_not_measured_to_its_end(scene, monkeypatch):
+    task, _ = scene
+    trigger = Trigger.replacing(*planted.corner_trigger(), GOAL, "compact")
+    lesson = Lesson(task.shown, task.shown.subject, realigned_layers(task), [trigger])
+    fits = []
+    fitted = Lesson._on
+    monkeypatch.setattr(Lesson, "_on", lambda self, *a: fits.append(1) or fitted(self, *a))
+    fit = Fit(strength=10.0, ridge=1e-2)
+    whole = lesson.unseen(fit)
+    folds = len(fits)
+    assert folds > 1
+    assert lesson.unseen(fit, whole.lost) == whole
+    fits.clear()
+    part = lesson.unseen(fit, 0.0)
+    assert len(fits) == 1
+    assert 0 < part.lost <= whole.lost
+
+
 def test_a_map_that_holds_is_taught_no_further(scene, alive):
     task, state = scene
     alive(False)
