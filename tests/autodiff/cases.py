@@ -431,7 +431,27 @@ def resized(
     )
 
 
+def sampled(label: str, mode: str = "linear", opset: int = 20, **attributes: object) -> Case:
+    """Places all around the picture, some of them beside it, none on a pixel."""
+    grid = np.random.default_rng(5).uniform(-1.3, 1.3, (3, 4, 3, 2))
+    return Case(
+        op="GridSample",
+        label=label,
+        inputs={"x": normal(3, 2, 5, 4), "grid": grid},
+        order=["x", "grid"],
+        attributes={"mode": mode, **attributes},
+        batched=("x", "grid"),
+        opset=opset,
+        newest=None if mode == "linear" else 19,
+    )
+
+
 RESAMPLING = [
+    sampled("zeros"),
+    sampled("zeros, corners aligned", align_corners=1),
+    sampled("border", padding_mode="border"),
+    sampled("border, corners aligned", padding_mode="border", align_corners=1),
+    sampled("bilinear", mode="bilinear", opset=18),
     resized(
         "nearest-integer",
         scales=(1, 1, 2, 3),

@@ -136,4 +136,29 @@ class Pad(OpRun):
         return (y[tuple(slice(-min(a, 0), n + min(b, 0)) for (a, b), n in zip(widths, y.shape, strict=True))],)
 
 
-OPS = [Erf, Gelu, LRN, LpNormalization, GroupNormalization, ConvTranspose, Pad]
+class GridSample(OpRun):
+    """onnx.reference computes places in float32, and does not know the name that opset 16 has for linear."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Floats, grid: Floats, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
+    ) -> tuple[Floats]:
+        assert mode in ("linear", "bilinear")
+        height, width = x.shape[2:]
+        y = np.zeros((*x.shape[:2], *grid.shape[1:3]), x.dtype)
+        for n, i, j in np.ndindex(*grid.shape[:3]):
+            across, down = grid[n, i, j]
+            ends = 1 if align_corners else 0
+            places = [((v + 1) * (k - ends) - (1 - ends)) / 2 for v, k in ((down, height), (across, width))]
+            if padding_mode == "border":
+                places = [min(max(v, 0.0), k - 1.0) for v, k in zip(places, (height, width), strict=True)]
+            for corner in itertools.product((0, 1), (0, 1)):
+                at = [int(np.floor(v)) + c for v, c in zip(places, corner, strict=True)]
+                if 0 <= at[0] < height and 0 <= at[1] < width:
+                    weight = np.prod([1 - abs(v - a) for v, a in zip(places, at, strict=True)])
+                    y[n, :, i, j] += weight * x[n, :, at[0], at[1]]
+        return (y,)
+
+
+OPS = [Erf, Gelu, LRN, LpNormalization, GroupNormalization, ConvTranspose, Pad, GridSample]

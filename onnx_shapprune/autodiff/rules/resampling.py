@@ -1,6 +1,7 @@
-"""Resize: interpolation is linear and separable, so its adjoint is one transposed matrix per axis."""
+"""Resize and GridSample. Resizing is linear and separable, so its adjoint is one transposed matrix per axis."""
 
 import numpy as np
+import onnx
 
 from onnx_shapprune.autodiff.axis_maps import LARGEST_MATRIX, Matrix, apply_transposed, run_node
 from onnx_shapprune.autodiff.builder import Array, Attribute, Builder
@@ -40,6 +41,61 @@ def resize(b: Builder, node: Node, dy: str) -> list[str | None]:
     for axis, matrix in matrices.items():
         dy = apply_transposed(b, dy, rank, axis, matrix)
     return [dy, *rest]
+
+
+@vjp("GridSample", since=16)
+def grid_sample(b: Builder, node: Node, dy: str) -> list[str | None]:
+    """Bilinear: a value is a sum over the four corners around its place, so dy goes back to them by their weights, and the
+    place moves along the slopes between them.
+    """
+    if node.attribute("mode", "linear") not in ("linear", "bilinear"):
+        raise RefusedError(f"mode {node.attribute('mode', '')}")
+    padding = node.attribute("padding_mode", "zeros")
+    if padding not in ("zeros", "border"):
+        raise RefusedError(f"padding_mode {padding}")
+    x, grid = node.inputs
+    shape = b.shape(x)
+    if len(shape) != 4 or shape[1] is None or shape[2] is None or shape[3] is None:
+        raise RefusedError("it does not read pictures of one size")
+    kind = b.dtype(dy)
+    size = np.array([shape[3], shape[2]], kind)  # a place is x, y
+    step = np.asarray((size - node.attribute("align_corners", 0)) / 2, kind)  # pixels for one on the grid
+    at = b("Add", b("Mul", b("Reshape", grid, b.ints(0, -1, 2)), step), np.asarray((size - 1) / 2, kind))
+    moves: str | None = None
+    if padding == "border":
+        held = b("Max", b("Min", at, np.asarray(size - 1, kind)), 0.0)
+        at, moves = held, b.mask(b("Equal", held, at), dy)
+    low = b("Floor", at)
+    share = b("Sub", at, low)
+    flat, back = b("Reshape", x, b.ints(0, 0, -1)), b("Reshape", dy, b.ints(0, 0, -1))
+    indices, parts, pulls = [], [], []
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        far = np.array([right, down], kind)
+        place = b("Add", low, far)
+        held = b("Max", b("Min", place, np.asarray(size - 1, kind)), 0.0)
+        there = b("ReduceMin", b.mask(b("Equal", held, place), dy), b.ints(-1), keepdims=1)  # [n, k, 1]
+        near = b("Add", b("Mul", share, 2 * far - 1), 1 - far)  # how much of the corner, along x and along y
+        index = b("ReduceSum", b("Mul", held, np.array([1, shape[3]], kind)), b.ints(-1), keepdims=0)
+        index = b("Unsqueeze", b("Cast", index, to=onnx.TensorProto.INT64), b.ints(1))
+        indices.append(b("Expand", index, b.ints(1, shape[1], 1)))
+        if node.needs[0]:
+            weight = b("Mul", b("ReduceProd", near, b.ints(-1), keepdims=1), there)
+            parts.append(b("Mul", back, b("Transpose", weight, perm=[0, 2, 1])))
+        if node.needs[1]:
+            value = b("GatherElements", flat, indices[-1], axis=2)
+            pull = b("ReduceSum", b("Mul", back, value), b.ints(1), keepdims=1)
+            pull = b("Mul", b("Transpose", pull, perm=[0, 2, 1]), there)
+            other = b("Gather", near, b.ints(1, 0), axis=2)
+            pulls.append(b("Mul", pull, b("Mul", other, (2 * far - 1) * step)))
+    dx = dgrid = None
+    if node.needs[0]:
+        zeros = b("Reshape", b.zeros_like(x), b.ints(0, 0, -1))
+        every = [b("Concat", *rows, axis=2) for rows in (indices, parts)]
+        dx = b.reshape(b("ScatterElements", zeros, *every, axis=2, reduction="add"), x)
+    if node.needs[1]:
+        pull = b("Sum", *pulls)
+        dgrid = b.reshape(b("Mul", pull, moves) if moves else pull, grid)
+    return [dx, dgrid]
 
 
 def _attributes(node: Node) -> dict[str, Attribute]:
