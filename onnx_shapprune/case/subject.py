@@ -101,9 +101,8 @@ class Subject:
 
         def scored(s: slice) -> Floats:
             shown = pictures[s]
-            return forward.run({name: to_input(self._filled(shown, len(pictures)), self.preprocessing)})[0][
-                : len(shown)
-            ]
+            x = to_input(self._filled(shown, len(pictures)), self.preprocessing)
+            return forward.run({name: x})[0][: len(shown)]
 
         parts = side_by_side(scored, self._slices(len(pictures)), self._lanes)
         scores = np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
