@@ -40,6 +40,8 @@ EDGES = ((1000, (160, 224)), (600, (48, 64, 96, 128)))
 # designs that learn so many in minutes.
 CROWDED = 2000
 MANY, EACH, LONG, MIDDLE = (64, 100, 200, 400, 800, 1300), 24, (900, 1500), (32, 32, 32, 48)
+# From here on they are like the first ones again.
+AGAIN = 3000
 SWIFT = ("plain", "vgg", "lenet", "dense", "strided", "depthwise")
 
 
@@ -68,7 +70,7 @@ class Cell:
 def cell(number: int) -> Cell:
     """The network of this number."""
     rng = np.random.default_rng([7, number])
-    if number >= CROWDED:
+    if CROWDED <= number < AGAIN:
         return _crowded(number, rng)
     data = list(SETS)[number % len(SETS)]
     most = int(rng.choice((20, 43))) if data == "gtsrb" else 10
@@ -78,7 +80,7 @@ def cell(number: int) -> Cell:
     side = int(rng.choice((native, 48, 64), p=(0.92, 0.06, 0.02)))
     grey = data in ("mnist", "digits") or bool(rng.random() < 0.2)
     net = str(rng.choice([*WIDE, *DESIGNS]))
-    larger = next((edges for first, edges in EDGES if number >= first), None)
+    larger = next((edges for first, edges in EDGES if first <= number < AGAIN), None)
     side = int(rng.choice(larger)) if larger else side
     side = native if net == "vit" else side  # what attention costs grows with the fourth power
     attack, kind = _drawn(ATTACKS, count, rng)
