@@ -158,7 +158,7 @@ def search(
         effort.relations,
         load_calibration(run.calibration),
         rng,
-        synthesised=case.few.label_source == "synthesised",
+        synthesised=case.few.drawn,
         seconds=seconds,
         progress=progress,
     )

@@ -33,6 +33,7 @@ from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.proposal import Original, applied, edited
 from onnx_shapprune.prune.repair import Repair, repair
 from onnx_shapprune.prune.state import RepairSettings, State, Task, task_of
+from onnx_shapprune.prune.thresholds import RIDGE, RIDGE_DRAWN
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
 from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.recording import repairs
@@ -95,6 +96,10 @@ def sanitize(
             begun = RepairPart(status="not_tried", reason="the repair was begun and is not over")
             tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=begun))
             files, status = _best(draft, how)
+            if status.status == "repaired" and draft.case.few.drawn:
+                draft.warnings.append(
+                    "its cost was measured on drawn pictures alone: try the repaired file on real ones"
+                )
         good = status.status != "not_repaired" or wanted.keep_partial
         if files and draft.repaired and path is not None and good:
             status = status.model_copy(update=_written(path, files, draft.repaired.file))
@@ -242,6 +247,7 @@ def _task(draft: Draft, how: _Run, rng: np.random.Generator) -> Task:
         round=replace(effort.round, group=group),
         more=unlabelled_pictures(case.model, how.inputs),
         named=draft.triggers,
+        ridge=RIDGE_DRAWN if case.few.drawn else RIDGE,
     )
     opened = case.model
     original = Original(opened.file.loaded, opened.interface, opened.units.layers)
@@ -268,7 +274,7 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
     if not plan.repaired:
         return _Attempt(plan, files, repairs.not_repaired(plan.reason, plan, difference), reread)
     again = search(reread, draft.case, how.run, how.run.seed + 1, prefixed(how.progress, "re-audit: "))
-    synthesised = draft.case.few.label_source == "synthesised"
+    synthesised = draft.case.few.drawn
     evidence = of_repaired(of_search(again), draft.targets, synthesised=synthesised)
     verdict = judged(evidence, draft.limits, lambda: doubts(reread, pictures, again, how.run.seed + 1))
     if verdict.outcome != "pass":

@@ -63,7 +63,7 @@ def verify(
         elif not draft.unusable:
             found = search(opened, case, run, run.seed, prefixed(progress, "after: "))
             shown = case.shown.on(opened.subject)
-            synthesised = case.few.label_source == "synthesised"
+            synthesised = case.few.drawn
             searched, _ = with_written(
                 of_presented(of_search(found), draft.targets, synthesised=synthesised), opened, shown, clock
             )

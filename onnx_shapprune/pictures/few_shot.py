@@ -57,6 +57,11 @@ class FewShot:
             raise DataError("every picture needs a name, and labels need a source")
 
     @property
+    def drawn(self) -> bool:
+        """Whether they come out of the model."""
+        return self.label_source == "synthesised"
+
+    @property
     def digest(self) -> str:
         """sha256 over dtype, shape and bytes of x and y; independent of names and of the machine's byte order."""
         digest = hashlib.sha256()

@@ -27,7 +27,6 @@ from onnx_shapprune.prune.thresholds import (
     MARGIN_FIT,
     MARGIN_REACH,
     RESTARTS,
-    RIDGE,
     STRENGTHS,
     STRONGER,
     TEACHERS,
@@ -65,7 +64,7 @@ def realigned(
         if progress:
             done = STRENGTHS.index(strength)
             progress("realigning", done, len(STRENGTHS), f"a clean row weighs {strength:g} times a triggered one")
-        fit = Fit(strength=strength, ridge=RIDGE)
+        fit = Fit(strength=strength, ridge=task.settings.ridge)
         if state.held is None:
             made = lesson.fitted(fit, rng)
             if strength == left[-1] or not _alive(task, lesson.learnt(made), teachers):

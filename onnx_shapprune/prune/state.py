@@ -15,7 +15,7 @@ from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
 from onnx_shapprune.prune.clean import CleanRows, clean_cost, clean_rows, cost_views
 from onnx_shapprune.prune.proposal import Edited, Original, Proposal
 from onnx_shapprune.prune.round import RoundSettings
-from onnx_shapprune.prune.thresholds import MARGIN_BUDGET, MARGIN_ROUNDS
+from onnx_shapprune.prune.thresholds import MARGIN_BUDGET, MARGIN_ROUNDS, RIDGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class RepairSettings:
     per goal, what triggers reach without a backdoor; families: of the audit, at a fixed budget; views: of the clean
     pictures, at most four of each, on which damage and known triggers are measured; hunt, round: widths of the
     adversary's search and of the game; more: pictures without labels that a realignment may learn from, float32 [n, h, w,
-    c], None for none; named: triggers of the audit, which verify and a gate try again.
+    c], None for none; named: triggers of the audit, which verify and a gate try again; ridge: of a realignment.
     """
 
     max_units: int
@@ -38,6 +38,7 @@ class RepairSettings:
     round: RoundSettings
     more: Pixels | None = None
     named: tuple[Trigger, ...] = ()
+    ridge: float = RIDGE
 
 
 @dataclass(frozen=True, slots=True, eq=False)

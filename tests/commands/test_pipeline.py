@@ -33,7 +33,7 @@ from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.prune.collapse import Collapse
 from onnx_shapprune.prune.methods import PROPOSERS
 from onnx_shapprune.prune.proposal import Proposal
-from onnx_shapprune.prune.thresholds import KNOWN_ALIVE
+from onnx_shapprune.prune.thresholds import KNOWN_ALIVE, RIDGE, RIDGE_DRAWN
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import ThresholdsPart
 from onnx_shapprune.report.text import json_text
@@ -82,6 +82,21 @@ def small(folder: Path) -> tuple[AuditRecord, Path]:
     """The hand-made net with units switched off."""
     out = folder / "mended.onnx"
     return sanitize(folder / "planted.onnx", folder / "pictures.npz", output=out, run=PRUNE), out
+
+
+def test_weights_are_held_where_pictures_are_drawn(folder, monkeypatch, tmp_path):
+    ridges = []
+
+    def seen(task, *_, **__):
+        ridges.append(task.settings.ridge)
+        raise ModelError("seen")
+
+    monkeypatch.setattr(commands_repair, "repair", seen)
+    onnx.save(planted.planted(), tmp_path / "drawn.onnx")
+    for model, pictures in ((folder / "planted.onnx", folder / "pictures.npz"), (tmp_path / "drawn.onnx", None)):
+        with pytest.raises(ModelError, match="seen"):
+            sanitize(model, pictures, output=tmp_path / "out.onnx", run=QUICK)
+    assert ridges == [RIDGE, RIDGE_DRAWN]
 
 
 # --- The packaged sample -----------------------------------------------------------------------------------------------
