@@ -145,8 +145,10 @@ def search_classes(
     if time.monotonic() < deadline and not subject.obstacle:
         patches, looked = _free_masks(shown, found["compact"], settings, rng, progress)
     transfer: list[dict[str, float | None]] = [{} for _ in goals]
+    # Of two or three classes the second one is held against the first, and no claim about it says anything.
+    count = settings.second_look if len(goals) > 3 else 1
     for name, results in found.items():
-        for k in looked if name == "compact" else _leaders(results, settings.second_look if len(goals) > 3 else 1):
+        for k in looked if name == "compact" else _leaders(results, count):
             transfer[k][name] = transfer_rate(shown, results[k].trigger, families[name], rng, settings.transfer_starts)
     return tuple(
         Evidence(
