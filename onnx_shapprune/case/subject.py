@@ -100,9 +100,8 @@ class Subject:
         forward = self._onwards()
 
         def scored(s: slice) -> Floats:
-            shown = pictures[s]
-            x = to_input(self._filled(shown, len(pictures)), self.preprocessing)
-            return forward.run({name: x})[0][: len(shown)]
+            x, n = self._batch_to(pictures, s)
+            return forward.run({name: x})[0][:n]
 
         parts = side_by_side(scored, self._slices(len(pictures)), self._lanes)
         scores = np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
@@ -126,8 +125,7 @@ class Subject:
         name = self.prepared.input
 
         def sloped(s: slice) -> tuple[Floats, Pixels]:
-            shown = pictures[s]
-            n, x = len(shown), to_input(self._filled(shown, len(pictures)), self.preprocessing)
+            x, n = self._batch_to(pictures, s)
             one_hot = np.zeros((len(x), self.classes), np.float32)
             one_hot[np.arange(n), targets[s]] = 1
             feeds = {
@@ -200,14 +198,16 @@ class Subject:
             self._original = original
         give_back()
 
-    def _filled(self, pictures: Pixels, asked: int) -> Pixels:
-        """A batch; on a GPU with its last picture again and again until it has one of few sizes, the same for all batches of
-        the `asked` pictures.
+    def _batch_to(self, pictures: Pixels, s: slice) -> tuple[Floats, int]:
+        """What a graph is fed with for a slice of the pictures, and how many these are. On a GPU the last one follows again
+        and again until the batch has one of few sizes, the same for all slices.
         """
-        if self.device.provider == CPU or not self.prepared.batch_free:
-            return pictures
-        size = min(self._batch, next((s for s in SIZES if s >= asked), SIZES[-1]))
-        return np.concatenate([pictures, np.repeat(pictures[-1:], size - len(pictures), axis=0)])
+        shown = pictures[s]
+        n = len(shown)
+        if self.device.provider != CPU and self.prepared.batch_free:
+            size = min(self._batch, next((z for z in SIZES if z >= len(pictures)), SIZES[-1]))
+            shown = np.concatenate([shown, np.repeat(shown[-1:], size - n, axis=0)])
+        return to_input(shown, self.preprocessing), n
 
     def _slices(self, n: int) -> list[slice]:
         """At least one for every lane, where there are so many pictures."""

@@ -96,10 +96,6 @@ def sanitize(
             begun = RepairPart(status="not_tried", reason="the repair was begun and is not over")
             tell_so_far(progress, lambda: record_of(draft, inputs, run, clock, None, command, repair_status=begun))
             files, status = _best(draft, how)
-            if status.status == "repaired" and draft.case.few.drawn:
-                draft.warnings.append(
-                    "its cost was measured on drawn pictures alone: try the repaired file on real ones"
-                )
         good = status.status != "not_repaired" or wanted.keep_partial
         if files and draft.repaired and path is not None and good:
             status = status.model_copy(update=_written(path, files, draft.repaired.file))

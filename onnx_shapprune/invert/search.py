@@ -66,6 +66,12 @@ class SearchSettings:
         """How many of so many classes are searched, at least coarsely."""
         return min(classes, max(self.most_classes, self.coarse))
 
+    def looks(self, classes: int) -> int:
+        """How many classes of a family get a second look. Of two or three the second one is held against the first, and
+        no claim about it says anything.
+        """
+        return self.second_look if classes > 3 else 1
+
     def side_pixels(self, pictures: Pixels) -> int:
         """Edge of the compact patch in pixels, at least 3."""
         shorter: int = min(pictures.shape[1], pictures.shape[2])
@@ -145,10 +151,8 @@ def search_classes(
     if time.monotonic() < deadline and not subject.obstacle:
         patches, looked = _free_masks(shown, found["compact"], settings, rng, progress)
     transfer: list[dict[str, float | None]] = [{} for _ in goals]
-    # Of two or three classes the second one is held against the first, and no claim about it says anything.
-    count = settings.second_look if len(goals) > 3 else 1
     for name, results in found.items():
-        for k in looked if name == "compact" else _leaders(results, count):
+        for k in looked if name == "compact" else _leaders(results, settings.looks(len(goals))):
             transfer[k][name] = transfer_rate(shown, results[k].trigger, families[name], rng, settings.transfer_starts)
     return tuple(
         Evidence(
@@ -185,7 +189,10 @@ def search_again(
             max(f, best_of(second, f.trigger.goal), key=lambda f: f.margin) if f.trigger.goal in goals else f
             for f in first
         ]
-        leaders = {*_leaders(best, settings.second_look), *(k for k, e in enumerate(evidence) if name in e.transfer)}
+        leaders = {
+            *_leaders(best, settings.looks(len(best))),
+            *(k for k, e in enumerate(evidence) if name in e.transfer),
+        }
         rates = {
             k: transfer_rate(shown, best[k].trigger, family, rng, settings.transfer_starts) for k in sorted(leaders)
         }

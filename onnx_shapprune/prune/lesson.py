@@ -76,7 +76,11 @@ class Lesson:
         kept = np.isin(shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
         others = np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
         lost = moved = led = 0.0
-        expected = LOST_UNSEEN * PRIOR_LOST / (len(others) + 1)
+        most = max(1, len(others))
+
+        def expected() -> float:
+            return max(LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1), LOST_BY_MOVING * moved / most)
+
         for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
             rest = shown.part(np.setdiff1d(np.arange(len(shown)), fold))
             missing = np.setdiff1d(shown.labels[fold], rest.labels)
@@ -92,12 +96,11 @@ class Lesson:
             lost += float((views.right & ~after.right).mean()) * len(fold)
             if self.rich:
                 moved += distortion(after.logits, views.logits, np.full(len(labels), 1 / len(labels))) * len(fold)
-            if self.rich and (maps := [t for t in taught if t.goal.kind == "all-to-all"]):
-                led += float(rate(after, maps[:PUT_ON]).asr.mean()) * len(fold)
-            expected = max(LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1), LOST_BY_MOVING * moved / len(others))
-            if expected > bearable:
+                if maps := [t for t in taught if t.goal.kind == "all-to-all"]:
+                    led += float(rate(after, maps[:PUT_ON]).asr.mean()) * len(fold)
+            if expected() > bearable:
                 break
-        return Unseen(expected, led / max(1, len(others)))
+        return Unseen(expected(), led / most)
 
     def _on(
         self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator, missing: Labels = NOBODY

@@ -58,12 +58,16 @@ def grid_sample(b: Builder, node: Node, dy: str) -> list[str | None]:
     if len(shape) != 4 or shape[1] is None or shape[2] is None or shape[3] is None:
         raise RefusedError("it does not read pictures of one size")
     kind = b.dtype(dy)
-    size = np.array([shape[3], shape[2]], kind)  # a place is x, y
-    step = np.asarray((size - node.attribute("align_corners", 0)) / 2, kind)  # pixels for one on the grid
-    at = b("Add", b("Mul", b("Reshape", grid, b.ints(0, -1, 2)), step), np.asarray((size - 1) / 2, kind))
+    last = np.array([shape[3] - 1, shape[2] - 1], kind)  # a place is x, y
+    step = np.asarray((last + 1 - node.attribute("align_corners", 0)) / 2, kind)  # pixels for one on the grid
+
+    def inside(places: str) -> str:
+        return b("Max", b("Min", places, last), 0.0)
+
+    at = b("Add", b("Mul", b("Reshape", grid, b.ints(0, -1, 2)), step), np.asarray(last / 2, kind))
     moves: str | None = None
     if padding == "border":
-        held = b("Max", b("Min", at, np.asarray(size - 1, kind)), 0.0)
+        held = inside(at)
         at, moves = held, b.mask(b("Equal", held, at), dy)
     low = b("Floor", at)
     share = b("Sub", at, low)
@@ -72,7 +76,7 @@ def grid_sample(b: Builder, node: Node, dy: str) -> list[str | None]:
     for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
         far = np.array([right, down], kind)
         place = b("Add", low, far)
-        held = b("Max", b("Min", place, np.asarray(size - 1, kind)), 0.0)
+        held = inside(place)
         there = b("ReduceMin", b.mask(b("Equal", held, place), dy), b.ints(-1), keepdims=1)  # [n, k, 1]
         near = b("Add", b("Mul", share, 2 * far - 1), 1 - far)  # how much of the corner, along x and along y
         index = b("ReduceSum", b("Mul", held, np.array([1, shape[3]], kind)), b.ints(-1), keepdims=0)
