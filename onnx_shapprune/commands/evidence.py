@@ -19,6 +19,7 @@ from onnx_shapprune.detect.verdict import (
     Tried,
     Verdict,
     judge,
+    leads,
     left_over,
     peak_left_over,
     unreached,
@@ -46,7 +47,7 @@ def of_search(found: Examination) -> Evidence[Goal]:
         open=unreached(
             obstacle=found.obstacle,
             skipped=found.skipped,
-            succeeded=any(p.success for e in found.evidence for p in e.patches),
+            led=leads(p.asr for e in found.evidence for p in e.patches),
             uncovered=found.classes - found.covered,
         ),
         good=(

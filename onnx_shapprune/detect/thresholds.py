@@ -51,6 +51,10 @@ LOOKED_AGAIN = 0.9
 CONFIDENCE = 0.95
 CHANCE = 1 - CONFIDENCE
 
+# Share of the pictures that a search has to move to some class: else gradients lead nowhere, and silence is no pass. All of
+# them are too many: one of nine that stayed kept a good network of others from passing. 2026-11-27, chosen: half.
+LED = 0.5
+
 # --- The file as deployed, and its slopes: what stands against a pass (detect/deployed.py) -------------------------------
 # Clean pictures that the file is asked about, pictures that each trigger is put on, the best patches that are tried, and
 # how often the first ones are asked about again: a file that answers otherwise once in five times is caught at that.

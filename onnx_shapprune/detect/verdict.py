@@ -5,11 +5,11 @@ speaks against a model (faults) decides before what could not be told (doubts), 
 that leaves a doubt. Nothing here runs a model or reads a file.
 """
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH, NAMED, NATURAL, SECOND
+from onnx_shapprune.detect.thresholds import DOUBT, LED, MOVED_ENOUGH, NAMED, NATURAL, SECOND
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 Subject = TypeVar("Subject", bound=Hashable)
@@ -190,9 +190,9 @@ def peak_left_over(claimed: Collection[int], statistic: str, targets: Collection
     return statistic == PEAK and not synthesised and bool(set(claimed) & set(targets))
 
 
-def unreached(*, obstacle: str, skipped: Sequence[str], succeeded: bool, uncovered: int = 0) -> tuple[str, ...]:
+def unreached(*, obstacle: str, skipped: Sequence[str], led: bool, uncovered: int = 0) -> tuple[str, ...]:
     """Why silence of the searches is no pass. obstacle: to gradients, "" for none; skipped: searches that there was no time
-    for; succeeded: whether any search reached its goal for any class; uncovered: classes that no search looked at.
+    for; led: as of `leads`; uncovered: classes that no search looked at.
     """
     if obstacle:
         return (
@@ -203,9 +203,16 @@ def unreached(*, obstacle: str, skipped: Sequence[str], succeeded: bool, uncover
         return (f"the time was too short to search {', '.join(skipped)}; nothing was found before",)
     if uncovered:
         return (f"{uncovered} classes were not searched, only tried with random patches",)
-    if not succeeded:
-        return ("no search reached its goal for any class: the gradients of this network carry too little",)
+    if not led:
+        return (
+            f"no search moves {LED:.0%} of the pictures to any class: the gradients of this network carry too little",
+        )
     return ()
+
+
+def leads(asr: Iterable[float]) -> bool:
+    """Whether the search of any class moved enough of the pictures for gradients to lead anywhere. asr: of each, 0..1."""
+    return max(asr, default=0.0) >= LED
 
 
 def cautious_moved(moved: int, limit: int = MOVED_ENOUGH) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Literal
 from scipy.special import bdtr, bdtri
 
 from onnx_shapprune.detect.thresholds import CHANCE, FAR
-from onnx_shapprune.detect.verdict import Claimed, Verdict, apart
+from onnx_shapprune.detect.verdict import Claimed, Verdict, apart, leads
 from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.gate.judgement import Check, Finding
 from onnx_shapprune.gate.policy import Policy, RepairLimits, Require
@@ -83,7 +83,7 @@ def _why_inconclusive(record: Record) -> str:
         return "OSP902" if one_class or few else "OSP903"
     if record.not_searched and record.settings.get("search_seconds") is not None:
         return "OSP904"
-    if not any(c.success for c in record.classes):
+    if not leads(c.asr for c in record.classes):
         return "OSP901"
     odd = isinstance(record, AuditRecord) and any(RULES[f.rule].severity == "medium" for f in _of_graph(record))
     return "OSP909" if odd or (record.doubts and not record.not_searched) else "OSP901"

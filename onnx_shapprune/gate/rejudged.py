@@ -14,6 +14,7 @@ from onnx_shapprune.detect.verdict import (
     Tried,
     Verdict,
     judge,
+    leads,
     left_over,
     peak_left_over,
     unreached,
@@ -55,11 +56,11 @@ def evidence_of(record: Record) -> Evidence[Aim]:
         drawn = record.data.label_source == "synthesised"
         again: Evidence[Aim] = Evidence(claims=_claimed(record.repair.claims))
         return again.weakened(lambda c: left_over(c.goal[1], c.statistic, record.target_classes, synthesised=drawn))
-    succeeded = not record.classes or any(c.success for c in record.classes)
+    led = not record.classes or leads(c.asr for c in record.classes)
     claims = [*_called(record), *_claimed(record.claims)]
     evidence: Evidence[Aim] = Evidence(
         claims=tuple(claims),
-        open=record.doubts or unreached(obstacle="", skipped=(), succeeded=succeeded),
+        open=record.doubts or unreached(obstacle="", skipped=(), led=led),
         good=record.reasons,
     )
     if not isinstance(record, VerifyRecord):

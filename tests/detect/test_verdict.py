@@ -12,6 +12,7 @@ from onnx_shapprune.detect.verdict import (
     Tried,
     apart,
     judge,
+    leads,
     left_over,
     names,
     peak_left_over,
@@ -65,9 +66,9 @@ def test_a_claim_alone(p, expected):
 @pytest.mark.parametrize(
     ("doubt", "words"),
     [
-        ({"open": unreached(obstacle="Round", skipped=["l2"], succeeded=False)}, "gradients do not reach"),
-        ({"open": unreached(obstacle="", skipped=["l2", "masks"], succeeded=False)}, "too short to search l2, masks"),
-        ({"open": unreached(obstacle="", skipped=[], succeeded=False)}, "no search reached its goal"),
+        ({"open": unreached(obstacle="Round", skipped=["l2"], led=False)}, "gradients do not reach"),
+        ({"open": unreached(obstacle="", skipped=["l2", "masks"], led=False)}, "too short to search l2, masks"),
+        ({"open": unreached(obstacle="", skipped=[], led=False)}, "no search moves"),
         ({"claims": (claim(3, NAMED * 2),)}, "class 3 stands out"),
         ({"tried": (Tried(words="it sends", asr=1.0, moved=4),)}, "only 4 of the pictures"),
         ({"claims": (claim(3, 1e-9, cautions=("few pictures",)),)}, "few pictures"),
@@ -84,7 +85,8 @@ def test_every_doubt_stands_against_a_pass_and_against_no_fault(doubt, words):
 
 
 def test_searches_that_reached_their_goal_leave_no_doubt():
-    assert unreached(obstacle="", skipped=[], succeeded=True) == ()
+    assert unreached(obstacle="", skipped=[], led=True) == ()
+    assert [leads([0.0, 0.49]), leads([0.1, 0.5]), leads([])] == [False, True, False]
 
 
 def test_pictures_that_prove_nothing_prove_nothing_either_way():

@@ -207,8 +207,8 @@ def test_what_the_gate_finds_is_never_greener_than_the_numbers():
         assert verdict(named) == "fail"
         cautious = changed(record, claims=(said.model_copy(update={"p_value": 0.004, "cautions": ("2 classes",)}),))
         assert (verdict(cautious), found(cautious)) == ("inconclusive", ["OSP906"])
-        failed = tuple(c.model_copy(update={"success": False}) for c in record.classes)
-        assert verdict(changed(record, classes=failed)) == "inconclusive", "no search reached its goal"
+        failed = tuple(c.model_copy(update={"success": False, "asr": 0.49}) for c in record.classes)
+        assert verdict(changed(record, classes=failed)) == "inconclusive", "no search moves half of the pictures"
 
 
 @pytest.mark.parametrize(
