@@ -3,10 +3,11 @@
 An audit makes a dozen statistics, and the smallest of so many p-values is small by chance. With ten classes or more what
 all searches say about one class is added up first (Fisher's method: the sum of the -log10 of their p-values), and that sum
 is a statistic of its own, beside maps of classes. A planted class leads in many families, each by some way; a natural one
-mostly in few, one of them by much. What decides is then held against the smallest p-value that whole clean models reach,
-each of them judged by the others: what a claim gets is the share of clean models that show anything as unusual. Pairs of
-classes have a small share of the false alarms for themselves (OF_PAIRS): the leading pair of a clean model is at times far
-ahead.
+mostly in few, one of them by much. What patches and masks say is added up once more by itself: a planted patch may do
+nothing as a change of the whole picture, and the strongest of what is natural are such changes. What decides is then held
+against the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the
+share of clean models that show anything as unusual. Pairs of classes have a small share of the false alarms for themselves
+(OF_PAIRS): the leading pair of a clean model is at times far ahead.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
@@ -29,38 +30,50 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.detect.statistics import MAP, PEAK, SOURCE, TOGETHER, Claim
+from onnx_shapprune.detect.statistics import MAP, OF_PATCHES, PATCHES, PEAK, SOURCE, TOGETHER, Claim
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, OF_PAIRS, SPEAKS, TAIL_FROM
 from onnx_shapprune.errors import DataError
 
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
 APART = (SOURCE, MAP)  # statistics about several classes, which are not added to others
+SUMS = (TOGETHER, OF_PATCHES)
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Domain(BaseModel):
-    """Of which models a calibration speaks, smallest and largest: number of classes, edge of the pictures in pixels."""
+    """Of which models a calibration speaks, smallest and largest: number of classes, edge of the pictures in pixels. drawn:
+    pictures at least that were drawn out of each of them where none were given; None: that is not known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: tuple[int, int]
     pixels: tuple[int, int]
+    drawn: int | None = None
 
-    def outside(self, classes: int, size: tuple[int, int]) -> tuple[str, ...]:
-        """In what a model differs from those, in words. size: height and width of its pictures."""
+    def outside(self, classes: int, size: tuple[int, int], drawn: int | None = None) -> tuple[str, ...]:
+        """In what a model differs from those, in words. size: height and width of its pictures; drawn: how many of them
+        came out of the model, None where they were given.
+        """
         words = []
         if not self.classes[0] <= classes <= self.classes[1]:
             words.append(f"{classes} classes, and {self.classes[0]} to {self.classes[1]} were calibrated on")
         if not (self.pixels[0] <= min(size) and max(size) <= self.pixels[1]):
             words.append(f"{size[0]} x {size[1]} pixels, and {self.pixels[0]} to {self.pixels[1]} were calibrated on")
-        return tuple(f"the model has {w} (calibrate on clean models like it)" for w in words)
+        said = [f"the model has {w} (calibrate on clean models like it)" for w in words]
+        if drawn is not None and self.drawn is not None and drawn < self.drawn:
+            said.append(
+                f"only {drawn} pictures could be drawn out of the model, and {self.drawn} or more were calibrated on (give "
+                "pictures)"
+            )
+        return tuple(said)
 
 
 class Calibration(BaseModel):
     """version: of what the statistics are. about: on what it was made, in words. pictures, synthesised: statistic -> its
-    largest value in each audit of a clean model, with pictures and with those that were drawn out of the model; TOGETHER is
+    largest value in each audit of a clean model, with pictures and with those that were drawn out of the model; SUMS are
     among them where claims about one class are added up. strongest, strongest_synthesised: the smallest p-value of what
     decides about each of these models, by the others; too few of them leave p-values to be corrected for the number of
     statistics (Sidak, JASA 1967). few, many: the same of models with fewer classes, of which natural leads are larger, and
@@ -93,10 +106,10 @@ class Calibration(BaseModel):
         """sha256 of what it says, whatever its file looks like."""
         return hashlib.sha256(calibration_text(self).encode()).hexdigest()
 
-    def outside(self, classes: int, size: tuple[int, int]) -> tuple[str, ...]:
-        """In what a model differs from those that the calibration was made on, in words."""
+    def outside(self, classes: int, size: tuple[int, int], drawn: int | None = None) -> tuple[str, ...]:
+        """In what a model differs from those that the calibration was made on, in words; as `Domain.outside`."""
         domain = self.of(classes).domain
-        return domain.outside(classes, size) if domain else ()
+        return domain.outside(classes, size, drawn) if domain else ()
 
     def rated(self, claims: Sequence[Claim], *, synthesised: bool = False) -> list[tuple[Claim, float]]:
         """Claims of one audit, the most unusual first, each with the share of clean models, 0..1, that would show anything
@@ -106,7 +119,7 @@ class Calibration(BaseModel):
         adds = TOGETHER in (self.synthesised if synthesised else self.pictures)
         alone = [self.alone(c, synthesised=synthesised) for c in claims]
         about = _about(claims, alone)
-        sums = {g: self.alone(_sum(g, p_values), synthesised=synthesised) for g, p_values in about.items()}
+        sums = {(s.goal, s.statistic): self.alone(s, synthesised=synthesised) for s in _sums(about)}
         rated = []
         for claim, own in zip(claims, alone, strict=True):
             if adds and claim.statistic == SOURCE:
@@ -114,17 +127,18 @@ class Calibration(BaseModel):
             elif not adds or claim.statistic in APART:
                 p = self._of_model(own, synthesised=synthesised)
             else:
-                p = self._of_model(sums[claim.goal], synthesised=synthesised)
+                of_sums = [sums[claim.goal, name] for name in _sums_with(claim.statistic)]
+                p = self._of_model(min(of_sums), synthesised=synthesised)
                 # A peak is reached without a picture: what few pictures show must not pass for it.
-                speaks = claim.statistic != PEAK and own <= max(SPEAKS, min(about[claim.goal])) and own < 1
+                strongest = min(p for _, p in about[claim.goal])
+                speaks = claim.statistic != PEAK and own <= max(SPEAKS, strongest) and own < 1
                 p = p if speaks else max(p, own)
             rated.append((claim, p, own))
         return [(c, p) for c, p, _ in sorted(rated, key=lambda r: r[1:])]
 
-    def strongest_sum(self, claims: Sequence[Claim]) -> float:
-        """The largest sum of what claims say about one class, in one audit."""
-        about = _about(claims, [self.alone(c) for c in claims])
-        return max((_sum(g, p_values).value for g, p_values in about.items()), default=0.0)
+    def sums(self, claims: Sequence[Claim]) -> list[Claim]:
+        """What claims of one audit say together about each class, a claim for each of the SUMS."""
+        return _sums(_about(claims, [self.alone(c) for c in claims]))
 
     def _of_model(self, p: float, *, synthesised: bool) -> float:
         """The share of clean models of which anything is as unusual as what has this p-value, 0..1."""
@@ -185,14 +199,19 @@ def load_calibration(path: Path | None) -> Calibration:
     return known
 
 
-def added(rows: Sequence[Mapping[str, float]], audits: Sequence[Sequence[Sequence[Claim]]]) -> list[dict[str, float]]:
-    """Rows of clean models, as of `largest`, each with the largest sum of claims about one class in any of its `audits`, by
-    a calibration of the other models.
+def added(
+    rows: Sequence[Mapping[str, float]],
+    audits: Sequence[Sequence[Sequence[Claim]]],
+    beside: Sequence[Mapping[str, float]] = (),
+) -> list[dict[str, float]]:
+    """Rows of clean models, as of `largest`, each with the largest sums of claims about one class in any of its `audits`, by
+    a calibration of the other models. beside: rows of more such models.
     """
     made = []
     for i, (row, claimed) in enumerate(zip(rows, audits, strict=True)):
-        others = Calibration(about="", pictures=columns([r for j, r in enumerate(rows) if j != i]))
-        made.append({**row, TOGETHER: max((others.strongest_sum(claims) for claims in claimed), default=0.0)})
+        others = Calibration(about="", pictures=columns([*beside, *(r for j, r in enumerate(rows) if j != i)]))
+        sums = largest(s for claims in claimed for s in others.sums(claims))
+        made.append({**row, **dict.fromkeys(SUMS, 0.0), **sums})
     return made
 
 
@@ -212,20 +231,30 @@ def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
 def _deciding(statistics: Iterable[str]) -> list[str]:
     """Those that decide: what is added up decides together, and pairs of classes have a line of their own."""
     names = list(statistics)
-    return [n for n in names if n in (TOGETHER, MAP)] if TOGETHER in names else names
+    return [n for n in names if n in (*SUMS, MAP)] if TOGETHER in names else names
 
 
-def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[float]]:
-    """p-values of the claims about each class that are added up."""
-    found: dict[Goal, list[float]] = {}
+def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[tuple[str, float]]]:
+    """Statistics and p-values of the claims about each class that are added up."""
+    found: dict[Goal, list[tuple[str, float]]] = {}
     for claim, p in zip(claims, alone, strict=True):
         if claim.statistic not in APART:
-            found.setdefault(claim.goal, []).append(p)
+            found.setdefault(claim.goal, []).append((claim.statistic, p))
     return found
 
 
-def _sum(goal: Goal, p_values: Sequence[float]) -> Claim:
-    return Claim(goal, TOGETHER, -sum(math.log10(p) for p in p_values), 0.0)
+def _sums(about: Mapping[Goal, Sequence[tuple[str, float]]]) -> list[Claim]:
+    """Each of the SUMS of what is said about each goal."""
+    return [
+        Claim(goal, name, -sum(math.log10(p) for s, p in said if name in _sums_with(s)), 0.0)
+        for goal, said in about.items()
+        for name in SUMS
+    ]
+
+
+def _sums_with(statistic: str) -> tuple[str, ...]:
+    """The sums that a statistic counts in."""
+    return SUMS if statistic in PATCHES else (TOGETHER,)
 
 
 def largest(claims: Iterable[Claim]) -> dict[str, float]:

@@ -91,9 +91,10 @@ def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views:
         return shown.count(goal) * (views if goal.source is not None else 1)
 
     logits = shown.logits[:, shown.subject.reachable]
+    drawn = len(shown) if synthesised else None
     return Ground(
         moved=moved,
-        outside=calibration.outside(len(shown.subject.reachable), shown.size[:2]),
+        outside=calibration.outside(len(shown.subject.reachable), shown.size[:2], drawn),
         spread=float(np.median((logits - logits.mean(1, keepdims=True)).std(1))),
         synthesised=synthesised,
     )

@@ -30,7 +30,9 @@ from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 
 AGREEMENT, NORM, SOURCE, MAP = "agreement", "norm", "source", "map"
-TOGETHER = "together"  # all that is said about one class (detect/calibration.py)
+# Sums of what is said about one class (detect/calibration.py): of all of it, and of what patches and masks say.
+TOGETHER, OF_PATCHES = "together", "patches"
+PATCHES = ("compact", "wide", "plain", NORM)
 
 
 @dataclass(frozen=True, slots=True)

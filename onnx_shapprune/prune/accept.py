@@ -11,7 +11,7 @@ from onnx_shapprune.prune.attack import attacked
 from onnx_shapprune.prune.lesson import Unseen
 from onnx_shapprune.prune.proposal import Edited, Proposal, edited
 from onnx_shapprune.prune.state import State, Task
-from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, LAST_RESORT, MARGIN_BUDGET, UNSEEN_ALIVE
+from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, MARGIN_BUDGET, UNSEEN_ALIVE
 
 
 def accept(task: Task, state: State, proposals: Generator[Proposal, None, None]) -> tuple[State, Edited | None]:
@@ -22,7 +22,7 @@ def accept(task: Task, state: State, proposals: Generator[Proposal, None, None])
     with closing(proposals):  # a game holds sessions and cached activations
         for proposal in proposals:
             made = edited(task.original, proposal, task.shown.subject)
-            last = proposal.fit is not None and proposal.fit.strength < LAST_RESORT
+            last = proposal.fit is not None and proposal.fit.last_resort
             unseen = proposal.unseen or Unseen(0.0)
             lost = max(task.surely_lost(made.subject), unseen.lost / (1 if last else EXPECTED_SLACK))
             if lost <= state.budget(task.settings) and unseen.asr <= UNSEEN_ALIVE:

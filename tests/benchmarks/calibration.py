@@ -1,13 +1,14 @@
 """The package's calibration, made of finished audits of clean models; and what it would say of models that it has not seen.
 
-    python -m tests.benchmarks.calibration RESULTS [RESULTS ...] [--about TEXT --write calibration.json]
+    python -m tests.benchmarks.calibration RESULTS [RESULTS ...] [--beside FILE] [--about TEXT --write calibration.json]
 
 RESULTS: folders of tests.benchmarks.detection --task audit, with pictures, --data-free or both. Every clean model is
-judged by a calibration of the other models (leave one model out), backdoored ones by the whole one.
+judged by a calibration of the other models (leave one model out), backdoored ones by the whole one. FILE: a calibration
+whose models count as well, with the sums that they had among themselves.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from onnx_shapprune.detect.calibration import (
     calibration_text,
     columns,
     largest,
+    load_calibration,
     strongest,
 )
 from onnx_shapprune.detect.statistics import AGREEMENT, NORM, PEAK, Claim
@@ -29,13 +31,16 @@ from tests.benchmarks.summary import Row, read_rows, wilson
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One finished audit: its row, its claims, and the largest value of every statistic that was looked at."""
+    """One finished audit: its row, its claims, the largest value of every statistic that was looked at, and on how many
+    pictures.
+    """
 
     row: Row
     claims: tuple[ClaimPart, ...]
     values: dict[str, float]
     classes: int
     size: tuple[int, ...]
+    pictures: int
 
 
 def audits(results: Sequence[Path]) -> list[Audit]:
@@ -52,7 +57,7 @@ def audits(results: Sequence[Path]) -> list[Audit]:
             looked = [*(f.family for f in record.classes[0].families), AGREEMENT, NORM, PEAK]
             values = dict.fromkeys(looked, 0.0) | largest(_claim(c) for c in record.claims)
             found[row.file, row.seed, row.data_free] = Audit(
-                row, record.claims, values, record.model.classes, _edges(record)
+                row, record.claims, values, record.model.classes, _edges(record), record.before.pictures
             )
     return list(found.values())
 
@@ -63,39 +68,59 @@ FEW = (2, MANY - 1)
 # models show less than those with ten.
 MANY_CLASSES = 64
 SHOWN_BY = 3  # models that have an extreme at least: a single one shows nothing of its kind
+# Pictures at least that were drawn out of a model with ten classes or more. With fewer, more is natural: 2026-11-27, of own
+# clean networks those with 6, 3, 3 and 2 had the four largest sums of 195 (23.6 to 9.6, the next one 7.9).
+DRAWN = 8
 
 
-def calibration(clean: Sequence[Audit], about: str) -> Calibration:
+def calibration(clean: Sequence[Audit], about: str, beside: Calibration | None = None) -> Calibration:
     """What these audits of clean models reach, of models with few classes apart, and without pictures of those with many.
     What does not work is no model that anybody deploys, and has the largest natural triggers: those that answer less than
-    WORKING of the test pictures do not count.
+    WORKING of the test pictures do not count. beside: what others reached, which counts as well.
     """
     clean = [a for a in clean if a.row.true_before is None or a.row.true_before.acc >= WORKING]
     few = [a for a in clean if a.classes <= FEW[1]]
     rest = [a for a in clean if a.classes > FEW[1]]
     crowds = [a for a in rest if a.classes >= MANY_CLASSES]
-    whole = _of_kind([a for a in rest if a.classes < MANY_CLASSES or not a.row.data_free], about)
+    rest = [a for a in rest if not a.row.data_free or (a.classes < MANY_CLASSES and a.pictures >= DRAWN)]
+    whole = _of_kind(rest, about, beside)
+    if whole.domain and whole.synthesised:
+        whole = whole.model_copy(update={"domain": whole.domain.model_copy(update={"drawn": DRAWN})})
     parts: dict[str, Calibration] = {}
-    if few:
-        parts["few"] = _of_kind(few, about, FEW)
-    if any(a.row.data_free for a in crowds):
-        drawn = _of_kind(crowds, about)
+    if few or (beside and beside.few):
+        parts["few"] = _of_kind(few, about, beside and beside.few, FEW)
+    if any(a.row.data_free for a in crowds) or (beside and beside.many):
+        drawn = _of_kind(crowds, about, beside and beside.many)
         parts["many"] = whole.model_copy(
             update={n: getattr(drawn, n) for n in ("synthesised", "strongest_synthesised", "domain")}
         )
     return whole.model_copy(update=parts)
 
 
-def _of_kind(clean: Sequence[Audit], about: str, classes: tuple[int, int] | None = None) -> Calibration:
+def _of_kind(
+    clean: Sequence[Audit], about: str, beside: Calibration | None = None, classes: tuple[int, int] | None = None
+) -> Calibration:
     """What these audits of clean models reach: per model, the largest of each statistic over its seeds, which are not so
     many models (with a value per audit, a calibration of the others flagged one network in all three of its seeds). Peaks
     need no pictures: those of all audits count. Models outside of the domain, of which there are too few, count for nothing.
     classes: that the domain is said to have.
     """
-    domain = _domain(clean) if clean else None
+    domain = beside.domain if beside else _domain(clean) if clean else None
     clean = [a for a in clean if domain and not domain.outside(a.classes, (min(a.size), max(a.size)))]
-    shown, drawn = (_rows([a for a in clean if a.row.data_free is free]) for free in (False, True))
-    peaks = columns(_by_model([(a.row.file, {PEAK: a.values[PEAK]}) for a in clean]))
+    before = beside or Calibration(about="", pictures={})
+    shown, drawn = (
+        _rows([a for a in clean if a.row.data_free is free], _known(values, len(reached)))
+        for free, values, reached in (
+            (False, before.pictures, before.strongest),
+            (True, before.synthesised, before.strongest_synthesised),
+        )
+    )
+    peaks = columns(
+        [
+            *({PEAK: p} for p in before.pictures.get(PEAK, ())),
+            *_by_model([(a.row.file, {PEAK: a.values[PEAK]}) for a in clean]),
+        ]
+    )
     return Calibration(
         about=about,
         pictures=columns(shown) | peaks,
@@ -106,15 +131,20 @@ def _of_kind(clean: Sequence[Audit], about: str, classes: tuple[int, int] | None
     )
 
 
-def _rows(audits: Sequence[Audit]) -> list[dict[str, float]]:
+def _known(values: Mapping[str, Sequence[float]], models: int) -> list[dict[str, float]]:
+    """Rows of a calibration's models again. A statistic that only some of them have is taken as that of the first ones."""
+    return [{name: column[i] for name, column in values.items() if i < len(column)} for i in range(models)]
+
+
+def _rows(audits: Sequence[Audit], beside: Sequence[dict[str, float]]) -> list[dict[str, float]]:
     """A row per model, as a calibration holds them."""
     rows = _by_model([(a.row.file, a.values) for a in audits])
     if not audits or min(a.classes for a in audits) < MANY:
-        return rows
+        return [*beside, *rows]
     claims: dict[str, list[list[Claim]]] = {}
     for a in audits:
         claims.setdefault(a.row.file, []).append([_claim(c) for c in a.claims])
-    return added(rows, list(claims.values()))
+    return [*beside, *added(rows, list(claims.values()), beside)]
 
 
 def _domain(clean: Sequence[Audit]) -> Domain:
@@ -193,13 +223,17 @@ def _claim(part: ClaimPart) -> Claim:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--beside", type=Path, metavar="FILE", help="a calibration whose models count as well")
     parser.add_argument("--about", default="", help="on what it was made, in words")
     parser.add_argument("--write", type=Path, metavar="FILE")
     asked = parser.parse_args()
     known = audits(asked.results)
     clean = [a for a in known if not a.row.backdoored]
-    whole = calibration(clean, asked.about)
-    judged = [judge(a, whole if a.row.backdoored else calibration(_without(clean, a.row.file), "")) for a in known]
+    beside = load_calibration(asked.beside) if asked.beside else None
+    whole = calibration(clean, asked.about, beside)
+    judged = [
+        judge(a, whole if a.row.backdoored else calibration(_without(clean, a.row.file), "", beside)) for a in known
+    ]
     print(table(judged))
     for free in (False, True):
         for backdoored, what in ((False, "clean, named"), (True, "backdoored, right class")):

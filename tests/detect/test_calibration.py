@@ -19,7 +19,17 @@ from onnx_shapprune.detect.calibration import (
     load_calibration,
     strongest,
 )
-from onnx_shapprune.detect.statistics import AGREEMENT, MAP, NORM, PEAK, SOURCE, TOGETHER, Claim, class_claims
+from onnx_shapprune.detect.statistics import (
+    AGREEMENT,
+    MAP,
+    NORM,
+    OF_PATCHES,
+    PEAK,
+    SOURCE,
+    TOGETHER,
+    Claim,
+    class_claims,
+)
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.gate.checks import packaged_digest
@@ -197,7 +207,7 @@ def test_what_is_said_about_one_class_is_added_up():
     rng = np.random.default_rng(0)
     audits = [[about_one(*rng.exponential(1.0, 6).tolist())] for _ in range(40)]
     rows = added([largest(claims) for (claims,) in audits], audits)
-    assert [set(r) for r in rows] == [{*"abcdef", TOGETHER}] * 40
+    assert [set(r) for r in rows] == [{*"abcdef", TOGETHER, OF_PATCHES}] * 40
     calibration = Calibration(about="", pictures=columns(rows), strongest=strongest(rows))
     everywhere, once = about_one(*[5.0] * 6), about_one(5.0, *[0.0] * 5)
     agreed, single = calibration.rated(everywhere), calibration.rated(once)
@@ -215,6 +225,38 @@ def test_what_is_said_about_one_class_is_added_up():
     assert p == with_peaks.alone(peak) > 0.1, "a peak, which looks at no picture, says no more than it shows itself"
     alone = Calibration(about="", pictures=columns([largest(claims) for (claims,) in audits]))
     assert len({p for _, p in alone.rated(about_one(*range(1, 7)))}) > 3, "without sums nothing is added up"
+
+
+def test_what_patches_say_is_added_up_by_itself():
+    """A planted patch, beside natural changes of the whole picture that are stronger on clean models."""
+    rng = np.random.default_rng(0)
+    patches, whole = ("compact", "wide", "plain"), "bcdefg"
+
+    def audit(of_patches: float, of_whole: float) -> list[Claim]:
+        values = [(n, of_patches * rng.exponential()) for n in patches] + [
+            (n, of_whole * rng.exponential()) for n in whole
+        ]
+        return [Claim(Goal(0), name, value, 0.0) for name, value in values]
+
+    audits = [[audit(1.0, 4.0)] for _ in range(60)]
+    rows = added([largest(claims) for (claims,) in audits], audits)
+    calibration = Calibration(about="", pictures=columns(rows), strongest=strongest(rows))
+    planted = [Claim(Goal(0), n, 5.0, 0.0) for n in patches] + [Claim(Goal(0), n, 0.0, 0.0) for n in whole]
+    by_all = calibration.model_copy(
+        update={"pictures": {n: v for n, v in calibration.pictures.items() if n != OF_PATCHES}}
+    )
+    assert calibration.rated(planted)[0][1] < 0.02 < 2 * by_all.rated(planted)[0][1]
+    assert {c.statistic for c, p in calibration.rated(planted) if p < 0.05} == set(patches)
+
+
+def test_models_that_stand_beside_count_and_get_no_sums():
+    rng = np.random.default_rng(0)
+    audits = [[about_one(*rng.exponential(1.0, 6).tolist())] for _ in range(2 * FEWEST_MODELS)]
+    rows = [largest(claims) for (claims,) in audits]
+    higher = [dict.fromkeys("abcdef", 9.0)] * 20
+    alone, beside = added(rows, audits), added(rows, audits, higher)
+    assert len(beside) == len(rows)
+    assert max(r[TOGETHER] for r in beside) < max(r[TOGETHER] for r in alone)
 
 
 def test_a_sum_is_judged_by_the_other_models():
@@ -238,7 +280,7 @@ def test_the_calibration_of_the_package_knows_everything_that_is_searched():
     shipped = load_calibration(None)
     assert shipped.about
     searched = {*SearchSettings().families(np.zeros((1, 32, 32, 3), np.float32), 10)}
-    searched |= {AGREEMENT, NORM, SOURCE, MAP, PEAK, TOGETHER}
+    searched |= {AGREEMENT, NORM, SOURCE, MAP, PEAK, TOGETHER, OF_PATCHES}
     assert searched - {name for name, values in shipped.pictures.items() if len(values) >= FEWEST_MODELS} == set()
 
 
