@@ -31,7 +31,6 @@ from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.rows import DENSE, Laid, laid, moved_places, originals, taken
 from onnx_shapprune.graph.stretches import Stretches, alive_bytes, batches_of
 from onnx_shapprune.pictures.preprocess import to_input
-from onnx_shapprune.prune.thresholds import LAST_RESORT, RIDGE
 from onnx_shapprune.runtime.lanes import one_thread_each, side_by_side, threads_of
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Array, Device
@@ -52,13 +51,8 @@ class Fit:
     """
 
     strength: float = 300.0
-    ridge: float = RIDGE
+    ridge: float = 1e-2
     rows: int = 8_000
-
-    @property
-    def last_resort(self) -> bool:
-        """Whether hardly anything holds the weights where they are."""
-        return self.strength < LAST_RESORT and self.ridge <= RIDGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Proposals that realign layers: the gentlest fit first that no known trigger gets through."""
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from onnx_shapprune.prune.thresholds import (
     MARGIN_FIT,
     MARGIN_REACH,
     RESTARTS,
-    RIDGES,
+    RIDGE_LOOSE,
     STRENGTHS,
     STRONGER,
     TEACHERS,
@@ -40,9 +40,8 @@ def realigned(
     task: Task, state: State, rng: np.random.Generator, progress: Progress | None = None
 ) -> Generator[Proposal, None, None]:
     """Realign all linear layers on the triggers known so far, each time with clean pictures weighing less, until none of
-    these triggers moves more pictures than chance does. At first where that is dear also with larger ridges, the one that
-    costs least on pictures that the fit never saw before the others. Once a file holds, one more that goes as far as is
-    cheap; not of a map, as a fold without one class's picture knows too little of the price.
+    these triggers moves more pictures than chance does. Once a file holds, one more that goes as far as is cheap; not of a
+    map, as a fold without one class's picture knows too little of the price.
     """
     base = Proposal(off=state.edited.proposal.off)
     without = _without_changes(task, state)
@@ -52,94 +51,41 @@ def realigned(
     of_map = any(g.kind == "all-to-all" for g in task.goals)
     if not linears or not teachers or state.holding > (0 if of_map else 1):
         return
-    fits = [s.proposal.fit for s in state.steps if s.proposal.fit]
-    tried = [f.strength for f in fits]
+    tried = [s.proposal.fit.strength for s in state.steps if s.proposal.fit]
     used = min(tried, default=np.inf)
-    ridge = fits[-1].ridge if fits else task.settings.ridge
     lesson = Lesson(shown_for_fit(task), without, linears, teachers, more=task.settings.more)
     if state.held is not None:
         least = max(LAST_RESORT, used / MARGIN_REACH if tried else 0.0)
         left = [s for s in STRENGTHS if least <= s < used]
     else:  # at the strength that did not hold once more, as what the adversary found there is taught as well
         left = [s for s in STRENGTHS if s < used or (s == used and tried.count(s) < FITS_AT_ONE)]
-    ladder = _Ladder(task, base, lesson, left, rng, progress)
-    if state.held is None:
-        yield from _cheapest_first(ladder, [ridge] if fits else [ridge, *(r for r in RIDGES if r > ridge)])
-    else:
-        yield from _further(ladder, ridge)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ladder:
-    """Fits of one lesson. base: what they are added to; strengths: of the fits, the gentlest first."""
-
-    task: Task
-    base: Proposal
-    lesson: Lesson
-    strengths: Sequence[float]
-    rng: np.random.Generator
-    progress: Progress | None
-
-    @property
-    def cheap(self) -> float:
-        """What a fit may be expected to cost, 0..1, for nothing cheaper to be looked for."""
-        return MARGIN_FIT * self.task.settings.clean_budget
-
-    def fits(self, ridge: float) -> Iterator[Fit]:
-        """One after the other."""
-        for strength in self.strengths:
-            if self.progress:
-                words = f"a clean row weighs {strength:g} times a triggered one"
-                self.progress("realigning", STRENGTHS.index(strength), len(STRENGTHS), words)
-            yield Fit(strength=strength, ridge=ridge)
-
-
-def _cheapest_first(ladder: _Ladder, ridges: Sequence[float]) -> Iterator[Proposal]:
-    """For each ridge the gentlest fit that no known trigger gets through, the cheapest of them first, then stronger ones.
-    Larger ridges are only tried while the smaller ones are dear.
-    """
-    first: list[tuple[float, Proposal, Iterator[Proposal]]] = []
-    for ridge in ridges:
-        others = _beating(ladder, ridge)
-        proposal = next(others, None)
-        if proposal is None or proposal.unseen is None:
-            continue
-        first.append((proposal.unseen.lost, proposal, others))
-        if proposal.unseen.lost <= ladder.cheap:
-            break
-    first.sort(key=lambda f: f[0])
-    yield from (proposal for _, proposal, _ in first)
-    for *_, others in first:
-        yield from others
-
-
-def _beating(ladder: _Ladder, ridge: float) -> Iterator[Proposal]:
-    """Fits that no known trigger gets through, the gentlest first."""
-    lesson, task = ladder.lesson, ladder.task
     alive: tuple[Fit, Changes] | None = None
-    for fit in ladder.fits(ridge):
-        made = lesson.fitted(fit, ladder.rng)
-        if fit.strength == ladder.strengths[-1] or not _alive(task, lesson.learnt(made), lesson.triggers):
-            yield replace(ladder.base, changes=made.changes, fit=fit, unseen=lesson.unseen(fit))
-        else:
-            alive = fit, made.changes
-    if alive:  # what beats more triggers costs too much, and the adversary may know better ones to teach
-        fit, changes = alive
-        yield replace(ladder.base, changes=changes, fit=fit, unseen=lesson.unseen(fit))
-
-
-def _further(ladder: _Ladder, ridge: float) -> Iterator[Proposal]:
-    """The strongest fit that is cheap."""
-    lesson = ladder.lesson
     further: tuple[Fit, Unseen] | None = None
-    for fit in ladder.fits(ridge):
-        unseen = lesson.unseen(fit, ladder.cheap)
-        if unseen.lost > ladder.cheap:
+    for strength in left:
+        if progress:
+            done = STRENGTHS.index(strength)
+            progress("realigning", done, len(STRENGTHS), f"a clean row weighs {strength:g} times a triggered one")
+        # Where clean rows weigh little, nothing else holds the weights.
+        ridge = task.settings.ridge if strength >= LAST_RESORT else max(task.settings.ridge, RIDGE_LOOSE)
+        fit = Fit(strength=strength, ridge=ridge)
+        if state.held is None:
+            made = lesson.fitted(fit, rng)
+            if strength == left[-1] or not _alive(task, lesson.learnt(made), teachers):
+                yield replace(base, changes=made.changes, fit=fit, unseen=lesson.unseen(fit))
+            else:
+                alive = fit, made.changes
+            continue
+        bearable = MARGIN_FIT * task.settings.clean_budget
+        unseen = lesson.unseen(fit, bearable)
+        if unseen.lost > bearable:
             break
         further = fit, unseen
+    if alive:  # what beats more triggers costs too much, and the adversary may know better ones to teach
+        fit, changes = alive
+        yield replace(base, changes=changes, fit=fit, unseen=lesson.unseen(fit))
     if further:
         fit, unseen = further
-        yield replace(ladder.base, changes=lesson.fitted(fit, ladder.rng).changes, fit=fit, unseen=unseen)
+        yield replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, unseen=unseen)
 
 
 def _without_changes(task: Task, state: State) -> Subject:

@@ -103,6 +103,8 @@ def _repair(record: AuditRecord) -> str:
     done = [count(len(part.layers), "layer") + " with other weights"] if part.layers else []
     done += [f"{off} of {total:,} units off"] if off else []
     cost = f"; of unseen pictures about {percent(part.rounds[-1].clean_cost)} lost" if part.rounds else ""
+    if record.data.label_source == "synthesised":
+        cost = "; what it costs real pictures is not known without them"
     return (", ".join(done) or METHODS[part.method]) + cost
 
 

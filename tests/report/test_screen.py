@@ -153,6 +153,15 @@ def test_without_labels_the_preprocessing_is_looked_at_first(name):
     assert "fit" not in {s.command[1] for s in what_now(drawn, name) if s.command}, "there is nothing to try it on"
 
 
+def test_what_a_repair_costs_is_not_said_without_real_pictures():
+    record = audit_record()
+    drawn = record.model_copy(update={"data": record.data.model_copy(update={"label_source": "synthesised"})})
+    told, untold = (" ".join(audit_text(r, details=False).split()) for r in (record, drawn))
+    assert "of unseen pictures about" in told
+    assert "of unseen pictures about" not in untold
+    assert "what it costs real pictures is not known without them" in untold
+
+
 def test_a_run_that_wrote_no_report_says_how_to_get_one():
     record = OUTCOMES["pass"].model_copy(update={"command": ("shapprune", "audit", "model.onnx", "--data", "p")})
     (step,) = what_now(record, "pass")
