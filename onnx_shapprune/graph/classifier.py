@@ -11,7 +11,7 @@ import onnx
 
 from onnx_shapprune.errors import HostileFileError, ModelError
 from onnx_shapprune.graph import edit, facts
-from onnx_shapprune.graph.interface import Interface, declared_fault, find_interface
+from onnx_shapprune.graph.interface import Interface, declared_fault, find_interface, too_few_scores
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.preflight import Hazard
 from onnx_shapprune.graph.sizes import Size, dims_of, inferred, inferred_shapes, known_sizes
@@ -63,7 +63,7 @@ def read_classifier(
         return Classifier(interface, units, None, reason)
     classes = _classes(known.get(interface.output)) or facts.class_count(model, interface.output, units)
     if classes is not None and classes < 2:
-        reason = reason or f"not an image classifier: output {interface.output!r} has {classes} value(s) per picture"
+        reason = reason or too_few_scores(interface.output, classes)
     return Classifier(interface, units, classes, reason)
 
 

@@ -54,7 +54,9 @@ def find_interface(
         raise ModelError(f"not an image classifier: {len(inputs)} inputs instead of one picture input")
     tensor = inputs[0].type.tensor_type
     if not inputs[0].type.HasField("tensor_type") or tensor.elem_type not in PICTURE_TYPES:
-        raise ModelError(f"not an image classifier: input {inputs[0].name!r} is no float32 or float16 tensor")
+        raise ModelError(
+            f"input {inputs[0].name!r} is no float32 or float16 tensor, and no other is audited: export the model with one"
+        )
     shape = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
     first = first_channels(graph, inputs[0].name)
     shape, entry = _picture_batch(shape, inputs[0].name, layout, size)
@@ -140,8 +142,14 @@ def scores_fault(output: str, shape: Sequence[object], dtype: str) -> str:
             "or several heads have"
         )
     if len(known) == len(scores) and math.prod(known) < 2:
-        return f"not an image classifier: output {output!r} has {math.prod(known)} value(s) per picture"
+        return too_few_scores(output, math.prod(known))
     return ""
+
+
+def too_few_scores(output: str, values: int) -> str:
+    """The fault of an output with less than two values for each picture."""
+    words = f"not an image classifier: output {output!r} has {values} value(s) per picture"
+    return f"{words}; a yes or no is audited as two scores, 0 and the logit" if values == 1 else words
 
 
 def declared_fault(output: str, value: onnx.ValueInfoProto) -> str:
