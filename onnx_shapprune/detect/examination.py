@@ -69,8 +69,8 @@ def examine(
     skipped += [] if any(e.peak is not None for e in evidence) else ["largest margins"]
     skipped += [] if any(e.patches for e in evidence) else ["free masks"]
     relations = None
-    # A peak says which class, and not which pictures go there.
-    sure = any(p <= NAMED and c.statistic != PEAK for c, p in suspicion.claims)
+    # A peak says which class, and not which pictures go there; a class that too few pictures speak for is not named.
+    sure = any(p <= NAMED and c.statistic != PEAK and not ground.cautions(c) for c, p in suspicion.claims)
     wanted = not sure and relation is not None and len(subject.reachable) <= relation.classes
     if subject.obstacle:
         skipped.append("pairs of classes")

@@ -40,6 +40,13 @@ def test_pairs_are_left_out_where_a_class_is_named():
     assert (found.relations, found.skipped) == (None, ())
 
 
+def test_pairs_are_searched_where_too_few_pictures_speak_for_a_class(monkeypatch):
+    monkeypatch.setattr(examination.Ground, "cautions", lambda *_: ("too few",))
+    found = examined(dict.fromkeys(range(5), 5), RelationSettings())
+    assert found.suspicion.named == {}
+    assert found.relations is not None
+
+
 @pytest.mark.parametrize("relation", [None, RelationSettings(classes=5)], ids=["not asked for", "too many classes"])
 def test_pairs_that_are_too_dear_are_no_omission(relation):
     found = examined({0: 1}, relation)
