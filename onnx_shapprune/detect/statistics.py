@@ -124,18 +124,14 @@ def relation_claims(relations: Relations, spread: float = 0.0) -> list[Claim]:
 
 
 def norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
-    """Norm of the class's smallest successful mask over that of the smallest other class.
-
-    0 where the others were searched and all failed; None where this class failed or no other was searched.
+    """Norm of the class's smallest successful mask over that of the smallest other class; where the others were searched and
+    all failed, over the smallest with which one of them did. None where this class failed or no other was searched.
     """
     mine = e.smallest
-    rest = [o.smallest for o in evidence if o.goal != e.goal]
-    norms = [r.trigger.norm for r in rest if r is not None and r.success]
-    if mine is None or not mine.success:
+    rest = [o.smallest for o in evidence if o.goal != e.goal and o.smallest is not None]
+    if mine is None or not mine.success or not rest:
         return None
-    if not norms:
-        return 0.0 if any(r is not None for r in rest) else None
-    return mine.trigger.norm / min(norms)
+    return mine.trigger.norm / max(1e-3, min(r.trigger.norm for r in [r for r in rest if r.success] or rest))
 
 
 def _lead_in_spreads(evidence: Sequence[Evidence], e: Evidence, family: str, lead: float) -> float:

@@ -182,7 +182,7 @@ def _spoken(
         return (_peak_reason(e, claim),), tuple(f.trigger for f in e.found.values() if f.margin > 0)
     masks = [r.trigger for r in e.patches if r.success]
     if claim.statistic == NORM:
-        return (_norm_reason(e, norm_ratio(e, evidence) or 0.0),), tuple(masks)
+        return (_norm_reason(e, norm_ratio(e, evidence) or 1.0),), tuple(masks)
     spoke = [e.found[claim.family].trigger, *(masks if claim.family == "compact" else [])]
     return tuple(_class_reasons(e, claim, families[claim.family], evidence)), tuple(spoke)
 
@@ -216,11 +216,10 @@ def _class_reasons(e: Evidence, claim: Claim, family: Family, evidence: Sequence
 
 
 def _norm_reason(e: Evidence, ratio: float) -> str:
-    """About a class whose free mask succeeded. ratio: of its norm to the next class's, 0 where no other succeeded."""
+    """About a class whose free mask succeeded. ratio: of its norm to the next class's."""
     assert e.smallest is not None
     norm = e.smallest.trigger.norm
-    rest = f"the next class needs {norm / ratio:.1f}" if ratio else "no other class has one that works"
-    return f"a free mask of L1 norm {norm:.1f} is enough for class {e.goal.target}; {rest}"
+    return f"a free mask of L1 norm {norm:.1f} is enough for class {e.goal.target}; the next class needs {norm / ratio:.1f}"
 
 
 def _peak_reason(e: Evidence, claim: Claim) -> str:

@@ -142,8 +142,7 @@ LEAST_SPREAD = 1.0
 # So many other classes may be targets as well without hiding one: a class is compared with the next best. 2026-11-23,
 # chosen.
 OTHER_TARGETS = 2
-# A free mask counts as no smaller than this share of the next class's, also where no other class has one. 2026-11-26,
-# chosen.
+# A free mask counts as no smaller than this share of the next class's. 2026-11-26, chosen.
 SMALLEST_RATIO = 0.05
 # Classes from which their own spread says what is usual, and from which what speaks for one of them is added up: with
 # fewer, all families lean to the same class by nature. 2026-11-27, tests.benchmarks.calibration: of 32 backdoored networks

@@ -115,8 +115,12 @@ def test_norm_ratio_is_over_the_smallest_other_success():
     found[0] = replace(found[0], patches=(free_mask(0, None),))
     assert norm_ratio(found[6], found) == pytest.approx(5 / 21), "a mask that failed has no norm"
     assert norm_ratio(found[0], found) is None
-    others_failed = [replace(e, patches=(free_mask(e.goal.target, None),)) for e in clean()]
-    assert norm_ratio(planted_in(others_failed, 6)[6], planted_in(others_failed, 6)) == 0
+    others_failed = planted_in([replace(e, patches=(free_mask(e.goal.target, None),)) for e in clean()], 6, norm=5.0)
+    assert norm_ratio(others_failed[6], others_failed) == pytest.approx(5 / 50), "over the mask that failed"
+    large = [*others_failed[:6], replace(others_failed[6], patches=(free_mask(6, 90.0),)), *others_failed[7:]]
+    assert norm_ratio(large[6], large) == pytest.approx(90 / 50), "alone it is no small one"
+    alone = [replace(e, patches=e.patches if e.goal.target == 6 else ()) for e in others_failed]
+    assert norm_ratio(alone[6], alone) is None
 
 
 @pytest.mark.parametrize(
