@@ -6,8 +6,8 @@ is a statistic of its own, beside maps of classes. A planted class leads in many
 mostly in few, one of them by much. What patches and masks say is added up once more by itself: a planted patch may do
 nothing as a change of the whole picture, and the strongest of what is natural are such changes. What decides is then held
 against the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the
-share of clean models that show anything as unusual. Pairs of classes have a small share of the false alarms for themselves
-(OF_PAIRS): the leading pair of a clean model is at times far ahead.
+share of clean models that show anything as unusual. Pairs and maps of classes have a small share of the false alarms for
+themselves (OF_APART): those of clean models are at times far ahead.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import MAP, OF_PATCHES, PATCHES, PEAK, SOURCE, TOGETHER, Claim
-from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, OF_PAIRS, SPEAKS, TAIL_FROM
+from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, OF_APART, SPEAKS, TAIL_FROM
 from onnx_shapprune.errors import DataError
 
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
@@ -122,9 +122,9 @@ class Calibration(BaseModel):
         sums = {(s.goal, s.statistic): self.alone(s, synthesised=synthesised) for s in _sums(about)}
         rated = []
         for claim, own in zip(claims, alone, strict=True):
-            if adds and claim.statistic == SOURCE:
-                p = min(1.0, own / OF_PAIRS)
-            elif not adds or claim.statistic in APART:
+            if adds and claim.statistic in APART:
+                p = min(1.0, own / OF_APART)
+            elif not adds:
                 p = self._of_model(own, synthesised=synthesised)
             else:
                 of_sums = [sums[claim.goal, name] for name in _sums_with(claim.statistic)]
