@@ -107,10 +107,8 @@ def examined(
     if draft.found is not None and draft.triggers:
         with clock.stage("confirm"):
             _confirm(draft, evidence)
-    if draft.found is not None and draft.found.calibration is not None:
-        drawn = len(case.pictures) if case.few.drawn else None
-        outside = draft.found.calibration.outside(len(case.model.subject.reachable), case.pictures.shape[1:3], drawn)
-        draft.warnings += [f"p-values may mislead: {words}" for words in outside]
+    if draft.found is not None:
+        draft.warnings += [f"p-values may mislead: {words}" for words in draft.found.outside]
     return draft
 
 

@@ -24,7 +24,8 @@ class Examination:
     """evidence: per class that was searched in full, in class order; classes: of the model; covered: how many of them were
     searched at least coarsely; relations: None where they were not
     searched; skipped: what the time was too short for, or, with an
-    `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests.
+    `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests; outside:
+    how the model differs from those, in words.
     """
 
     evidence: tuple[Evidence, ...]
@@ -35,6 +36,7 @@ class Examination:
     suspicion: Suspicion
     calibration: Calibration | None = None
     obstacle: str = ""
+    outside: tuple[str, ...] = ()
 
 
 def examine(
@@ -81,7 +83,9 @@ def examine(
         skipped.append("pairs of classes")
     classes = len(subject.reachable)
     covered, left_out = search.covered(classes), tuple(skipped)
-    return Examination(evidence, classes, covered, relations, left_out, suspicion, calibration, subject.obstacle)
+    return Examination(
+        evidence, classes, covered, relations, left_out, suspicion, calibration, subject.obstacle, ground.outside
+    )
 
 
 def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views: int) -> Ground:

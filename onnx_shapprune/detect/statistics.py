@@ -131,7 +131,8 @@ def norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
     rest = [o.smallest for o in evidence if o.goal != e.goal and o.smallest is not None]
     if mine is None or not mine.success or not rest:
         return None
-    return mine.trigger.norm / max(1e-3, min(r.trigger.norm for r in [r for r in rest if r.success] or rest))
+    worked = [r for r in rest if r.success]
+    return mine.trigger.norm / max(1e-3, min(r.trigger.norm for r in worked or rest))
 
 
 def _lead_in_spreads(evidence: Sequence[Evidence], e: Evidence, family: str, lead: float) -> float:

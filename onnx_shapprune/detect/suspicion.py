@@ -182,7 +182,7 @@ def _spoken(
         return (_peak_reason(e, claim),), tuple(f.trigger for f in e.found.values() if f.margin > 0)
     masks = [r.trigger for r in e.patches if r.success]
     if claim.statistic == NORM:
-        return (_norm_reason(e, norm_ratio(e, evidence) or 1.0),), tuple(masks)
+        return (_norm_reason(e, evidence),), tuple(masks)
     spoke = [e.found[claim.family].trigger, *(masks if claim.family == "compact" else [])]
     return tuple(_class_reasons(e, claim, families[claim.family], evidence)), tuple(spoke)
 
@@ -206,8 +206,8 @@ def _class_reasons(e: Evidence, claim: Claim, family: Family, evidence: Sequence
         f"{family.words} sends {found.asr:.0%} of the other pictures to class {target} with a mean margin of "
         f"{found.margin:.1f} logits; other classes reach {claim.rival:.1f}"
     ]
-    if name == "compact" and 0 < (ratio := norm_ratio(e, evidence) or 0.0) < 1:
-        reasons.append(_norm_reason(e, ratio))
+    if name == "compact" and (norm_ratio(e, evidence) or 1.0) < 1:
+        reasons.append(_norm_reason(e, evidence))
     if e.distance > 0:
         reasons.append(f"without a trigger, they miss class {target} by {e.distance:.1f} logits")
     if transfer is not None:
@@ -215,11 +215,13 @@ def _class_reasons(e: Evidence, claim: Claim, family: Family, evidence: Sequence
     return reasons
 
 
-def _norm_reason(e: Evidence, ratio: float) -> str:
-    """About a class whose free mask succeeded. ratio: of its norm to the next class's."""
+def _norm_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:
+    """About a class whose free mask succeeded."""
     assert e.smallest is not None
-    norm = e.smallest.trigger.norm
-    return f"a free mask of L1 norm {norm:.1f} is enough for class {e.goal.target}; the next class needs {norm / ratio:.1f}"
+    norm, ratio = e.smallest.trigger.norm, norm_ratio(e, evidence) or 1.0
+    alone = not any(o.smallest and o.smallest.success for o in evidence if o.goal != e.goal)
+    next_norm = f"{'more than ' if alone else ''}{norm / ratio:.1f}"
+    return f"a free mask of L1 norm {norm:.1f} is enough for class {e.goal.target}; the next class needs {next_norm}"
 
 
 def _peak_reason(e: Evidence, claim: Claim) -> str:

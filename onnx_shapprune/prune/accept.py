@@ -11,19 +11,20 @@ from onnx_shapprune.prune.attack import attacked
 from onnx_shapprune.prune.lesson import Unseen
 from onnx_shapprune.prune.proposal import Edited, Proposal, edited
 from onnx_shapprune.prune.state import State, Task
-from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, MARGIN_BUDGET, UNSEEN_ALIVE
+from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, LAST_RESORT, MARGIN_BUDGET, UNSEEN_ALIVE
 
 
 def accept(task: Task, state: State, proposals: Generator[Proposal, None, None]) -> tuple[State, Edited | None]:
-    """The first proposal whose file neither surely costs more than the budget nor is expected to by far, and whose triggers
-    move few of the pictures that it never saw, or None; and the state, in which the dearest unit of each refused one is
-    banned.
+    """The first proposal whose file neither surely costs more than the budget nor is expected to by far, the last resort not
+    at all, and whose triggers move few of the pictures that it never saw, or None; and the state, in which the
+    dearest unit of each refused one is banned.
     """
     with closing(proposals):  # a game holds sessions and cached activations
         for proposal in proposals:
             made = edited(task.original, proposal, task.shown.subject)
+            last = proposal.fit is not None and proposal.fit.strength < LAST_RESORT
             unseen = proposal.unseen or Unseen(0.0)
-            lost = max(task.surely_lost(made.subject), unseen.lost / EXPECTED_SLACK)
+            lost = max(task.surely_lost(made.subject), unseen.lost / (1 if last else EXPECTED_SLACK))
             if lost <= state.budget(task.settings) and unseen.asr <= UNSEEN_ALIVE:
                 return state, made
             state = replace(state, banned=state.banned | set(proposal.by_cost[:1]))

@@ -102,9 +102,10 @@ def _repair(record: AuditRecord) -> str:
     off, total = len(record.units.off), record.units.total
     done = [count(len(part.layers), "layer") + " with other weights"] if part.layers else []
     done += [f"{off} of {total:,} units off"] if off else []
-    cost = f"; of unseen pictures about {percent(part.rounds[-1].clean_cost)} lost" if part.rounds else ""
     if record.data.label_source == "synthesised":
         cost = "; what it costs real pictures is not known without them"
+    else:
+        cost = f"; of unseen pictures about {percent(part.rounds[-1].clean_cost)} lost" if part.rounds else ""
     return (", ".join(done) or METHODS[part.method]) + cost
 
 

@@ -338,6 +338,10 @@ def test_a_calibration_speaks_of_models_like_those_that_it_was_made_on():
     (large,) = domain.outside(43, (28, 224))
     assert "28 x 224 pixels, and 28 to 32" in large
     assert len(domain.outside(1000, (224, 224))) == 2
+    drawn = domain.model_copy(update={"drawn": 8})
+    (less,) = drawn.outside(10, (28, 28), 7)
+    assert "only 7 pictures could be drawn out of the model, and 8 or more" in less
+    assert drawn.outside(10, (28, 28), 8) == drawn.outside(10, (28, 28)) == domain.outside(10, (28, 28), 7) == ()
     packaged = load_calibration(None)
     assert packaged.few is not None
     assert packaged.many is not None

@@ -8,7 +8,7 @@ from hand_made import CALIBRATION
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect import examination
-from onnx_shapprune.detect.calibration import Calibration
+from onnx_shapprune.detect.calibration import Calibration, Domain
 from onnx_shapprune.detect.examination import Examination, examine
 from onnx_shapprune.invert.relations import RelationSettings
 from onnx_shapprune.invert.search import SearchSettings
@@ -70,6 +70,17 @@ def test_searches_that_would_begin_too_late_are_listed():
     assert found.suspicion.named == {}
     assert examined({0: 1}, None, seconds=0).skipped == (*names[1:], "largest margins", "free masks")
     assert examined({0: 1}, RelationSettings(), seconds=600).skipped == ()
+
+
+def test_a_model_that_gives_few_pictures_is_outside_of_the_calibration():
+    domain = Domain(classes=(2, 99), pixels=(1, 999), drawn=99)
+    drawn, given = (
+        examined(dict.fromkeys(range(5), 5), calibration=KNOWN.model_copy(update={"domain": domain}), synthesised=s)
+        for s in (True, False)
+    )
+    assert "pictures could be drawn out of the model" in drawn.outside[0]
+    assert all(c.outside == drawn.outside for c in drawn.suspicion.claimed)
+    assert given.outside == ()
 
 
 def test_synthesised_pictures_are_judged_by_what_is_known_of_them_and_not_warped():
