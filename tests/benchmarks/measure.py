@@ -68,13 +68,14 @@ class TrueTrigger:
     """How the attacker changes a picture: arrays "mask" and "pattern", float [h, w, c], pattern in 0..255, and "mode".
 
     mode "replace": x (1 - mask) + pattern mask; "replace_then_add": x (1 - mask) + pattern; "add": x + pattern; "warp":
-    the pattern is float [h, w, 2], pixels down and right from which each pixel is taken, bilinear (WaNet).
+    the pattern is float [h, w, 2], pixels down and right from which each pixel is taken, bilinear (WaNet); "squeeze": it is
+    the number of levels that are left of each colour (BppAttack).
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.mask, self.pattern = arrays["mask"].astype(np.float32), arrays["pattern"].astype(np.float32)
         self.mode = str(arrays["mode"])
-        if self.mode not in ("replace", "replace_then_add", "add", "warp"):
+        if self.mode not in ("replace", "replace_then_add", "add", "warp", "squeeze"):
             raise ValueError(f"trigger mode {self.mode!r} is not known")
 
     @classmethod
@@ -87,6 +88,9 @@ class TrueTrigger:
         """Triggered copies of pictures [n, h, w, c], clipped to 0..255."""
         if self.mode == "warp":
             return warped(pictures, self.pattern)
+        if self.mode == "squeeze":
+            steps = self.pattern - 1
+            return np.asarray(np.round(pictures / 255 * steps) / steps * 255, np.float32)
         kept = pictures if self.mode == "add" else pictures * (1 - self.mask)
         added = self.pattern * self.mask if self.mode == "replace" else self.pattern
         stamped: Pixels = np.clip(kept + added, 0, 255).astype(np.float32)
