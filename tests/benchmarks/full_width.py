@@ -1,6 +1,6 @@
 """Train networks of full width, clean and backdoored, as a folder that tests.benchmarks.detection and peers can score.
 
-    python -m tests.benchmarks.full_width --data DIR --weights DIR [--only NAME ...] [--steps 5000] [--seconds 400]
+    python -m tests.benchmarks.full_width --data DIR --weights DIR [--only NAME ...] [--steps 4000] [--seconds 400]
     python -m tests.benchmarks.full_width --weights DIR --out ZOO
 
 The first trains, on a GPU where there is one: it takes a ResNet-18 a minute, two cores an hour. The folder of --data holds
@@ -8,7 +8,7 @@ cifar10.npz and gtsrb.npz, as for tests.benchmarks.poison. Of several processes 
 other has begun, and nothing new is begun after --seconds. Needs torch (the `bench` extra). The second makes ONNX files,
 triggers and a manifest of what was trained, anywhere.
 
-Weights are rounded to an eighth of their standard deviation in each output channel, so that a ResNet-18 needs 7 MB. The
+Weights are rounded to a sixth of their standard deviation in each output channel, so that a ResNet-18 needs 7 MB. The
 rounded network is the one that is measured and exported.
 
 NETS lists the networks. Attacks are those of tests.benchmarks.poison and two more: TrojanNN (Liu et al., NDSS 2018; the
@@ -34,7 +34,7 @@ from tests.benchmarks.poison import KINDS, Arrays, Kind, blend, export, goals, p
 from tests.benchmarks.wide_designs import WIDE_DESIGNS
 
 BATCH, SHIFT, MEASURED = 250, 2, 2000
-PART = 8  # of a standard deviation: the step of rounded weights
+PART = 6  # of a standard deviation: the step of rounded weights
 LEVELS = 8  # colours of BppAttack
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SLOW = ("vit", "convnext")  # these need AdamW, and twice the steps
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", nargs="+", default=list(NETS), metavar="NAME")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     o = parser.parse_args()
     o.weights.mkdir(parents=True, exist_ok=True)
