@@ -10,15 +10,16 @@ from onnx_shapprune.record.audit import (
     ClassPart,
     CompactPart,
     LayerChange,
-    RepairPart,
     RoundPart,
     UnitsPart,
     VerifyRecord,
 )
 from onnx_shapprune.record.parts import FileDigest, Rates
 from onnx_shapprune.report.changes import (
+    COST_OF_DRAWN,
     LAYER_COLUMNS,
     OTHER_WEIGHTS,
+    cost_unknown,
     layer_rows,
     method_words,
     unlearnt,
@@ -96,7 +97,7 @@ def audit_text(record: AuditRecord, *, width: int = WIDTH, colour: bool = False,
     _classes(page, record.classes, said=record.reasons)
     _unlearnt(page, record)
     _units(page, record.units)
-    _repair(page, record.repair, record.units)
+    _repair(page, record)
     _rates(page, record)
     digests = [FileDigest(name=model.name, size=model.size, sha256=model.sha256), *model.external]
     if record.repair.output is not None:
@@ -257,7 +258,8 @@ def _units(page: Page, units: UnitsPart) -> None:
     page.table(columns, rows)
 
 
-def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
+def _repair(page: Page, record: AuditRecord) -> None:
+    repair, units = record.repair, record.units
     if repair.status == "not_tried" and not repair.rounds and not units.off:
         return
     page.title("Repair")
@@ -275,6 +277,8 @@ def _repair(page: Page, repair: RepairPart, units: UnitsPart) -> None:
         for n, r in enumerate(repair.rounds, 1):
             if r.note:
                 page.say(f"round {n}: {plain(r.note)}")
+        if cost_unknown(record):
+            page.say(COST_OF_DRAWN, style="yellow")
         if words := weights_in_fits(repair.rounds):
             page.say(words, style="dim")
     if units.off:

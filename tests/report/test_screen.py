@@ -3,13 +3,14 @@
 import shlex
 
 import pytest
-from judged import JUDGED
+from judged import JUDGED, judged
 from record_samples import audit_record, verify_record
 
 from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import FindingPart
 from onnx_shapprune.report.advice import OF_THE_INPUT, Step, what_now
 from onnx_shapprune.report.outcome import outcome_of, sentence
+from onnx_shapprune.report.page import page
 from onnx_shapprune.report.terminal import audit_text, verify_text
 
 SCREEN = 30  # lines
@@ -160,6 +161,9 @@ def test_what_a_repair_costs_is_not_said_without_real_pictures():
     assert "of unseen pictures about" in told
     assert "of unseen pictures about" not in untold
     assert "what it costs real pictures is not known without them" in untold
+    for said in (audit_text(drawn, details=True), page(*judged(drawn))):
+        assert "what real ones lose is not known" in " ".join(said.split())
+    assert "not known without pictures" in page(*judged(drawn))
 
 
 def test_a_run_that_wrote_no_report_says_how_to_get_one():
