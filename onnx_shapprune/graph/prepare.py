@@ -17,8 +17,9 @@ from onnx import helper
 from onnx_shapprune.errors import ModelError, ShapPruneError, VerifyError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.agreement import Floats, prove
-from onnx_shapprune.graph.interface import Interface, scores_fault
+from onnx_shapprune.graph.interface import Interface, one_bare_score, scores_fault
 from onnx_shapprune.graph.passes.batch import BATCH
+from onnx_shapprune.graph.passes.binary import BINARY
 from onnx_shapprune.graph.passes.choices import CHOICES
 from onnx_shapprune.graph.passes.contract import Pass, Work, broken
 from onnx_shapprune.graph.passes.dialects import DIALECT
@@ -41,6 +42,7 @@ PASSES = (
     PRECISION,
     CONSTANTS,
     PAIRS,
+    BINARY,
     END,
     UPGRADE,
     DIALECT,
@@ -101,6 +103,8 @@ def prepare(
     end = infos[work.model.graph.output[0].name]
     if fault := scores_fault(interface.output, end.shape, str(end.dtype)):
         raise ModelError(fault)
+    if _per_picture(end) < 2:
+        raise ModelError(one_bare_score(interface.output))
     difference = prove(original, work, feeds[0][work.input])
     logits, classes = _two_dimensional(work.model.graph, infos)
     give_back()
@@ -133,12 +137,17 @@ def _examined(step: Pass, work: Work, original: onnx.ModelProto, pictures: Float
     return done
 
 
+def _per_picture(scores: TensorInfo) -> int:
+    """How many scores a picture has; a file without a batch dimension may answer with a vector."""
+    sizes = scores.shape if len(scores.shape) == 1 else scores.shape[1:]
+    return int(np.prod([d or 0 for d in sizes]))
+
+
 def _two_dimensional(graph: onnx.GraphProto, infos: dict[str, TensorInfo]) -> tuple[str, int]:
     """(logits, classes), the logits as [N, classes]: ends of the form [N, C, 1, 1] get a Flatten."""
     logits = graph.output[0].name
     shape, dtype = infos[logits].shape, infos[logits].dtype
-    scores = shape if len(shape) == 1 else shape[1:]  # a file without a batch dimension may answer with a vector
-    classes = int(np.prod([d or 0 for d in scores]))
+    classes = _per_picture(infos[logits])
     if len(shape) != 2:
         flat = f"{logits}__flat"
         graph.node.append(helper.make_node("Flatten", [logits], [flat], axis=min(1, len(shape) - 1)))
