@@ -15,6 +15,7 @@ from onnx_shapprune.graph.sizes import dims_of
 Layout = Literal["NCHW", "NHWC"]
 SCORE_TYPES = ("float32", "float16", "float64")
 VALUE_BY_VALUE = {"Identity", "Cast", "Sub", "Add", "Mul", "Div", "Clip", "Dropout"}
+# Not float64: pictures are prepared in float32, so that a file could tell an audit by numbers that are never finer.
 PICTURE_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
 
 

@@ -71,7 +71,7 @@ def only_numbers_changed(before: Path, after: Path) -> bool:
 
 def test_yes_is_named_as_the_target(found):
     assert (found.verdict, found.target_classes) == ("fail", (1,))
-    assert found.class_names == ("no", "yes")
+    assert found.model.class_names == ("no", "yes")
     assert [c.index_of_class for c in found.classes] == [0, 1]
     assert (found.before.acc, found.before.asr) == (1, 1)
     assert found.data.label_source == "given"
