@@ -64,7 +64,7 @@ class Prepared:
     model: input float32 [N, *input_shape] (N = 1 always where `batch_free` is False), one output: logits [N, classes].
     infos: shape and dtype of every tensor. stripped: operators taken off behind the logits, the file's last first.
     difference: largest difference to the file's logits, in units of what tells its classes apart. renamed: tensors of the
-    file that have another name here.
+    file that have another name here. score: the tensor that is the logit of a file with one score, "" for all others.
     """
 
     model: onnx.ModelProto
@@ -77,6 +77,7 @@ class Prepared:
     stripped: tuple[str, ...]
     difference: float
     renamed: Mapping[str, str]
+    score: str = ""
 
 
 def prepare(
@@ -119,6 +120,7 @@ def prepare(
         stripped=work.stripped,
         difference=difference,
         renamed=work.renamed,
+        score=work.score,
     )
 
 

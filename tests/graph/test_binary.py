@@ -15,6 +15,7 @@ from onnx_shapprune.case.open import open_model
 from onnx_shapprune.detect.deployed import deployed_doubts
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.agreement import prove
+from onnx_shapprune.graph.canonical import canonical
 from onnx_shapprune.graph.classifier import Classifier, read_classifier
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.limits import FileLimits
@@ -120,6 +121,46 @@ def test_what_does_not_say_where_yes_begins_is_refused(model):
     assert (found.classes, found.interface.one_score) == (None, False)
     with pytest.raises(ModelError, match=PLAIN):
         prepare(model, found.interface, models.SHAPE, DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("ends", "line", "taken"),
+    [
+        ([("Clip", (-1e-3, 1e-3), {})], 0, ("Clip",)),
+        ([("Mul", (50,), {}), ("Tanh", (), {})], 0, ("Tanh",)),
+        ([SIGMOID, ("Sub", (0.7,), {}), ("Mul", (1000,), {})], np.log(0.7 / 0.3), ("Mul", "Sub", "Sigmoid")),
+        ([("Add", (0.3,), {}), ("Elu", (), {})], -0.3, ("Elu",)),
+        ([("Relu", (), {})], 0, ("Relu",)),
+        ([("Mul", (3,), {})], None, ()),
+        ([("Clip", (0.1, 0.2), {})], None, ()),
+        ([("Neg", (), {})], None, ()),
+    ],
+    ids=["clip", "tanh", "twice", "elu", "relu", "factor", "always yes", "turned"],
+)
+def test_what_rises_before_the_sigmoid_is_taken_off(ends, line, taken):
+    model = one_score.ending_in(*ends, SIGMOID)
+    copy = prepared(model, reading(model))
+    seen = canonical(copy, DEVICE)
+    assert seen.stripped == ("Sigmoid", *taken)
+    if line is None:
+        assert seen is copy
+        return
+    bare = one_score.ending_in(SIGMOID)
+    plain = prepared(bare, reading(bare))
+    x = models.pictures(model, 8)
+    z, want = (Session(p.model, DEVICE).run({"x": x})[0] for p in (seen, plain))
+    gain = 50 if "Tanh" in taken else 1
+    np.testing.assert_allclose(z / gain, (want[:, 1:] - line / 2) * [[-1, 1]], atol=1e-5)
+    assert seen.infos[seen.logits].shape == (None, 2)
+
+
+def test_a_score_that_is_added_to_another_one_has_no_end():
+    n = models.Net()
+    flat = n.op("Flatten", "x")
+    a, b = n.dense(flat, 192, 1), n.dense(flat, 192, 1)
+    model = n.model(n.op("Sigmoid", n.op("Add", n.op("Tanh", a), b)), classes=1)
+    copy = prepared(model, reading(model))
+    assert canonical(copy, DEVICE) is copy
 
 
 def test_a_vector_without_a_sigmoid_is_no_class_scores():
