@@ -148,7 +148,11 @@ def _findings(
         if interface.height is None or interface.width is None:
             warnings.append("the picture size is left open in the file: an audit needs --input-size HEIGHT WIDTH")
         end = end_of(file.loaded.graph, interface.output)
-        if end is not None and end.op_type not in SILENT:
+        if interface.one_score:
+            notes.append(
+                "one score per picture: class 1 where it is above 0.5, class 0 elsewhere; the audit works on two logits"
+            )
+        elif end is not None and end.op_type not in SILENT:
             notes.append(f"ends in {end.op_type}: the audit works on the logits before it")
     if facts.has_half(proto) or (interface is not None and interface.dtype == "float16"):
         notes.append("fp16 weights: the audit computes in fp32 and writes fp16 back")

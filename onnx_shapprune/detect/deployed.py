@@ -32,6 +32,7 @@ from onnx_shapprune.detect.thresholds import (
 )
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.passes.binary import of_probabilities
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.pictures.spread import spread_over
@@ -93,7 +94,8 @@ class DeployedFile:
             if np.size(out) % len(fed):
                 raise ModelError(f"the file gives {np.size(out)} scores for {len(fed)} pictures: it cannot be audited")
             made.append(np.asarray(out, np.float32).reshape(len(fed), -1)[:: i.batch or 1][:count])
-        return np.concatenate(made)
+        scores = np.concatenate(made)
+        return of_probabilities(scores) if i.one_score else scores
 
 
 def moved_on_file(opened: Opened, shown: Shown, triggers: Sequence[Trigger]) -> tuple[tuple[float, float], ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.passes.binary import of_logits, of_probabilities
 from onnx_shapprune.graph.passes.contract import Work
 from onnx_shapprune.runtime.probe import expose, largest_difference
 from onnx_shapprune.runtime.session import Session
@@ -27,8 +28,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the file says of some pictures. scores: its own output, float32 [n, k]; logits: float32 [n, k], None where
-    the file does not hold the tensor that the copy makes.
+    """What the file says of some pictures. scores: its own output, float32 [n, k], one score as those of two classes;
+    logits: float32 [n, k], None where the file does not hold the tensor that the copy makes.
     """
 
     scores: Floats
@@ -50,7 +51,8 @@ def prove(original: onnx.ModelProto, work: Work, pictures: Floats) -> float:
     if want.logits is not None:
         difference = departure(want.logits, got)
     else:
-        for op in reversed(work.stripped):
+        # The Sigmoid of one score is the Softmax of the two.
+        for op in ("Softmax",) if work.score else reversed(work.stripped):
             got = _applied(op, got)
         difference = largest_difference(want.scores, got)
     tolerance = TOLERANCE[work.rounding]
@@ -89,17 +91,18 @@ def answers(copy: onnx.ModelProto, work: Work, pictures: Floats) -> Floats:
     """What a copy makes of pictures, one by one while its batch is not free: float32 [n, k]."""
     session = Session(copy, work.device)
     if work.batch_free:
-        return session.run({work.input: pictures})[0].reshape(len(pictures), -1)
-    batch = work.interface.batch or 1
-    rows = [session.run({work.input: np.repeat(row[None], batch, 0)})[0] for row in pictures]
-    return _firsts(rows, batch)
+        found = session.run({work.input: pictures})[0].reshape(len(pictures), -1)
+    else:
+        batch = work.interface.batch or 1
+        found = _firsts([session.run({work.input: np.repeat(row[None], batch, 0)})[0] for row in pictures], batch)
+    return of_probabilities(found) if work.interface.one_score and not work.score else found
 
 
 def ask(original: onnx.ModelProto, work: Work, pictures: Floats) -> Answers:
     """What the file says of pictures, fed as it wants them: one by one, in copies where its batch is fixed."""
     interface = work.interface
     names = {copy: name for name, copy in work.renamed.items()}
-    made = work.model.graph.output[0].name
+    made = work.score or work.model.graph.output[0].name
     wanted = names.get(made, made)
     whole = original
     if wanted not in edit.producers(original.graph) and original.functions:
@@ -115,8 +118,10 @@ def ask(original: onnx.ModelProto, work: Work, pictures: Floats) -> Answers:
         own, *inner = session.run({interface.input: fed}, [interface.output, *([wanted] if known else [])])
         scores.append(own)
         logits += inner
-    found = _firsts(scores, batch)
-    return Answers(found, _firsts(logits, batch) if logits else found if wanted == interface.output else None)
+    found, before = _firsts(scores, batch), _firsts(logits, batch) if logits else None
+    if interface.one_score:
+        found, before = of_probabilities(found), None if before is None else of_logits(before)
+    return Answers(found, found if wanted == interface.output else before)
 
 
 def _firsts(rows: list[Floats], batch: int) -> Floats:

@@ -14,6 +14,7 @@ from onnx import helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.one_score import without_end
 from onnx_shapprune.graph.passes.ends import FLOATS, LAYING, SILENT, Tail, before
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.operators import LAYERS, ROUNDS
@@ -40,7 +41,7 @@ class Reach:
 def canonical(prepared: Prepared, device: Device) -> Prepared:
     """The working copy in the form that searches and statistics rest on; itself where nothing is to be taken off."""
     feed = np.random.default_rng(0).random((2 if prepared.batch_free else 1, *prepared.input_shape), np.float32)
-    listed = without_ends(without_fine_steps(without_ends(prepared), feed, device))
+    listed = without_ends(without_fine_steps(without_ends(without_end(prepared, device)), feed, device))
     found = rising_end(listed.model, listed.infos, listed.classes, {listed.input: feed}, device)
     return listed if found is None else _ending_at(listed, *found)
 

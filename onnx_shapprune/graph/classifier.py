@@ -5,14 +5,16 @@ asked again with the same words when the working copy is made.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
 from onnx_shapprune.errors import HostileFileError, ModelError
 from onnx_shapprune.graph import edit, facts
-from onnx_shapprune.graph.interface import Interface, declared_fault, find_interface, too_few_scores
+from onnx_shapprune.graph.interface import Interface, declared_fault, find_interface, one_bare_score
 from onnx_shapprune.graph.limits import FileLimits
+from onnx_shapprune.graph.passes.binary import final_sigmoid
+from onnx_shapprune.graph.passes.pairs import write_as_pairs
 from onnx_shapprune.graph.preflight import Hazard
 from onnx_shapprune.graph.sizes import Size, dims_of, inferred, inferred_shapes, known_sizes
 from onnx_shapprune.graph.units import Units, find_units
@@ -24,7 +26,8 @@ MAX_INPUT = 1 << 26  # values
 @dataclass(frozen=True, slots=True)
 class Classifier:
     """What was found. interface, units: None where the file has not the input and output of a classifier. classes: how many
-    its output tells apart, None where the graph alone does not say. reason: why it is none, "" where it may be one.
+    its output tells apart, two where one score says yes or no, None where the graph alone does not say. reason: why it is
+    none, "" where it may be one.
     """
 
     interface: Interface | None
@@ -61,10 +64,12 @@ def read_classifier(
         return Classifier(interface, None, None, reason or str(error))
     if fault:
         return Classifier(interface, units, None, reason)
-    classes = _classes(known.get(interface.output)) or facts.class_count(model, interface.output, units)
-    if classes is not None and classes < 2:
-        reason = reason or too_few_scores(interface.output, classes)
-    return Classifier(interface, units, classes, reason)
+    classes = _classes(known.get(interface.output), interface) or facts.class_count(model, interface.output, units)
+    if classes != 1:
+        return Classifier(interface, units, classes, reason)
+    if not _ends_in_sigmoid(sized, interface):
+        return Classifier(interface, units, None, reason or one_bare_score(interface.output))
+    return Classifier(replace(interface, one_score=True), units, 2, reason)
 
 
 def at_size(model: onnx.ModelProto, interface: Interface) -> onnx.ModelProto:
@@ -118,9 +123,22 @@ def _scores(model: onnx.ModelProto, interface: Interface, found: onnx.ValueInfoP
     return declared_fault(interface.output, value)
 
 
-def _classes(value: onnx.ValueInfoProto | None) -> int | None:
+def _ends_in_sigmoid(sized: onnx.ModelProto, interface: Interface) -> bool:
+    """Whether the output gives the values of a Sigmoid, as the working copy will have it."""
+    try:
+        copy = edit.inlined(sized)
+        write_as_pairs(copy.graph)
+    except ModelError:
+        return False
+    return final_sigmoid(copy.graph, interface.output) is not None
+
+
+def _classes(value: onnx.ValueInfoProto | None, interface: Interface) -> int | None:
+    """Scores of each picture. A vector has one of each, but for a file that takes a single picture: it has all of them."""
     if value is None or not value.type.tensor_type.HasField("shape"):
         return None
     dims = dims_of(value)
+    if len(dims) == 1 and interface.batch != 1:
+        return 1
     sizes = [d for d in (dims[1:] if len(dims) > 1 else dims) if isinstance(d, int)]
     return math.prod(sizes) if sizes and len(sizes) >= len(dims) - 1 else None

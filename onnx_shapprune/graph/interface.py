@@ -15,6 +15,7 @@ from onnx_shapprune.graph.sizes import dims_of
 Layout = Literal["NCHW", "NHWC"]
 SCORE_TYPES = ("float32", "float16", "float64")
 VALUE_BY_VALUE = {"Identity", "Cast", "Sub", "Add", "Mul", "Div", "Clip", "Dropout"}
+# Not float64: pictures are prepared in float32, so that a file could tell an audit by numbers that are never finer.
 PICTURE_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
 
 
@@ -25,7 +26,8 @@ class Interface:
     input, output: tensor names. dims: shape of a picture in `layout`, None where the file and the caller leave it open.
     layout: "NCHW" or "NHWC". channels, height, width: None where they are open. batch: the declared fixed batch size,
     or None where it is free. dtype: "float32" or "float16". entry: shape in which the file itself takes pictures, -1 for
-    the batch, where that is another than [N, *dims]: flattened, or without a batch dimension.
+    the batch, where that is another than [N, *dims]: flattened, or without a batch dimension. one_score: whether there is
+    one score for each picture, the probability of class 1 of two; told by `read_classifier`.
     """
 
     input: str
@@ -38,6 +40,7 @@ class Interface:
     batch: int | None
     dtype: str
     entry: tuple[int, ...] | None = None
+    one_score: bool = False
 
 
 def find_interface(
@@ -141,15 +144,17 @@ def scores_fault(output: str, shape: Sequence[object], dtype: str) -> str:
             f"not an image classifier: {said} has more than one axis besides the batch, as the boxes of a detector, a map "
             "or several heads have"
         )
-    if len(known) == len(scores) and math.prod(known) < 2:
-        return too_few_scores(output, math.prod(known))
+    if len(known) == len(scores) and not math.prod(known):
+        return f"not an image classifier: output {output!r} has no value per picture"
     return ""
 
 
-def too_few_scores(output: str, values: int) -> str:
-    """The fault of an output with less than two values for each picture."""
-    words = f"not an image classifier: output {output!r} has {values} value(s) per picture"
-    return f"{words}; a yes or no is audited as two scores, 0 and the logit" if values == 1 else words
+def one_bare_score(output: str) -> str:
+    """The fault of an output with one value for each picture that is not the plain value of a Sigmoid."""
+    return (
+        f"not an image classifier: output {output!r} has one value per picture and does not end in a plain Sigmoid, so that "
+        "nothing says where yes begins (append a Sigmoid if the value is a logit)"
+    )
 
 
 def declared_fault(output: str, value: onnx.ValueInfoProto) -> str:

@@ -17,8 +17,9 @@ from onnx import helper
 from onnx_shapprune.errors import ModelError, ShapPruneError, VerifyError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.agreement import Floats, prove
-from onnx_shapprune.graph.interface import Interface, scores_fault
+from onnx_shapprune.graph.interface import Interface, one_bare_score, scores_fault
 from onnx_shapprune.graph.passes.batch import BATCH
+from onnx_shapprune.graph.passes.binary import BINARY
 from onnx_shapprune.graph.passes.choices import CHOICES
 from onnx_shapprune.graph.passes.contract import Pass, Work, broken
 from onnx_shapprune.graph.passes.dialects import DIALECT
@@ -41,6 +42,7 @@ PASSES = (
     PRECISION,
     CONSTANTS,
     PAIRS,
+    BINARY,
     END,
     UPGRADE,
     DIALECT,
@@ -62,7 +64,7 @@ class Prepared:
     model: input float32 [N, *input_shape] (N = 1 always where `batch_free` is False), one output: logits [N, classes].
     infos: shape and dtype of every tensor. stripped: operators taken off behind the logits, the file's last first.
     difference: largest difference to the file's logits, in units of what tells its classes apart. renamed: tensors of the
-    file that have another name here.
+    file that have another name here. score: the tensor that is the logit of a file with one score, "" for all others.
     """
 
     model: onnx.ModelProto
@@ -75,6 +77,7 @@ class Prepared:
     stripped: tuple[str, ...]
     difference: float
     renamed: Mapping[str, str]
+    score: str = ""
 
 
 def prepare(
@@ -101,6 +104,8 @@ def prepare(
     end = infos[work.model.graph.output[0].name]
     if fault := scores_fault(interface.output, end.shape, str(end.dtype)):
         raise ModelError(fault)
+    if _per_picture(end) < 2:
+        raise ModelError(one_bare_score(interface.output))
     difference = prove(original, work, feeds[0][work.input])
     logits, classes = _two_dimensional(work.model.graph, infos)
     give_back()
@@ -115,6 +120,7 @@ def prepare(
         stripped=work.stripped,
         difference=difference,
         renamed=work.renamed,
+        score=work.score,
     )
 
 
@@ -133,12 +139,17 @@ def _examined(step: Pass, work: Work, original: onnx.ModelProto, pictures: Float
     return done
 
 
+def _per_picture(scores: TensorInfo) -> int:
+    """How many scores a picture has; a file without a batch dimension may answer with a vector."""
+    sizes = scores.shape if len(scores.shape) == 1 else scores.shape[1:]
+    return int(np.prod([d or 0 for d in sizes]))
+
+
 def _two_dimensional(graph: onnx.GraphProto, infos: dict[str, TensorInfo]) -> tuple[str, int]:
     """(logits, classes), the logits as [N, classes]: ends of the form [N, C, 1, 1] get a Flatten."""
     logits = graph.output[0].name
     shape, dtype = infos[logits].shape, infos[logits].dtype
-    scores = shape if len(shape) == 1 else shape[1:]  # a file without a batch dimension may answer with a vector
-    classes = int(np.prod([d or 0 for d in scores]))
+    classes = _per_picture(infos[logits])
     if len(shape) != 2:
         flat = f"{logits}__flat"
         graph.node.append(helper.make_node("Flatten", [logits], [flat], axis=min(1, len(shape) - 1)))

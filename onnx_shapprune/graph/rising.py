@@ -42,7 +42,7 @@ def rising_end(
     try:
         values = Session(expose(model, names), device).run(feed, names)
         for (name, nodes), value in zip(reversed(found), reversed(values), strict=True):
-            if _keeps_order(_tail(model, name, nodes), name, np.asarray(value), device):
+            if _keeps_order(tail_of(model, name, nodes), name, np.asarray(value), device):
                 return name, tuple(node.op_type for node in reversed(nodes))
     except ModelError:
         return None
@@ -73,7 +73,7 @@ def _per_picture(info: TensorInfo) -> int:
     return int(np.prod([d or 0 for d in info.shape[1:]]))
 
 
-def _tail(model: onnx.ModelProto, name: str, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+def tail_of(model: onnx.ModelProto, name: str, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
     """The nodes alone, with a tensor as their input."""
     copy = edit.copy_of(model)
     stored = [n for n in copy.graph.node if n.op_type == "Constant"]

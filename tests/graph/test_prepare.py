@@ -133,7 +133,7 @@ def test_a_file_fixed_at_batch_four_is_prepared():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("one_class", "has 1 value"),
+        ("one_class", "has one value per picture"),
         ("nan", "NaN or infinity"),
         ("custom", "cannot open the graph"),
         ("silent", "gives no scores"),
