@@ -4,14 +4,15 @@ All weights unlearn the pictures by ascent (SGD of rate 0.01, a tenth of it afte
 at most 10 % are right, or for 20 epochs. Masks of filters then recover them (rate 0.2, of 0.2 times the loss, 20 epochs).
 Filters whose masks fell are pruned from the network that there was.
 
-Filled in: an epoch is at least four batches, as with the 500 pictures of the paper. Gradients are cut to length 20. The
-paper's dynamic threshold: 0, 0.05, ... 0.9 as far as 95 % of the accuracy on the pictures stays.
+Filled in: an epoch is at least four batches, as with the 500 pictures of the paper, and what is right is counted of each: with
+few pictures one epoch is too far. Gradients are cut to length 20. The dynamic threshold: 0, 0.05, ... 0.9 as far as 95 % of the accuracy on the pictures stays.
 """
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from tests.benchmarks.defences.learner import Learner
 from tests.benchmarks.defences.neurons import Neurons
@@ -28,18 +29,18 @@ def unlearn(learner: Learner) -> float:
     leaves = learner.learn()
     optimiser = torch.optim.SGD(leaves, lr=ASCENT, momentum=MOMENTUM, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [LATER])
-    right = learner.accuracy()
+    right = 1.0
     for _ in range(EPOCHS):
         with learner.training():
             for x, y in learner.epoch(least=BATCHES):
+                logits = learner.logits(x)
+                if (right := float((logits.argmax(1) == y).float().mean())) <= UNLEARNT:
+                    return right
                 optimiser.zero_grad()
-                (-learner.loss(x, y)).backward()
+                (-cross_entropy(logits, y)).backward()
                 torch.nn.utils.clip_grad_norm_(leaves, LONGEST)
                 optimiser.step()
         schedule.step()
-        right = learner.accuracy()
-        if right <= UNLEARNT:
-            break
     return right
 
 
