@@ -1,4 +1,4 @@
-"""What benchmarks compute by torch is what onnxruntime computes, for every design that they train."""
+"""What benchmarks compute by torch is what onnxruntime computes, for every design that they train and some more."""
 
 import io
 
@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is only needed by benchmarks")
+from benchmarks.defences.unfolding import folded_ones, unfolded  # noqa: E402
 from benchmarks.designs import DESIGNS  # noqa: E402
 from benchmarks.poison import WIDE, network  # noqa: E402
 from benchmarks.torch_graph import TorchGraph  # noqa: E402
@@ -68,23 +69,48 @@ def pooled(block: nn.Module, width: int) -> nn.Sequential:
 MORE = {"inverted": lambda: pooled(Inverted(8), 8), "next": lambda: pooled(Next(8), 8), "token": lambda: ClassToken(16)}
 
 
-@pytest.mark.filterwarnings("ignore")  # of the exporter
-@pytest.mark.parametrize("design", [*WIDE, *DESIGNS, *MORE])
-def test_torch_agrees_with_onnxruntime(design):
+def exported(net: nn.Module) -> onnx.ModelProto:
+    stream = io.BytesIO()
     torch.manual_seed(0)
-    net = MORE[design]() if design in MORE else network(design, 3, SIDE, CLASSES, 4)
     with torch.no_grad():
         for buffer in net.buffers():  # else a normalisation of an untrained network does nothing
             if buffer.is_floating_point():
                 buffer.uniform_(0.5, 1.5)
-    stream = io.BytesIO()
     torch.onnx.export(
         net.eval(), (torch.zeros(2, 3, SIDE, SIDE),), stream, dynamo=False, opset_version=17, input_names=["input"],
         dynamic_axes={"input": {0: "batch"}},
     )  # fmt: skip
-    x = np.random.default_rng(0).uniform(0, 1, (3, 3, SIDE, SIDE)).astype(np.float32)
-    session = onnxruntime.InferenceSession(stream.getvalue(), providers=["CPUExecutionProvider"])
-    graph = TorchGraph(onnx.load_from_string(stream.getvalue()), torch.device("cpu"))
+    return onnx.load_from_string(stream.getvalue())
+
+
+def pictures() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 1, (3, 3, SIDE, SIDE)).astype(np.float32)
+
+
+def by_torch(model: onnx.ModelProto, *, of: tuple[str, ...] = (), follow: float | None = None):
+    graph = TorchGraph(model, torch.device("cpu"))
+    for given in graph.normalisations if follow is not None else ():
+        given["follow"] = follow
     with torch.no_grad():
-        made = graph(torch.from_numpy(x), {}).numpy()
-    np.testing.assert_allclose(made, session.run(None, {"input": x})[0], atol=1e-4)
+        return graph(torch.from_numpy(pictures()), {}, of=of)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+@pytest.mark.parametrize("design", [*WIDE, *DESIGNS, *MORE])
+def test_torch_agrees_with_onnxruntime(design):
+    model = exported(MORE[design]() if design in MORE else network(design, 3, SIDE, CLASSES, 4))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(by_torch(model), session.run(None, {"input": pictures()})[0], atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("follow", [None, 0.1])
+def test_a_batchnorm_that_is_put_back_changes_nothing_until_it_learns(follow):
+    model = exported(network("vgg", 3, SIDE, CLASSES, 4))
+    there = folded_ones(model)
+    made = by_torch(model, of=tuple(n.output[0] for n in there))
+    statistics = [(v.mean((0, 2, 3)).numpy(), v.var((0, 2, 3), correction=0).numpy()) for v in made]
+    again, names = unfolded(model, statistics)
+    assert len(names) == len(there) == 5
+    # In training a batch of the very pictures that gave the statistics has them too.
+    np.testing.assert_allclose(by_torch(again, follow=follow), by_torch(model), atol=1e-3)

@@ -4,8 +4,9 @@ All weights unlearn the pictures by ascent (SGD of rate 0.01, a tenth of it afte
 at most 10 % are right, or for 20 epochs. Masks of filters then recover them (rate 0.2, of 0.2 times the loss, 20 epochs).
 Filters whose masks fell are pruned from the network that there was.
 
-Filled in: an epoch is at least four batches, as with the 500 pictures of the paper, and what is right is counted of each: with
-few pictures one epoch is too far. Gradients are cut to length 20. The dynamic threshold: 0, 0.05, ... 0.9 as far as 95 % of the accuracy on the pictures stays.
+Filled in: an epoch is at least four batches, as with the 500 pictures of the paper, and what is right is counted of each
+batch: with few pictures an epoch is too far. Gradients are cut to length 20. The dynamic threshold: the last of 0, 0.05, ...
+0.9 up to which 95 % of the accuracy on the pictures stays, and no filter is pruned where none does.
 """
 
 import numpy as np
