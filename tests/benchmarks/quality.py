@@ -60,9 +60,9 @@ def methods(evaluations: int) -> dict[str, RoundSettings]:
 
 
 class Known:
-    """One opened network with one picture a class, float32 in 0..255, and the trigger that its attacker used."""
+    """One opened network with so many pictures a class, float32 in 0..255, and the trigger that its attacker used."""
 
-    def __init__(self, entry: Entry, zoo: Path, data: Path) -> None:
+    def __init__(self, entry: Entry, zoo: Path, data: Path, *, per_class: int = 1, seed: int = 0) -> None:
         def numbers(value: float | tuple[float, ...]) -> tuple[float, ...]:
             return value if isinstance(value, tuple) else (value,)
 
@@ -71,7 +71,7 @@ class Known:
         )
         self.opened = open_model(zoo / entry.folder / entry.file, inputs, Device(threads=1))
         x, y, x_test, y_test = pictures(data / f"{entry.data}.npz")
-        shown, labels = few_shot(x, y, entry.classes, 1, np.random.default_rng(0))
+        shown, labels = few_shot(x, y, entry.classes, per_class, np.random.default_rng(seed))
         self.shown = Shown.to(self.opened.subject, shown.astype(np.float32), labels)
         assert entry.trigger is not None
         assert entry.target is not None
