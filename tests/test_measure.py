@@ -69,6 +69,14 @@ def test_pasted_and_added_triggers_follow_their_formulas(mode, tmp_path):
         np.testing.assert_allclose(stamped, expected.clip(0, 255), atol=1e-3)
 
 
+def test_fewer_colours_are_the_nearest_levels():
+    picture = np.float32([0, 17, 19, 200, 255]).reshape(1, 1, 5, 1)
+    one = np.ones((1, 5, 1))
+    trigger = TrueTrigger({"mask": one, "pattern": 8 * one, "mode": np.array("squeeze")})
+    steps = np.array([0, 0, 1, 5, 7]) * 255 / 7
+    np.testing.assert_allclose(trigger.stamp(picture)[0, 0, :, 0], steps, rtol=1e-5)
+
+
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="'glow'"):
         TrueTrigger({"mask": np.zeros((2, 2, 1)), "pattern": np.zeros((2, 2, 1)), "mode": np.array("glow")})
