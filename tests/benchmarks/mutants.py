@@ -17,6 +17,7 @@ try:
 except ModuleNotFoundError:  # run as a program, not by pytest
     from tests import models
 sys.path[:0] = [str(Path(__file__).parents[1] / "evasions"), str(Path(__file__).parents[1])]  # for what tests import
+from one_score import ending_in, keras  # noqa: E402
 from sly_edits import PLANTED, SWITCHES, Design  # noqa: E402
 
 Random = np.random.Generator
@@ -84,8 +85,8 @@ SCALES = ([1, 1, 2, 2], [1, 1, 0.5, 0.5], [1, 1, 0, 1], [1, 1, 1e9, 1], [2, 1, 1
 
 @cache
 def seeds() -> tuple[onnx.ModelProto, ...]:
-    """Small models of every family, some with functions, control flow, sparse weights and generators, and some of which the
-    graph itself decides.
+    """Small models of every family, some with functions, control flow, sparse weights and generators, some of which the
+    graph itself decides, and some of one score.
     """
     made = [build() for build in models.FAMILIES.values()]
     plain = models.conv_bn_relu_residual()
@@ -100,6 +101,7 @@ def seeds() -> tuple[onnx.ModelProto, ...]:
     mask[:, 1:4, 1:4] = 1
     design = Design(plain, models.conv_bn_relu_residual(1), mask, np.ones(models.SHAPE), 1)
     made += [edit(design) for name, edit in (SWITCHES | PLANTED).items() if name in EDITED]
+    made += [keras(), keras(vector=True), ending_in(("Clip", (-1, 1), {}), ("Sigmoid", (), {}))]
     return tuple(made)
 
 

@@ -20,7 +20,7 @@ from onnx_shapprune.graph.classifier import Classifier, read_classifier
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.passes import contract
-from onnx_shapprune.graph.passes.binary import final_sigmoid
+from onnx_shapprune.graph.passes.binary import final_sigmoid, of_logits, of_probabilities
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.runtime.session import Session
 from onnx_shapprune.settings import InputOptions
@@ -212,3 +212,10 @@ def test_the_file_is_asked_as_it_is_deployed(tmp_path):
     other = replace(opened, file=replace(opened.file, loaded=turned))
     doubts = deployed_doubts(other, pictures, (), np.random.default_rng(0))
     assert any("otherwise than the copy searched" in d for d in doubts)
+
+
+@pytest.mark.parametrize("laid_out", [of_probabilities, of_logits])
+def test_more_scores_than_the_file_declares_are_refused(laid_out):
+    """A graph that never reads the picture answers for as many as it likes."""
+    with pytest.raises(ModelError, match="one score for each picture, and gives 5"):
+        laid_out(np.zeros((1, 5), np.float32))

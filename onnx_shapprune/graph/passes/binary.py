@@ -54,13 +54,22 @@ def _same_values(node: onnx.NodeProto, made: Mapping[str, onnx.NodeProto]) -> st
 
 
 def of_probabilities(scores: Floats) -> Floats:
-    """Scores of two classes, float32 [n, 2], from the probability of the second, [n, 1]."""
-    return np.concatenate([1 - scores, scores], axis=1)
+    """Scores of two classes, float32 [n, 2], from the probability of the second, [n, 1]. ModelError for another shape."""
+    return np.concatenate([1 - _single(scores), scores], axis=1)
 
 
 def of_logits(scores: Floats) -> Floats:
-    """Logits of two classes, float32 [n, 2], from the logit of the second, [n, 1]."""
-    return np.asarray(scores * np.asarray(HALVES, np.float32), np.float32)
+    """Logits of two classes, float32 [n, 2], from the logit of the second, [n, 1]. ModelError for another shape."""
+    return np.asarray(_single(scores) * np.asarray(HALVES, np.float32), np.float32)
+
+
+def _single(scores: Floats) -> Floats:
+    """What a file says when it runs need not be what it declares."""
+    if scores.shape[1] != 1:
+        raise ModelError(
+            f"the file declares one score for each picture, and gives {scores.shape[1]}: it cannot be audited"
+        )
+    return scores
 
 
 def two_classes(work: Work) -> Work:
