@@ -2,12 +2,13 @@
 
 An audit makes a dozen statistics, and the smallest of so many p-values is small by chance. With ten classes or more what
 all searches say about one class is added up first (Fisher's method: the sum of the -log10 of their p-values), and that sum
-is a statistic of its own, beside maps of classes. A planted class leads in many families, each by some way; a natural one
+is a statistic of its own. A planted class leads in many families, each by some way; a natural one
 mostly in few, one of them by much. What patches and masks say is added up once more by itself: a planted patch may do
-nothing as a change of the whole picture, and the strongest of what is natural are such changes. What decides is then held
-against the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the
-share of clean models that show anything as unusual. Pairs and maps of classes have a small share of the false alarms for
-themselves (OF_APART): those of clean models are at times far ahead.
+nothing as a change of the whole picture, and the strongest of what is natural are such changes. Of these the one that says
+most counts once more alone: a planted warp is seen by warps, a sinusoid by sinusoids. What decides is then held against
+the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share of
+clean models that show anything as unusual. Pairs and maps of classes have a small share of the false alarms for themselves
+(OF_APART): those of clean models are at times far ahead.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
@@ -30,13 +31,23 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.detect.statistics import MAP, OF_PATCHES, PATCHES, PEAK, SOURCE, TOGETHER, Claim
+from onnx_shapprune.detect.statistics import (
+    MAP,
+    OF_PATCHES,
+    OF_WHOLE,
+    PATCHES,
+    PEAK,
+    SOURCE,
+    TOGETHER,
+    WHOLE,
+    Claim,
+)
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, OF_APART, SPEAKS, TAIL_FROM
 from onnx_shapprune.errors import DataError
 
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
 APART = (SOURCE, MAP)  # statistics about several classes, which are not added to others
-SUMS = (TOGETHER, OF_PATCHES)
+SUMS = (TOGETHER, OF_PATCHES, OF_WHOLE)  # the last is the largest of what it is made of
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -229,11 +240,9 @@ def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
 
 
 def _deciding(statistics: Iterable[str]) -> list[str]:
-    """Those that decide: what is added up decides together, and pairs of classes have a line of their own. Maps have one
-    too, and count here all the same, which makes the p-values of sums a little larger.
-    """
+    """Those that decide: what is added up decides together, and pairs and maps of classes have a line of their own."""
     names = list(statistics)
-    return [n for n in names if n in (*SUMS, MAP)] if TOGETHER in names else names
+    return [n for n in names if n in SUMS] if TOGETHER in names else names
 
 
 def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[tuple[str, float]]]:
@@ -247,16 +256,17 @@ def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[t
 
 def _sums(about: Mapping[Goal, Sequence[tuple[str, float]]]) -> list[Claim]:
     """Each of the SUMS of what is said about each goal."""
-    return [
-        Claim(goal, name, -sum(math.log10(p) for s, p in said if name in _sums_with(s)), 0.0)
-        for goal, said in about.items()
-        for name in SUMS
-    ]
+    made = []
+    for goal, said in about.items():
+        for name in SUMS:
+            parts = [-math.log10(p) for s, p in said if name in _sums_with(s)]
+            made.append(Claim(goal, name, max(parts, default=0.0) if name == OF_WHOLE else sum(parts), 0.0))
+    return made
 
 
 def _sums_with(statistic: str) -> tuple[str, ...]:
     """The sums that a statistic counts in."""
-    return SUMS if statistic in PATCHES else (TOGETHER,)
+    return (TOGETHER, *(name for name, of in ((OF_PATCHES, PATCHES), (OF_WHOLE, WHOLE)) if statistic in of))
 
 
 def largest(claims: Iterable[Claim]) -> dict[str, float]:

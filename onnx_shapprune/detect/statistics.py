@@ -30,9 +30,11 @@ from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.search import Evidence
 
 AGREEMENT, NORM, SOURCE, MAP = "agreement", "norm", "source", "map"
-# Sums of what is said about one class (detect/calibration.py): of all of it, and of what patches and masks say.
-TOGETHER, OF_PATCHES = "together", "patches"
+# What is said about one class (detect/calibration.py): the sum of all of it, the sum of what patches and masks say, and the
+# most that any change of the whole picture says.
+TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"
 PATCHES = ("compact", "wide", "plain", NORM)
+WHOLE = ("linf", "l2", "blended", "smooth", "wave", "warp")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from onnx_shapprune.detect.statistics import (
     MAP,
     NORM,
     OF_PATCHES,
+    OF_WHOLE,
     PEAK,
     SOURCE,
     TOGETHER,
@@ -207,7 +208,7 @@ def test_what_is_said_about_one_class_is_added_up():
     rng = np.random.default_rng(0)
     audits = [[about_one(*rng.exponential(1.0, 6).tolist())] for _ in range(40)]
     rows = added([largest(claims) for (claims,) in audits], audits)
-    assert [set(r) for r in rows] == [{*"abcdef", TOGETHER, OF_PATCHES}] * 40
+    assert [set(r) for r in rows] == [{*"abcdef", TOGETHER, OF_PATCHES, OF_WHOLE}] * 40
     calibration = Calibration(about="", pictures=columns(rows), strongest=strongest(rows))
     everywhere, once = about_one(*[5.0] * 6), about_one(5.0, *[0.0] * 5)
     agreed, single = calibration.rated(everywhere), calibration.rated(once)
@@ -254,6 +255,25 @@ def test_what_patches_say_is_added_up_by_itself():
     assert {c.statistic for c, p in calibration.rated(planted) if p < 0.05} == set(patches)
 
 
+def test_a_kind_of_change_that_only_its_own_search_sees_is_no_less_for_that():
+    """A planted warp: beyond all clean models in warps, and nothing elsewhere."""
+    rng = np.random.default_rng(0)
+    names = ("compact", "wide", "plain", "l2", "smooth", "warp")
+    audits = [[[Claim(Goal(0), n, rng.exponential(), 0.0) for n in names]] for _ in range(60)]
+    rows = added([largest(claims) for (claims,) in audits], audits)
+    calibration = Calibration(about="", pictures=columns(rows), strongest=strongest(rows))
+    without = calibration.model_copy(
+        update={"pictures": {n: v for n, v in calibration.pictures.items() if n != OF_WHOLE}}
+    )
+    warp, patch = (
+        [Claim(Goal(0), n, 12.0 if n == planted else 0.0, 0.0) for n in names] for planted in ("warp", "compact")
+    )
+    (first, p), *others = calibration.rated(warp)
+    assert (first.statistic, {q for _, q in others}) == ("warp", {1.0})
+    assert 10 * p < without.rated(warp)[0][1]
+    assert calibration.rated(patch) == without.rated(patch), "one kind of patch is seen by the searches of the others"
+
+
 def test_models_that_stand_beside_count_and_get_no_sums():
     rng = np.random.default_rng(0)
     audits = [[about_one(*rng.exponential(1.0, 6).tolist())] for _ in range(2 * FEWEST_MODELS)]
@@ -285,7 +305,7 @@ def test_the_calibration_of_the_package_knows_everything_that_is_searched():
     shipped = load_calibration(None)
     assert shipped.about
     searched = {*SearchSettings().families(np.zeros((1, 32, 32, 3), np.float32), 10)}
-    searched |= {AGREEMENT, NORM, SOURCE, MAP, PEAK, TOGETHER, OF_PATCHES}
+    searched |= {AGREEMENT, NORM, SOURCE, MAP, PEAK, TOGETHER, OF_PATCHES, OF_WHOLE}
     assert searched - {name for name, values in shipped.pictures.items() if len(values) >= FEWEST_MODELS} == set()
 
 
