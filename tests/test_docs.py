@@ -126,7 +126,7 @@ def test_a_wrong_command_would_be_noticed():
 def test_options_that_are_named_exist():
     known = {o for c in shapprune.commands.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
     foreign = {"--zoo", "--out", "--threads", "--write", "--demo", "--seed", "--epochs", "--net", "--kinds", "--width"}
-    foreign |= {"--files", "--network", "--resources", "--help", "--version", "--against"}
+    foreign |= {"--only", "--files", "--network", "--resources", "--help", "--version", "--against"}
     named = {
         (page, option)
         for page, text in TEXTS.items()
