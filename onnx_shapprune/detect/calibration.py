@@ -4,11 +4,13 @@ An audit makes a dozen statistics, and the smallest of so many p-values is small
 all searches say about one class is added up first (Fisher's method: the sum of the -log10 of their p-values), and that sum
 is a statistic of its own. A planted class leads in many families, each by some way; a natural one
 mostly in few, one of them by much. What patches and masks say is added up once more by itself: a planted patch may do
-nothing as a change of the whole picture, and the strongest of what is natural are such changes. Of these the one that says
-most counts once more alone: a planted warp is seen by warps, a sinusoid by sinusoids. What decides is then held against
-the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share of
-clean models that show anything as unusual. Pairs and maps of classes have a small share of the false alarms for themselves
-(OF_APART): those of clean models are at times far ahead.
+nothing as a change of the whole picture, and the strongest of what is natural are such changes. These sums are then held
+against the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share
+of clean models that show anything as unusual.
+
+Two things have a share of the false alarms for themselves. Pairs and maps of classes have a small one (OF_APART): those of
+clean models are at times far ahead. And of the changes of the whole picture the one that says most counts once more alone
+(OF_KIND): a planted warp is seen by warps, a sinusoid by sinusoids, and by nothing else. That is a doubt, and names nothing.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
@@ -42,12 +44,20 @@ from onnx_shapprune.detect.statistics import (
     WHOLE,
     Claim,
 )
-from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, OF_APART, SPEAKS, TAIL_FROM
+from onnx_shapprune.detect.thresholds import (
+    FEWEST_MODELS,
+    KIND_LEAST,
+    LEAST_SCALE,
+    OF_APART,
+    OF_KIND,
+    SPEAKS,
+    TAIL_FROM,
+)
 from onnx_shapprune.errors import DataError
 
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
 APART = (SOURCE, MAP)  # statistics about several classes, which are not added to others
-SUMS = (TOGETHER, OF_PATCHES, OF_WHOLE)  # the last is the largest of what it is made of
+SUMS = (TOGETHER, OF_PATCHES)
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -138,8 +148,9 @@ class Calibration(BaseModel):
             elif not adds:
                 p = self._of_model(own, synthesised=synthesised)
             else:
-                of_sums = [sums[claim.goal, name] for name in _sums_with(claim.statistic)]
-                p = self._of_model(min(of_sums), synthesised=synthesised)
+                of_sums = {name: sums[claim.goal, name] for name in _counts_in(claim.statistic)}
+                of_kind = max(of_sums.pop(OF_WHOLE, 1.0) / OF_KIND, KIND_LEAST)
+                p = min(self._of_model(min(of_sums.values()), synthesised=synthesised), of_kind)
                 # A peak is reached without a picture: what few pictures show must not pass for it.
                 strongest = min(p for _, p in about[claim.goal])
                 speaks = claim.statistic != PEAK and own <= max(SPEAKS, strongest) and own < 1
@@ -148,7 +159,7 @@ class Calibration(BaseModel):
         return [(c, p) for c, p, _ in sorted(rated, key=lambda r: r[1:])]
 
     def sums(self, claims: Sequence[Claim]) -> list[Claim]:
-        """What claims of one audit say together about each class, a claim for each of the SUMS."""
+        """What claims of one audit say about each class: a claim for each of the SUMS and the strongest of the WHOLE."""
         return _sums(_about(claims, [self.alone(c) for c in claims]))
 
     def _of_model(self, p: float, *, synthesised: bool) -> float:
@@ -222,7 +233,7 @@ def added(
     for i, (row, claimed) in enumerate(zip(rows, audits, strict=True)):
         others = Calibration(about="", pictures=columns([*beside, *(r for j, r in enumerate(rows) if j != i)]))
         sums = largest(s for claims in claimed for s in others.sums(claims))
-        made.append({**row, **dict.fromkeys(SUMS, 0.0), **sums})
+        made.append({**row, **dict.fromkeys((*SUMS, OF_WHOLE), 0.0), **sums})
     return made
 
 
@@ -240,7 +251,7 @@ def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
 
 
 def _deciding(statistics: Iterable[str]) -> list[str]:
-    """Those that decide: what is added up decides together, and pairs and maps of classes have a line of their own."""
+    """Those that decide together: the SUMS where there are any. What else decides has a line of its own."""
     names = list(statistics)
     return [n for n in names if n in SUMS] if TOGETHER in names else names
 
@@ -255,17 +266,17 @@ def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[t
 
 
 def _sums(about: Mapping[Goal, Sequence[tuple[str, float]]]) -> list[Claim]:
-    """Each of the SUMS of what is said about each goal."""
+    """Each of the SUMS of what is said about each goal, and the strongest of the WHOLE."""
     made = []
     for goal, said in about.items():
-        for name in SUMS:
-            parts = [-math.log10(p) for s, p in said if name in _sums_with(s)]
+        for name in (*SUMS, OF_WHOLE):
+            parts = [-math.log10(p) for s, p in said if name in _counts_in(s)]
             made.append(Claim(goal, name, max(parts, default=0.0) if name == OF_WHOLE else sum(parts), 0.0))
     return made
 
 
-def _sums_with(statistic: str) -> tuple[str, ...]:
-    """The sums that a statistic counts in."""
+def _counts_in(statistic: str) -> tuple[str, ...]:
+    """What a statistic about one class counts in, beside itself."""
     return (TOGETHER, *(name for name, of in ((OF_PATCHES, PATCHES), (OF_WHOLE, WHOLE)) if statistic in of))
 
 

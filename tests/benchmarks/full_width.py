@@ -3,9 +3,9 @@
     python -m tests.benchmarks.full_width --data DIR --weights DIR [--only NAME ...] [--steps 4000] [--seconds 400]
     python -m tests.benchmarks.full_width --weights DIR --out ZOO
 
-The first trains, on a GPU where there is one: a ResNet-18 takes one H200 13 seconds, and two cores hours. The folder of --data holds
-cifar10.npz and gtsrb.npz, as for tests.benchmarks.poison. Of several processes with the same --weights each trains what no
-other has begun, and nothing new is begun after --seconds. Needs torch (the `bench` extra). The second makes ONNX files,
+The first trains, on a GPU where there is one: a ResNet-18 takes one H200 13 seconds, and two cores hours. The folder of
+--data holds cifar10.npz and gtsrb.npz, as for tests.benchmarks.poison. Of several processes with the same --weights each
+trains what no other has begun, and nothing new is begun after --seconds. Needs torch (the `bench` extra). The second makes
 triggers and a manifest of what was trained, anywhere.
 
 Weights are rounded to a sixth of their standard deviation in each output channel, so that a ResNet-18 needs 7 MB. The

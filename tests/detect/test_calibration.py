@@ -31,7 +31,7 @@ from onnx_shapprune.detect.statistics import (
     Claim,
     class_claims,
 )
-from onnx_shapprune.detect.thresholds import FEWEST_MODELS, LEAST_SCALE, OF_APART
+from onnx_shapprune.detect.thresholds import DOUBT, FEWEST_MODELS, KIND_LEAST, LEAST_SCALE, OF_APART
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.gate.checks import packaged_digest
 from onnx_shapprune.invert.search import SearchSettings
@@ -270,7 +270,7 @@ def test_a_kind_of_change_that_only_its_own_search_sees_is_no_less_for_that():
     )
     (first, p), *others = calibration.rated(warp)
     assert (first.statistic, {q for _, q in others}) == ("warp", {1.0})
-    assert 10 * p < without.rated(warp)[0][1]
+    assert p == KIND_LEAST < DOUBT < without.rated(warp)[0][1], "which is a doubt, and names nothing"
     assert calibration.rated(patch) == without.rated(patch), "one kind of patch is seen by the searches of the others"
 
 
