@@ -155,8 +155,8 @@ MANY = 10
 OF_APART = 0.1
 # The same of a single kind of change of the whole picture, beside the sums: suspicious at a half, and with no smaller
 # p-value than this, so that it names nothing. 2026-11-27, chosen: among the sums instead, it took a blended picture and a
-# weak patch from named to suspicious, for a warp of one clean network; without the limit two of 221 clean networks more
-# were named.
+# weak patch from named to suspicious, for a warp of one clean network; without the limit one of 221 clean networks more
+# was named, and one of 181 without pictures.
 OF_KIND, KIND_LEAST = 0.5, 2 * NAMED
 # A claim speaks for its class, in words and with its trigger, when it is the strongest about it, or alone this unusual.
 # 2026-11-27, chosen.
