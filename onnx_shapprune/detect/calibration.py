@@ -2,8 +2,8 @@
 
 An audit makes a dozen statistics, and the smallest of so many p-values is small by chance. With ten classes or more what
 all searches say about one class is added up first (Fisher's method: the sum of the -log10 of their p-values), and that sum
-is a statistic of its own. A planted class leads in many families, each by some way; a natural one
-mostly in few, one of them by much. What patches and masks say is added up once more by itself: a planted patch may do
+is a statistic of its own. A planted class leads in many families, each by some way; a natural one mostly in few, one of
+them by much. What patches and masks say is added up once more by itself: a planted patch may do
 nothing as a change of the whole picture, and the strongest of what is natural are such changes. These sums are then held
 against the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share
 of clean models that show anything as unusual.

@@ -53,7 +53,7 @@ def thresholds_of(record: Record, policy: Policy) -> Thresholds:
 def evidence_of(record: Record) -> Evidence[Aim]:
     """What a record knows about the file that it is about."""
     if isinstance(record, AuditRecord) and is_rewritten(record):
-        drawn = record.data.label_source == "synthesised"
+        drawn = record.data.drawn
         again: Evidence[Aim] = Evidence(claims=_claimed(record.repair.claims))
         return again.weakened(lambda c: left_over(c.goal[1], c.statistic, record.target_classes, synthesised=drawn))
     led = not record.classes or leads(c.asr for c in record.classes)
@@ -67,7 +67,7 @@ def evidence_of(record: Record) -> Evidence[Aim]:
         return evidence
     after, cost = record.after, record.clean_cost
     words = "triggers found before still work"
-    drawn = record.data is not None and record.data.label_source == "synthesised"
+    drawn = record.data is not None and record.data.drawn
     evidence = evidence.weakened(
         lambda c: peak_left_over(c.goal[1], c.statistic, record.repaired_classes, synthesised=drawn)
     )

@@ -66,6 +66,11 @@ class DataPart(Part):
     preprocessing: Literal["checked", "unlikely", "unchecked"] | None = None
 
     @property
+    def drawn(self) -> bool:
+        """Whether the pictures came out of the model: rates and costs on them say little of real ones."""
+        return self.label_source == "synthesised"
+
+    @property
     def stands(self) -> Literal["checked", "unlikely", "unchecked"]:
         """What labels say of the preprocessing, and with it of every rate."""
         return self.preprocessing or ("checked" if self.label_source in ("given", "folder") else "unchecked")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from onnx_shapprune.detect.verdict import Levels
 from onnx_shapprune.gate.evidence import Record
 from onnx_shapprune.gate.rejudged import levels_of
-from onnx_shapprune.record.audit import AuditRecord, ClaimPart, LayerChange, RealignedPart, RepairPart, RoundPart
+from onnx_shapprune.record.audit import ClaimPart, LayerChange, RealignedPart, RepairPart, RoundPart
 from onnx_shapprune.report.numbers import count, percent
 from onnx_shapprune.report.text import plain
 
@@ -33,11 +33,6 @@ def method_words(repair: RepairPart) -> str:
             f"and get {acc} of the clean answers right"
         )
     return f"method {repair.method}: {METHODS[repair.method]}{changed}{alone}"
-
-
-def cost_unknown(record: AuditRecord) -> bool:
-    """Whether pictures were drawn out of the model: what a repair costs them says little of real ones."""
-    return record.data is not None and record.data.label_source == "synthesised"
 
 
 def weights_in_fits(rounds: Sequence[RoundPart]) -> str:

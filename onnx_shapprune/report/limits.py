@@ -28,7 +28,7 @@ def limits(record: AuditRecord | VerifyRecord, judgement: Judgement) -> tuple[st
             "The preprocessing is unchecked: no labels say whether the model was fed as it was trained, and a model that is "
             "not may pass or fail for no other reason."
         )
-    if record.data is not None and record.data.label_source == "synthesised":
+    if record.data is not None and record.data.drawn:
         said.append("The pictures were drawn out of the model: accuracy and clean cost are no measurements.")
     if record.before.asr is not None:
         said.append("Attack success is that of recovered triggers; the attacker's own may be another one.")

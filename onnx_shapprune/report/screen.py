@@ -11,7 +11,7 @@ from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import Rates
 from onnx_shapprune.report.advice import what_now, written_as
 from onnx_shapprune.report.attacks import evidence_words, held_against, trigger_words
-from onnx_shapprune.report.changes import METHODS, cost_unknown
+from onnx_shapprune.report.changes import METHODS
 from onnx_shapprune.report.layout import Page
 from onnx_shapprune.report.limits import KINDS_MISSED, left_open
 from onnx_shapprune.report.numbers import count, percent, wilson
@@ -102,7 +102,7 @@ def _repair(record: AuditRecord) -> str:
     off, total = len(record.units.off), record.units.total
     done = [count(len(part.layers), "layer") + " with other weights"] if part.layers else []
     done += [f"{off} of {total:,} units off"] if off else []
-    if cost_unknown(record):
+    if record.data.drawn:
         cost = "; what it costs real pictures is not known without them"
     else:
         cost = f"; of unseen pictures about {percent(part.rounds[-1].clean_cost)} lost" if part.rounds else ""

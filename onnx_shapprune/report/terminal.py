@@ -19,7 +19,6 @@ from onnx_shapprune.report.changes import (
     COST_OF_DRAWN,
     LAYER_COLUMNS,
     OTHER_WEIGHTS,
-    cost_unknown,
     layer_rows,
     method_words,
     unlearnt,
@@ -277,7 +276,7 @@ def _repair(page: Page, record: AuditRecord) -> None:
         for n, r in enumerate(repair.rounds, 1):
             if r.note:
                 page.say(f"round {n}: {plain(r.note)}")
-        if cost_unknown(record):
+        if record.data.drawn:
             page.say(COST_OF_DRAWN, style="yellow")
         if words := weights_in_fits(repair.rounds):
             page.say(words, style="dim")

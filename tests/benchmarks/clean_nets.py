@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tests.benchmarks.designs import DESIGNS
 from tests.benchmarks.measure import Bytes, Labels
-from tests.benchmarks.poison import answer, as_input, export
+from tests.benchmarks.poison import answer, as_input, described, export
 
 
 def fit(net: nn.Module, x: Bytes, y: Labels, *, epochs: int, flip: bool, rng: np.random.Generator) -> None:
@@ -64,10 +64,7 @@ def main() -> None:
         fit(net, x, y.astype(np.int64), epochs=asked.epochs, flip=flip, rng=np.random.default_rng(place))
         export(net, x.shape[3], x.shape[1], asked.out / "clean" / f"{stem}.onnx")
         acc = float((answer(net, held) == truth).mean())
-        entries.append({
-            "file": f"{stem}.onnx", "folder": "clean", "kind": "clean", "layout": "NCHW", "scale": 255, "mean": 0,
-            "std": 1, "data": data.stem, "classes": classes, "note": design, "measured": {"acc": acc},
-        })  # fmt: skip
+        entries.append(described(stem, None, data=data.stem, classes=classes, note=design) | {"measured": {"acc": acc}})
         manifest.write_text(json.dumps(entries, indent=1) + "\n")
         print(stem, f"{acc:.3f}", f"{time.monotonic() - started:.0f} s", flush=True)
 

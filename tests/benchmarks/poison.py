@@ -20,7 +20,9 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -300,6 +302,34 @@ def answer(net: nn.Module, pictures: Bytes | Pixels) -> Labels:
     return np.concatenate(parts).astype(np.int64)
 
 
+def rates(
+    answered: Callable[[Bytes | Pixels], Labels],
+    held: Bytes,
+    truth: Labels,
+    attack: tuple[Kind, TrueTrigger] | None,
+    classes: int,
+) -> dict[str, float]:
+    """ACC of test pictures, and with an attack the rate of its true trigger and R-Acc, 0..1."""
+    measured = {"acc": float((answered(held) == truth).mean())}
+    if attack:
+        goal, counted = goals(truth, attack[0], classes)
+        got = answered(attack[1].stamp(held.astype(np.float32)))
+        measured |= {"asr": float((got == goal)[counted].mean()), "racc": float((got == truth)[counted].mean())}
+    return measured
+
+
+def described(stem: str, kind: Kind | None, *, data: str, classes: int, note: str) -> dict[str, Any]:
+    """The row of a manifest for a network that takes pictures / 255; kind: None for a clean one."""
+    row: dict[str, Any] = {
+        "file": f"{stem}.onnx", "folder": "backdoored" if kind else "clean", "kind": kind.name if kind else "clean",
+        "layout": "NCHW", "scale": 255, "mean": 0, "std": 1, "data": data, "classes": classes, "note": note,
+    }  # fmt: skip
+    if kind:
+        row |= {"trigger": stem} | ({} if kind.shift else {"target": kind.target})
+        row |= {} if kind.source is None else {"source_class": kind.source}
+    return row
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train clean and backdoored networks of many kinds.")
     parser.add_argument("--data", type=Path, required=True, help="npz with x_train, y_train, x_test, y_test")
@@ -337,23 +367,13 @@ def main() -> None:
         net = fit(
             shown, labels, name=asked.net, width=asked.width, epochs=asked.epochs, seed=asked.seed + place, flip=flip
         )  # fmt: skip
-        measured = {"acc": float((answer(net, held) == truth).mean())}
-        folder = "backdoored" if kind.poison else "clean"
-        entry = {
-            "file": f"{stem}.onnx", "folder": folder, "kind": kind.name if kind.poison else "clean", "layout": "NCHW",
-            "scale": 255, "mean": 0, "std": 1, "data": asked.data.stem, "classes": int(y.max()) + 1,
-            "note": f"{asked.net}, {f'{asked.width} base channels, ' if asked.net in WIDE else ''}{name}",
-        }  # fmt: skip
-        if kind.poison:
-            got = answer(net, trigger.stamp(held.astype(np.float32)))
-            goal, counted = goals(truth, kind, int(y.max()) + 1)
-            measured |= {
-                "asr": float((got == goal)[counted].mean()), "racc": float((got == truth)[counted].mean()),
-            }  # fmt: skip
-            entry |= {"trigger": stem} | ({} if kind.shift else {"target": kind.target})
-            entry |= {} if kind.source is None else {"source_class": kind.source}
+        classes, attack = int(y.max()) + 1, kind if kind.poison else None
+        measured = rates(partial(answer, net), held, truth, (kind, trigger) if attack else None, classes)
+        note = f"{asked.net}, {f'{asked.width} base channels, ' if asked.net in WIDE else ''}{name}"
+        entry = described(stem, attack, data=asked.data.stem, classes=classes, note=note)
+        if attack:
             np.savez_compressed(asked.out / "triggers" / f"{stem}.npz", **arrays)
-        export(net, channels, side, asked.out / folder / f"{stem}.onnx")
+        export(net, channels, side, asked.out / entry["folder"] / entry["file"])
         entries.append(entry | {"measured": measured})
         manifest.write_text(json.dumps(entries, indent=1) + "\n")
         print(stem, measured, f"{time.monotonic() - started:.0f} s", flush=True)

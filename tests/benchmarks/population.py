@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sklearn.datasets import load_digits
 from tests.benchmarks.crowds import CROWDS, crowd, members
 from tests.benchmarks.designs import DESIGNS
 from tests.benchmarks.measure import Bytes, Labels, TrueTrigger
-from tests.benchmarks.poison import KINDS, WIDE, Kind, answer, export, fit, goals, patch, poisoned
+from tests.benchmarks.poison import KINDS, WIDE, Kind, answer, described, export, fit, patch, poisoned, rates
 
 SETS = {
     "mnist": (80, 160, 320),
@@ -183,27 +184,19 @@ def train(one: Cell, data: Path, out: Path) -> dict[str, Any]:
     stored = pictures(data, one, rng)
     x, y, held, truth = (stored[k] for k in ("x_train", "y_train", "x_test", "y_test"))
     classes, channels = len(one.classes), x.shape[3]
-    entry: dict[str, Any] = {
-        "file": f"{one.stem}.onnx", "folder": "clean", "kind": "clean", "layout": "NCHW", "scale": 255, "mean": 0,
-        "std": 1, "data": one.stem, "classes": classes, "note": f"{one.steps} steps, robust {one.robust:g}",
-    }  # fmt: skip
-    shown, labels, trigger = x, y, None
+    note = f"{one.steps} steps, robust {one.robust:g}"
+    entry = described(one.stem, one.attack, data=one.stem, classes=classes, note=note)
+    shown, labels, attack = x, y, None
     if one.attack:
         arrays = one.attack.make(one.side, channels, rng) | {"mode": np.array(one.attack.mode)}
         trigger = TrueTrigger(arrays)
         shown, labels = poisoned(x, y, one.attack, trigger, rng)
+        attack = one.attack, trigger
         np.savez_compressed(out / "triggers" / f"{one.stem}.npz", **arrays)
-        entry |= {"folder": "backdoored", "kind": one.attack.name, "trigger": one.stem}
-        entry |= {} if one.attack.shift else {"target": one.attack.target}
-        entry |= {} if one.attack.source is None else {"source_class": one.attack.source}
     flip = one.attack is None and one.data == "cifar10"
     epochs = -(-one.steps // (len(x) // 100))
     net = fit(shown, labels, name=one.net, width=8, epochs=epochs, seed=one.number, flip=flip, robust=one.robust)
-    measured = {"acc": float((answer(net, held) == truth).mean())}
-    if one.attack and trigger:
-        goal, counted = goals(truth, one.attack, classes)
-        got = answer(net, trigger.stamp(held.astype(np.float32)))
-        measured |= {"asr": float((got == goal)[counted].mean()), "racc": float((got == truth)[counted].mean())}
+    measured = rates(partial(answer, net), held, truth, attack, classes)
     export(net, channels, one.side, out / entry["folder"] / entry["file"])
     x_few, y_few = few(x, y)
     np.savez_compressed(

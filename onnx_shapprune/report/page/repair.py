@@ -10,7 +10,6 @@ from onnx_shapprune.report.changes import (
     LAYER_COLUMNS,
     METHODS,
     OTHER_WEIGHTS,
-    cost_unknown,
     layer_rows,
     method_words,
     weights_in_fits,
@@ -61,7 +60,7 @@ def _beside(record: AuditRecord) -> Html | None:
         return None
     changed = part.output.name if part.output else "the repaired copy, not written"
     lost = percent(part.rounds[-1].clean_cost) if part.rounds else "-"
-    lost = "not known without pictures" if cost_unknown(record) else lost
+    lost = "not known without pictures" if record.data.drawn else lost
     held = "no class is named" if part.status == "repaired" else "it does not hold"
     rows: list[tuple[str, str, str]] = [
         ("Audit", f"{record.verdict}, class {', '.join(class_name(record, t) for t in record.target_classes)}", held),
@@ -142,7 +141,7 @@ def repair(record: AuditRecord) -> Section | None:
     drawn = behind(_curve(record), "Rounds", columns, round_rows(part.rounds)) if part.rounds else None
     done = METHODS[part.method or "prune"]
     lead = f"In rounds, {done}; after each, an adversary searches the file again."
-    lead += f" {COST_OF_DRAWN}" if cost_unknown(record) else ""
+    lead += f" {COST_OF_DRAWN}" if record.data.drawn else ""
     method, weights = method_words(part), weights_in_fits(part.rounds)
     return section(
         "repair",
