@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.peers --zoo DIR/zoo --data DIR/data --out RESULTS --only TEXT ... [--methods NAME ...]
         [--shown 1] [--seed 0] [--threads 1]
-    python -m tests.benchmarks.peers --out RESULTS --summary
+    python -m tests.benchmarks.peers --out RESULTS --summary [--plot FILE.png]
 
 The folders are those of tests.benchmarks.detection. Every defence gets the file and --shown labelled pictures a class, drawn
-by --seed, and nothing else: nobody knows the trigger, and no threshold is chosen by what is measured afterwards. ACC, true
-ASR and R-Acc: on 2,000 test pictures.
+by --seed, and nothing else: nobody knows the trigger, and no threshold is chosen by what is measured afterwards. With
+--shown 0 those run that need no pictures. ACC, true ASR and R-Acc: on 2,000 test pictures.
 
 * The defences of others: tests.benchmarks.defences, one a module, which say what is published and what was filled in. Those
   that learn need torch, and take a GPU where torch has one.
@@ -55,15 +55,16 @@ OURS: dict[str, dict[str, Any]] = {f"ours: {name}": {"method": name} for name in
     "ours: --recipe shappruning": {"recipe": "shappruning", **RECIPES["shappruning"]}
 }
 METHODS = ("none", *PEERS, *OURS)
+PICTURELESS = ("none", "CLP", *OURS)  # those that need no pictures
 
 
-def ours(net: Known, entry: Entry, zoo: Path, run: RunOptions) -> tuple[bytes | None, str]:
-    """The file that `sanitize` writes with these settings, and the status of the repair."""
+def ours(net: Known, entry: Entry, zoo: Path, run: RunOptions, *, shown: bool) -> tuple[bytes | None, str]:
+    """The file that `sanitize` writes with these settings, and the status of the repair. shown: whether it gets pictures."""
     with tempfile.TemporaryDirectory() as folder:
         few, out = Path(folder) / "few.npz", Path(folder) / "out.onnx"
         np.savez(few, x=net.shown.pictures.astype(np.uint8), y=net.shown.labels)
-        output = Output(out, keep_partial=True)
-        record = sanitize(zoo / entry.folder / entry.file, few, output=output, inputs=options(entry), run=run)
+        output, given = Output(out, keep_partial=True), few if shown else None
+        record = sanitize(zoo / entry.folder / entry.file, given, output=output, inputs=options(entry), run=run)
         off = f", {len(record.units.off)} units off" if record.units.off else ""
         return out.read_bytes() if out.exists() else None, f"{record.repair.status.replace('_', ' ')}{off}"
 
@@ -79,7 +80,8 @@ def defended(method: str, net: Known, entry: Entry, o: argparse.Namespace) -> tu
     if method == "none":
         return (o.zoo / entry.folder / entry.file).read_bytes(), ""
     if method in OURS:
-        return ours(net, entry, o.zoo, RunOptions(threads=o.threads, device="cpu", **OURS[method]))
+        run = RunOptions(threads=o.threads, device="cpu", **OURS[method])
+        return ours(net, entry, o.zoo, run, shown=o.shown > 0)
     module, given = PEERS[method]
     try:
         made, said = import_module(f"tests.benchmarks.defences.{module}").repaired(net, **given)
@@ -95,10 +97,11 @@ def key(row: dict[str, Any]) -> tuple[str, int, int, str]:
 
 def rows(entry: Entry, o: argparse.Namespace, done: set[tuple[str, int, int, str]]) -> Iterator[dict[str, object]]:
     """What is missing for one network."""
-    wanted = [m for m in o.methods if (entry.file, o.shown, o.seed, m) not in done]
+    possible = [m for m in o.methods if o.shown or m in PICTURELESS]
+    wanted = [m for m in possible if (entry.file, o.shown, o.seed, m) not in done]
     if not wanted:
         return
-    net = Known(entry, o.zoo, o.data, per_class=o.shown, seed=o.seed)
+    net = Known(entry, o.zoo, o.data, per_class=max(1, o.shown), seed=o.seed)
     _, _, x_test, y_test = pictures(o.data / f"{entry.data}.npz")
     scorer = Scorer(entry, o.zoo, x_test[:MEASURED], y_test[:MEASURED], threads=o.threads)
     with contextlib.suppress(ImportError):
@@ -136,6 +139,41 @@ def summary(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def plot(found: list[dict[str, Any]], png: Path) -> None:
+    """What each defence leaves of the trigger and costs in accuracy, with one picture a class, a point a network and draw;
+    and a bar for the mean of R-Acc and the share of triggered pictures that no longer reach the target, with the number of
+    networks.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    mine = [r for r in found if key(r)[1] == 1 and r["rates"]]
+    before = {(key(r)[0], key(r)[2]): r["rates"]["acc"] for r in mine if r["method"] == "none"}
+    figure, (points, bars) = pyplot.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    names = [m for m in METHODS if any(r["method"] == m for r in mine)]
+    for place, name in enumerate(names):
+        rows = [r for r in mine if r["method"] == name]
+        colour = "C3" if name in OURS else "0.6"
+        good = np.mean([50 * (1 - r["rates"]["asr"] + r["rates"]["racc"]) for r in rows])
+        bars.barh(place, good, color=colour)
+        if name != "none":
+            lost = [100 * (before[key(r)[0], key(r)[2]] - r["rates"]["acc"]) for r in rows]
+            left = [100 * r["rates"]["asr"] for r in rows]
+            look = {"marker": "*", "s": 120} if name in OURS else {"marker": "ov^<>sPXDdph"[place % 12], "s": 30}
+            points.scatter(lost, left, color=f"C{place % 10}", label=name, **look)
+    points.set_xlabel("points of accuracy lost")
+    points.set_ylabel("true ASR left, %")
+    points.grid(alpha=0.3)
+    points.legend(fontsize="x-small", loc="center right")
+    counts = [len({key(r)[0] for r in mine if r["method"] == name}) for name in names]
+    bars.set_yticks(range(len(names)), [f"{n} ({c})" for n, c in zip(names, counts, strict=True)])
+    bars.invert_yaxis()
+    bars.set_xlabel("mean of R-Acc and 100 - ASR, %")
+    figure.savefig(png, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", type=Path)
@@ -147,6 +185,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draw of pictures")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--summary", action="store_true")
+    parser.add_argument("--plot", type=Path, metavar="PNG")
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
     results = o.out / "peers.jsonl"
@@ -156,6 +195,8 @@ def main() -> None:
         if entry.kind == "all-to-one" and any(text in entry.file for text in o.only):
             lines.keep(rows(entry, o, done), results, found)
     print(summary(found))
+    if o.plot:
+        plot(found, o.plot)
 
 
 if __name__ == "__main__":
