@@ -6,7 +6,7 @@ was not learnt on; a number is large only where all of that holds. What is usual
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,13 +27,14 @@ from onnx_shapprune.detect.thresholds import (
 )
 from onnx_shapprune.detect.verdict import PEAK as PEAK
 from onnx_shapprune.invert.relations import Relations
+from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 
-AGREEMENT, NORM, SOURCE, MAP = "agreement", "norm", "source", "map"
+AGREEMENT, NORM, CORE, SOURCE, MAP = "agreement", "norm", "core", "source", "map"
 # What is said about one class (detect/calibration.py): the sum of all of it, the sum of what patches and masks say, and the
 # most that any change of the whole picture says.
 TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"
-PATCHES = ("compact", "wide", "plain", NORM)
+PATCHES = ("compact", "wide", "plain", NORM, CORE)
 WHOLE = ("linf", "l2", "blended", "smooth", "wave", "warp")
 
 
@@ -51,33 +52,36 @@ class Claim:
 
 
 def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
-    """A claim per class and family whose transfer was measured, one for the agreement of patch and free mask and one for the
-    free mask alone, and one for the class with the largest margin without any picture (MM-BD, `_peak_claim`).
+    """A claim per class and family whose transfer was measured, one for the core of its patch, one for the agreement of
+    patch and free mask and one for the free mask alone, and one for the class with the largest margin without any picture
+    (MM-BD, `_peak_claim`).
 
     A family, with MANY classes or more: transfer * lead in units of the other classes' spread, a standard deviation; lead:
     margin over the rival's. With fewer: transfer * sqrt(lead * overshoot), both over the distance that clean pictures are
     away from the class, which is at least LEAST_SPREAD times `spread`, the standard deviation of the model's clean logits;
     overshoot: margin. Agreement: transfer * sqrt(lead over that distance) * (norm of the smallest other free mask over that
-    of the class, minus 1). Norm: the last factor alone. 0 where a factor is negative.
+    of the class, minus 1). Norm: the last factor alone. Core: as a family, times the share of the pictures that the core
+    alone moves. 0 where a factor is negative.
     """
     claims = []
     usual = float(np.median([e.distance for e in evidence])) if evidence else 0.0
     for e in evidence:
+        way = max(e.distance, LEAST_WAY * usual, LEAST_SPREAD * spread, 1e-3)
         for family, transfer in e.transfer.items():
-            rival = _rival(evidence, e, family)
-            margin = e.found[family].margin
-            way = max(e.distance, LEAST_WAY * usual, LEAST_SPREAD * spread, 1e-3)
-            lead, overshoot = max(0.0, (margin - rival) / way), max(0.0, margin / way)
+            margin, others = e.found[family].margin, _others(o.found[family] for o in evidence if o.goal != e.goal)
+            rival = _rival(others)
             worked = e.found[family].asr if transfer is None else transfer
-            strength = math.sqrt(lead * overshoot)
-            if len(evidence) >= MANY:
-                strength = _lead_in_spreads(evidence, e, family, margin - rival)
-            claims.append(Claim(e.goal, family, worked * strength, rival, family))
-            if family == "compact" and (ratio := norm_ratio(e, evidence)) is not None:
+            claims.append(Claim(e.goal, family, worked * _strength(margin, others, way), rival, family))
+            if family != "compact":
+                continue
+            if e.core:
+                parts = _others(o.core for o in evidence if o.core and o.goal != e.goal)
+                value = worked * e.core.asr * _strength(e.core.margin, parts, way)
+                claims.append(Claim(e.goal, CORE, value, _rival(parts), family))
+            if (ratio := norm_ratio(e, evidence)) is not None:
                 smaller = max(0.0, 1 / max(ratio, SMALLEST_RATIO) - 1)
-                claims.append(
-                    Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller if margin > 0 else 0.0, rival, family)
-                )
+                lead = max(0.0, (margin - rival) / way) if margin > 0 else 0.0
+                claims.append(Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller, rival, family))
                 claims.append(Claim(e.goal, NORM, smaller, rival, family))
     return claims + _peak_claim([e for e in evidence if e.peak is not None])
 
@@ -137,25 +141,25 @@ def norm_ratio(e: Evidence, evidence: Sequence[Evidence]) -> float | None:
     return mine.trigger.norm / max(1e-3, min(r.trigger.norm for r in worked or rest))
 
 
-def _lead_in_spreads(evidence: Sequence[Evidence], e: Evidence, family: str, lead: float) -> float:
-    """A lead in standard deviations of the margins from the rival's on, which are at least a tenth of what those of all
-    other classes usually are.
+def _strength(margin: float, others: NDArray[np.float64], way: float) -> float:
+    """How far a margin leads those of the other classes. With MANY classes or more in standard deviations of the margins
+    from the rival's on, which are at least a tenth of what those of all other classes usually are; with fewer over `way`.
     """
-    others = _others(evidence, e, family)
+    lead = max(0.0, margin - _rival(others))
+    if margin <= 0 or len(others) + 1 < MANY:
+        return math.sqrt(lead * max(0.0, margin)) / way
     usual = others[_place_of_rival(others) :]
-    spread = max(float(usual.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(others))), 1e-3)
-    return max(0.0, lead / spread) if e.found[family].margin > 0 else 0.0
+    return lead / max(float(usual.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(others))), 1e-3)
 
 
-def _rival(evidence: Sequence[Evidence], e: Evidence, family: str) -> float:
+def _rival(others: NDArray[np.float64]) -> float:
     """Margin of the third best other class, of fewer with under nine classes: two more targets may be planted."""
-    others = _others(evidence, e, family)
     return float(others[_place_of_rival(others)]) if len(others) else 0.0
 
 
-def _others(evidence: Sequence[Evidence], e: Evidence, family: str) -> NDArray[np.float64]:
+def _others(found: Iterable[Found]) -> NDArray[np.float64]:
     """Margins of the other classes, the largest first."""
-    return np.sort([o.found[family].margin for o in evidence if o.goal != e.goal])[::-1]
+    return np.sort([f.margin for f in found])[::-1]
 
 
 def _place_of_rival(others: NDArray[np.float64]) -> int:

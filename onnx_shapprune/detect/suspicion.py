@@ -13,6 +13,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.anomaly import MarginAnomaly, NormAnomaly, anomaly_indices, margin_outliers
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import (
+    CORE,
     MAP,
     NORM,
     PEAK,
@@ -183,6 +184,8 @@ def _spoken(
     masks = [r.trigger for r in e.patches if r.success]
     if claim.statistic == NORM:
         return (_norm_reason(e, evidence),), tuple(masks)
+    if claim.statistic == CORE and e.core:
+        return (_core_reason(e.core, claim),), (e.core.trigger,)
     spoke = [e.found[claim.family].trigger, *(masks if claim.family == "compact" else [])]
     return tuple(_class_reasons(e, claim, families[claim.family], evidence)), tuple(spoke)
 
@@ -213,6 +216,14 @@ def _class_reasons(e: Evidence, claim: Claim, family: Family, evidence: Sequence
     if transfer is not None:
         reasons.append(f"relearnt on half of the pictures, {family.words} sends {transfer:.0%} of the other half there")
     return reasons
+
+
+def _core_reason(core: Found, claim: Claim) -> str:
+    edge = round(core.trigger.norm**0.5)
+    return (
+        f"{edge} x {edge} pixels of that patch alone send {core.asr:.0%} of the other pictures to class {claim.goal.target} "
+        f"with a mean margin of {core.margin:.1f} logits; other classes reach {claim.rival:.1f}"
+    )
 
 
 def _norm_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:

@@ -62,9 +62,9 @@ class CompactPart(Part):
 
 
 class FamilyPart(Part):
-    """The best trigger of one family at its fixed budget: mean logit margin, ASR, and ASR on the half of the pictures that
-    it was not learnt on. value: of the statistic (0 and more), p_value: how often clean models reach it; None where the
-    class was not among the leaders.
+    """The best trigger of one family at its fixed budget, or the core of the compact patch: mean logit margin, ASR, and ASR
+    on the half of the pictures that it was not learnt on. value: of the statistic (0 and more), p_value: how often clean
+    models reach it; None where the class was not among the leaders.
     """
 
     family: str
