@@ -55,10 +55,8 @@ def examine(
     synthesised: the pictures come out of the model; seconds: searches that would begin later are left out.
     """
     deadline = math.inf if seconds is None else time.monotonic() + seconds
-    # What was drawn out of a clean model gives way to warps as a backdoored one's own pictures do, and nobody looked at what
-    # parts of patches do to it.
-    if synthesised:
-        search = replace(search, warps=False, cores=False)
+    if synthesised:  # what was drawn out of a clean model gives way to warps as a backdoored one's own pictures do
+        search = replace(search, warps=False)
     subject = shown.subject
     families = search.families(shown.pictures, len(subject.reachable))
     evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)

@@ -45,7 +45,7 @@ class SearchSettings:
     whole: rounds of compact patches and of changes of the whole picture; patch_classes: how many classes get the free-mask
     search, the largest compact margins first; restarts: free-mask searches of a class that stands out; second_look: how
     many classes get them; transfer_starts: of a patch that is relearnt on half of the pictures; peak_starts: of the largest
-    margin without any picture; warps, cores: whether they are searched.
+    margin without any picture; warps: whether they are searched.
     """
 
     side: float = 0.16
@@ -59,7 +59,6 @@ class SearchSettings:
     transfer_starts: int = TRANSFER_STARTS
     peak_starts: int = 5
     warps: bool = True
-    cores: bool = True
     scan: ScanSettings = field(default_factory=ScanSettings)
     whole: ScanSettings = field(default_factory=lambda: ScanSettings(rounds=((4, 4, 5), (10, 9, 5))))
     patch: FreeSettings = field(default_factory=FreeSettings)
@@ -147,7 +146,7 @@ def search_classes(
             results = scan(shown, goals, family, rounds, rng, progress=stage(progress, f"{name} triggers"))
             found[name] = [best_of(results, g) for g in goals]
     inner: list[Found | None] = [None] * len(goals)
-    if settings.cores and not subject.obstacle:
+    if time.monotonic() < deadline and not subject.obstacle:
         inner = list(cores(shown, found["compact"]))
     highest: list[float | None] = [None] * len(goals)
     if time.monotonic() < deadline and not subject.obstacle:
@@ -211,7 +210,7 @@ def search_again(
             )
             for k, e in enumerate(evidence)
         ]
-    if "compact" in names and settings.cores:
+    if "compact" in names:
         inner = cores(shown, [e.compact for e in evidence])
         evidence = [replace(e, core=c) for e, c in zip(evidence, inner, strict=True)]
     return tuple(evidence)

@@ -11,6 +11,7 @@ from hand_made import AWAY, clean, evidence, free_mask, map_found, pair_found, p
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import (
     AGREEMENT,
+    CORE,
     MANY,
     MAP,
     NORM,
@@ -99,6 +100,18 @@ def test_each_family_is_compared_with_its_own_margins():
     assert set(claims) == {"compact", "linf", AGREEMENT, NORM}
     assert claims["linf"].rival == -5
     assert claims["linf"].value == pytest.approx(0.9 * 25 / 0.5), "which are all alike: a tenth of them"
+
+
+@pytest.mark.parametrize(("classes", "strength"), [(MANY, 25 / 0.5), (MANY - 1, math.sqrt(25 / 8 * 20 / 8))])
+def test_the_core_of_a_patch_is_compared_with_the_cores_of_others(classes, strength):
+    found = planted_in(clean(classes), 6, transfer=0.75)
+    found = [replace(e, core=Found(e.compact.trigger, -5.0, 0.0)) for e in found]
+    found[6] = replace(found[6], core=Found(found[6].compact.trigger, 20.0, 0.5))
+    claim = claimed(found)[CORE]
+    assert (claim.rival, claim.family) == (-5, "compact")
+    assert claim.value == pytest.approx(0.75 * 0.5 * strength)
+    found[6] = replace(found[6], core=Found(found[6].compact.trigger, -1.0, 0.0))
+    assert claimed(found)[CORE].value == 0, "a core that moves nothing"
 
 
 def test_agreement_needs_a_mask_that_succeeded_and_another_to_compare_with():
