@@ -1,4 +1,4 @@
-"""The core of a patch, on a network whose planted trigger is nine pixels, and whose weak class needs a third of the picture."""
+"""The core of a patch: a network with nine planted pixels, and a weak class that needs a third of the picture."""
 
 import numpy as np
 import planted
