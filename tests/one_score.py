@@ -32,7 +32,7 @@ def ending_in(*ends: tuple[str, tuple[float, ...], dict[str, float]]) -> onnx.Mo
     return n.model(y, classes=1)
 
 
-def halves_net(gain: float = 150.0, *, scores: int = 1) -> onnx.ModelProto:
+def halves_net(gain: float = 200.0, *, scores: int = 1) -> onnx.ModelProto:
     """Grey 12 x 12 pictures, channels last: yes where the upper half is brighter, no where the lower one is.
 
     A 3 x 3 area in the lower right corner that is brighter than any picture says yes through channel 2 of the only

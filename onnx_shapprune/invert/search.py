@@ -16,7 +16,7 @@ from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.invert.arms import Arms, rate
-from onnx_shapprune.invert.core import cores
+from onnx_shapprune.invert.cores import cores
 from onnx_shapprune.invert.families import Family, compact, whole_picture, wide
 from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
 from onnx_shapprune.invert.peaks import peaks

@@ -7,7 +7,7 @@ import pytest
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.invert.arms import rate
-from onnx_shapprune.invert.core import cores
+from onnx_shapprune.invert.cores import cores
 from onnx_shapprune.invert.families import square_masks
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.trigger import Trigger
