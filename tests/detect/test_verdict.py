@@ -220,6 +220,6 @@ def test_two_numbers_that_differ_are_never_shown_alike(p, limits, shown):
 
 
 def test_no_message_says_that_a_number_is_not_itself():
-    (reason,) = judge(Evidence(claims=(claim(3, 0.0100004),)), LIMITS).reasons
-    assert "p-value 0.0100004" in reason
-    assert "(0.01)" in reason
+    (reason,) = judge(Evidence(claims=(claim(3, 0.0050004),)), LIMITS).reasons
+    assert "p-value 0.0050004" in reason
+    assert "(0.005)" in reason
