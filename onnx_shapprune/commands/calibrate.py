@@ -22,7 +22,7 @@ from onnx_shapprune.detect.calibration import (
     strongest,
 )
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.statistics import AGREEMENT, CORE, NORM, PEAK, Claim
+from onnx_shapprune.detect.statistics import AGREEMENT, NORM, PEAK, Claim
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY
 from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import DataError, ShapPruneError
@@ -78,8 +78,7 @@ def calibrate(
         for seed in range(run.seed, run.seed + seeds):
             found, size = _examined(model, data, inputs, replace(run, seed=seed), known)
             claims = [c for c, _ in found.suspicion.claims]
-            first = found.evidence[0]
-            looked = [*first.found, *((CORE,) if first.core else ()), AGREEMENT, NORM, PEAK]
+            looked = [*found.evidence[0].measured, AGREEMENT, NORM, PEAK]
             row = _larger(row, dict.fromkeys(looked, 0.0) | largest(claims))
             audits[-1].append(claims)
             shapes.append((found.classes, *size))

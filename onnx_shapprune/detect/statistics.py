@@ -26,11 +26,12 @@ from onnx_shapprune.detect.thresholds import (
     SMALLEST_RATIO,
 )
 from onnx_shapprune.detect.verdict import PEAK as PEAK
+from onnx_shapprune.invert.cores import CORE as CORE
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 
-AGREEMENT, NORM, CORE, SOURCE, MAP = "agreement", "norm", "core", "source", "map"
+AGREEMENT, NORM, SOURCE, MAP = "agreement", "norm", "source", "map"
 # What is said about one class (detect/calibration.py): the sum of all of it, the sum of what patches and masks say, and the
 # most that any change of the whole picture says.
 TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"

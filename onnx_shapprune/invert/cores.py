@@ -16,6 +16,7 @@ from onnx_shapprune.invert.scan import Climb, Found, ascend
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.spread import spread_over
 
+CORE = "core"  # as in records
 # Edge of the core in fifths of the patch's; pictures that its places are tried on; its ascent. 2026-11-27, chosen.
 FIFTHS, TRIED_ON, CLIMB = 3, 4, Climb(steps=8, batch=5)
 

@@ -16,7 +16,7 @@ from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.invert.arms import Arms, rate
-from onnx_shapprune.invert.cores import cores
+from onnx_shapprune.invert.cores import CORE, cores
 from onnx_shapprune.invert.families import Family, compact, whole_picture, wide
 from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
 from onnx_shapprune.invert.peaks import peaks
@@ -105,6 +105,11 @@ class Evidence:
     distance: float
     peak: float | None = None
     core: Found | None = None
+
+    @property
+    def measured(self) -> Mapping[str, Found]:
+        """What was found, and the core, by name."""
+        return self.found if self.core is None else {**self.found, CORE: self.core}
 
     @property
     def compact(self) -> Found:

@@ -8,7 +8,6 @@ import numpy as np
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case
 from onnx_shapprune.detect.examination import Examination
-from onnx_shapprune.detect.statistics import CORE
 from onnx_shapprune.detect.verdict import Levels, Verdict
 from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
 from onnx_shapprune.graph.preflight import Hazard
@@ -43,7 +42,7 @@ def class_parts(case: Case, found: Examination | None) -> tuple[ClassPart, ...]:
                 value=values[name][0] if name in values else None,
                 p_value=values[name][1] if name in values else None,
             )
-            for name, f in (e.found if e.core is None else {**e.found, CORE: e.core}).items()
+            for name, f in e.measured.items()
         ]
         reasons = [r for goal, said in suspicion.named.items() if target in goal.targets for r in said]
         parts.append(
