@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
-from scipy.stats import beta, binom
+from scipy.special import bdtrc, betaincinv, log_softmax
 
 from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.detect.thresholds import CHANCE, CONFIDENCE, WORKING
@@ -103,7 +102,7 @@ def beats(better: Attempt, other: Attempt) -> bool:
     (McNemar 1947, one-sided at 5 %), or by bounds of the two accuracies that do not meet.
     """
     wins, losses = int((better.points > other.points).sum()), int((better.points < other.points).sum())
-    if wins > losses and float(binom.sf(wins - 1, wins + losses, 0.5)) <= CHANCE:
+    if wins > losses and float(bdtrc(wins - 1, wins + losses, 0.5)) <= CHANCE:
         return True
     if better.right is None or other.right is None:
         return False
@@ -113,8 +112,8 @@ def beats(better: Attempt, other: Attempt) -> bool:
 
 def bounds(right: int, total: int) -> tuple[float, float]:
     """Lower and upper one-sided bound of a share, 0..1, each with the confidence of `CONFIDENCE` (Clopper, Pearson 1934)."""
-    lower = 0.0 if right == 0 else float(beta.ppf(1 - CONFIDENCE, right, total - right + 1))
-    upper = 1.0 if right == total else float(beta.ppf(CONFIDENCE, right + 1, total - right))
+    lower = 0.0 if right == 0 else float(betaincinv(right, total - right + 1, 1 - CONFIDENCE))
+    upper = 1.0 if right == total else float(betaincinv(right + 1, total - right, CONFIDENCE))
     return lower, upper
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import gamma
+from scipy.special import gammaincc
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.thresholds import (
@@ -100,7 +100,7 @@ def _peak_claim(evidence: Sequence[Evidence]) -> list[Claim]:
     value = 0.0
     if mean > 0:
         spread = max(float(others.std(ddof=1)), PEAK_SPREAD * mean)
-        one = float(gamma.sf(heights[leader], (mean / spread) ** 2, scale=spread**2 / mean))
+        one = float(gammaincc((mean / spread) ** 2, heights[leader] * mean / spread**2))
         several = -math.expm1(len(heights) * math.log1p(-min(one, 1 - 1e-12))) if one > 1e-12 else len(heights) * one
         value = max(0.0, -math.log10(max(several, 1e-16)))
     return [Claim(evidence[leader].goal, PEAK, value, float(others.max()))]

@@ -34,15 +34,8 @@ from onnx_shapprune.record.graph import LayerPart
 from onnx_shapprune.record.parts import DataPart, Environment, FileDigest, ModelPart, Rates, ThresholdsPart, UnitRef
 from onnx_shapprune.record.values import ValuesRecord
 from onnx_shapprune.recording.draft import Draft, Second
-from onnx_shapprune.recording.findings import (
-    attack_parts,
-    claim_parts,
-    class_parts,
-    graph_parts,
-    not_searched,
-    preflight_parts,
-    suspect_parts,
-)
+from onnx_shapprune.recording.evidence import attack_parts, claim_parts, class_parts, not_searched, suspect_parts
+from onnx_shapprune.recording.findings import graph_parts, preflight_parts
 from onnx_shapprune.recording.triggers import trigger_parts
 from onnx_shapprune.settings import InputOptions, RunOptions
 from onnx_shapprune.version import __version__

@@ -15,9 +15,7 @@ from onnx_shapprune.record.audit import (
     RepairPart,
     RoundPart,
 )
-from onnx_shapprune.recording.findings import (
-    claim_parts,
-)
+from onnx_shapprune.recording.evidence import claim_parts
 from onnx_shapprune.report.text import some
 
 

@@ -23,7 +23,7 @@ from onnx_shapprune.prune.state import Step
 from onnx_shapprune.record.parts import UnitRef
 from onnx_shapprune.recording.assemble import _estimate
 from onnx_shapprune.recording.draft import SOURCE_VIEWS, Draft
-from onnx_shapprune.recording.findings import attack_parts, suspect_parts
+from onnx_shapprune.recording.evidence import attack_parts, suspect_parts
 from onnx_shapprune.recording.repairs import not_repaired
 from onnx_shapprune.settings import ESTIMATORS, RunOptions
 
