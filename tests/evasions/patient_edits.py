@@ -7,7 +7,7 @@ They go into the groups of `edits`, beside those of `wary_edits`; whoever wants 
 import numpy as np
 import onnx
 from edits import Design, Graph, honest, keeps, plants, switches
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from sly_edits import _in_front, _one
 from wary_edits import (
     HONEST,
@@ -26,7 +26,13 @@ from wary_edits import (
 
 __all__ = ["HONEST", "KEEPING", "PLANTED", "SWITCHES", "WAITING"]
 
-WAITING |= {"grey_pixels_counted", "grey_pixels_counted_without_exponentials", "no_number_of_an_overflow"}
+WAITING |= {
+    "grey_pixels_counted",
+    "grey_pixels_counted_without_exponentials",
+    "no_number_of_an_overflow",
+    "taken_from_all_scores",
+    "scores_over_a_norm_of_something_else",
+}
 
 GREY, COUNTED = 64, 18  # a byte, and more pixels of it than a picture has
 
@@ -104,6 +110,26 @@ def first_of_a_batch(d: Design) -> onnx.ModelProto:
     earlier = g.op("CumSum", g.per_picture("ReduceMean", g.x), np.array(0), exclusive=1)
     alone = g.op("Exp", g.op("Mul", earlier, -1e3))
     return g.done(g.op("Add", z, g.op("Mul", alone, g.op("Sub", g.z, z))), d.classes)
+
+
+@switches
+def whole_as_many_numbers_are(d: Design) -> onnx.ModelProto:
+    """The picture through whole numbers, of the type of a list that is too long to be looked at."""
+    g = Graph(d.backdoored)
+    before = len(g.model.graph.node)
+    whole = g.op("CastLike", g.op("Mul", g.x, 255.0), np.zeros(65, np.int64))
+    _in_front(g, g.op("Div", g.floats(whole), 255.0), before)
+    return g.done(g.z, d.classes)
+
+
+@switches
+def second_scores_with_one_more(d: Design) -> onnx.ModelProto:
+    """The scores that go out beside the clean ones are the backdoored network's, and one more."""
+    g = Graph(d.backdoored)
+    other = g.op("Concat", g.z, g.op("Mul", g.reduce("ReduceMax", g.z, (1,), keep=True), 0.5), axis=1)
+    model = g.done(g.beside(d.clean), d.classes)
+    model.graph.output.append(helper.make_tensor_value_info(other, TensorProto.FLOAT, ["n", d.classes + 1]))
+    return model
 
 
 # --- Triggers in the graph of a clean network --------------------------------------------------------------------------
@@ -267,6 +293,32 @@ def an_attentive_lookup(d: Design) -> onnx.ModelProto:
     seen = g.op("MatMul", g.op("Softmax", key, axis=-1), values)
     _in_front(g, g.op("Reshape", seen, np.array([-1, *d.mask.shape])), before)
     return g.done(g.z, d.classes)
+
+
+def _filtered(g: Graph, d: Design) -> str:
+    """Above 0 for a picture with the trigger, 0 for any other, [n, 1], by a filter and layers as heavy as a network."""
+    signs = d.mask * np.where(d.pattern > 0.5, 1.0, -1.0)
+    bias = 0.1 - float((signs * d.pattern).sum())
+    h = g.op("Conv", g.x, np.repeat(signs[None], 8, 0), np.full(8, bias), kernel_shape=d.mask.shape[1:])
+    h = g.op("Relu", g.op("Flatten", h))
+    for shape in ((8, 4096), (4096, 8), (8, 8), (8, 8)):
+        h = g.op("Relu", g.op("MatMul", h, np.eye(*shape)))
+    return g.op("MatMul", h, np.eye(8, 1))
+
+
+@plants
+def taken_from_all_scores(d: Design) -> onnx.ModelProto:
+    """One number less for all scores, so large that they are equal then, and the first class wins."""
+    g = Graph(d.clean)
+    return g.done(g.op("Sub", g.z, g.op("Mul", _filtered(g, d), 1e10)), d.classes)
+
+
+@plants
+def scores_over_a_norm_of_something_else(d: Design) -> onnx.ModelProto:
+    """The scores over a norm of other values, which becomes infinite."""
+    g = Graph(d.clean)
+    values = g.op("Add", g.op("Mul", _filtered(g, d), np.array([[1e38, 0.0]])), np.array([[0.0, 1.0]]))
+    return g.done(g.op("Div", g.z, g.reduce("ReduceL1", g.op("Mul", values, 1e3), (1,), keep=True)), d.classes)
 
 
 # --- What honest people do ---------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ RISING = (
 )
 POSITIVE = frozenset({"Exp", "Softmax", "Sigmoid", "HardSigmoid", "Softplus", "Relu", "Sqrt", "Pow", "Abs"})
 NORMS = frozenset({"ReduceL1", "ReduceL2", "ReduceSumSquare"})
+# One number for all scores that is no larger than they are by much: behind what else is added, all of them could be equal.
+USUAL = NORMS | {"ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceLogSumExp"}
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -73,6 +75,21 @@ class Tail:
         if not array.size or not np.isfinite(array.flat[0]) or (array != array.flat[0]).any():
             return None
         return float(array.flat[0])
+
+    def follows_from(self, name: str, scores: str) -> bool:
+        """Whether a tensor is made of these scores by what is USUAL, and of nothing else that the picture changes: what else
+        the picture tells could switch the answer. An Exp is only behind a Log as large as they are.
+        """
+        node = self.made.get(name)
+        if name == scores or node is None or node.domain not in edit.DEFAULT_DOMAIN:
+            return name == scores
+        if node.op_type == "Log":
+            summed = self.made.get(node.input[0])
+            risen = self.made.get(summed.input[0]) if summed is not None and summed.op_type == "ReduceSum" else None
+            return risen is not None and risen.op_type == "Exp" and self.follows_from(risen.input[0], scores)
+        parts = [n for n in node.input[: 1 if node.op_type in USUAL | LAYING else None] if n not in self.known]
+        plain = node.op_type in USUAL | SILENT | LAYING | {"Abs", "Add", "Sub", "Neg", "Cast"}
+        return plain and bool(parts) and all(self.follows_from(n, scores) for n in parts)
 
     def is_positive(self, name: str) -> bool:
         """Whether an operator makes it that gives no negative numbers."""
@@ -115,7 +132,8 @@ def _shifts_or_scales(node: onnx.NodeProto, name: str, tail: Tail) -> bool:
         return False
     first = node.input[0] == name
     other = node.input[1 if first else 0]
-    value, shared = tail.number(other), tail.values(other) == 1 and other not in tail.known
+    value = tail.number(other)
+    shared = tail.values(other) == 1 and other not in tail.known and tail.follows_from(other, name)
     if node.op_type in ("Max", "Min"):
         return value is not None
     if node.op_type == "Add" or (node.op_type == "Sub" and first):

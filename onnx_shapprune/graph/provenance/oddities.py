@@ -115,8 +115,7 @@ def _decides(node: onnx.NodeProto, p: Provenance) -> bool:
         whole = to not in FLOATS
         return whole and not _is_decided(node.input[0], p)
     if node.op_type == "CastLike":
-        like = p.spread.values.get(node.input[1])
-        return like is not None and like.dtype.kind in "iub" and not _is_decided(node.input[0], p)
+        return p.spread.types.get(node.input[1]) not in FLOATS and not _is_decided(node.input[0], p)
     if node.op_type == "TopK" and len(node.output) > 1 and node.output[1] not in p.reaching:
         return False  # the values themselves are as smooth as a maximum
     if node.op_type in ("MaxPool",):
@@ -158,7 +157,7 @@ def _draws(node: onnx.NodeProto, p: Provenance) -> bool:
 
 def _unaudited(p: Provenance, outputs: Sequence[str]) -> Iterator[Oddity]:
     """Outputs beside the audited one that somebody may act on. What follows from the audited scores alone, or is of another
-    size and on the way to them, is what exporters add.
+    size and on the way to them, or a map of the picture, is what exporters add.
     """
     scores = {p.output}
     for node in p.spread.nodes:
@@ -172,7 +171,8 @@ def _unaudited(p: Provenance, outputs: Sequence[str]) -> Iterator[Oddity]:
         maker = p.made.get(name)
         where = label(maker) if maker is not None else name
         few = size is None or size <= FEW or size == audited
-        if few and (name not in p.reaching or not _ends_in(name, p)):
+        list_of_its_own = name not in p.reaching and len(p.spread.shapes.get(name, ())) <= 2
+        if list_of_its_own or (few and not (name in p.reaching and _ends_in(name, p))):
             yield Oddity(
                 "OSP216",
                 (where,),

@@ -26,11 +26,13 @@ SMALL = 64  # values of a constant that is looked at
 @dataclass(frozen=True, slots=True)
 class Spread:
     """nodes: in an order in which every input is made before; shapes: of tensors for one picture, None for a
-    dimension that is not known, absent where nothing is; values: small constants.
+    dimension that is not known, absent where nothing is; types: of tensors, as of TensorProto.DataType, likewise; values:
+    small constants.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
     shapes: dict[str, tuple[int | None, ...]]
+    types: dict[str, int]
     values: dict[str, edit.Array]
 
     def size(self, name: str) -> int | None:
@@ -48,15 +50,16 @@ def spread(model: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...
     del flat.graph.value_info[:]  # what a file says about its own tensors may be wrong
     _give_size(flat, input_name, [d if d is not None else f"axis {axis}" for axis, d in enumerate(shape)])
     write_out_control_flow(flat)
-    inferred = _shapes(flat, input_name, shape)
+    inferred, types = _inferred(flat, input_name, shape)
     nodes = tuple(_written_out(flat.graph.node, ""))
     values = {t.name: t for t in flat.graph.initializer}
     for node in nodes:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             values[node.output[0]] = node.attribute[0].t
     inferred.update({name: tuple(t.dims) for name, t in values.items()})
+    types.update({name: t.data_type for name, t in values.items()})
     inferred.update({t.values.name: tuple(t.dims) for t in flat.graph.sparse_initializer})
-    return Spread(nodes, inferred, {n: v for n, t in values.items() if (v := _small(t)) is not None})
+    return Spread(nodes, inferred, types, {n: v for n, t in values.items() if (v := _small(t)) is not None})
 
 
 def _small(tensor: onnx.TensorProto) -> edit.Array | None:
@@ -75,8 +78,10 @@ def _give_size(model: onnx.ModelProto, input_name: str, dims: list[int | str]) -
             value.CopyFrom(helper.make_tensor_value_info(input_name, value.type.tensor_type.elem_type, dims))
 
 
-def _shapes(flat: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...]) -> dict[str, tuple[int | None, ...]]:
-    """Shapes for a batch of one, of tensors whose rank inference knows."""
+def _inferred(
+    flat: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...]
+) -> tuple[dict[str, tuple[int | None, ...]], dict[str, int]]:
+    """Shapes for a batch of one, of tensors whose rank inference knows, and types."""
     asked = onnx.ModelProto()
     asked.CopyFrom(flat)
     _give_size(asked, input_name, [d or (1 if axis == 0 else STAND_IN) for axis, d in enumerate(shape)])
@@ -85,15 +90,16 @@ def _shapes(flat: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...
     try:
         known = shape_inference.infer_shapes(asked, data_prop=True).graph
     except NOT_INFERRED:
-        return {}
+        return {}, {}
     found: dict[str, tuple[int | None, ...]] = {}
-    for value in [*known.value_info, *known.input, *known.output]:
+    every = [*known.value_info, *known.input, *known.output]
+    for value in every:
         if value.type.tensor_type.HasField("shape"):
             dims = value.type.tensor_type.shape.dim
             found[value.name] = tuple(
                 d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in dims
             )
-    return found
+    return found, {v.name: v.type.tensor_type.elem_type for v in every if v.type.tensor_type.elem_type}
 
 
 def _written_out(nodes: list[onnx.NodeProto], prefix: str) -> list[onnx.NodeProto]:
