@@ -27,6 +27,8 @@ from onnx_shapprune.runtime.session import Device, resolve_device
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 SYNTHESISED = 24
+# Pictures at least that are drawn: of few classes several each. Of two that are one a class, each goal is missed by one.
+DRAWN = 10
 
 
 @dataclass(slots=True)
@@ -197,13 +199,14 @@ def unlabelled_pictures(opened: Opened, inputs: InputOptions) -> Pixels:
 
 
 def _synthesised(subject: Subject, size: tuple[int, int, int], seed: int) -> FewShot:
-    """One picture of each class, or of SYNTHESISED random ones where there are more."""
+    """One picture of each class, of SYNTHESISED random ones where there are more, and of few as many each as make DRAWN."""
     if subject.obstacle:
         raise DataError(f"pictures are drawn out of a model by gradients; give some with --data ({subject.obstacle})")
     rng = np.random.default_rng(seed)
     classes = np.arange(subject.classes)
     if len(classes) > SYNTHESISED:
         classes = np.sort(rng.choice(classes, SYNTHESISED, replace=False))
+    classes = np.tile(classes, -(-DRAWN // len(classes)))
     pictures, labels = synthesise(subject, size, classes.tolist(), SynthesisSettings(), rng)
     if not len(pictures):
         raise DataError("no picture of any class could be drawn out of the model: give some with --data")

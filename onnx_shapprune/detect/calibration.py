@@ -143,7 +143,7 @@ class Calibration(BaseModel):
         sums = {(s.goal, s.statistic): self.alone(s, synthesised=synthesised) for s in _sums(about)}
         rated = []
         for claim, own in zip(claims, alone, strict=True):
-            if adds and claim.statistic in APART:
+            if claim.statistic in APART:
                 p = min(1.0, own / OF_APART)
             elif not adds:
                 p = self._of_model(own, synthesised=synthesised)
@@ -253,7 +253,7 @@ def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
 def _deciding(statistics: Iterable[str]) -> list[str]:
     """Those that decide together: the SUMS where there are any. What else decides has a line of its own."""
     names = list(statistics)
-    return [n for n in names if n in SUMS] if TOGETHER in names else names
+    return [n for n in names if n in SUMS] if TOGETHER in names else [n for n in names if n not in APART]
 
 
 def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[tuple[str, float]]]:
