@@ -149,10 +149,11 @@ SMALLEST_RATIO = 0.05
 # fewer, all families lean to the same class by nature. 2026-11-27, tests.benchmarks.calibration: of 32 backdoored networks
 # with ten classes or more 23 were named, and 17 without either; a prototype named 1 of 13 with fewer, and 3 without.
 MANY = 10
-# The share of false alarms that pairs and maps of classes may make: they are named at a tenth of what names others. With few
-# classes too, since of 26 deployed networks of others five were suspicious for one (2026-11-28, without pictures). 2026-11-27, tests.benchmarks.calibration: of three own networks with a planted pair none is found, and
-# one clean pair (network 527) kept three backdoored ones of 32 from being named. Maps since a clean CIFAR-10 network of
-# others was named for one that moves 56 % of its pictures.
+# The share of false alarms that pairs and maps of classes may make: they are named at a tenth of what names others.
+# 2026-11-27, tests.benchmarks.calibration: of three own networks with a planted pair none is found, and one clean pair
+# (network 527) kept three backdoored ones of 32 from being named. Maps since a clean CIFAR-10 network of others was named
+# for one that moves 56 % of its pictures; with few classes as well since 2026-11-28, when of 26 deployed networks of others
+# five were suspicious for one, without pictures.
 OF_APART = 0.1
 # The same of a single kind of change of the whole picture, beside the sums: suspicious at a half, and with no smaller
 # p-value than this, so that it names nothing. 2026-11-27, chosen: among the sums instead, it took a blended picture and a
