@@ -1,6 +1,5 @@
 """From the evidence of an examination to the parts of a record that hold it."""
 
-
 import numpy as np
 
 from onnx_shapprune.case.goal import Goal
