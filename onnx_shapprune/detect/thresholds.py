@@ -123,7 +123,7 @@ BENT = 0.1
 # Stored factors above this may make values inside a network infinite. Those of trained networks stay below a hundredth of
 # it, with normalisations folded in. 2026-11-27, chosen.
 LARGE = 1e4
-# Values of fp16 end at 65,504. A quarter of that, of pictures or of so many of noise, is as good as there. 2026-11-28, chosen.
+# Values of fp16 end at 65,504. A quarter of that is as good as there, on pictures or on noise. 2026-11-28, chosen.
 HALF_ENDS = 65504 / 4
 NOISES = 3
 
