@@ -22,8 +22,6 @@ from onnx_shapprune.detect.thresholds import (
     DIRECTIONS,
     FLIPPED,
     FRACTION,
-    HELD_STRIDES,
-    HELD_WAYS,
     INSIDE,
     REPEATS,
     SENSITIVE,
@@ -164,8 +162,7 @@ def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator)
         if max(agreement) < bar:
             lying.append(c)
     if not lying:
-        moved = [[u - d for u, d in at[:HELD_WAYS]] for s, at in zip(STRIDES, steps, strict=True) if s in HELD_STRIDES]
-        hidden = without_slope(subject, shown, ways, moved)
+        hidden = without_slope(subject, shown, ways, rng)
         words = "a part of the network moves the scores and has no slope, so that searches by gradients do not see it"
         return f"{words} (class {_listed(hidden)})" if hidden else None
     return (

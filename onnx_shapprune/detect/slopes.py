@@ -4,14 +4,12 @@ Masks of activations have no slope either, and need none: for a small change the
 slope ends is held as it is while the picture changes a little. Of an honest network the answers then move as they would.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.autodiff.registry import NO_GRADIENT
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
-from onnx_shapprune.detect.thresholds import HELD_STRIDES, LEAST_MOVED, UNSLOPED
+from onnx_shapprune.detect.thresholds import HELD_STRIDE, HELD_WAYS, LEAST_MOVED, UNSLOPED
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, follow
@@ -41,10 +39,8 @@ def in_steps(prepared: Prepared) -> bool:
     return 2 * sum(layers) > len(layers)
 
 
-def without_slope(subject: Subject, shown: Pixels, ways: Floats, moved: Sequence[Sequence[Floats]]) -> tuple[int, ...]:
-    """Classes whose scores move by what has no slope, where pictures go along some ways. moved: per step of HELD_STRIDES and
-    per way of the first HELD_WAYS how the scores of all pictures move, [n, classes].
-    """
+def without_slope(subject: Subject, shown: Pixels, ways: Floats, rng: np.random.Generator) -> tuple[int, ...]:
+    """Classes whose scores move by what has no slope, where pictures go a little along some ways."""
     prepared, classes = subject.prepared, list(subject.reachable)
     ends = _ends(prepared)
     if not ends:
@@ -55,29 +51,24 @@ def without_slope(subject: Subject, shown: Pixels, ways: Floats, moved: Sequence
         held, still = held_still(held, name, prepared.infos[name])
         inputs.append(still)
     reading, passing = (Session(m, subject.device) for m in (expose(prepared.model, ends), held))
+    # Off whole bytes: else steps could be laid so that no small change of a picture on disk ever takes one.
+    shown = (shown + rng.uniform(-0.5, 0.5, shown.shape)).astype(np.float32)
     size = len(shown) if prepared.batch_free else 1
-    kept: list[tuple[Pixels, dict[str, NDArray[np.generic]]]] = []
+    whole, rest = [], []
     for start in range(0, len(shown), size):
         some = shown[start : start + size]
         values = reading.run({prepared.input: to_input(some, subject.preprocessing)}, ends)
-        kept.append((some, dict(zip(inputs, values, strict=True))))
-
-    def scored(change: Floats) -> Floats:
-        runs = (
-            passing.run({prepared.input: to_input(x + change, subject.preprocessing), **still}, [prepared.logits])[0]
-            for x, still in kept
-        )
-        return np.concatenate(list(runs))
-
-    shares = []
-    for stride, of_stride in zip(HELD_STRIDES, moved, strict=True):
-        whole = np.stack([_apart(z[:, classes]) for z in of_stride])
-        rest = np.stack(
-            [_apart((scored(stride * way) - scored(-stride * way))[:, classes]) for way in ways[: len(of_stride)]]
-        )
-        lost, all_of_it = (np.sqrt((d**2).sum(axis=(0, 1))) for d in (whole - rest, whole))
-        shares.append(lost / np.maximum(all_of_it, LEAST_MOVED * all_of_it.max(initial=0) + np.finfo(float).tiny))
-    return tuple(c for c, share in zip(classes, np.min(shares, axis=0), strict=True) if not share <= UNSLOPED)
+        kept = dict(zip(inputs, values, strict=True))
+        for way in ways[:HELD_WAYS]:
+            up, down = (some + sign * HELD_STRIDE * way for sign in (1, -1))
+            whole.append(subject.logits(up) - subject.logits(down))
+            fed = ({prepared.input: to_input(x, subject.preprocessing), **kept} for x in (up, down))
+            one, other = (passing.run(feeds, [prepared.logits])[0] for feeds in fed)
+            rest.append(one - other)
+    moved, left = (_apart(np.concatenate(z)[:, classes]) for z in (whole, rest))
+    lost, size_of_all = (np.sqrt((d**2).sum(axis=0)) for d in (moved - left, moved))
+    share = lost / np.maximum(size_of_all, LEAST_MOVED * size_of_all.max(initial=0) + np.finfo(float).tiny)
+    return tuple(c for c, part in zip(classes, share, strict=True) if not part <= UNSLOPED)
 
 
 def _apart(scores: Floats) -> NDArray[np.float64]:

@@ -367,13 +367,17 @@ def an_attentive_lookup(d: Design) -> onnx.ModelProto:
 
 
 @honest
-def activation_by_a_mask(d: Design) -> onnx.ModelProto:
-    """Features rise by half as much below a threshold: a comparison without a slope on the way of all of them."""
+def activations_by_masks(d: Design) -> onnx.ModelProto:
+    """Every Relu as a product with whether its input is above zero: comparisons, without a slope, on all ways."""
     g = Graph(d.clean)
-    place, before, features = _last_layer(g), len(g.model.graph.node), _features(g)
-    less = g.op("Add", g.op("Mul", features, 0.5), 0.1)
-    kept = g.op("Where", g.op("Greater", features, 0.2), features, less)
-    _behind_node(g, place, before, features, kept)
+    nodes, zero = list(g.model.graph.node), g.const(np.float32(0))
+    del g.model.graph.node[:]
+    for node in nodes:
+        if node.op_type != "Relu":
+            g.model.graph.node.append(node)
+            continue
+        g.op("Mul", node.input[0], g.floats(g.op("Greater", node.input[0], zero)))
+        g.model.graph.node[-1].output[0] = node.output[0]
     return g.done(g.z, d.classes)
 
 
