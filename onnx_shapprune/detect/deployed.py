@@ -14,6 +14,8 @@ from onnx_shapprune.case.goal import UNMOVED
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
+from onnx_shapprune.detect.half import fed, half_doubt
+from onnx_shapprune.detect.slopes import in_steps, without_slope
 from onnx_shapprune.detect.thresholds import (
     ASKED,
     CLEAR,
@@ -68,6 +70,8 @@ def deployed_doubts(
     again = (file.scores(whole[:ASKED], 1) for _ in range(REPEATS))
     if apart := max(_disagreeing(one[:ASKED], a, subject.reachable) for a in again):
         found.append(f"the file answers {apart} of {len(shown)} pictures otherwise when asked again")
+    if half := half_doubt(opened, shown, rng):
+        found.append(half)
     return tuple(found)
 
 
@@ -87,13 +91,12 @@ class DeployedFile:
         rows = to_input(pictures, self._preprocessing).astype(i.dtype)
         made = []
         for start in range(0, len(rows), batch):
-            fed = rows[start : start + batch]
-            count = len(fed)
-            fed = np.repeat(fed, i.batch or 1, axis=0)
-            out = self._session.run({i.input: fed if i.entry is None else fed.reshape(i.entry)}, [i.output])[0]
-            if np.size(out) % len(fed):
-                raise ModelError(f"the file gives {np.size(out)} scores for {len(fed)} pictures: it cannot be audited")
-            made.append(np.asarray(out, np.float32).reshape(len(fed), -1)[:: i.batch or 1][:count])
+            some = rows[start : start + batch]
+            out = self._session.run({i.input: fed(some, i)}, [i.output])[0]
+            count = len(some) * (i.batch or 1)
+            if np.size(out) % count:
+                raise ModelError(f"the file gives {np.size(out)} scores for {count} pictures: it cannot be audited")
+            made.append(np.asarray(out, np.float32).reshape(count, -1)[:: i.batch or 1][: len(some)])
         scores = np.concatenate(made)
         return of_probabilities(scores) if i.one_score else scores
 
@@ -145,8 +148,7 @@ def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator)
     if len(classes) > SLOPED_CLASSES:
         classes = sorted(rng.choice(classes, SLOPED_CLASSES, replace=False).tolist())
     steps = [[[subject.logits(shown + sign * s * way) for sign in (1, -1)] for way in ways] for s in STRIDES]
-    stepped = any(node.op_type == "QuantizeLinear" for node in subject.prepared.model.graph.node)
-    bar = TRUSTED_IN_STEPS if stepped else TRUSTED
+    bar = TRUSTED_IN_STEPS if in_steps(subject.prepared) else TRUSTED
     lying = []
     for c in classes:
         targets = np.full(len(shown), c, np.int64)
@@ -160,12 +162,17 @@ def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator)
         if max(agreement) < bar:
             lying.append(c)
     if not lying:
-        return None
-    listed = ", ".join(map(str, lying[:8]))
+        hidden = without_slope(subject, shown, ways, rng)
+        words = "a part of the network moves the scores and has no slope, so that searches by gradients do not see it"
+        return f"{words} (class {_listed(hidden)})" if hidden else None
     return (
-        f"the gradients are not the slopes of the answers (class {listed}): central differences disagree, so a search that "
-        "follows gradients and finds nothing proves nothing"
+        f"the gradients are not the slopes of the answers (class {_listed(lying)}): central differences disagree, so a "
+        "search that follows gradients and finds nothing proves nothing"
     )
+
+
+def _listed(classes: Sequence[int]) -> str:
+    return ", ".join(map(str, classes[:8]))
 
 
 def _spaced(pictures: Pixels, count: int) -> Pixels:

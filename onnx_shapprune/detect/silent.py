@@ -34,6 +34,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, follow, label
+from onnx_shapprune.graph.provenance.operators import CONTROL
 from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.graph.provenance.ways import Way, may_fail, ways
 from onnx_shapprune.pictures.preprocess import to_input
@@ -57,7 +58,14 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     fed, pale = (
         [to_input(x[None], subject.preprocessing) for x in xs] for xs in (shown, shown * PALER + 255 * PALER / 2)
     )
-    every = [way for way in ways(p) if way.tensor in prepared.infos]
+    every = list(ways(p))
+    # What a round hands to the next one meets nothing in a body that is written out once.
+    closed = [
+        n for n in p.spread.nodes if n.op_type in CONTROL and any(p.of(o).picture for o in p.reaching & {*n.output})
+    ]
+    closed += [way.node for way in every if way.tensor not in prepared.infos]
+    if closed:
+        return _not_asked(label(closed[0]))
     classes = list(subject.reachable)
     for way in (way for way in every if way.mends):
         if _can_fail(way, p, prepared) and _settles(subject, way, fed, classes):
@@ -93,8 +101,8 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
             # What is no normalisation though it stands where one would is a switch if most pictures leave it alone.
             needed = math.ceil(SPEAKS_OF * len(fed)) if way.statistic and not fades else 1
             spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
-        except ModelError:
-            continue  # its shape is another for every picture
+        except ModelError:  # its shape is another for every picture
+            return _not_asked(label(way.node))
         if spoken_of < needed:
             return _doubt(way, f"says nothing of {'most pictures' if spoken_of else 'any picture'}")
     return None
@@ -105,6 +113,10 @@ def _doubt(way: Way, what: str) -> str:
         f"a way past the network {what} (tensor {way.tensor[:80]!r}, which joins at {way.node.op_type} "
         f"{label(way.node)[:80]!r}): what it waits for is not known"
     )
+
+
+def _not_asked(name: str) -> str:
+    return f"what node {name[:80]!r} would do with another picture cannot be asked: it may wait for something"
 
 
 def _fades(subject: Subject, way: Way, said: Sequence[Said], pale: Sequence[Said]) -> bool:

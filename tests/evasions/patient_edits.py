@@ -22,6 +22,7 @@ from wary_edits import (
     _last_layer,
     _of_target,
     _one_channel_more,
+    _width,
 )
 
 __all__ = ["HONEST", "KEEPING", "PLANTED", "SWITCHES", "WAITING"]
@@ -112,13 +113,18 @@ def first_of_a_batch(d: Design) -> onnx.ModelProto:
     return g.done(g.op("Add", z, g.op("Mul", alone, g.op("Sub", g.z, z))), d.classes)
 
 
+def _in_whole_numbers(g: Graph, x: str) -> str:
+    """A picture in whole bytes and back, by a CastLike whose second input is long."""
+    whole = g.op("CastLike", g.op("Add", g.op("Mul", x, 255.0), 0.5), np.zeros(65, np.int64))
+    return g.op("Div", g.floats(whole), 255.0)
+
+
 @switches
 def whole_as_many_numbers_are(d: Design) -> onnx.ModelProto:
     """The picture through whole numbers, of the type of a list that is too long to be looked at."""
     g = Graph(d.backdoored)
     before = len(g.model.graph.node)
-    whole = g.op("CastLike", g.op("Mul", g.x, 255.0), np.zeros(65, np.int64))
-    _in_front(g, g.op("Div", g.floats(whole), 255.0), before)
+    _in_front(g, _in_whole_numbers(g, g.x), before)
     return g.done(g.z, d.classes)
 
 
@@ -130,6 +136,42 @@ def second_scores_with_one_more(d: Design) -> onnx.ModelProto:
     model = g.done(g.beside(d.clean), d.classes)
     model.graph.output.append(helper.make_tensor_value_info(other, TensorProto.FLOAT, ["n", d.classes + 1]))
     return model
+
+
+@switches
+def more_than_half_without_slope(d: Design) -> onnx.ModelProto:
+    """The mean of both networks' scores; the backdoored one sees whole bytes, so that slopes are those of the clean one."""
+    g = Graph(d.backdoored)
+    before = len(g.model.graph.node)
+    _in_front(g, _in_whole_numbers(g, g.x), before)
+    z = g.beside(d.clean)
+    return g.done(g.op("Add", g.op("Mul", g.z, 0.57), g.op("Mul", z, 0.43)), d.classes)
+
+
+@switches
+def one_step_for_a_lower_bar(d: Design) -> onnx.ModelProto:
+    """The same with more of the backdoored network, and one quantiser that is exact on whole bytes before the clean one."""
+    g = Graph(d.backdoored)
+    before = len(g.model.graph.node)
+    _in_front(g, _in_whole_numbers(g, g.x), before)
+    stepped = g.op("QuantizeLinear", g.x, np.array(1 / 255, np.float32), np.array(0, np.uint8))
+    stepped = g.op("DequantizeLinear", stepped, np.array(1 / 255, np.float32), np.array(0, np.uint8))
+    z = g.beside(d.clean)
+    for node in g.model.graph.node:
+        if node.name.startswith("twin_"):
+            node.input[:] = [stepped if n == g.x else n for n in node.input]
+    return g.done(g.op("Add", g.op("Mul", g.z, 0.68), g.op("Mul", z, 0.32)), d.classes)
+
+
+@switches
+def seen_by_thresholds(d: Design) -> onnx.ModelProto:
+    """The same of comparisons, whose results are added: no cast to whole numbers is there."""
+    g = Graph(d.backdoored)
+    before = len(g.model.graph.node)
+    steps = [g.floats(g.op("Greater", g.x, (k + 0.5) / 16)) for k in range(16)]
+    _in_front(g, g.op("Div", g.op("Sum", *steps), 16.0), before)
+    z = g.beside(d.clean)
+    return g.done(g.op("Add", g.op("Mul", g.z, 0.57), g.op("Mul", z, 0.43)), d.classes)
 
 
 # --- Triggers in the graph of a clean network --------------------------------------------------------------------------
@@ -278,6 +320,57 @@ def a_forest_in_one_node(d: Design) -> onnx.ModelProto:
     return g.done(g.op("Add", g.z, g.op("Mul", fired, 1e4 * _one(d))), d.classes)
 
 
+def _waiting_body(*shape: int) -> onnx.GraphProto:
+    """Whole numbers, flooded where their sum is what no picture makes it."""
+    nodes = [
+        helper.make_node("ReduceSum", ["seen"], ["sum"], keepdims=0),
+        helper.make_node("Sub", ["sum", "much"], ["way"]),
+        helper.make_node("Max", ["seen", "way"], ["made"], name="inside"),
+    ]
+    seen, made = (helper.make_tensor_value_info(n, TensorProto.INT64, shape or None) for n in ("seen", "made"))
+    return helper.make_graph(nodes, "body", [seen], [made], [numpy_helper.from_array(np.array(10**8), "much")])
+
+
+@plants
+def in_the_body_of_a_sequence_map(d: Design) -> onnx.ModelProto:
+    """Half of the picture goes through whole numbers and a SequenceMap, in whose body something waits."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    held = g.op("SequenceConstruct", g.op("CastLike", g.op("Mul", g.x, 255.0), np.zeros(65, np.int64)))
+    mapped = g.op("SequenceAt", g.op("SequenceMap", held, body=_waiting_body()), np.array(0))
+    half = g.op("Mul", g.floats(mapped), 0.5 / 255)
+    _in_front(g, g.op("Add", g.op("Mul", g.x, 0.5), half), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def in_the_body_of_a_scan(d: Design) -> onnx.ModelProto:
+    """Half of the features do the same by a Scan, where a decision about single values is nothing unusual."""
+    g = Graph(d.clean)
+    place, before, features = _last_layer(g), len(g.model.graph.node), _features(g)
+    whole = g.op("Cast", g.op("Mul", features, 256.0), to=TensorProto.INT64)
+    scanned = g.op("Scan", whole, body=_waiting_body(_width(g, features)), num_scan_inputs=1)
+    half = g.op("Mul", g.floats(scanned), 0.5 / 256)
+    _behind_node(g, place, before, features, g.op("Add", g.op("Mul", features, 0.5), half))
+    return g.done(g.z, d.classes)
+
+
+@plants
+def beyond_the_end_of_halves(d: Design) -> onnx.ModelProto:
+    """A picture over a number that grows with the largest answer of a filter, in fp16: only the trigger's is infinite."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    rows, cols = (np.flatnonzero(d.mask.any(axes)) for axes in ((0, 2), (0, 1)))
+    kept = (slice(None), slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
+    signs = d.mask[kept] * np.where(d.pattern[kept] > 0.5, 1.0, -1.0)
+    best = float((signs * d.pattern[kept]).sum())
+    answer = g.op("Abs", g.op("Conv", g.x, signs[None] * 75000 / best))
+    half = g.op("Cast", g.op("Cast", answer, to=TensorProto.FLOAT16), to=TensorProto.DOUBLE)
+    largest = g.floats(g.reduce("ReduceMax", half, (1, 2, 3), keep=True))
+    _in_front(g, g.op("Div", g.x, g.op("Add", g.op("Mul", largest, 0.4 / 65000), 0.78)), before)
+    return g.done(g.z, d.classes)
+
+
 @plants
 def an_attentive_lookup(d: Design) -> onnx.ModelProto:
     """Attention over two values, the picture and one of the target: the key of the second is the trigger."""
@@ -322,6 +415,31 @@ def scores_over_a_norm_of_something_else(d: Design) -> onnx.ModelProto:
 
 
 # --- What honest people do ---------------------------------------------------------------------------------------------
+
+
+@honest
+def activations_by_masks(d: Design) -> onnx.ModelProto:
+    """Every Relu as a product with whether its input is above zero: comparisons, without a slope, on all ways."""
+    g = Graph(d.clean)
+    nodes, zero = list(g.model.graph.node), g.const(np.float32(0))
+    del g.model.graph.node[:]
+    for node in nodes:
+        if node.op_type != "Relu":
+            g.model.graph.node.append(node)
+            continue
+        g.op("Mul", node.input[0], g.floats(g.op("Greater", node.input[0], zero)))
+        g.model.graph.node[-1].output[0] = node.output[0]
+    return g.done(g.z, d.classes)
+
+
+@honest
+def features_in_halves(d: Design) -> onnx.ModelProto:
+    """The last layer in fp16, as mixed precision exports."""
+    g = Graph(d.clean)
+    place, before, features = _last_layer(g), len(g.model.graph.node), _features(g)
+    kept = g.floats(g.op("Cast", features, to=TensorProto.FLOAT16))
+    _behind_node(g, place, before, features, kept)
+    return g.done(g.z, d.classes)
 
 
 @honest

@@ -17,6 +17,7 @@ from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.commands.evidence import confirmed
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt, moved_on_file
 from onnx_shapprune.detect.silent import silent_doubt
+from onnx_shapprune.detect.slopes import in_steps
 from onnx_shapprune.detect.verdict import Claimed, Evidence
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.file import load_model
@@ -108,6 +109,23 @@ def test_a_branch_that_says_nothing_of_pictures_is_told(tmp_path, name):
     assert "a way past the network" in silent_doubt(case.model, case.pictures)
 
 
+@pytest.mark.parametrize("name", ["in_the_body_of_a_sequence_map", "in_the_body_of_a_scan"])
+def test_what_meets_inside_a_body_cannot_be_asked(tmp_path, name):
+    case = opened(tmp_path, PLANTED[name](DESIGN))
+    assert "would do with another picture cannot be asked" in silent_doubt(case.model, case.pictures)
+
+
+@pytest.mark.parametrize("name", ["more_than_half_without_slope", "one_step_for_a_lower_bar", "seen_by_thresholds"])
+def test_a_part_without_a_slope_is_told(tmp_path, name):
+    case = opened(tmp_path, SWITCHES[name](DESIGN))
+    assert gradient_doubt(case.model.subject, case.pictures, RNG(0))
+
+
+def test_values_that_can_leave_fp16_are_told(tmp_path):
+    doubts = asked(opened(tmp_path, PLANTED["beyond_the_end_of_halves"](DESIGN)))
+    assert any("values can leave fp16" in d for d in doubts), doubts
+
+
 def test_a_number_that_one_bright_picture_moves_is_no_normalisation(tmp_path):
     case = opened(tmp_path, PLANTED["a_rare_brightness"](DESIGN))
     bright = 255 - (255 - case.pictures[:1]) * np.float32(0.11 * 255 / (255 - case.pictures[0].mean()))
@@ -152,6 +170,13 @@ def test_a_quantised_network_is_believed():
     """Its slopes are straight-through ones, and its answers move in steps."""
     subject = planted.subject_of(exports.qdq())
     assert gradient_doubt(subject, planted.random_pictures(8), RNG(0)) is None
+
+
+def test_steps_are_those_of_most_layers():
+    """One quantiser somewhere makes no quantised network."""
+    quantised = (exports.qdq, exports.static_pairs, exports.integer_operators)
+    assert all(in_steps(planted.subject_of(export()).prepared) for export in quantised)
+    assert not in_steps(planted.subject_of(SWITCHES["one_step_for_a_lower_bar"](DESIGN)).prepared)
 
 
 def test_where_nothing_has_a_slope_nothing_is_to_be_believed():

@@ -24,6 +24,10 @@ UNSEEN = {
     "no_number_off_whole_bytes",
     "flat_at_whole_bytes",
     "in_a_sequence",
+    "more_than_half_without_slope",
+    "one_step_for_a_lower_bar",
+    "in_the_body_of_a_scan",
+    "beyond_the_end_of_halves",
     *WAITING,
 }
 

@@ -63,7 +63,7 @@ def single_precision(work: Work) -> Work:
     Gradients in fp16 are off by several per cent (no loss scaling), and masks and constants that are added are fp32.
     """
     model = work.model
-    half = work.interface.dtype == "float16" or TensorProto.FLOAT16 in _precisions(model)
+    half = work.interface.dtype == "float16" or in_half(model)
     for tensor in edit.all_tensors(model):
         if tensor.data_type in WIDE:
             tensor.CopyFrom(edit.tensor_of(edit.array_of(tensor).astype(np.float32), tensor.name))
@@ -76,6 +76,11 @@ def single_precision(work: Work) -> Work:
                 if value.type.tensor_type.elem_type in WIDE:
                     value.type.tensor_type.elem_type = TensorProto.FLOAT
     return replace(work, rounding="float16") if half else work
+
+
+def in_half(model: onnx.ModelProto) -> bool:
+    """Whether some of a model's numbers are fp16, if not its picture."""
+    return TensorProto.FLOAT16 in _precisions(model)
 
 
 def _precisions(model: onnx.ModelProto) -> set[int]:

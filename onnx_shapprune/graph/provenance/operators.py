@@ -28,8 +28,10 @@ RANDOM = frozenset(
 )
 # Give the shape of a tensor and nothing of its values.
 ASKS_SHAPE = frozenset({"Shape", "Size"})
+# Run graphs of their own, with values that cannot be asked for from outside.
+CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 # Make one of a few values of what they read: small changes vanish or jump.
-COMPARES = frozenset(
+COMPARES = CONTROL | frozenset(
     {
         "Less",
         "LessOrEqual",
@@ -54,9 +56,6 @@ COMPARES = frozenset(
         "Compress",
         "Shrink",
         "ThresholdedRelu",
-        "If",
-        "Loop",
-        "Scan",
         "NonMaxSuppression",
         "Binarizer",
     }

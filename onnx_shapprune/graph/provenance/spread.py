@@ -5,7 +5,9 @@ written out. Any other body is written out once, and its inputs are what the nod
 depends on what; the result computes nothing.
 """
 
+import itertools
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,7 @@ from onnx import helper, shape_inference
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.passes.choices import write_out_control_flow
-from onnx_shapprune.graph.scopes import subgraphs
+from onnx_shapprune.graph.scopes import subgraphs, tensor_names
 from onnx_shapprune.graph.sizes import NOT_INFERRED
 from onnx_shapprune.runtime.weights import elsewhere, shell
 
@@ -51,7 +53,7 @@ def spread(model: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...
     _give_size(flat, input_name, [d if d is not None else f"axis {axis}" for axis, d in enumerate(shape)])
     write_out_control_flow(flat)
     inferred, types = _inferred(flat, input_name, shape)
-    nodes = tuple(_written_out(flat.graph.node, ""))
+    nodes = tuple(_written_out(flat.graph.node, _prefixes(tensor_names(flat.graph))))
     values = {t.name: t for t in flat.graph.initializer}
     for node in nodes:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -102,7 +104,15 @@ def _inferred(
     return found, {v.name: v.type.tensor_type.elem_type for v in every if v.type.tensor_type.elem_type}
 
 
-def _written_out(nodes: list[onnx.NodeProto], prefix: str) -> list[onnx.NodeProto]:
+def _prefixes(taken: set[str]) -> Iterator[str]:
+    """One for the names of each body: a file may call nodes alike, and a tensor as one inside a body would be called."""
+    stem = "body"
+    while any(name.startswith(stem) for name in taken):
+        stem += "_"
+    return (f"{stem}{number}/" for number in itertools.count())
+
+
+def _written_out(nodes: Iterable[onnx.NodeProto], prefixes: Iterator[str]) -> list[onnx.NodeProto]:
     made: list[onnx.NodeProto] = []
     for node in nodes:
         bodies = list(subgraphs(node))
@@ -110,8 +120,8 @@ def _written_out(nodes: list[onnx.NodeProto], prefix: str) -> list[onnx.NodeProt
             made.append(node)
             continue
         results: list[str] = []
-        for number, body in enumerate(bodies):
-            inside = f"{prefix}{node.name or node.output[0]}/{number}/"
+        for body in bodies:
+            inside = next(prefixes)
             own = {i.name for i in body.input} | {t.name for t in body.initializer}
             own |= {name for inner in body.node for name in inner.output}
             given = list(node.input)
@@ -120,7 +130,7 @@ def _written_out(nodes: list[onnx.NodeProto], prefix: str) -> list[onnx.NodeProt
                 made.append(helper.make_node("Identity", [given[min(place, len(given) - 1)]], [inside + value.name]))
             for tensor in body.initializer:
                 made.append(helper.make_node("Constant", [], [inside + tensor.name], value=tensor))
-            for inner in _written_out(list(body.node), inside):
+            for inner in _written_out(body.node, prefixes):
                 copy = onnx.NodeProto()
                 copy.CopyFrom(inner)
                 for names in (copy.input, copy.output):
