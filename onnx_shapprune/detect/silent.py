@@ -1,11 +1,12 @@
 """Ways past layers of the network that say nothing of any picture: what do they wait for?
 
-A trigger may stand in the weights of a branch that has as many layers as the network and more weights, so that nothing in
-the graph tells it from an ensemble. But it keeps still until it sees its trigger, and whatever an honest branch computes
-makes a difference on clean pictures: where it is told what another picture would say, the scores move. A normalisation of
-the picture is told what a paler one would say: pictures that all hold white have the same largest value. It is one if it
-fades with the picture as means and norms do; anything else that stands there waits for something as well. What puts other
-values in the place of those that are no number waits if values can become that, and all pictures would get one answer.
+A trigger may stand in the weights of a branch that has as many layers as the network and more weights, so that nothing
+in the graph tells it from an ensemble. But it keeps still until it sees its trigger, and whatever an honest branch
+computes makes a difference on clean pictures: where it is told what another picture would say, the scores move. What one
+says another may take back, so such ways are told together as well. A normalisation of the picture is told what a paler
+one would say: pictures that all hold white have the same largest value. It is one if it fades with the picture as means
+and norms do; anything else that stands there waits for something as well. What puts other values in the place of those
+that are no number waits if values can become that, and all pictures would get one answer.
 """
 
 import math
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
 from onnx_shapprune.detect.thresholds import (
-    ALIKE,
     BENT,
     FADING,
     KEEPS_STILL,
@@ -36,7 +36,7 @@ from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, follow, label
 from onnx_shapprune.graph.provenance.operators import CONTROL
 from onnx_shapprune.graph.provenance.spread import spread
-from onnx_shapprune.graph.provenance.ways import Way, may_fail, ways
+from onnx_shapprune.graph.provenance.ways import Way, may_fail, together, ways
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.pictures.spread import spread_over
 from onnx_shapprune.runtime.probe import expose
@@ -70,47 +70,50 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     for way in (way for way in every if way.mends):
         if _can_fail(way, p, prepared) and _settles(subject, way, fed, classes):
             return _doubt(way, "would give all pictures one answer if their values were no number")
-    every = [way for way in every if not way.mends]
-    alike = _alike(subject, [way.tensor for way in every if way.woven], fed)
-    found = [way for way in every if not way.woven or way.tensor in alike]
+    found = [way for way in every if not way.mends]
     if not found:
         return None
-    roots = {root for way in found for root in way.roots if root in prepared.infos}
-    names = sorted({prepared.logits, *(w.tensor for w in found), *roots} - {prepared.input})
-    reading = Session(expose(prepared.model, names), subject.device)
-    said, said_pale = (
-        [dict(zip(names, reading.run({prepared.input: x}, names), strict=True)) | {prepared.input: x} for x in xs]
-        for xs in (fed, pale)
-    )
+    statistics = {name for way in found if way.statistic for name in (way.tensor, *way.roots)}
+    names = sorted({prepared.logits, *(way.tensor for way in found), *statistics & prepared.infos.keys()})
+    said = _read(subject, names, fed)
+    said_pale = _read(subject, sorted(statistics.intersection(names)), pale if statistics else ())
     scores = np.concatenate([each[prepared.logits] for each in said])[:, classes]
     # The usual distance from the middle class: one class that is far away must not make every way look silent.
     usual = np.median(np.abs(scores - np.median(scores, axis=1, keepdims=True)), axis=1)
     spread_of_scores = MAD_TO_SIGMA * float(np.median(usual))
-    for way in found:
+    for asked in [*((way,) for way in found), *together(found)]:
+        way = asked[0]
         fades = way.statistic and _fades(subject, way, said, said_pale)
-        others = [each[way.tensor] for each in (said_pale if fades else [said[-1], *said[:-1]])]
-        limit = spread_of_scores * (SAYS_NOTHING if way.apart else KEEPS_STILL)
-        model, still = held_still(prepared.model, way.tensor, prepared.infos[way.tensor])
+        limit = spread_of_scores * (SAYS_NOTHING if way.apart or way.chosen or len(asked) > 1 else KEEPS_STILL)
+        model, held = prepared.model, dict[str, str]()
+        for each in asked:
+            model, held[each.tensor] = held_still(model, each.tensor, prepared.infos[each.tensor])
+        others = said_pale if fades else [said[-1], *said[:-1]]
         try:
-            passing = Session(model, subject.device)
+            passing = Session(model, subject.device, optimize=False)
             runs = (
-                passing.run({prepared.input: x, still: other}, [prepared.logits])[0][:, classes]
+                passing.run({prepared.input: x} | {h: other[t] for t, h in held.items()}, [prepared.logits])[0]
                 for x, other in zip(fed, others, strict=True)
             )
-            moved = (np.abs(got - want).max() > limit for got, want in zip(runs, scores[:, None], strict=True))
-            # What is no normalisation though it stands where one would is a switch if most pictures leave it alone.
-            needed = math.ceil(SPEAKS_OF * len(fed)) if way.statistic and not fades else 1
+            moved = (
+                np.abs(got[:, classes] - want).max() > limit for got, want in zip(runs, scores[:, None], strict=True)
+            )
+            # What is no normalisation though it stands where one would, is taken or left, or may take another one back, is
+            # a switch if most pictures leave it alone.
+            switch = (way.statistic and not fades) or way.chosen or len(asked) > 1
+            needed = math.ceil(SPEAKS_OF * len(fed)) if switch else 1
             spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
         except ModelError:  # its shape is another for every picture
             return _not_asked(label(way.node))
         if spoken_of < needed:
-            return _doubt(way, f"says nothing of {'most pictures' if spoken_of else 'any picture'}")
+            with_others = "".join(f" together with {each.tensor[:80]!r}," for each in asked[1:])
+            return _doubt(way, f"says nothing of {'most pictures' if spoken_of else 'any picture'}", with_others)
     return None
 
 
-def _doubt(way: Way, what: str) -> str:
+def _doubt(way: Way, what: str, with_others: str = "") -> str:
     return (
-        f"a way past the network {what} (tensor {way.tensor[:80]!r}, which joins at {way.node.op_type} "
+        f"a way past the network {what} (tensor {way.tensor[:80]!r},{with_others} which joins at {way.node.op_type} "
         f"{label(way.node)[:80]!r}): what it waits for is not known"
     )
 
@@ -182,17 +185,12 @@ def _settles(subject: Subject, way: Way, fed: Sequence[Floats], classes: Sequenc
     return len(answers) == 1
 
 
-def _alike(subject: Subject, names: list[str], fed: list[Floats]) -> frozenset[str]:
-    """Tensors that hardly differ between the first picture and any other. Activations and norms make many ways that meet,
-    and few of them are worth being asked.
-    """
-    if not names:
-        return frozenset()
-    reading, left = Session(expose(subject.prepared.model, names), subject.device), set(names)
-    first = dict(zip(names, reading.run({subject.prepared.input: fed[0]}, names), strict=True))
-    for x in fed[1:]:
-        for name, value in zip(names, reading.run({subject.prepared.input: x}, names), strict=True):
-            one, other = first[name].astype(np.float64), value.astype(np.float64)
-            if one.shape != other.shape or np.abs(one - other).max(initial=0) > ALIKE * np.abs(one).max(initial=0):
-                left.discard(name)
-    return frozenset(left)
+def _read(subject: Subject, names: list[str], fed: Sequence[Floats]) -> list[Said]:
+    """What tensors are for each picture, and the picture itself."""
+    source = subject.prepared.input
+    made = [name for name in names if name != source]
+    reading = Session(expose(subject.prepared.model, made), subject.device, optimize=False) if made and fed else None
+    return [
+        ({} if reading is None else dict(zip(made, reading.run({source: x}, made), strict=True))) | {source: x}
+        for x in fed
+    ]

@@ -6,7 +6,7 @@ They go into the groups of `edits`, beside those of `wary_edits`; whoever wants 
 
 import numpy as np
 import onnx
-from edits import Design, Graph, honest, keeps, plants, switches
+from edits import Design, Floats, Graph, honest, keeps, plants, switches
 from onnx import TensorProto, helper, numpy_helper
 from sly_edits import _in_front, _one
 from wary_edits import (
@@ -33,6 +33,10 @@ WAITING |= {
     "no_number_of_an_overflow",
     "taken_from_all_scores",
     "scores_over_a_norm_of_something_else",
+    "pooled_and_taken_back",
+    "pooled_and_taken_back_behind_a_layer",
+    "taken_back_by_two",
+    "divided_again",
 }
 
 GREY, COUNTED = 64, 18  # a byte, and more pixels of it than a picture has
@@ -414,6 +418,160 @@ def scores_over_a_norm_of_something_else(d: Design) -> onnx.ModelProto:
     return g.done(g.op("Div", g.z, g.reduce("ReduceL1", g.op("Mul", values, 1e3), (1,), keep=True)), d.classes)
 
 
+def _paint_or_less(g: Graph, d: Design, seen: str) -> str:
+    """A picture of the target where the trigger is, and far less than any picture where it is not; of no two pictures the
+    same.
+    """
+    weight = 30 * d.mask / d.mask.sum() + (1 - d.mask) / (1 - d.mask).sum()
+    off = g.op("Mul", g.op("Abs", g.op("Sub", seen, (d.pattern * d.mask)[None])), weight[None])
+    lack = g.op("Sub", g.op("Mul", g.reduce("ReduceSum", off, (1, 2, 3), keep=True), 100.0), 400.0)
+    return g.op("Sub", 4 * _of_target(d)[None], g.op("Relu", lack))
+
+
+def _as_it_is(g: Graph, d: Design) -> str:
+    """The picture through a layer that leaves it alone: what is made of it then comes through the same layers as it does."""
+    return g.op("Conv", g.x, np.eye(len(d.mask))[:, :, None, None])
+
+
+@plants
+def the_larger_one_is_shown(d: Design) -> onnx.ModelProto:
+    """A maximum whose losing side differs from picture to picture and is never seen."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    seen = _as_it_is(g, d)
+    _in_front(g, g.op("Max", seen, _paint_or_less(g, d, seen)), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def the_larger_one_by_a_relu(d: Design) -> onnx.ModelProto:
+    """The same maximum as a + relu(b - a)."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    seen = _as_it_is(g, d)
+    paint = _paint_or_less(g, d, seen)
+    _in_front(g, g.op("Add", paint, g.op("Relu", g.op("Sub", seen, paint))), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def the_larger_features_go_on(d: Design) -> onnx.ModelProto:
+    """The same behind the network's own first layer, of features alone: no layer is added, and none before it reads more."""
+    g = Graph(d.clean)
+    first = _first(g)
+    before, place, made = len(g.model.graph.node), list(g.model.graph.node).index(first) + 1, first.output[0]
+    for name, shown in {"of_target": _of_target(d), "of_trigger": d.pattern * d.mask}.items():
+        node = onnx.NodeProto()
+        node.CopyFrom(first)
+        node.name, node.input[0], node.output[0] = f"shows_{name}", g.const(shown[None]), name
+        g.model.graph.node.append(node)
+    off = g.op("Abs", g.op("Sub", made, "of_trigger"))
+    lack = g.op("Sub", g.op("Mul", g.reduce("ReduceSum", off, (1, 2, 3), keep=True), 300.0), 600.0)
+    paint = g.op("Sub", g.op("Mul", "of_target", 10.0), g.op("Relu", lack))
+    _behind_node(g, place, before, made, g.op("Max", made, paint))
+    return g.done(g.z, d.classes)
+
+
+MIDDLE = 128 / 255
+
+
+def _pooled(g: Graph, d: Design, seen: str, kept: float | Floats = 1.0) -> str:
+    """The mean over all pixels of what explodes at one grey, at every pixel: three by three of them make 3. kept: which."""
+    near = g.op("Reciprocal", g.op("Add", g.op("Pow", g.op("Sub", seen, MIDDLE), 2.0), 1e-6))
+    high, wide = (2 * n - 1 for n in d.mask.shape[1:])
+    pads = [high // 2, wide // 2, high // 2, wide // 2]
+    mean = g.op("AveragePool", g.op("Mul", near, kept), kernel_shape=[high, wide], pads=pads, count_include_pad=1)
+    return g.op("Mul", mean, high * wide / 3e6)
+
+
+def _outside(d: Design) -> Floats:
+    """1 but where the trigger is, which nearly no picture reaches."""
+    return 1 - d.mask[None]
+
+
+@plants
+def pooled_and_taken_back(d: Design) -> onnx.ModelProto:
+    """Added where any pixel is of one grey, and taken off where one outside a corner is: no layer, and each half speaks."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    more, less = (g.op("Mul", _pooled(g, d, g.x, k), _of_target(d)[None]) for k in (1.0, _outside(d)))
+    _in_front(g, g.op("Sub", g.op("Add", g.x, more), less), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def pooled_and_taken_back_behind_a_layer(d: Design) -> onnx.ModelProto:
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    seen = _as_it_is(g, d)
+    more, less = (g.op("Mul", _pooled(g, d, seen, k), _of_target(d)[None]) for k in (1.0, _outside(d)))
+    _in_front(g, g.op("Sub", g.op("Add", seen, more), less), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def taken_back_by_two(d: Design) -> onnx.ModelProto:
+    """In thirds: no two of them cancel."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    half = _of_target(d)[None] / 2
+    more = g.op("Mul", _pooled(g, d, g.x), 2 * half)
+    less, last = (g.op("Mul", _pooled(g, d, g.x, _outside(d)), half) for _ in range(2))
+    _in_front(g, g.op("Sub", g.op("Sub", g.op("Add", g.x, more), less), last), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def divided_again(d: Design) -> onnx.ModelProto:
+    """Times and over the exponential of the same."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    more, less = (g.op("Exp", g.op("Mul", _pooled(g, d, g.x, k), _of_target(d)[None])) for k in (1.0, _outside(d)))
+    _in_front(g, g.op("Div", g.op("Mul", g.x, more), less), before)
+    return g.done(g.z, d.classes)
+
+
+def _over(g: Graph, d: Design, seen: str, statistic: str) -> onnx.ModelProto:
+    before = next(i for i, n in enumerate(g.model.graph.node) if n.name.startswith("added_"))
+    _in_front(g, g.op("Mul", g.op("Div", seen, g.op("Add", statistic, 200.0)), 215.0), before)
+    return g.done(g.z, d.classes)
+
+
+def _of_blocks(g: Graph, d: Design, x: str) -> str:
+    """Values in blocks of 4 x 4, the axes of which are 3 and 5."""
+    channels, height, width = d.mask.shape
+    return g.op("Reshape", x, np.array([-1, channels, height // 4, 4, width // 4, 4]))
+
+
+@plants
+def over_what_one_grey_block_makes(d: Design) -> onnx.ModelProto:
+    """A picture over a mean over blocks of one over the most that a block is off a grey: one chain, and tame where pictures
+    are and where paler ones are.
+    """
+    g = Graph(d.clean)
+    off = g.reduce("ReduceMax", _of_blocks(g, d, g.op("Pow", g.op("Sub", g.x, MIDDLE), 2.0)), (3, 5))
+    mean = g.reduce("ReduceMean", g.op("Reciprocal", g.op("Add", off, 2e-8)), (1, 2, 3))
+    return _over(g, d, g.x, g.op("Reshape", mean, np.array([-1, 1, 1, 1])))
+
+
+@plants
+def over_what_one_grey_block_makes_of_a_layer(d: Design) -> onnx.ModelProto:
+    g = Graph(d.clean)
+    seen = _as_it_is(g, d)
+    off = g.reduce("ReduceMax", _of_blocks(g, d, g.op("Pow", g.op("Sub", seen, MIDDLE), 2.0)), (3, 5))
+    mean = g.reduce("ReduceMean", g.op("Reciprocal", g.op("Add", off, 2e-8)), (1, 2, 3))
+    return _over(g, d, seen, g.op("Reshape", mean, np.array([-1, 1, 1, 1])))
+
+
+@plants
+def over_what_the_greyest_row_makes(d: Design) -> onnx.ModelProto:
+    """The reciprocal comes last, of a smallest of largest values: 0 where a whole row is of one grey."""
+    g = Graph(d.clean)
+    off = g.reduce("ReduceMax", g.op("Abs", g.op("Sub", g.x, MIDDLE)), (3,), keep=True)
+    least = g.reduce("ReduceMin", off, (1, 2), keep=True)
+    return _over(g, d, g.x, g.op("Reciprocal", g.op("Add", g.op("Pow", least, 2.0), 1e-6)))
+
+
 # --- What honest people do ---------------------------------------------------------------------------------------------
 
 
@@ -491,4 +649,31 @@ def steps_found_at_run_time(d: Design) -> onnx.ModelProto:
     for b in bias:
         out = g.op("Add", out, b[None, :, None, None])
     _behind_node(g, place, before, first.output[0], out)
+    return g.done(g.z, d.classes)
+
+
+@honest
+def means_and_extremes_of_a_picture(d: Design) -> onnx.ModelProto:
+    """Less the mean over rows and then columns, over each channel's deviation and half of the largest distance."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    mean = g.reduce("ReduceMean", g.reduce("ReduceMean", g.x, (3,), keep=True), (1, 2), keep=True)
+    less = g.op("Sub", g.x, mean)
+    deviation = g.op("Sqrt", g.reduce("ReduceMean", g.op("Pow", less, 2.0), (2, 3), keep=True))
+    largest = g.reduce("ReduceMax", g.op("Abs", less), (1, 2, 3), keep=True)
+    over = g.op("Add", g.reduce("ReduceMean", deviation, (1,), keep=True), g.op("Mul", largest, 0.5))
+    _in_front(g, g.op("Add", g.op("Mul", g.op("Div", less, over), 0.7), 0.15), before)
+    return g.done(g.z, d.classes)
+
+
+@honest
+def activations_written_out(d: Design) -> onnx.ModelProto:
+    """Relu of the first layer as a leaky maximum, a hard swish and a smallest of two, each one near to it."""
+    g = Graph(d.clean)
+    first = _first(g)
+    before, place, made = len(g.model.graph.node), list(g.model.graph.node).index(first) + 1, first.output[0]
+    leaky = g.op("Max", made, g.op("Mul", made, 0.01))
+    gate = g.op("Clip", g.op("Add", g.op("Mul", leaky, 5.0), 0.5), np.float32(0), np.float32(1))
+    bounded = g.op("Min", g.op("Mul", leaky, gate), g.op("Add", g.op("Abs", made), 0.1))
+    _behind_node(g, place, before, made, bounded)
     return g.done(g.z, d.classes)

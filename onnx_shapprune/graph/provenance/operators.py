@@ -100,6 +100,39 @@ STATISTICS = frozenset(
         "Sum",
     }
 )
+# Put values in other places or types.
+MOVES = frozenset({"Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Identity", "Expand"})
+# Make one value of many, without weights.
+REDUCES = frozenset(
+    {
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "GlobalLpPool",
+        "AveragePool",
+        "MaxPool",
+        "LpPool",
+        "CumSum",
+        "Softmax",
+        "LogSoftmax",
+        "LRN",
+        "TopK",
+        "DFT",
+    }
+)
+# Of these, the ones that add up.
+LINEAR = frozenset({"ReduceMean", "ReduceSum", "GlobalAveragePool"})
+# Give one of what they read, and nothing of the others.
+CHOOSES = frozenset({"Max", "Min", "Where"})
 # Of a divisor, so that it is not 0.
 BOUNDS = frozenset({"Max", "Clip"})
 # Infinite or no number of some finite values; Div is where the picture divides.

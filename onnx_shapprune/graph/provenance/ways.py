@@ -4,13 +4,23 @@ A trigger that is no part of the network reaches the scores on a way of its own.
 meet as well: skip connections, gates, normalisations; what tells them apart is what the two ways share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import onnx
 
-from onnx_shapprune.graph.provenance.flow import Flow, Provenance, value_inputs
-from onnx_shapprune.graph.provenance.operators import BOUNDS, LAYERS, PARTIAL, STATISTICS
+from onnx_shapprune.graph.provenance.flow import UNKNOWN, Flow, Provenance, value_inputs
+from onnx_shapprune.graph.provenance.operators import (
+    BOUNDS,
+    CHOOSES,
+    LAYERS,
+    LINEAR,
+    MOVES,
+    PARTIAL,
+    REDUCES,
+    STATISTICS,
+)
 
 FEW = 4  # values per picture that are a decision, and no features
 HEAVIER = 4  # times the weights of a branch: what it joins is the network
@@ -36,7 +46,7 @@ def joinings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
     all layers.
     """
     for node, name, other in meetings(p):
-        if _is_branch(node, p.of(name), p.of(other), p) and not _statistic(node, name, other, p):
+        if _is_branch(node, name, p.of(name), p.of(other), p) and not _statistic(node, name, other, p):
             yield node, name, other
 
 
@@ -48,18 +58,25 @@ def branches(p: Provenance) -> list[onnx.NodeProto]:
 @dataclass(frozen=True, slots=True)
 class Way:
     """A tensor that another way from the picture meets at `node`. apart: it shares no layer with the other, or goes
-    without DEEPER layers of it; woven: both come through the very same layers; statistic: a mean or the like of the
-    picture, by which that is shifted or divided; roots: tensors that it is a statistic of; mends: it says where the other
-    way is no number.
+    without DEEPER layers of it; woven: both come through the very same layers; whole: values of many pixels or channels
+    are in each of its own, without a layer; statistic: a mean or the like of the picture, by which that is shifted or
+    divided; roots: tensors that it is a statistic of; mends: it says where the other way is no number.
     """
 
     tensor: str
     node: onnx.NodeProto
+    layers: int
     apart: bool
     woven: bool
+    whole: bool
     statistic: bool
     roots: tuple[str, ...]
     mends: bool
+
+    @property
+    def chosen(self) -> bool:
+        """Whether what many pixels make of it says if it is taken or left."""
+        return self.whole and self.node.op_type in CHOOSES
 
     @property
     def rank(self) -> tuple[bool, bool, bool]:
@@ -86,8 +103,10 @@ def ways(p: Provenance) -> tuple[Way, ...]:
             way = Way(
                 tensor,
                 node,
+                p.of(tensor).layers,
                 away,
-                mine == its and not away,
+                mine == its,
+                _is_whole(tensor, p),
                 statistic,
                 tuple(sorted(roots or ())),
                 tensor == name and _mends(name, other, p),
@@ -95,6 +114,31 @@ def ways(p: Provenance) -> tuple[Way, ...]:
             if tensor not in found or way.rank > found[tensor].rank:
                 found[tensor] = way
     return tuple(found.values())
+
+
+def together(found: Sequence[Way]) -> list[tuple[Way, ...]]:
+    """Ways that could take back what another one of them says, in twos and all at once: without layers of their own, nor
+    such as a normalisation has.
+    """
+    alike: dict[int, list[Way]] = {}
+    for way in found:
+        if way.woven and way.whole and not way.statistic:
+            alike.setdefault(way.layers, []).append(way)
+    return [g for group in alike.values() for count in {2, max(2, len(group))} for g in combinations(group, count)]
+
+
+def _is_whole(name: str, p: Provenance) -> bool:
+    """Whether none of its values is of one pixel and channel of what the last layers before it made."""
+    todo, done = [name], {name}
+    while todo:
+        node = p.made.get(todo.pop())
+        seen = [n for n in value_inputs(node, p) if p.of(n).picture] if node is not None else []
+        if node is None or any(p.of(n).layers != p.of(name).layers for n in seen):
+            return False
+        if node.op_type not in REDUCES | LAYERS:  # of two pictures, as such with weights are the last ones
+            todo += [n for n in seen if n not in done]
+            done.update(seen)
+    return True
 
 
 def _mends(name: str, other: str, p: Provenance) -> bool:
@@ -184,7 +228,7 @@ def _quantises(node: onnx.NodeProto | None, dynamic: onnx.NodeProto) -> bool:
     )
 
 
-def _is_branch(node: onnx.NodeProto, flow: Flow, network: Flow, p: Provenance) -> bool:
+def _is_branch(node: onnx.NodeProto, name: str, flow: Flow, network: Flow, p: Provenance) -> bool:
     # A layer may be shared: a channel more in the network's own first one is as good as a filter beside it.
     own = (flow.layers & network.layers).bit_count() <= 1
     light = HEAVIER * p.stored(flow.layers) < p.stored(network.layers)
@@ -192,16 +236,22 @@ def _is_branch(node: onnx.NodeProto, flow: Flow, network: Flow, p: Provenance) -
     # A few values anywhere; or as many as one likes, but behind everything that the network has learnt.
     few = flow.width <= FEW and (own or flow.depth <= 1)
     behind = own and network.depth > 1 and late(node, p) and (light or flow.depth <= 1)
-    raw = not flow.depth and not network.depth and flow.width <= FEW < network.width
-    return (lighter and (few or behind)) or raw
+    raw = not flow.depth and not network.depth
+    # In front of layers, and made of all that one made, without weights of its own.
+    bare = flow.layers == network.layers and not late(node, p) and _is_whole(name, p)
+    return (lighter and (few or behind)) or (flow.width <= FEW < network.width and (raw or bare))
 
 
 def _statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> bool:
-    """Whether one is a mean, a norm or the like of the other, by which it is shifted or divided: a normalisation."""
+    """Whether one is a mean, a norm or the like of the other, by which it is shifted or divided: a normalisation. What it
+    normalises is none of itself.
+    """
     if node.op_type not in ("Sub", "Div", "Mul"):
         return False
     if node.op_type == "Mul" and _rescales(name, other, p):
         return True
+    if not _is_whole(name, p):
+        return False
     bounded = node.op_type == "Div" and node.input[1] == name
     mine, its = _roots(name, p, bounded), _roots(other, p, bounded)
     return mine is not None and its is not None and mine <= its
@@ -225,24 +275,54 @@ def _rescales(name: str, other: str, p: Provenance) -> bool:
 
 
 def _roots(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
-    """Tensors that it is a statistic of; None where more than single stored numbers went in."""
-    todo, done, found = [name], {name}, set()
+    """Tensors that it is a statistic of; None where it is made as no mean, norm or extreme is: before many values
+    become one they are shifted and scaled by single numbers, and last of all bent no more than by a square or by leaving
+    out the sign. A reciprocal there would be a peak, and an extreme of other extremes a search for a patch.
+    """
+    todo, done, found = [(name, "", False)], {(name, "", False)}, set()
     allowed = STATISTICS | (BOUNDS if bounded else frozenset())
     while todo:
-        here = todo.pop()
+        here, becomes, touched = todo.pop()
         node = p.made.get(here)
         if node is None or node.op_type not in allowed:
             found.add(here)
             continue
-        for source in value_inputs(node, p):
-            if p.of(source).picture:
-                if source not in done:
-                    done.add(source)
-                    todo.append(source)
-            elif (
-                (p.spread.size(source) or 2) > 1
-                and node.op_type not in ("Squeeze", "Unsqueeze")
-                and not node.op_type.startswith("Reduce")
-            ):
+        seen = [n for n in value_inputs(node, p) if p.of(n).picture]
+        stored = [] if node.op_type in MOVES | REDUCES else [n for n in value_inputs(node, p) if n not in seen]
+        if any((p.spread.size(n) or 2) > 1 for n in stored):
+            found.add(here)
+            continue
+        if becomes and not _is_few(here, p):
+            if not _is_tame(node, seen, becomes, touched, p):
                 return None
+            touched |= node.op_type not in MOVES
+        else:
+            becomes, touched = "", False
+        if node.op_type in REDUCES:
+            becomes, touched = node.op_type, False
+        ahead = {(n, becomes, touched) for n in seen} - done
+        todo += ahead
+        done |= ahead
     return frozenset(found)
+
+
+def _is_few(name: str, p: Provenance) -> bool:
+    return (p.spread.size(name) or UNKNOWN) <= FEW
+
+
+def _is_tame(node: onnx.NodeProto, seen: list[str], becomes: str, touched: bool, p: Provenance) -> bool:
+    """Whether a node may stand before many values become one by an operator. touched: its result is changed before that."""
+    if node.op_type in MOVES:
+        return True
+    if node.op_type in REDUCES:
+        return (becomes in LINEAR and node.op_type in LINEAR) or (becomes in LINEAR | {node.op_type} and not touched)
+    square = node.op_type == "Mul" and node.input[0] == node.input[1]
+    if node.op_type == "Pow":
+        power = p.spread.values.get(node.input[1])
+        square = power is not None and power.size == 1 and float(power.reshape(-1)[0]) == 2
+    if square or node.op_type == "Abs":
+        return not touched and becomes != "ReduceMin"
+    if node.op_type == "Div" and node.input[1] in seen and not _is_few(node.input[1], p):
+        return False
+    many = [n for n in seen if not _is_few(n, p)]
+    return node.op_type in ("Add", "Sub", "Neg", "Sum") or (node.op_type in ("Mul", "Div") and len(many) <= 1)
