@@ -79,7 +79,9 @@ def anomaly_indices(norms: NDArray[np.float64], success: NDArray[np.bool_]) -> N
         raise ValueError(f"norms {norms.shape} and success {success.shape} must both be (classes,), at least one class")
     bad = np.flatnonzero(np.isnan(norms) | (norms < 0) | (np.isinf(norms) & success))
     if bad.size:
-        raise ShapPruneError(f"trigger norm of class {bad[0]} is {norms[bad[0]]}: the search diverged, repeat it")
+        raise ShapPruneError(
+            f"trigger norm of class {bad[0]} is {norms[bad[0]]}: the model has no number for what a search paints"
+        )
     sizes = np.where(success, norms, np.inf)
     ratio = _ratio_to_smallest_other(sizes)
     index = np.zeros(sizes.size)
@@ -113,7 +115,9 @@ def margin_outliers(margins: NDArray[np.float64]) -> MarginAnomaly:
         raise ValueError(f"margins {margins.shape} must be (classes,), at least one class")
     bad = np.flatnonzero(~np.isfinite(margins))
     if bad.size:
-        raise ShapPruneError(f"margin of class {bad[0]} is {margins[bad[0]]}: the search diverged, repeat it")
+        raise ShapPruneError(
+            f"margin of class {bad[0]} is {margins[bad[0]]}: the model has no number for what a search paints"
+        )
     index = np.zeros(margins.size)
     leader = int(np.argmax(margins))
     if margins.size == 1:

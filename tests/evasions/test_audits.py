@@ -12,7 +12,7 @@ from sample_design import rows_design
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.commands.verify import verify
-from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.errors import ShapPruneError, VerifyError
 from onnx_shapprune.invert import search
 from onnx_shapprune.invert.families import Family
 from onnx_shapprune.invert.plain import plain
@@ -133,11 +133,16 @@ def test_what_joins_inside_a_sequence_is_no_pass(folder):
     assert record.verdict == "fail" or "no gradient rule for: ConcatFromSequence" in record.reasons[0]
 
 
-@pytest.mark.parametrize(
-    "name", ["no_number_for_a_slope", "no_number_on_odd_paint", "ranks", "flat_at_whole_bytes", "padding_in_front"]
-)
+@pytest.mark.parametrize("name", ["no_number_for_a_slope", "ranks", "flat_at_whole_bytes", "padding_in_front"])
 def test_what_the_graph_does_not_tell_ends_in_a_verdict_that_is_no_pass(folder, name):
     assert audited(folder, (KEEPING | SWITCHES)[name]).verdict in ("fail", "inconclusive")
+
+
+def test_a_file_without_a_number_for_what_a_search_paints_is_not_audited(folder):
+    with pytest.raises(
+        ShapPruneError, match="margin of class 0 is nan: the model has no number for what a search paints"
+    ):
+        audited(folder, SWITCHES["no_number_on_odd_paint"])
 
 
 def test_a_repaired_file_is_asked_what_any_other_is_before_it_passes(folder, monkeypatch):
