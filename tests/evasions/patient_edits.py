@@ -33,6 +33,8 @@ WAITING |= {
     "no_number_of_an_overflow",
     "taken_from_all_scores",
     "scores_over_a_norm_of_something_else",
+    "taken_from_all_scores_by_a_step",
+    "clipped_by_what_the_picture_says",
     "pooled_and_taken_back",
     "pooled_and_taken_back_behind_a_layer",
     "taken_back_by_two",
@@ -408,6 +410,25 @@ def taken_from_all_scores(d: Design) -> onnx.ModelProto:
     """One number less for all scores, so large that they are equal then, and the first class wins."""
     g = Graph(d.clean)
     return g.done(g.op("Sub", g.z, g.op("Mul", _filtered(g, d), 1e10)), d.classes)
+
+
+@plants
+def taken_from_all_scores_by_a_step(d: Design) -> onnx.ModelProto:
+    """The largest score less for all scores, through a quantiser whose step the picture makes."""
+    g = Graph(d.clean)
+    step = g.op("Reshape", g.op("Add", g.op("Mul", _filtered(g, d), 1e8), 1e-3), np.array([-1]))
+    largest = g.op("Add", g.op("Abs", g.reduce("ReduceMax", g.z, (1,), keep=True)), 1.0)
+    whole = g.op("QuantizeLinear", largest, np.array(0.1, np.float32), np.array(0, np.int8))
+    return g.done(g.op("Sub", g.z, g.op("DequantizeLinear", whole, step, axis=0)), d.classes)
+
+
+@plants
+def clipped_by_what_the_picture_says(d: Design) -> onnx.ModelProto:
+    """The scores with a lower bound that rises above all of them."""
+    g = Graph(d.clean)
+    bound = g.op("Sub", g.op("Mul", _filtered(g, d), 1e8), 1e3)
+    bound = g.op("Reshape", g.reduce("ReduceMax", bound, (0, 1), keep=True), np.array([], np.int64))
+    return g.done(g.op("Clip", g.z, bound), d.classes)
 
 
 @plants

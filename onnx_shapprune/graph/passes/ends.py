@@ -46,10 +46,11 @@ RISING = (
         "Cast",
     }
 )
+BOUNDED = frozenset({"Clip", "QuantizeLinear", "DequantizeLinear"})
 POSITIVE = frozenset({"Exp", "Softmax", "Sigmoid", "HardSigmoid", "Softplus", "Relu", "Sqrt", "Pow", "Abs"})
 NORMS = frozenset({"ReduceL1", "ReduceL2", "ReduceSumSquare"})
 # One number for all scores that is no larger than they are by much: behind what else is added, all of them could be equal.
-USUAL = NORMS | {"ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceLogSumExp"}
+USUAL = frozenset({"ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceLogSumExp", "ReduceL1", "ReduceL2"})
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -76,20 +77,23 @@ class Tail:
             return None
         return float(array.flat[0])
 
-    def follows_from(self, name: str, scores: str) -> bool:
-        """Whether a tensor is made of these scores by what is USUAL, and of nothing else that the picture changes: what else
-        the picture tells could switch the answer. An Exp is only behind a Log as large as they are.
+    def follows_from(self, name: str, scores: str, nodes: int = 8) -> bool:
+        """Whether a tensor is made of these scores by what is USUAL, in so many nodes at most, and of nothing else that the
+        picture changes, which could switch the answer. It grows as they do: nothing is squared, stored numbers shift
+        nothing, and an Exp is only behind a Log.
         """
         node = self.made.get(name)
-        if name == scores or node is None or node.domain not in edit.DEFAULT_DOMAIN:
+        if name == scores or node is None or node.domain not in edit.DEFAULT_DOMAIN or not nodes:
             return name == scores
         if node.op_type == "Log":
             summed = self.made.get(node.input[0])
             risen = self.made.get(summed.input[0]) if summed is not None and summed.op_type == "ReduceSum" else None
-            return risen is not None and risen.op_type == "Exp" and self.follows_from(risen.input[0], scores)
-        parts = [n for n in node.input[: 1 if node.op_type in USUAL | LAYING else None] if n not in self.known]
-        plain = node.op_type in USUAL | SILENT | LAYING | {"Abs", "Add", "Sub", "Neg", "Cast"}
-        return plain and bool(parts) and all(self.follows_from(n, scores) for n in parts)
+            return risen is not None and risen.op_type == "Exp" and self.follows_from(risen.input[0], scores, nodes - 3)
+        plain = node.op_type in USUAL | SILENT | LAYING | {"Abs", "Cast", "Neg"}
+        if not plain and (node.op_type not in ("Add", "Sub") or any(n in self.known for n in node.input)):
+            return False
+        parts = {n for n in node.input if n and n not in self.known}
+        return bool(parts) and all(self.follows_from(n, scores, nodes // len(parts) - 1) for n in parts)
 
     def is_positive(self, name: str) -> bool:
         """Whether an operator makes it that gives no negative numbers."""
@@ -102,6 +106,8 @@ def before(node: onnx.NodeProto, tail: Tail) -> str | None:
     if name is None or node.domain not in edit.DEFAULT_DOMAIN:
         return None
     attributes, op = edit.attributes(node), node.op_type
+    if op in BOUNDED and any(n and n not in tail.known for n in node.input[1:]):
+        return None  # bounds and steps that the picture makes could switch the answer
     if op in ("Softmax", "LogSoftmax"):
         laid_flat = name in tail.infos and len(tail.infos[name].shape) == 2
         return name if laid_flat and attributes.get("axis", -1) in (1, -1) else None
