@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Pixels
-from onnx_shapprune.detect.slopes import followed
 from onnx_shapprune.detect.thresholds import HALF_ENDS, LARGE, NOISES, TRIGGERED
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.passes.plain import in_half
+from onnx_shapprune.graph.provenance.flow import followed
 from onnx_shapprune.graph.provenance.ways import may_fail
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.runtime.probe import run_exposed

@@ -33,9 +33,8 @@ from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.provenance.flow import Provenance, follow, label
+from onnx_shapprune.graph.provenance.flow import Provenance, followed, label
 from onnx_shapprune.graph.provenance.operators import CONTROL
-from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.graph.provenance.ways import Way, may_fail, together, ways
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.pictures.spread import spread_over
@@ -52,7 +51,7 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     """
     subject = opened.subject
     prepared = subject.prepared
-    p = follow(spread(prepared.model, prepared.input, (1, *prepared.input_shape)), prepared.input, prepared.logits)
+    p = followed(prepared)
     rows = spread_over(len(pictures), PASSED_ON)
     shown = pictures[rows]
     fed, pale = (

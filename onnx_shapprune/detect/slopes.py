@@ -12,9 +12,8 @@ from onnx_shapprune.case.subject import Floats, Pixels, Subject
 from onnx_shapprune.detect.thresholds import HELD_STRIDE, HELD_WAYS, LEAST_MOVED, UNSLOPED
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.provenance.flow import Provenance, follow
+from onnx_shapprune.graph.provenance.flow import followed
 from onnx_shapprune.graph.provenance.operators import LAYERS
-from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
@@ -74,11 +73,6 @@ def without_slope(subject: Subject, shown: Pixels, ways: Floats, rng: np.random.
 def _apart(scores: Floats) -> NDArray[np.float64]:
     """What tells classes apart."""
     return np.asarray(scores - scores.mean(axis=1, keepdims=True), np.float64)
-
-
-def followed(prepared: Prepared) -> Provenance:
-    """The way of the picture through a working copy."""
-    return follow(spread(prepared.model, prepared.input, (1, *prepared.input_shape)), prepared.input, prepared.logits)
 
 
 def _ends(prepared: Prepared) -> list[str]:

@@ -21,8 +21,7 @@ from onnx_shapprune.errors import ModelError, UnsupportedOpError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.provenance.flow import Provenance, follow
-from onnx_shapprune.graph.provenance.spread import spread
+from onnx_shapprune.graph.provenance.flow import Provenance, followed
 from onnx_shapprune.graph.provenance.ways import FEW
 from onnx_shapprune.invert.thresholds import CHANGED, CLIMB, CLIMBED, COVERED, FIRED, IDLE, MOST
 from onnx_shapprune.invert.trigger import Trigger
@@ -47,7 +46,7 @@ def written_trigger(shown: Shown) -> Written | None:
     """The first trigger that the graph itself answers to, None where nothing that is proposed fires."""
     subject, pictures = shown.subject, shown.pictures
     prepared = subject.prepared
-    p = follow(spread(prepared.model, prepared.input, (1, *prepared.input_shape)), prepared.input, prepared.logits)
+    p = followed(prepared)
     deciding = _deciding(p, prepared)[:MOST]
     if not deciding:
         return None

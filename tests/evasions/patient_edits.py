@@ -510,24 +510,25 @@ def _outside(d: Design) -> Floats:
     return 1 - d.mask[None]
 
 
-@plants
-def pooled_and_taken_back(d: Design) -> onnx.ModelProto:
-    """Added where any pixel is of one grey, and taken off where one outside a corner is: no layer, and each half speaks."""
+def _taken_back(d: Design, layer: bool) -> onnx.ModelProto:
+    """Added where any pixel is of one grey, and taken off where one outside a corner is. layer: whether one comes before."""
     g = Graph(d.clean)
     before = len(g.model.graph.node)
-    more, less = (g.op("Mul", _pooled(g, d, g.x, k), _of_target(d)[None]) for k in (1.0, _outside(d)))
-    _in_front(g, g.op("Sub", g.op("Add", g.x, more), less), before)
+    seen = _as_it_is(g, d) if layer else g.x
+    more, less = (g.op("Mul", _pooled(g, d, seen, k), _of_target(d)[None]) for k in (1.0, _outside(d)))
+    _in_front(g, g.op("Sub", g.op("Add", seen, more), less), before)
     return g.done(g.z, d.classes)
+
+
+@plants
+def pooled_and_taken_back(d: Design) -> onnx.ModelProto:
+    """No layer is added, and each half speaks."""
+    return _taken_back(d, layer=False)
 
 
 @plants
 def pooled_and_taken_back_behind_a_layer(d: Design) -> onnx.ModelProto:
-    g = Graph(d.clean)
-    before = len(g.model.graph.node)
-    seen = _as_it_is(g, d)
-    more, less = (g.op("Mul", _pooled(g, d, seen, k), _of_target(d)[None]) for k in (1.0, _outside(d)))
-    _in_front(g, g.op("Sub", g.op("Add", seen, more), less), before)
-    return g.done(g.z, d.classes)
+    return _taken_back(d, layer=True)
 
 
 @plants

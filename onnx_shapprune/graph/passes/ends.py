@@ -77,13 +77,13 @@ class Tail:
             return None
         return float(array.flat[0])
 
-    def follows_from(self, name: str, scores: str, nodes: int = 8) -> bool:
-        """Whether a tensor is made of these scores by what is USUAL, in so many nodes at most, and of nothing else that the
-        picture changes, which could switch the answer. It grows as they do: nothing is squared, stored numbers shift
-        nothing, and an Exp is only behind a Log.
+    def follows_from(self, name: str, scores: str, nodes: int = 16) -> bool:
+        """Whether a tensor is made of these scores by what is USUAL, in so many nodes at most (of a sum each part has half),
+        and of nothing else that the picture changes, which could switch the answer. It grows as they do: nothing is squared,
+        stored numbers shift nothing, and an Exp is only behind a Log.
         """
         node = self.made.get(name)
-        if name == scores or node is None or node.domain not in edit.DEFAULT_DOMAIN or not nodes:
+        if name == scores or node is None or node.domain not in edit.DEFAULT_DOMAIN or nodes <= 0:
             return name == scores
         if node.op_type == "Log":
             summed = self.made.get(node.input[0])
@@ -92,7 +92,7 @@ class Tail:
         plain = node.op_type in USUAL | SILENT | LAYING | {"Abs", "Cast", "Neg"}
         if not plain and (node.op_type not in ("Add", "Sub") or any(n in self.known for n in node.input)):
             return False
-        parts = {n for n in node.input if n and n not in self.known}
+        parts = [n for n in node.input if n and n not in self.known]
         return bool(parts) and all(self.follows_from(n, scores, nodes // len(parts) - 1) for n in parts)
 
     def is_positive(self, name: str) -> bool:

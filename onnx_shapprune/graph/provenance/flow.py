@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.operators import ASKS_SHAPE, LAYERS, RANDOM
-from onnx_shapprune.graph.provenance.spread import Spread
+from onnx_shapprune.graph.provenance.spread import Spread, spread
 
 # Operator -> inputs of which only the size matters, or that say what shape the result has.
 SHAPING = {
@@ -88,20 +89,25 @@ class Provenance:
         return sum(w for k, w in enumerate(self.weights) if layers >> k & 1)
 
 
-def follow(spread: Spread, input_name: str, output: str) -> Provenance:
+def followed(prepared: Prepared) -> Provenance:
+    """The way of the picture through a working copy."""
+    return follow(spread(prepared.model, prepared.input, (1, *prepared.input_shape)), prepared.input, prepared.logits)
+
+
+def follow(flat: Spread, input_name: str, output: str) -> Provenance:
     """Walk from the picture to the scores and back."""
-    found = Provenance(spread, input_name, output)
-    found.flows[input_name] = Flow(picture=True, width=spread.size(input_name) or UNKNOWN)
-    for node in spread.nodes:
+    found = Provenance(flat, input_name, output)
+    found.flows[input_name] = Flow(picture=True, width=flat.size(input_name) or UNKNOWN)
+    for node in flat.nodes:
         flow = _through(node, found)
         for name in node.output:
             if name:
                 found.made[name] = node
-                size = spread.size(name)
+                size = flat.size(name)
                 found.flows[name] = flow if size is None or not flow.picture else _narrowed(flow, size)
     found.reaching = {output}
     found.behind = {output: 0}
-    for node in reversed(spread.nodes):
+    for node in reversed(flat.nodes):
         if not found.reaching.intersection(node.output):
             continue
         later = max((found.behind.get(name, 0) for name in node.output), default=0)

@@ -66,44 +66,10 @@ SAME_EVERYWHERE = frozenset(
 )
 # To whole numbers.
 ROUNDS = frozenset({"Round", "Floor", "Ceil"})
-# What means, norms and deviations are made of.
-STATISTICS = frozenset(
-    {
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceSumSquare",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceLogSumExp",
-        "GlobalAveragePool",
-        "Sqrt",
-        "Pow",
-        "Mul",
-        "Add",
-        "Sub",
-        "Div",
-        "Reciprocal",
-        "Abs",
-        "Neg",
-        "Exp",
-        "Log",
-        "Cast",
-        "Squeeze",
-        "Unsqueeze",
-        "Reshape",
-        "Flatten",
-        "Transpose",
-        "Identity",
-        "Expand",
-        "Sum",
-    }
-)
 # Put values in other places or types.
 MOVES = frozenset({"Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Identity", "Expand"})
-# Make one value of many, without weights.
-REDUCES = frozenset(
+# Means, norms and extremes.
+MEANS = frozenset(
     {
         "ReduceMean",
         "ReduceSum",
@@ -112,23 +78,30 @@ REDUCES = frozenset(
         "ReduceSumSquare",
         "ReduceMax",
         "ReduceMin",
-        "ReduceProd",
-        "ReduceLogSum",
         "ReduceLogSumExp",
         "GlobalAveragePool",
-        "GlobalMaxPool",
-        "GlobalLpPool",
-        "AveragePool",
-        "MaxPool",
-        "LpPool",
-        "CumSum",
-        "Softmax",
-        "LogSoftmax",
-        "LRN",
-        "TopK",
-        "DFT",
     }
 )
+# What these and deviations are made of.
+STATISTICS = (
+    MEANS | MOVES | {"Sqrt", "Pow", "Mul", "Add", "Sub", "Div", "Reciprocal", "Abs", "Neg", "Exp", "Log", "Sum"}
+)
+# Make one value of many, without weights.
+REDUCES = MEANS | {
+    "ReduceProd",
+    "ReduceLogSum",
+    "GlobalMaxPool",
+    "GlobalLpPool",
+    "AveragePool",
+    "MaxPool",
+    "LpPool",
+    "CumSum",
+    "Softmax",
+    "LogSoftmax",
+    "LRN",
+    "TopK",
+    "DFT",
+}
 # Of these, the ones that add up.
 LINEAR = frozenset({"ReduceMean", "ReduceSum", "GlobalAveragePool"})
 # Give one of what they read, and nothing of the others.
