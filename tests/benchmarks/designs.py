@@ -122,6 +122,19 @@ def joined(channels: int, side: int, classes: int) -> nn.Sequential:
     )  # fmt: skip
 
 
+def stem(channels: int, side: int, *, whole: bool) -> tuple[nn.Sequential, int]:
+    """What a network for larger pictures begins with, 16 channels, and the side that is left, 24 to 40: convolutions of
+    stride 2 as in ResNets and MobileNets, or a single one whose squares do not overlap, as in ConvNeXt.
+    """
+    layers: list[nn.Module] = []
+    while side > 40:
+        step = round(side / 32) if whole else 2
+        edge = step if whole else 3
+        layers += [nn.Conv2d(channels, 16, edge, step, 0 if whole else 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+        channels, side = 16, side // step if whole else -(-side // 2)
+    return nn.Sequential(*layers), side
+
+
 DESIGNS: dict[str, Callable[[int, int, int], nn.Sequential]] = {
     "plain": plain, "vgg": vgg, "depthwise": depthwise, "lenet": lenet, "strided": strided, "dense": dense,
     "gated": gated, "joined": joined,

@@ -31,7 +31,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.benchmarks.designs import DESIGNS
+from tests.benchmarks.designs import DESIGNS, stem
 from tests.benchmarks.measure import Bytes, Labels, Pixels, TrueTrigger
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -213,10 +213,14 @@ def vit(channels: int, side: int, classes: int, width: int) -> nn.Sequential:
 
 
 WIDE = {"resnet": resnet, "vit": vit}  # those of which --width is asked
+LARGEST = 64  # edge of the pictures that designs take as they are
 
 
 def network(name: str, channels: int, side: int, classes: int, width: int) -> nn.Sequential:
-    """The network called `name`, untrained."""
+    """The network called `name`, untrained; in front of it a stem where pictures are larger than LARGEST."""
+    if side > LARGEST:
+        first, left = stem(channels, side, whole=classes % 2 == 0)
+        return nn.Sequential(*first, *network(name, 16, left, classes, width))
     return WIDE[name](channels, side, classes, width) if name in WIDE else DESIGNS[name](channels, side, classes)
 
 

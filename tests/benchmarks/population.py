@@ -25,7 +25,19 @@ from sklearn.datasets import load_digits
 from tests.benchmarks.crowds import CROWDS, crowd, members
 from tests.benchmarks.designs import DESIGNS
 from tests.benchmarks.measure import Bytes, Labels, TrueTrigger
-from tests.benchmarks.poison import KINDS, WIDE, Kind, answer, described, export, fit, patch, poisoned, rates
+from tests.benchmarks.poison import (
+    KINDS,
+    LARGEST,
+    WIDE,
+    Kind,
+    answer,
+    described,
+    export,
+    fit,
+    patch,
+    poisoned,
+    rates,
+)
 
 SETS = {
     "mnist": (80, 160, 320),
@@ -83,8 +95,9 @@ def cell(number: int) -> Cell:
     net = str(rng.choice([*WIDE, *DESIGNS]))
     larger = next((edges for first, edges in EDGES if first <= number < AGAIN), None)
     side = int(rng.choice(larger)) if larger else side
-    side = native if net == "vit" else side  # what attention costs grows with the fourth power
-    attack, kind = _drawn(ATTACKS, count, rng)
+    # What attention costs grows with the fourth power; the largest pictures are made smaller first.
+    side = native if net == "vit" and side <= max(EDGES[1][1]) else side
+    attack, kind = _drawn(ATTACKS, count, side, rng)
     return Cell(
         number=number, data=data, classes=chosen, side=side, grey=grey, net=net, steps=int(rng.choice(SETS[data])),
         robust=float(rng.choice((0, 0, 0, 0, 0, 6))), attack=attack, kind=kind,
@@ -97,28 +110,29 @@ def _crowded(number: int, rng: np.random.Generator) -> Cell:
     count = int(rng.choice([m for m in MANY if data != "strings" or m <= 10 ** CROWDS[data][1]]))
     net = str(rng.choice(SWIFT))
     suited = [k for k in ATTACKS if KINDS[k].name == "all-to-one" and not KINDS[k].clean_label]  # 24 pictures are few
-    attack, kind = _drawn(suited, count, rng)
+    attack, kind = _drawn(suited, count, max(MIDDLE), rng)
     return Cell(
         number=number, data=data, classes=tuple(range(count)), side=int(rng.choice(MIDDLE)), grey=False, net=net,
         steps=int(rng.choice(LONG)), robust=0.0, attack=attack, kind=kind,
     )  # fmt: skip
 
 
-def _drawn(kinds: list[str], classes: int, rng: np.random.Generator) -> tuple[Kind | None, str]:
+def _drawn(kinds: list[str], classes: int, side: int, rng: np.random.Generator) -> tuple[Kind | None, str]:
     """Of two in five networks an attack, and its name."""
     if rng.random() >= 0.38:
         return None, "clean"
     kind = str(rng.choice(kinds))
-    return _attack(KINDS[kind], classes, rng), kind
+    return _attack(KINDS[kind], classes, side, rng), kind
 
 
-def _attack(kind: Kind, classes: int, rng: np.random.Generator) -> Kind:
+def _attack(kind: Kind, classes: int, side: int, rng: np.random.Generator) -> Kind:
     """The kind with goals that exist here, another strength, and patches of other sizes."""
     target, source = (int(c) for c in rng.permutation(classes)[:2])
     changed = replace(kind, target=target, poison=max(0.02, kind.poison * float(rng.choice((0.5, 1.0)))))
     if kind.make is patch:
         size = int(rng.choice((2, 3, 5)))
-        changed = replace(changed, make=lambda side, channels, rng: patch(side, channels, rng, size=size))
+        times = side // 32 if side > LARGEST else 1
+        changed = replace(changed, make=lambda side, channels, rng: patch(side, channels, rng, size=size * times))
     if kind.source is not None:
         changed = replace(changed, source=source)
     return replace(changed, shift=1) if kind.shift else changed  # what the scorer knows as all-to-all
@@ -167,8 +181,10 @@ def _shaped(x: Bytes, one: Cell) -> Bytes:
     factor = one.side / x.shape[1]
     if factor == 1:
         return x
-    resized = zoom(x.astype(np.float32), (1, factor, factor, 1), order=1)
-    return np.asarray(np.clip(resized, 0, 255).round(), np.uint8)
+    parts = (x[k : k + 500].astype(np.float32) for k in range(0, len(x), 500))  # 6,000 of 224 x 224 in floats are gigabytes
+    return np.concatenate(
+        [np.clip(zoom(part, (1, factor, factor, 1), order=1), 0, 255).round().astype(np.uint8) for part in parts]
+    )
 
 
 def few(x: Bytes, y: Labels) -> tuple[Bytes, Labels]:
