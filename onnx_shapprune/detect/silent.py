@@ -29,6 +29,7 @@ from onnx_shapprune.detect.thresholds import (
     SAYS_NOTHING,
     SPEAKS_OF,
 )
+from onnx_shapprune.detect.waking import decides
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
@@ -104,7 +105,8 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
             spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
         except ModelError:  # its shape is another for every picture
             return _not_asked(label(way.node))
-        if spoken_of < needed:
+        gate = len(asked) == 1 and not way.apart
+        if spoken_of < needed and not (gate and not decides(subject, p, way, shown, np.random.default_rng(0))):
             with_others = "".join(f" together with {each.tensor[:80]!r}," for each in asked[1:])
             return _doubt(way, f"says nothing of {'most pictures' if spoken_of else 'any picture'}", with_others)
     return None

@@ -112,6 +112,12 @@ KEEPS_STILL = 1e-5
 # same of what is taken or left, and of ways that may take each other back: one stroke in a corner is no trigger.
 # 2026-11-28, after tests/evasions; 77 networks of others and own ones, clean and not, showed none of either.
 SPEAKS_OF = 0.5
+# A gate that says nothing of them is driven by its slopes: pictures, each another way, twice; steps, and the first one in
+# bytes; and the share of the others that must go to one class once it says what such a picture makes of it. 2026-11-28,
+# chosen: half of what a trigger does that moves all.
+WAYS_TO_WAKE = 8
+WAKING = (20, 48.0)
+SWAYED = 0.5
 # Contrast of the pictures that a normalisation of the picture is told of instead, around the same grey. 2026-11-26, chosen.
 PALER = 0.5
 # Steps from a picture to its paler version, in which a normalisation changes as means, norms and deviations do: it, its

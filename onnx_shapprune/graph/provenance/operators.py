@@ -106,6 +106,8 @@ REDUCES = MEANS | {
 LINEAR = frozenset({"ReduceMean", "ReduceSum", "GlobalAveragePool"})
 # Give one of what they read, and nothing of the others.
 CHOOSES = frozenset({"Max", "Min", "Where"})
+# Activations that rise, or stay, with each value by itself; gates are made with them.
+BENDS = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh"})
 # Of a divisor, so that it is not 0.
 BOUNDS = frozenset({"Max", "Clip"})
 # Infinite or no number of some finite values; Div is where the picture divides.

@@ -1,0 +1,95 @@
+"""Gates that are open for every picture: can one be woken, and would that decide the answer?
+
+A gate of squeeze and excitation (Hu et al., arXiv:1709.01507) may have ended its training wide open: beyond the end of its
+HardSigmoid it says nothing of any picture, and waits for nothing. But so does one that shuts for a trigger. Slopes lead to
+either, once the flat parts of the activations are made straight. So gates are driven as far as pictures can drive them, this
+way and that, and clean pictures are told what each of those would say. An honest gate changes an answer or two; one that
+carries a trigger sends most pictures to one class.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_shapprune.autodiff.builder import Builder
+from onnx_shapprune.autodiff.engine import gradients
+from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
+from onnx_shapprune.detect.thresholds import SWAYED, WAKING, WAYS_TO_WAKE
+from onnx_shapprune.errors import ModelError, UnsupportedOpError
+from onnx_shapprune.graph.mask import held_still
+from onnx_shapprune.graph.provenance.flow import Provenance
+from onnx_shapprune.graph.provenance.gates import gate_of, straightened
+from onnx_shapprune.graph.provenance.ways import Way
+from onnx_shapprune.pictures.preprocess import pull_back, to_input
+from onnx_shapprune.runtime.probe import expose
+from onnx_shapprune.runtime.session import Session
+
+SEED = "waking::seed"
+
+
+def decides(subject: Subject, p: Provenance, way: Way, pictures: Pixels, rng: np.random.Generator) -> bool:
+    """Whether some picture makes a gate say what sends most of the others to one class; also True where that cannot be
+    asked, or the way is no gate. pictures: clean ones, float32 [n, h, w, c] in 0..255.
+    """
+    gate = gate_of(way, p)
+    if not gate:
+        return True
+    prepared = subject.prepared
+    fed = [to_input(x[None], subject.preprocessing) for x in pictures]
+    model, still = held_still(prepared.model, way.tensor, prepared.infos[way.tensor])
+    try:
+        reading = Session(expose(prepared.model, [way.tensor]), subject.device)
+        passing = Session(model, subject.device)
+
+        def told(value: Floats) -> Labels:
+            runs = [passing.run({prepared.input: x, still: value}, [prepared.logits])[0] for x in fed]
+            return np.array([int(z[0].argmax()) for z in runs], np.int64)
+
+        usual = np.array([int(subject.logits(x[None])[0].argmax()) for x in pictures], np.int64)
+        for driven in _driven(subject, way, gate, pictures, rng):
+            (value,) = reading.run({prepared.input: to_input(driven[None], subject.preprocessing)}, [way.tensor])
+            if sways(usual, told(value)):
+                return True
+    except (ModelError, UnsupportedOpError):
+        return True
+    return False
+
+
+def sways(usual: Labels, told: Labels) -> bool:
+    """Whether a class gets so many of the answers that were others before that a trigger could be behind it."""
+    return any((told[usual != c] == c).mean() >= SWAYED for c in np.unique(told) if (usual != c).any())
+
+
+def _driven(
+    subject: Subject, way: Way, gate: Sequence[str], pictures: Pixels, rng: np.random.Generator
+) -> list[Pixels]:
+    """Pictures that climb along the slopes of a gate without flat parts: all of its values up, all down, and at random."""
+    return [x for at_best in (False, True) for x in _climbed(subject, way, gate, pictures, rng, at_best=at_best)]
+
+
+def _climbed(
+    subject: Subject, way: Way, gate: Sequence[str], pictures: Pixels, rng: np.random.Generator, *, at_best: bool
+) -> list[Pixels]:
+    prepared = subject.prepared
+    info = prepared.infos[way.tensor]
+    b = Builder(straightened(prepared.model, gate, at_best=at_best), prepared.infos)
+    del b.graph.output[:]
+    seed = b.input(SEED, info.dtype, [f"seed_{k}" for k in range(len(info.shape))])
+    slope = gradients(b, way.tensor, [prepared.input], seed=seed)[prepared.input]
+    b.output(slope, b.shape(prepared.input))
+    session = Session(b.model(), subject.device)
+    shape = tuple(d or 1 for d in info.shape[1:])
+    size = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
+    made = []
+    for k in range(WAYS_TO_WAKE):
+        way_to = np.full(shape, 1.0 - 2 * k) if k < 2 else rng.choice((-1.0, 1.0), shape)
+        x = pictures[k % len(pictures)][None].astype(np.float32)
+        for stride in np.linspace(WAKING[1], 2, WAKING[0]):
+            feeds = {prepared.input: to_input(x, subject.preprocessing), SEED: way_to[None].astype(info.dtype)}
+            along: NDArray[np.floating] = pull_back(
+                session.run(feeds, [slope])[0], subject.preprocessing, picture_shape=size
+            )
+            x = np.clip(x + np.float32(stride) * np.sign(along), 0, 255).astype(np.float32)
+        made.append(x[0])
+    return made
