@@ -16,9 +16,10 @@ from scipy.optimize import linear_sum_assignment
 from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.case.progress import Ticks
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.invert.arms import Arms, pair, rate, score
+from onnx_shapprune.case.subject import Pixels
+from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import compact
-from onnx_shapprune.invert.scan import Climb, Found, ScanSettings, ascend, scan, survivors
+from onnx_shapprune.invert.scan import Climb, Found, Many, ScanSettings, climbed, scan, survivors
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import posed
 
@@ -62,7 +63,7 @@ def search_relations(
     tick = progress or (lambda done, of: None)
     rounds = len(settings.pairs) + len(settings.maps)
     tick(0, rounds)
-    height, width, channels = shown.size
+    height, width, _ = shown.size
     classes, reachable = shown.subject.classes, shown.subject.reachable
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
@@ -74,18 +75,18 @@ def search_relations(
         return Relations((), (), 0.0)
     places = len(family.masks)
     arm, place = np.repeat(np.arange(len(goals)), places), np.tile(np.arange(places), len(goals))
-    paints = family.starts(place, channels, rng)
+    paints: Pixels | None = None
     maps: list[Goal] = []
     for number, (steps, batch, keep) in enumerate(settings.pairs):
-        arms = Arms(family.masks[place], paints, [goals[a] for a in arm])
-        paints, _ = ascend(learn, arms, family.move, Climb(steps=steps, batch=batch), rng)
-        pairs = pair(learn, arms.goals, limit=batch, rng=rng)
-        scores = score(learn, arms.painted(paints), pairs)
+        many = Many([goals[a] for a in arm.tolist()], arm, place, paints)
+        climb = Climb(steps=steps, batch=batch)
+        scores, learnt = climbed(learn, many, family, climb, rng, keep=keep, limit=batch)
         if number == 0:
             maps = _guess(goals, scores.margin.reshape(len(goals), places), classes)[: settings.guessed]
         kept = survivors(scores, arm, 0) if number == 0 else np.sort(np.argsort(-scores.margin, kind="stable")[:keep])
-        arm, place, paints = arm[kept], place[kept], paints[kept]
+        arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
         tick(number + 1, rounds)
+    assert paints is not None
     tried = [Trigger(family.masks[p], x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
     scores = rate(measure, tried)
     order = np.argsort(-scores.margin, kind="stable")

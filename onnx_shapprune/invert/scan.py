@@ -51,6 +51,7 @@ class ScanSettings:
 # with it, and were 4.8 to 7.1. 2026-11-27, tests.benchmarks.population.
 FIRST_TRIED, BEST_TRIED, NUDGED = 4, 24, 4
 ROWS = 64  # pictures that are stamped at once, about
+PART_BYTES = 96 << 20  # of the paints of arms that climb in one turn: all that climb at 32 x 32 pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +114,68 @@ def scan(
     places = np.repeat(np.arange(len(family.masks)), family.tries)
     arm = np.repeat(np.arange(len(goals)), len(places))
     place = np.tile(places, len(goals))
-    paints = family.starts(place, shown.size[2], rng)
+    paints: Pixels | None = None
     done: list[Found] = []
     for number, (steps, batch, keep) in enumerate(settings.rounds):
         last = number == len(settings.rounds) - 1
-        wanted = [goals[a] for a in arm.tolist()]
-        arms = Arms(family.masks[place], paints, wanted, family.warps)
-        paints, _ = ascend(shown, arms, family.move, Climb(steps=steps, batch=batch), rng)
-        everything = pair(shown, wanted, limit=None if last else 2 * batch, rng=rng)
-        triggers = [family.trigger(*arm) for arm in zip(place, paints, wanted, strict=True)]
-        scores = tried(shown, triggers, everything)
+        many = Many([goals[a] for a in arm.tolist()], arm, place, paints)
+        limit = None if last else 2 * batch
+        scores, learnt = climbed(shown, many, family, Climb(steps=steps, batch=batch), rng, keep=keep, limit=limit)
         leaders = settings.leaders if number == len(settings.rounds) - 2 else None
         kept = survivors(scores, arm, keep, leaders)
         left = np.setdiff1d(survivors(scores, arm, 0), survivors(scores, arm, 0, leaders))
         done += [
-            Found(triggers[i], float(scores.margin[i]), float(scores.asr[i])) for i in (kept if last else left).tolist()
+            Found(many.trigger(family, i, learnt[i]), float(scores.margin[i]), float(scores.asr[i]))
+            for i in (kept if last else left).tolist()
         ]
-        arm, place, paints = arm[kept], place[kept], paints[kept]
+        arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
         if progress:
             progress(number + 1, len(settings.rounds))
     return sorted(done, key=lambda f: -f.margin)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Many:
+    """Arms of one family before a round: the goal of each, which of a list of goals that is [arms], at which place of the
+    family they are [arms], and their paints, None where they begin.
+    """
+
+    goals: Sequence[Goal]
+    arm: Labels
+    place: Labels
+    paints: Pixels | None
+
+    def trigger(self, family: Family, k: int, paint: Pixels) -> Trigger:
+        """What an arm has learnt."""
+        return family.trigger(int(self.place[k]), paint, self.goals[k])
+
+
+def climbed(
+    shown: Shown,
+    many: Many,
+    family: Family,
+    climb: Climb,
+    rng: np.random.Generator,
+    *,
+    keep: int,
+    limit: int | None,
+) -> tuple[Scores, dict[int, Pixels]]:
+    """Scores of all arms after an ascent, each on at most `limit` pictures, and the paints of those that may be among the
+    `keep` best ones or are the best of their goal. Arms climb in turns: a thousand of 224 x 224 pixels are gigabytes.
+    """
+    margin, asr, learnt = np.empty(len(many.goals)), np.empty(len(many.goals)), dict[int, Pixels]()
+    together = max(1, PART_BYTES // (4 * math.prod(shown.size)))
+    for start in range(0, len(many.goals), together):
+        some = slice(start, start + together)
+        goals, place = many.goals[some], many.place[some]
+        begun = family.starts(place, shown.size[2], rng) if many.paints is None else many.paints[some]
+        paints, _ = ascend(shown, Arms(family.masks[place], begun, goals, family.warps), family.move, climb, rng)
+        everything = pair(shown, goals, limit=limit, rng=rng)
+        triggers = [many.trigger(family, start + k, paint) for k, paint in enumerate(paints)]
+        scores = tried(shown, triggers, everything)
+        margin[some], asr[some] = scores.margin, scores.asr
+        learnt |= {start + k: paints[k].copy() for k in survivors(scores, many.arm[some], keep).tolist()}
+    return Scores(margin, asr), learnt
 
 
 def tried_out(shown: Shown, goals: Sequence[Goal], family: Family) -> list[Found]:

@@ -7,7 +7,8 @@ import pytest
 from onnx_shapprune.case.goal import UNMOVED, Goal, all_to_one
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject, margins
-from onnx_shapprune.invert.arms import STEADY, Arms, Scores
+from onnx_shapprune.invert import scan as scan_module
+from onnx_shapprune.invert.arms import STEADY, Arms, Scores, rate
 from onnx_shapprune.invert.families import bounded, compact, replaced, square_masks, wave, whole_picture
 from onnx_shapprune.invert.scan import STRIDE, Climb, ScanSettings, ascend, best_of, scan, survivors
 from onnx_shapprune.invert.trigger import Trigger
@@ -48,6 +49,24 @@ def test_ascent_raises_the_margin_inside_the_mask_only(net):
         for p in (start[0], paints[0])
     )
     assert after > before + 10
+
+
+def test_arms_of_large_pictures_climb_in_turns(net, monkeypatch):
+    shown, climbing = Shown.to(net, planted.planted_pictures(), LABELS), list[int]()
+
+    def watched(shown, arms, move, climb, rng):
+        climbing.append(len(arms.goals))
+        return ascend(shown, arms, move, climb, rng)
+
+    monkeypatch.setattr(scan_module, "ascend", watched)
+    monkeypatch.setattr(scan_module, "PART_BYTES", 7 * 4 * int(np.prod(shown.size)))
+    found = scan(shown, GOALS, PATCHES, ScanSettings(), np.random.default_rng(0))
+    assert climbing[:15] == [7] * 14 + [2], "four goals at 25 places"
+    assert {f.trigger.goal for f in found} == set(GOALS)
+    for f in found[:3]:
+        assert f.margin == pytest.approx(rate(shown, [f.trigger]).margin[0], rel=1e-5)
+    assert found[0].trigger.goal.target == planted.TARGET
+    assert found[0].margin > 30
 
 
 def test_ascent_reports_the_margin_before_its_last_step(net):
