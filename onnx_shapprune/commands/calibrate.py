@@ -96,7 +96,8 @@ def calibrate(
     if domain.classes[0] >= MANY:
         rows = added(rows, audits)
     made = columns(rows)
-    known = known.of(domain.classes[0]).model_copy(update={"few": None, "many": None, "domain": domain})
+    known = known.of(domain.classes[0], domain.pixels[1])
+    known = known.model_copy(update={"few": None, "many": None, "large": None, "domain": domain})
     if data is None:
         calibration = known.model_copy(
             update={

@@ -98,8 +98,9 @@ class Calibration(BaseModel):
     among them where claims about one class are added up. strongest, strongest_synthesised: the smallest p-value of what
     decides about each of these models, by the others; too few of them leave p-values to be corrected for the number of
     statistics (Sidak, JASA 1967). few, many: the same of models with fewer classes, of which natural leads are larger, and
-    with many more; None: they are held against these too. domain: None where it is not known: then nothing is said about
-    models that are unlike the calibration's.
+    with many more; None: they are held against these too. large: the same of models with larger pictures, which more pixels
+    move further: what of theirs is most unusual (strongest), beside the values that all models reach. domain: None where it
+    is not known: then nothing is said about models that are unlike the calibration's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,14 +114,17 @@ class Calibration(BaseModel):
     domain: Domain | None = None
     few: "Calibration | None" = None
     many: "Calibration | None" = None
+    large: "Calibration | None" = None
 
-    def of(self, classes: int) -> "Calibration":
-        """The part that speaks of models with so many classes."""
+    def of(self, classes: int, edge: int) -> "Calibration":
+        """The part that speaks of models with so many classes and pictures with such a longer edge in pixels."""
+        part = self
         if self.few is not None and self.few.domain is not None and classes <= self.few.domain.classes[1]:
-            return self.few
-        if self.many is not None and self.many.domain is not None and classes >= self.many.domain.classes[0]:
-            return self.many
-        return self
+            part = self.few
+        elif self.many is not None and self.many.domain is not None and classes >= self.many.domain.classes[0]:
+            part = self.many
+        larger = part.large is not None and part.domain is not None and edge > part.domain.pixels[1]
+        return part.large if part.large is not None and larger else part
 
     @property
     def digest(self) -> str:
@@ -129,7 +133,7 @@ class Calibration(BaseModel):
 
     def outside(self, classes: int, size: tuple[int, int], drawn: int | None = None) -> tuple[str, ...]:
         """In what a model differs from those that the calibration was made on, in words; as `Domain.outside`."""
-        domain = self.of(classes).domain
+        domain = self.of(classes, max(size)).domain
         return domain.outside(classes, size, drawn) if domain else ()
 
     def rated(self, claims: Sequence[Claim], *, synthesised: bool = False) -> list[tuple[Claim, float]]:

@@ -60,7 +60,7 @@ def examine(
     subject = shown.subject
     families = search.families(shown.pictures, len(subject.reachable))
     evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
-    like = calibration.of(len(subject.reachable))
+    like = calibration.of(len(subject.reachable), max(shown.size[:2]))
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
     suspicion = suspicion_of(evidence, None, like, families, ground)
     near = {c.family for c, p in suspicion.claims if c.family and p <= NEAR[1]}

@@ -24,7 +24,7 @@ from onnx_shapprune.detect.calibration import (
     strongest,
 )
 from onnx_shapprune.detect.statistics import AGREEMENT, NORM, PEAK, Claim
-from onnx_shapprune.detect.thresholds import MANY, NAMED, WORKING
+from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY, NAMED, WORKING
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart
 from tests.benchmarks.summary import Row, read_rows, wilson
 
@@ -68,17 +68,21 @@ FEW = (2, MANY - 1)
 # models show less than those with ten.
 MANY_CLASSES = 64
 SHOWN_BY = 3  # models that have an extreme at least: a single one shows nothing of its kind
+# Edge of pictures in pixels from which on models are apart: more pixels move them further. 2026-11-28.
+LARGE = 65
 # Pictures at least that were drawn out of a model with ten classes or more. With fewer, more is natural: 2026-11-27, of own
 # clean networks those with 6, 3, 3 and 2 had the four largest sums of 195 (23.6 to 9.6, the next one 7.9).
 DRAWN = 8
 
 
 def calibration(clean: Sequence[Audit], about: str, beside: Calibration | None = None) -> Calibration:
-    """What these audits of clean models reach, of models with few classes apart, and without pictures of those with many.
+    """What these audits of clean models reach, of models with few classes apart, without pictures of those with many, and of
+    those with large pictures.
     What does not work is no model that anybody deploys, and has the largest natural triggers: those that answer less than
     WORKING of the test pictures do not count. beside: what others reached, which counts as well.
     """
     clean = [a for a in clean if a.row.true_before is None or a.row.true_before.acc >= WORKING]
+    large, clean = ([a for a in clean if (max(a.size) >= LARGE) is apart] for apart in (True, False))
     few = [a for a in clean if a.classes <= FEW[1]]
     rest = [a for a in clean if a.classes > FEW[1]]
     crowds = [a for a in rest if a.classes >= MANY_CLASSES]
@@ -94,7 +98,33 @@ def calibration(clean: Sequence[Audit], about: str, beside: Calibration | None =
         parts["many"] = whole.model_copy(
             update={n: getattr(drawn, n) for n in ("synthesised", "strongest_synthesised", "domain")}
         )
-    return whole.model_copy(update=parts)
+    known = (beside and beside.few and beside.few.large), beside and beside.large
+    if "few" in parts:
+        parts["few"] = _with_large(parts["few"], [a for a in large if a.classes <= FEW[1]], known[0])
+    return _with_large(
+        whole.model_copy(update=parts), [a for a in large if FEW[1] < a.classes < MANY_CLASSES], known[1]
+    )
+
+
+def _with_large(part: Calibration, clean: Sequence[Audit], before: Calibration | None) -> Calibration:
+    """The same with a part for larger pictures: every value counts there, and of these models the most unusual ones. Too few
+    of them leave it as it was before.
+    """
+    if len({a.row.file for a in clean}) < FEWEST_MODELS:
+        return part.model_copy(update={"large": before})
+    found: dict[str, object] = {"few": None, "many": None, "large": None}
+    for free, values, reached in ((False, "pictures", "strongest"), (True, "synthesised", "strongest_synthesised")):
+        smaller = len(getattr(part, reached))
+        models = smaller + len(getattr(before, reached, ()))
+        rows = _rows([a for a in clean if a.row.data_free is free], _known(getattr(before or part, values), models))
+        found |= {values: columns(rows), reached: strongest(rows)[smaller:]}
+    peaks = [{PEAK: p} for p in (before or part).pictures.get(PEAK, ())]
+    peaks += _by_model([(a.row.file, {PEAK: a.values[PEAK]}) for a in clean])
+    found["pictures"] = {**found["pictures"], **columns(peaks)}  # type: ignore[dict-item]
+    domain = (
+        before.domain if before else _domain(clean).model_copy(update={"classes": part.domain and part.domain.classes})
+    )
+    return part.model_copy(update={"large": part.model_copy(update={**found, "domain": domain})})
 
 
 def _of_kind(
@@ -189,7 +219,7 @@ class Judged:
 
 def judge(audit: Audit, by: Calibration) -> Judged:
     """What a calibration says of one audit."""
-    like = by.of(audit.classes)
+    like = by.of(audit.classes, max(audit.size))
     claims = {_claim(c): c for c in audit.claims}
     rated = like.rated(list(claims), synthesised=audit.row.data_free)
     return Judged(audit, rated[0][1], claims[rated[0][0]]) if rated else Judged(audit, 1.0, None)

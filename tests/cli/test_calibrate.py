@@ -62,7 +62,7 @@ def test_every_model_gives_one_value_to_what_was_searched(made):
     values = np.array(list(zip(*made.pictures.values(), strict=True)))
     assert len(np.unique(values, axis=0)) == 8, "models differ from each other"
     assert values.max() < 100
-    assert made.synthesised == load_calibration(None).of(6).synthesised, "of models with as few classes"
+    assert made.synthesised == load_calibration(None).of(6, 12).synthesised, "of models with as few classes"
     assert made.few is None
     assert made.domain == Domain(classes=(6, 6), pixels=(planted.WIDE, planted.WIDE))
 

@@ -366,7 +366,7 @@ def test_a_calibration_speaks_of_models_like_those_that_it_was_made_on():
     assert packaged.few is not None
     assert packaged.many is not None
     for classes, part in ((2, packaged.few), (9, packaged.few), (10, packaged), (63, packaged), (1000, packaged.many)):
-        assert packaged.of(classes) is part
+        assert packaged.of(classes, 32) is part
         assert packaged.outside(classes, (32, 32)) == ()
     assert "2000 classes, and 64 to 1300" in packaged.outside(2000, (32, 32))[0]
     assert "2 classes, and 2 to 9" not in str(packaged.outside(2, (224, 224)))
@@ -374,11 +374,25 @@ def test_a_calibration_speaks_of_models_like_those_that_it_was_made_on():
         update={"domain": Domain(classes=(100, 1000), pixels=(32, 48)), "few": None, "many": None}
     )
     whole = packaged.model_copy(update={"many": crowd})
-    assert [whole.of(n) for n in (9, 10, 99)] == [packaged.few, whole, whole]
-    assert whole.of(100) is whole.of(5000) is crowd
+    assert [whole.of(n, 32) for n in (9, 10, 99)] == [packaged.few, whole, whole]
+    assert whole.of(100, 32) is whole.of(5000, 32) is crowd
     assert "5000 classes, and 100 to 1000" in whole.outside(5000, (32, 32))[0]
     assert domain.outside(10, (28, 28)) == ()
     assert Calibration(about="of an earlier version", pictures={}).outside(2, (9, 9)) == ()
+
+
+def test_larger_pictures_have_a_part_of_their_own():
+    large = Calibration(about="", pictures={}, domain=Domain(classes=(10, 43), pixels=(96, 224)))
+    whole = Calibration(
+        about="", pictures={}, domain=Domain(classes=(10, 43), pixels=(28, 64)), large=large,
+        few=Calibration(about="", pictures={}, domain=Domain(classes=(2, 9), pixels=(28, 32))),
+    )  # fmt: skip
+    assert [whole.of(10, edge) for edge in (32, 64)] == [whole, whole]
+    assert whole.of(10, 65) is whole.of(43, 500) is large
+    assert whole.of(2, 224) is whole.few, "which has no such part"
+    assert whole.outside(10, (96, 224)) == ()
+    assert "65 x 65 pixels, and 96 to 224" in whole.outside(10, (65, 65))[0]
+    assert "224 x 224 pixels, and 28 to 32" in whole.outside(2, (224, 224))[0]
 
 
 def test_the_digest_is_of_what_it_says():
