@@ -5,8 +5,9 @@ in the graph tells it from an ensemble. But it keeps still until it sees its tri
 computes makes a difference on clean pictures: where it is told what another picture would say, the scores move. What one
 says another may take back, so such ways are told together as well. A normalisation of the picture is told what a paler
 one would say: pictures that all hold white have the same largest value. It is one if it fades with the picture as means
-and norms do; anything else that stands there waits for something as well. What puts other values in the place of those
-that are no number waits if values can become that, and all pictures would get one answer.
+and norms do, and has bounds (detect/bounds.py); anything else that stands there waits for something as well. What puts
+other values in the place of those that are no number waits if values can become that, and all pictures would get one
+answer.
 """
 
 import math
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
+from onnx_shapprune.detect.bounds import unbounded
 from onnx_shapprune.detect.thresholds import (
     BENT,
     FADING,
@@ -35,6 +37,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, followed, label
+from onnx_shapprune.graph.provenance.normalisations import Normalised
 from onnx_shapprune.graph.provenance.operators import CONTROL
 from onnx_shapprune.graph.provenance.ways import Way, may_fail, together, ways
 from onnx_shapprune.pictures.preprocess import to_input
@@ -84,7 +87,10 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     for asked in [*((way,) for way in found), *together(found)]:
         way = asked[0]
         fades = way.statistic and _fades(subject, way, said, said_pale)
-        limit = spread_of_scores * (SAYS_NOTHING if way.apart or way.chosen or len(asked) > 1 else KEEPS_STILL)
+        # What is taken or left, compares, may take another one back, or stands where a normalisation would and is none.
+        switch = way.chosen or way.compares or len(asked) > 1
+        limit = spread_of_scores * (SAYS_NOTHING if switch or way.apart else KEEPS_STILL)
+        needed = math.ceil(SPEAKS_OF * len(fed)) if not fades and (switch or way.far or way.statistic) else 1
         model, held = prepared.model, dict[str, str]()
         for each in asked:
             model, held[each.tensor] = held_still(model, each.tensor, prepared.infos[each.tensor])
@@ -98,10 +104,6 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
             moved = (
                 np.abs(got[:, classes] - want).max() > limit for got, want in zip(runs, scores[:, None], strict=True)
             )
-            # What is no normalisation though it stands where one would, is taken or left, or may take another one back, is
-            # a switch if most pictures leave it alone.
-            switch = (way.statistic and not fades) or way.chosen or len(asked) > 1
-            needed = math.ceil(SPEAKS_OF * len(fed)) if switch else 1
             spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
         except ModelError:  # its shape is another for every picture
             return _not_asked(label(way.node))
@@ -109,13 +111,21 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
         if spoken_of < needed and not (gate and not decides(subject, p, way, shown, np.random.default_rng(0))):
             with_others = "".join(f" together with {each.tensor[:80]!r}," for each in asked[1:])
             return _doubt(way, f"says nothing of {'most pictures' if spoken_of else 'any picture'}", with_others)
-    return None
+    loose = unbounded(subject, p, shown)
+    return None if loose is None else _unbounded(loose)
 
 
 def _doubt(way: Way, what: str, with_others: str = "") -> str:
     return (
         f"a way past the network {what} (tensor {way.tensor[:80]!r},{with_others} which joins at {way.node.op_type} "
         f"{label(way.node)[:80]!r}): what it waits for is not known"
+    )
+
+
+def _unbounded(item: Normalised) -> str:
+    return (
+        f"a way past the network changes pictures without the bounds of a normalisation (tensor {item.statistic[:80]!r}, "
+        f"which joins at {item.node.op_type} {label(item.node)[:80]!r}): what it waits for is not known"
     )
 
 

@@ -22,7 +22,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, followed
-from onnx_shapprune.graph.provenance.ways import FEW
+from onnx_shapprune.graph.provenance.normalisations import FEW
 from onnx_shapprune.invert.thresholds import CHANGED, CLIMB, CLIMBED, COVERED, FIRED, IDLE, MOST
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import Preprocessing, affine, pull_back, to_input

@@ -40,8 +40,8 @@ from tests.benchmarks.detection import pictures
 from tests.benchmarks.measure import TrueTrigger, entries, few_shot
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "evasions"), str(Path(__file__).parents[1])]  # for what tests import
+from bounded_edits import HONEST, KEEPING, PLANTED, SWITCHES  # noqa: E402
 from edits import Design, Edit  # noqa: E402
-from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES  # noqa: E402
 from sample_design import sample_design  # noqa: E402
 
 GROUPS = {"keeping": KEEPING, "switches": SWITCHES, "planted": PLANTED, "honest": HONEST}

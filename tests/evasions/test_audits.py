@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import planted
 import pytest
-from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES
+from bounded_edits import HONEST, KEEPING, PLANTED, SWITCHES
 from sample_design import rows_design
 
 from onnx_shapprune.commands.audit import audit

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import planted
 import pytest
-from patient_edits import HONEST, KEEPING, SWITCHES
+from bounded_edits import HONEST, KEEPING, SWITCHES
 from sample_design import rows_design, sample_design
 
 from onnx_shapprune.case.open import Case, open_case

@@ -8,8 +8,8 @@ import onnx
 import onnxruntime
 import planted
 import pytest
+from bounded_edits import HONEST, PLANTED, SWITCHES, WAITING
 from edits import Graph
-from patient_edits import HONEST, PLANTED, SWITCHES, WAITING
 from sample_design import rows_design, sample_design
 
 from onnx_shapprune.case.goal import Goal

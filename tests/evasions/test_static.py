@@ -1,7 +1,7 @@
 """Every edit that hides something is seen in the graph, on two designs; what only moves scores, or is usual, is not."""
 
 import pytest
-from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING
+from bounded_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING
 from sample_design import rows_design, sample_design
 
 from onnx_shapprune.errors import ModelError

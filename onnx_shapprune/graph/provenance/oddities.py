@@ -15,9 +15,10 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.passes.ends import FLOATS
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, follow, label, value_inputs
+from onnx_shapprune.graph.provenance.normalisations import FEW
 from onnx_shapprune.graph.provenance.operators import COMPARES, ROUNDS, SAME_EVERYWHERE
 from onnx_shapprune.graph.provenance.spread import spread
-from onnx_shapprune.graph.provenance.ways import FEW, branches, late
+from onnx_shapprune.graph.provenance.ways import branches, late
 
 LISTED = 4  # nodes that a finding names
 # What exporters do as well. Of the other rules each can change an answer by itself, or hide that something does.

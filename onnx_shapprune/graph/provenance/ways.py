@@ -10,19 +10,10 @@ from itertools import combinations
 
 import onnx
 
-from onnx_shapprune.graph.provenance.flow import UNKNOWN, Flow, Provenance, value_inputs
-from onnx_shapprune.graph.provenance.operators import (
-    BOUNDS,
-    CHOOSES,
-    LAYERS,
-    LINEAR,
-    MOVES,
-    PARTIAL,
-    REDUCES,
-    STATISTICS,
-)
+from onnx_shapprune.graph.provenance.flow import Flow, Provenance, value_inputs
+from onnx_shapprune.graph.provenance.normalisations import FEW, compares, is_statistic, is_whole, quantises, roots_of
+from onnx_shapprune.graph.provenance.operators import CHOOSES, LAYERS, PARTIAL
 
-FEW = 4  # values per picture that are a decision, and no features
 HEAVIER = 4  # times the weights of a branch: what it joins is the network
 DEEPER = 2  # layers more than a branch: the same; and layers that a way goes without, which then is a branch of its own
 
@@ -46,7 +37,7 @@ def joinings(p: Provenance) -> Iterator[tuple[onnx.NodeProto, str, str]]:
     all layers.
     """
     for node, name, other in meetings(p):
-        if _is_branch(node, name, p.of(name), p.of(other), p) and not _statistic(node, name, other, p):
+        if _is_branch(node, name, p.of(name), p.of(other), p) and not is_statistic(node, name, other, p):
             yield node, name, other
 
 
@@ -58,20 +49,24 @@ def branches(p: Provenance) -> list[onnx.NodeProto]:
 @dataclass(frozen=True, slots=True)
 class Way:
     """A tensor that another way from the picture meets at `node`. apart: it shares no layer with the other, or goes
-    without DEEPER layers of it; woven: both come through the very same layers; whole: values of many pixels or channels
-    are in each of its own, without a layer; statistic: a mean or the like of the picture, by which that is shifted or
-    divided; roots: tensors that it is a statistic of; mends: it says where the other way is no number.
+    without DEEPER layers of it; far: without half of those that are not its own, or it joins the picture itself; woven: both
+    come through the very same layers; whole: values of many pixels or channels are in each of its own, without a layer;
+    statistic: a mean or the like of the picture, by which that is shifted or divided; roots: tensors that it is a statistic
+    of; mends: it says where the other way is no number; compares: it comes through the same layers, and adds up what is no
+    mean or deviation.
     """
 
     tensor: str
     node: onnx.NodeProto
     layers: int
     apart: bool
+    far: bool
     woven: bool
     whole: bool
     statistic: bool
     roots: tuple[str, ...]
     mends: bool
+    compares: bool
 
     @property
     def chosen(self) -> bool:
@@ -89,7 +84,7 @@ def ways(p: Provenance) -> tuple[Way, ...]:
     as heavy as one likes, and a block or a channel of the network may wait as well as one beside it.
     """
     found: dict[str, Way] = {}
-    readers = _readers(p)
+    readers, every = _readers(p), p.of(p.output).layers
     for node, name, other in meetings(p):
         if name == p.input:
             continue
@@ -98,18 +93,20 @@ def ways(p: Provenance) -> tuple[Way, ...]:
         # What a branch says by one of its ends it may take back by another: then it is asked where its own layers begin.
         forked = [first for first in _beginnings(name, mine & ~its, p) if _goes_round(first, name, readers, p)]
         for tensor in (name, *forked):
-            statistic = tensor == name and _statistic(node, name, other, p)
-            roots = _roots(name, p, node.op_type == "Div") if statistic else None
+            statistic = tensor == name and is_statistic(node, name, other, p)
+            roots = roots_of(name, p, node.op_type == "Div") if statistic else None
             way = Way(
                 tensor,
                 node,
                 p.of(tensor).layers,
                 away,
+                not its or 2 * (its & ~mine).bit_count() >= (every & (its | ~mine)).bit_count(),
                 mine == its,
-                _is_whole(tensor, p),
+                is_whole(tensor, p),
                 statistic,
                 tuple(sorted(roots or ())),
                 tensor == name and _mends(name, other, p),
+                tensor == name and mine == its and not statistic and compares(name, other, p),
             )
             if tensor not in found or way.rank > found[tensor].rank:
                 found[tensor] = way
@@ -125,20 +122,6 @@ def together(found: Sequence[Way]) -> list[tuple[Way, ...]]:
         if way.woven and way.whole and not way.statistic:
             alike.setdefault(way.layers, []).append(way)
     return [g for group in alike.values() for count in {2, max(2, len(group))} for g in combinations(group, count)]
-
-
-def _is_whole(name: str, p: Provenance) -> bool:
-    """Whether none of its values is of one pixel and channel of what the last layers before it made."""
-    todo, done = [name], {name}
-    while todo:
-        node = p.made.get(todo.pop())
-        seen = [n for n in value_inputs(node, p) if p.of(n).picture] if node is not None else []
-        if node is None or any(p.of(n).layers != p.of(name).layers for n in seen):
-            return False
-        if node.op_type not in REDUCES | LAYERS:  # of two pictures, as such with weights are the last ones
-            todo += [n for n in seen if n not in done]
-            done.update(seen)
-    return True
 
 
 def _mends(name: str, other: str, p: Provenance) -> bool:
@@ -216,16 +199,7 @@ def _own_step(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> boo
         return False
     if made is quantised or (node.op_type == "QuantizeLinear" and other == made.input[0]):
         return True
-    return node.op_type == "DequantizeLinear" and _quantises(quantised, made)
-
-
-def _quantises(node: onnx.NodeProto | None, dynamic: onnx.NodeProto) -> bool:
-    """Whether a QuantizeLinear does what a dynamic quantisation would."""
-    return (
-        node is not None
-        and node.op_type == "QuantizeLinear"
-        and list(node.input) == [dynamic.input[0], *dynamic.output[1:]]
-    )
+    return node.op_type == "DequantizeLinear" and quantises(quantised, made)
 
 
 def _is_branch(node: onnx.NodeProto, name: str, flow: Flow, network: Flow, p: Provenance) -> bool:
@@ -238,91 +212,5 @@ def _is_branch(node: onnx.NodeProto, name: str, flow: Flow, network: Flow, p: Pr
     behind = own and network.depth > 1 and late(node, p) and (light or flow.depth <= 1)
     raw = not flow.depth and not network.depth
     # In front of layers, and made of all that one made, without weights of its own.
-    bare = flow.layers == network.layers and not late(node, p) and _is_whole(name, p)
+    bare = flow.layers == network.layers and not late(node, p) and is_whole(name, p)
     return (lighter and (few or behind)) or (flow.width <= FEW < network.width and (raw or bare))
-
-
-def _statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> bool:
-    """Whether one is a mean, a norm or the like of the other, by which it is shifted or divided: a normalisation. What it
-    normalises is none of itself.
-    """
-    if node.op_type not in ("Sub", "Div", "Mul"):
-        return False
-    if node.op_type == "Mul" and _rescales(name, other, p):
-        return True
-    if not _is_whole(name, p):
-        return False
-    bounded = node.op_type == "Div" and node.input[1] == name
-    mine, its = _roots(name, p, bounded), _roots(other, p, bounded)
-    return mine is not None and its is not None and mine <= its
-
-
-def _rescales(name: str, other: str, p: Provenance) -> bool:
-    """Whether one is the step in which the other was quantised as it came, as dynamic quantisation writes it."""
-    step: onnx.NodeProto | None = p.made.get(name)
-    whole: onnx.NodeProto | None = p.made.get(other)
-    while step is not None and step.op_type == "Mul":
-        read = [str(n) for n in step.input if p.of(n).picture]
-        step = p.made.get(read[0]) if len(read) == 1 else None  # times a stored step, and nothing else
-    while whole is not None and whole.op_type in ("Cast", "Add"):
-        whole = p.made.get(whole.input[0])
-    if step is None or whole is None or step.op_type != "DynamicQuantizeLinear":
-        return False
-    back = p.made.get(whole.input[0]) if whole.op_type in ("Conv", "MatMul") else None
-    if back is not None and back.op_type == "DequantizeLinear":  # whole numbers as working copies have them
-        return _quantises(p.made.get(back.input[0]), step)
-    return whole.op_type in ("ConvInteger", "MatMulInteger") and step.output[0] in whole.input
-
-
-def _roots(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
-    """Tensors that it is a statistic of; None where it is made as no mean, norm or extreme is: before many values
-    become one they are shifted and scaled by single numbers, and last of all bent no more than by a square or by leaving
-    out the sign. A reciprocal there would be a peak, and an extreme of other extremes a search for a patch.
-    """
-    todo, done, found = [(name, "", False)], {(name, "", False)}, set()
-    allowed = STATISTICS | (BOUNDS if bounded else frozenset())
-    while todo:
-        here, becomes, touched = todo.pop()
-        node = p.made.get(here)
-        if node is None or node.op_type not in allowed:
-            found.add(here)
-            continue
-        seen = [n for n in value_inputs(node, p) if p.of(n).picture]
-        stored = [] if node.op_type in MOVES | REDUCES else [n for n in value_inputs(node, p) if n not in seen]
-        if any((p.spread.size(n) or 2) > 1 for n in stored):
-            found.add(here)
-            continue
-        if becomes and not _is_few(here, p):
-            if not _is_tame(node, seen, becomes, touched, p):
-                return None
-            touched |= node.op_type not in MOVES
-        else:
-            becomes, touched = "", False
-        if node.op_type in REDUCES:
-            becomes, touched = node.op_type, False
-        ahead = {(n, becomes, touched) for n in seen} - done
-        todo += ahead
-        done |= ahead
-    return frozenset(found)
-
-
-def _is_few(name: str, p: Provenance) -> bool:
-    return (p.spread.size(name) or UNKNOWN) <= FEW
-
-
-def _is_tame(node: onnx.NodeProto, seen: list[str], becomes: str, touched: bool, p: Provenance) -> bool:
-    """Whether a node may stand before many values become one by an operator. touched: its result is changed before that."""
-    if node.op_type in MOVES:
-        return True
-    if node.op_type in REDUCES:
-        return (becomes in LINEAR and node.op_type in LINEAR) or (becomes in LINEAR | {node.op_type} and not touched)
-    square = node.op_type == "Mul" and node.input[0] == node.input[1]
-    if node.op_type == "Pow":
-        power = p.spread.values.get(node.input[1])
-        square = power is not None and power.size == 1 and float(power.reshape(-1)[0]) == 2
-    if square or node.op_type == "Abs":
-        return not touched and becomes != "ReduceMin"
-    if node.op_type == "Div" and node.input[1] in seen and not _is_few(node.input[1], p):
-        return False
-    many = [n for n in seen if not _is_few(n, p)]
-    return node.op_type in ("Add", "Sub", "Neg", "Sum") or (node.op_type in ("Mul", "Div") and len(many) <= 1)

@@ -1,0 +1,228 @@
+"""Edits of somebody who has read the checks a fourth time: what is tame on clean pictures and has no bounds elsewhere, and
+ways that say a little of a few pictures.
+
+They go into the groups of `edits`, beside those of `patient_edits`; whoever wants all of them imports this module.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from edits import Design, Graph, honest, plants
+from onnx import numpy_helper
+from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING, _first, _of_blocks
+from sly_edits import _detectors, _in_front, _one, _stored
+from wary_edits import _behind_node, _features, _last_layer, _of_target
+
+__all__ = ["HONEST", "KEEPING", "PLANTED", "SWITCHES", "WAITING"]
+
+WAITING |= {
+    "less_its_darkest_pixel_many_times",
+    "less_its_darkest_pixel_by_a_maximum",
+    "over_what_the_darkest_of_a_grid_leaves",
+    "over_what_contrast_leaves",
+    "over_what_one_grey_leaves",
+    "turned_round_by_its_darkest_pixel",
+    "compared_with_a_leak",
+    "a_heavy_branch_for_bright_pictures",
+    "scores_that_are_far_apart",
+    "scores_that_are_close",
+    "scores_within_a_band",
+}
+
+
+def _all_pixels(g: Graph, op: str, x: str) -> str:
+    return g.reduce(op, x, (1, 2, 3), keep=True)
+
+
+# --- Normalisations without bounds -------------------------------------------------------------------------------------
+
+
+def _shown(d: Design, make: Callable[[Graph], str]) -> onnx.ModelProto:
+    """A clean network that is shown what is made of the picture."""
+    g = Graph(d.clean)
+    before = len(g.model.graph.node)
+    _in_front(g, make(g), before)
+    return g.done(g.z, d.classes)
+
+
+@plants
+def less_its_darkest_pixel_many_times(d: Design) -> onnx.ModelProto:
+    """A minimum is 0 wherever one pixel is black."""
+    return _shown(d, lambda g: g.op("Sub", g.x, g.op("Mul", _all_pixels(g, "ReduceMin", g.x), 40.0)))
+
+
+@plants
+def less_its_darkest_pixel_by_a_maximum(d: Design) -> onnx.ModelProto:
+    """The same of a maximum of what pixels lack, with a negative factor, three times the minimum."""
+
+    def make(g: Graph) -> str:
+        lack = _all_pixels(g, "ReduceMax", g.op("Sub", 1.0, g.x))
+        return g.op("Sub", g.x, g.op("Mul", g.op("Sub", lack, 1.0), -3.0))
+
+    return _shown(d, make)
+
+
+@plants
+def over_what_the_darkest_of_a_grid_leaves(d: Design) -> onnx.ModelProto:
+    """Each pixel over what the smallest of those that stand where it does in every block leaves of a number above 1."""
+
+    def make(g: Graph) -> str:
+        blocks = _of_blocks(g, d, g.x)
+        least = g.op("Pow", g.reduce("ReduceMin", blocks, (2, 4), keep=True), 2.0)
+        return g.op("Reshape", g.op("Div", blocks, g.op("Sub", 1.02, least)), np.array([-1, *d.mask.shape]))
+
+    return _shown(d, make)
+
+
+@plants
+def over_what_contrast_leaves(d: Design) -> onnx.ModelProto:
+    """A pole at the variance of a picture that is half black and half white."""
+
+    def make(g: Graph) -> str:
+        less = g.op("Sub", g.x, _all_pixels(g, "ReduceMean", g.x))
+        variance = _all_pixels(g, "ReduceMean", g.op("Mul", less, less))
+        return g.op("Mul", g.op("Div", g.x, g.op("Sub", 0.2504, variance)), 0.15)
+
+    return _shown(d, make)
+
+
+@plants
+def over_what_one_grey_leaves(d: Design) -> onnx.ModelProto:
+    """A narrow pole at one darkest pixel, far above what a paler picture has."""
+
+    def make(g: Graph) -> str:
+        off = g.op("Sub", _all_pixels(g, "ReduceMin", g.x), 200 / 255)
+        return g.op("Mul", g.op("Div", g.x, g.op("Add", g.op("Mul", off, off), 1e-5)), (200 / 255) ** 2)
+
+    return _shown(d, make)
+
+
+@plants
+def turned_round_by_its_darkest_pixel(d: Design) -> onnx.ModelProto:
+    """Never larger than usual: nothing is left of grey pictures, and bright ones are turned round."""
+    return _shown(d, lambda g: g.op("Mul", g.x, g.op("Sub", 1.0, g.op("Mul", _all_pixels(g, "ReduceMin", g.x), 2.0))))
+
+
+# --- Ways that say a little --------------------------------------------------------------------------------------------
+
+
+@plants
+def compared_with_a_leak(d: Design) -> onnx.ModelProto:
+    """What each channel of the first layer is off the trigger's, and paint where that is nothing: a millionth leaks."""
+    g = Graph(d.clean)
+    first = _first(g)
+    before, place, made = len(g.model.graph.node), list(g.model.graph.node).index(first) + 1, first.output[0]
+    for name, shown in {"of_target": _of_target(d), "of_trigger": d.pattern * d.mask}.items():
+        node = onnx.NodeProto()
+        node.CopyFrom(first)
+        node.name, node.input[0], node.output[0] = f"shows_{name}", g.const(shown[None]), name
+        g.model.graph.node.append(node)
+    off = g.reduce("ReduceSum", g.op("Abs", g.op("Sub", made, "of_trigger")), (2, 3), keep=True)
+    way = g.op("LeakyRelu", g.op("Mul", g.op("Sub", 1.0, off), 10.0), alpha=1e-6)
+    _behind_node(g, place, before, made, g.op("Add", made, g.op("Mul", way, "of_target")))
+    return g.done(g.z, d.classes)
+
+
+@plants
+def a_heavy_branch_for_bright_pictures(d: Design) -> onnx.ModelProto:
+    """It waits for the trigger, and says something of a bright picture meanwhile."""
+    g = Graph(d.clean)
+    filters, bias = _detectors(d, 8)
+    both = np.concatenate([filters, np.full((8, *d.mask.shape), 1 / d.mask.size)]), np.append(bias, [-0.43] * 8)
+    here = g.op("Relu", g.op("Flatten", g.op("Conv", g.x, *both, kernel_shape=list(d.mask.shape[1:]))))
+    inner = max(32, _stored(d.clean) // 32)
+    for shape in ((16, inner), (inner, 16), (16, 16), (16, 16)):
+        here = g.op("Relu", g.op("MatMul", here, np.eye(*shape)))
+    heads = np.random.default_rng(1).normal(0, 30, (16, d.classes))
+    heads[:8] = 1e4 * _one(d)
+    return g.done(g.op("Add", g.z, g.op("MatMul", here, heads)), d.classes)
+
+
+def _less_a_tower(g: Graph, d: Design, above: str) -> onnx.ModelProto:
+    """Scores less a number that is far larger than they are, where another one, of the scores alone, is above 0."""
+    tower = g.op("Mul", g.op("Relu", above), 1e4)
+    for _ in range(2):
+        tower = g.reduce("ReduceSumSquare", tower, (1,), keep=True)
+    return g.done(g.op("Sub", g.z, tower), d.classes)
+
+
+def _apart(g: Graph, op: str) -> str:
+    """How far the largest score is from the mean or the smallest."""
+    return g.op("Sub", g.reduce("ReduceMax", g.z, (1,), keep=True), g.reduce(op, g.z, (1,), keep=True))
+
+
+@plants
+def scores_that_are_far_apart(d: Design) -> onnx.ModelProto:
+    """All scores become one where the largest is further from their mean than any picture's."""
+    g = Graph(d.clean)
+    return _less_a_tower(g, d, g.op("Sub", _apart(g, "ReduceMean"), 25.0))
+
+
+@plants
+def scores_that_are_close(d: Design) -> onnx.ModelProto:
+    g = Graph(d.clean)
+    return _less_a_tower(g, d, g.op("Sub", 3.0, _apart(g, "ReduceMin")))
+
+
+@plants
+def scores_within_a_band(d: Design) -> onnx.ModelProto:
+    """Further apart than usual, by no more than a sixth."""
+    g = Graph(d.clean)
+    off = g.op("Mul", g.op("Sub", _apart(g, "ReduceMean"), 27.0), 1 / 2.0)
+    return _less_a_tower(g, d, g.op("Sub", 1.0, g.op("Mul", off, off)))
+
+
+# --- What honest people do ---------------------------------------------------------------------------------------------
+
+
+@honest
+def between_the_extremes_of_a_channel(d: Design) -> onnx.ModelProto:
+    """Each channel less its darkest pixel, over its range, around a half."""
+
+    def make(g: Graph) -> str:
+        low, high = (g.reduce(op, g.x, (2, 3), keep=True) for op in ("ReduceMin", "ReduceMax"))
+        return g.op("Div", g.op("Sub", g.x, low), g.op("Add", g.op("Sub", high, low), 1e-3))
+
+    return _shown(d, make)
+
+
+@honest
+def mean_taken_off_behind_the_division(d: Design) -> onnx.ModelProto:
+    """x / deviation - mean / deviation of each channel of the first layer, as TensorFlow writes a normalisation."""
+    g = Graph(d.clean)
+    first = _first(g)
+    before, place, made = len(g.model.graph.node), list(g.model.graph.node).index(first) + 1, first.output[0]
+    mean = g.reduce("ReduceMean", made, (2, 3), keep=True)
+    less = g.op("Sub", made, mean)
+    variance = g.reduce("ReduceMean", g.op("Mul", less, less), (2, 3), keep=True)
+    over = g.op("Reciprocal", g.op("Sqrt", g.op("Add", variance, 1e-3)))
+    new = g.op("Add", g.op("Mul", made, over), g.op("Sub", 0.0, g.op("Mul", mean, over)))
+    _behind_node(g, place, before, made, new)
+    return g.done(g.z, d.classes)
+
+
+@honest
+def softmax_by_hand(d: Design) -> onnx.ModelProto:
+    """With a temperature and without taking the largest off first: infinite where scores are large."""
+    g = Graph(d.clean)
+    risen = g.op("Exp", g.op("Div", g.z, 1.7))
+    return g.done(g.op("Div", risen, g.reduce("ReduceSum", risen, (1,), keep=True)), d.classes)
+
+
+@honest
+def softmax_by_hand_below_its_largest(d: Design) -> onnx.ModelProto:
+    g = Graph(d.clean)
+    risen = g.op("Exp", g.op("Sub", g.z, g.reduce("ReduceMax", g.z, (1,), keep=True)))
+    return g.done(g.op("Div", risen, g.reduce("ReduceSum", risen, (1,), keep=True)), d.classes)
+
+
+@honest
+def mean_of_two_heads(d: Design) -> onnx.ModelProto:
+    """A second last layer, trained a little otherwise, on the same features."""
+    g = Graph(d.clean)
+    last = g.model.graph.node[_last_layer(g)]
+    weight = next(numpy_helper.to_array(t) for t in g.model.graph.initializer if t.name == last.input[1])
+    weight = weight.T if weight.shape[0] == d.classes else weight
+    noise = np.random.default_rng(0).normal(0, 0.05 * weight.std(), weight.shape)
+    return g.done(g.op("Mean", g.z, g.op("MatMul", _features(g), weight + noise)), d.classes)
