@@ -137,6 +137,8 @@ BOUNDED = 3.0
 TAKEN_OFF = 0.5
 # Factors of clean pictures that differ by less are the same. 2026-11-28, chosen: those of means and norms differ by more.
 SAME_STATISTIC = 1.1
+# Of the scores' spread: by so much they move at most where it does not matter what is taken off. 2026-11-28, chosen.
+CANCELLED = 1e-3
 # Contrasts with which that is asked, of a picture's; the least that is no flat one, where something over next to nothing
 # is left; larger ones, of which the last leaves black and white; and levels, from black to white or between the extremes
 # of features, of flat ones and of the others. 2026-11-28, chosen: each byte, as a pole may be as narrow.

@@ -60,6 +60,28 @@ def held_still(model: onnx.ModelProto, name: str, info: TensorInfo) -> tuple[onn
     return copy, still
 
 
+def switched(
+    model: onnx.ModelProto, infos: Mapping[str, TensorInfo]
+) -> tuple[onnx.ModelProto, dict[str, tuple[str, str]]]:
+    """A copy in which each of these tensors is what another input says where a switch is on, and the two inputs for it: the
+    switch, bool (), and the value, of any size. One session asks what many of `held_still` would.
+    """
+    copy = edit.copy_of(model)
+    inputs, after = dict[str, tuple[str, str]](), dict[str, onnx.NodeProto]()
+    for name, info in infos.items():
+        switch, told, out = (f"{name}__{what}" for what in ("switch", "told", "switched"))
+        inputs[name] = switch, told
+        edit.rename_uses(copy.graph, name, out)
+        after[name] = helper.make_node("Where", [switch, told, name], [out])
+        kind = helper.np_dtype_to_tensor_dtype(info.dtype)
+        copy.graph.input.append(helper.make_tensor_value_info(switch, TensorProto.BOOL, []))
+        copy.graph.input.append(helper.make_tensor_value_info(told, kind, [None] * len(info.shape)))
+    edit.keep_nodes(
+        copy.graph, [n for node in copy.graph.node for n in (node, *(after[o] for o in node.output if o in after))]
+    )
+    return copy, inputs
+
+
 def standalone(prepared: Prepared, layers: Mapping[int, Layer], metadata: Mapping[str, str]) -> onnx.ModelProto:
     """The masked graph as others read it: ones are every mask's default, the output has a type, and `metadata` is in it."""
     masked = insert_masks(prepared.model, layers, prepared.infos)

@@ -31,10 +31,11 @@ def normalised(met: Iterable[tuple[onnx.NodeProto, str, str]], p: Provenance) ->
     for node, name, other in met:
         if is_statistic(node, name, other, p) and not (node.op_type == "Mul" and _rescales(name, other, p)):
             bounded = node.op_type == "Div"
-            mine, its = roots_of(name, p, bounded), roots_of(other, p, bounded)
-            if mine and its and name not in mine:
-                made = _summed(node.output[0], mine | its, p)
-                yield Normalised(node, made, name, other, _sources((name, other), mine | its, p))
+            mine, its = roots_of(name, p, bounded, other), roots_of(other, p, bounded)
+            if mine and name not in mine:
+                every = mine if its is None or mine == {other} else mine | its
+                made = _summed(node.output[0], every, p)
+                yield Normalised(node, made, name, other, _sources((name, other), every, p))
 
 
 def _summed(name: str, roots: frozenset[str], p: Provenance) -> str:
@@ -73,8 +74,8 @@ def is_statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> 
     if not is_whole(name, p):
         return False
     bounded = node.op_type == "Div" and node.input[1] == name
-    mine, its = roots_of(name, p, bounded), roots_of(other, p, bounded)
-    return mine is not None and its is not None and mine <= its
+    mine, its = roots_of(name, p, bounded, other), roots_of(other, p, bounded)
+    return mine is not None and mine <= (its or frozenset()) | {other}
 
 
 def _rescales(name: str, other: str, p: Provenance) -> bool:
@@ -94,17 +95,18 @@ def _rescales(name: str, other: str, p: Provenance) -> bool:
     return whole.op_type in ("ConvInteger", "MatMulInteger") and step.output[0] in whole.input
 
 
-def roots_of(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
-    """Tensors that it is a statistic of; None where it is made as no mean, norm or extreme is: before many values
-    become one they are shifted and scaled by single numbers, and last of all bent no more than by a square or by leaving
-    out the sign. A reciprocal there would be a peak, and an extreme of other extremes a search for a patch.
+def roots_of(name: str, p: Provenance, bounded: bool, other: str = "") -> frozenset[str] | None:
+    """Tensors that it is a statistic of, `other` among them however that is made; None where it is made as no mean, norm or
+    extreme is: before many values become one they are shifted and scaled by single numbers, and last of all bent no more
+    than by a square or by leaving out the sign. A reciprocal there would be a peak, and an extreme of other extremes a
+    search for a patch.
     """
     todo, done, found = [(name, "", False)], {(name, "", False)}, set()
     allowed = STATISTICS | (BOUNDS if bounded else frozenset())
     while todo:
         here, becomes, touched = todo.pop()
         node = p.made.get(here)
-        if node is None or node.op_type not in allowed:
+        if here == other or node is None or node.op_type not in allowed:
             found.add(here)
             continue
         seen = [n for n in value_inputs(node, p) if p.of(n).picture]
@@ -186,14 +188,35 @@ def compares(name: str, other: str, p: Provenance) -> bool:
             continue
         inputs = list(value_inputs(node, p))
         seen = [n for n in inputs if p.of(n).picture]
-        if reduced and node.op_type not in MOVES | REDUCES:
-            stored = any((p.spread.size(n) or 2) > 1 for n in inputs if n not in seen)
-            if stored or node.op_type not in PLAIN or (node.op_type == "Pow" and not _is_square(node, p)):
+        if _is_softmax(node, p):
+            seen, reduced = [p.made[node.input[0]].input[0]], True
+        elif reduced and node.op_type not in MOVES | REDUCES:
+            values = () if node.op_type in ("Split", "Slice") else inputs  # theirs are places
+            stored = any((p.spread.size(n) or 2) > 1 for n in values if n not in seen)
+            shares = node.op_type == "MatMul" and len(seen) == 2  # of attention
+            if (
+                stored
+                or (node.op_type not in PLAIN and not shares)
+                or (node.op_type == "Pow" and not _is_square(node, p))
+            ):
                 return True
         more_ahead = {(n, reduced or node.op_type in REDUCES) for n in seen} - done
         ahead += more_ahead
         done |= more_ahead
     return False
+
+
+def _is_softmax(node: onnx.NodeProto, p: Provenance) -> bool:
+    """Whether a node divides exponentials by their sum."""
+    risen, summed = (p.made.get(n) for n in node.input[:2]) if len(node.input) == 2 else (None, None)
+    return (
+        node.op_type == "Div"
+        and risen is not None
+        and summed is not None
+        and risen.op_type == "Exp"
+        and summed.op_type == "ReduceSum"
+        and summed.input[0] == node.input[0]
+    )
 
 
 def _is_square(node: onnx.NodeProto, p: Provenance) -> bool:

@@ -94,7 +94,7 @@ def ways(p: Provenance) -> tuple[Way, ...]:
         forked = [first for first in _beginnings(name, mine & ~its, p) if _goes_round(first, name, readers, p)]
         for tensor in (name, *forked):
             statistic = tensor == name and is_statistic(node, name, other, p)
-            roots = roots_of(name, p, node.op_type == "Div") if statistic else None
+            roots = roots_of(name, p, node.op_type == "Div", other) if statistic else None
             way = Way(
                 tensor,
                 node,
@@ -115,13 +115,15 @@ def ways(p: Provenance) -> tuple[Way, ...]:
 
 def together(found: Sequence[Way]) -> list[tuple[Way, ...]]:
     """Ways that could take back what another one of them says, in twos and all at once: without layers of their own, nor
-    such as a normalisation has.
+    such as a normalisation has. One of them compares: means and deviations of a normalisation that is written out, or of
+    attention, take nothing back that waits.
     """
     alike: dict[int, list[Way]] = {}
     for way in found:
         if way.woven and way.whole and not way.statistic:
             alike.setdefault(way.layers, []).append(way)
-    return [g for group in alike.values() for count in {2, max(2, len(group))} for g in combinations(group, count)]
+    groups = (g for group in alike.values() for count in {2, max(2, len(group))} for g in combinations(group, count))
+    return [group for group in groups if any(way.compares for way in group)]
 
 
 def _mends(name: str, other: str, p: Provenance) -> bool:
