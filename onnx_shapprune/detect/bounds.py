@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
+from onnx_shapprune.detect.telling import Said, read
 from onnx_shapprune.detect.thresholds import (
     BEYOND,
     BOUNDED,
@@ -36,17 +37,14 @@ from onnx_shapprune.graph.provenance.flow import Provenance
 from onnx_shapprune.graph.provenance.normalisations import Normalised, normalised
 from onnx_shapprune.graph.provenance.ways import meetings
 from onnx_shapprune.pictures.preprocess import to_input
-from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
-
-Values = dict[str, Floats]  # tensor -> what it is for one picture
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
     """What the sources of a normalisation are, and their contrast, as a share of a picture's."""
 
-    values: Values
+    values: Said
     contrast: float
 
 
@@ -74,7 +72,7 @@ def unbounded(subject: Subject, p: Provenance, pictures: Pixels) -> Normalised |
     if not found:
         return None
     fed = [to_input(x[None], subject.preprocessing) for x in pictures]
-    clean = _read(subject, sorted({n for item in found for n in item.sources}), fed)
+    clean = read(subject, sorted({n for item in found for n in item.sources}), fed)
     greys = np.linspace(0, 255, GREYS, dtype=np.float32)
     flat = [to_input(np.full_like(pictures[:1], grey), subject.preprocessing) for grey in greys]
     for sources, group in groupby(by_source, key=lambda item: item.sources):
@@ -90,17 +88,6 @@ def unbounded(subject: Subject, p: Provenance, pictures: Pixels) -> Normalised |
 
 def _tensors(item: Normalised) -> tuple[str, str, str]:
     return item.made, item.other, item.statistic
-
-
-def _read(subject: Subject, names: list[str], fed: Sequence[Floats]) -> list[Values]:
-    """What tensors are for each picture."""
-    source = subject.prepared.input
-    made = [name for name in names if name != source]
-    reading = Session(expose(subject.prepared.model, made), subject.device, optimize=False) if made else None
-    return [
-        ({} if reading is None else dict(zip(made, reading.run({source: x}, made), strict=True))) | {source: x}
-        for x in fed
-    ]
 
 
 def _part(subject: Subject, sources: Sequence[str], items: Sequence[Normalised]) -> tuple[Session, dict[str, str]]:
@@ -124,13 +111,13 @@ def _holds(
     session: Session,
     picture: str,
     held: dict[str, str],
-    clean: Sequence[Values],
+    clean: Sequence[Said],
     strange: Sequence[_Shown],
 ) -> bool:
     """Whether one stays within its bounds; where it cannot be asked it does not."""
     names = [n for n in dict.fromkeys(_tensors(item)) if n not in held]
 
-    def seen(values: Values) -> _Seen:
+    def seen(values: Said) -> _Seen:
         made = session.run({picture: clean[0][picture]} | {h: values[n] for n, h in held.items()}, names)
         return _measured(item, dict(zip(names, made, strict=True)) | values, max(values[n].size for n in held))
 
@@ -141,7 +128,7 @@ def _holds(
         return False
 
 
-def _measured(item: Normalised, values: Values, size: int) -> _Seen:
+def _measured(item: Normalised, values: Said, size: int) -> _Seen:
     out, other, statistic = (values[n].astype(np.float64) for n in _tensors(item))
     if not out.size:
         return _Seen(0, 0, 0, whole=False)
@@ -192,7 +179,7 @@ class _Limits:
         return not (self.same and lost and NOT_FLAT <= contrast <= 1)
 
 
-def _strange(levels: dict[str, list[Floats]], clean: Sequence[Values]) -> Iterator[_Shown]:
+def _strange(levels: dict[str, list[Floats]], clean: Sequence[Said]) -> Iterator[_Shown]:
     """Levels alone, clean values that fade towards some of them, and values that move away from their middle."""
     first = {source: clean[0][source] for source in levels}
     shares = np.linspace(0, 1, min(map(len, levels.values())))
@@ -208,7 +195,7 @@ def _strange(levels: dict[str, list[Floats]], clean: Sequence[Values]) -> Iterat
 
 
 def _levels(values: Sequence[Floats]) -> list[Floats]:
-    """Values between the extremes of features and BEYOND."""
+    """Said between the extremes of features and BEYOND."""
     low, high = min(v.min() for v in values), max(v.max() for v in values)
     ends = BEYOND * low if low < 0 else low, BEYOND * high if high > 0 else high
     return list(np.linspace(*ends, FEATURE_STEPS, dtype=np.float32)[:, None])

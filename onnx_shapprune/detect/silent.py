@@ -11,7 +11,7 @@ answer.
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
 from onnx_shapprune.detect.bounds import unbounded
+from onnx_shapprune.detect.telling import Clean, Said, read
 from onnx_shapprune.detect.thresholds import (
     BENT,
-    CANCELLED,
     FADING,
     KEEPS_STILL,
     LARGE,
-    MAD_TO_SIGMA,
     PALER,
     PASSED_ON,
     SAYS_NOTHING,
@@ -35,7 +34,7 @@ from onnx_shapprune.detect.thresholds import (
 from onnx_shapprune.detect.waking import decides
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.mask import held_still, switched
+from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, followed, label
 from onnx_shapprune.graph.provenance.normalisations import Normalised
@@ -45,9 +44,6 @@ from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.pictures.spread import spread_over
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
-
-Said = dict[str, Floats]  # tensor -> what it is for a picture
-CHOSEN = tuple(np.dtype(t) for t in (np.float32, np.float64, np.int32, np.int64, np.uint8, np.int8))  # by a Where
 
 
 def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
@@ -80,9 +76,9 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
         return None
     statistics = {name for way in found if way.statistic for name in (way.tensor, *way.roots, *way.node.input)}
     names = sorted({prepared.logits, *(way.tensor for way in found), *statistics & prepared.infos.keys()})
-    said = _read(subject, names, fed)
-    pale = _read(subject, sorted(statistics.intersection(names)), paler if statistics else ())
-    clean = _Clean(subject, fed, said, classes, {way.tensor for way in found})
+    said = read(subject, names, fed)
+    pale = read(subject, sorted(statistics.intersection(names)), paler if statistics else ())
+    clean = Clean(subject, fed, said, classes, {way.tensor for way in found})
     for asked in [*((way,) for way in found), *together(found)]:
         way = asked[0]
         fades = way.statistic and _fades(subject, way, said, pale)
@@ -93,7 +89,7 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
         try:
             moved = clean.moved([each.tensor for each in asked], pale if fades else [said[-1], *said[:-1]], limit)
             spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
-            if spoken_of >= needed or (way.statistic and _cancels(clean, way)):
+            if spoken_of >= needed or (way.statistic and clean.cancels(way)):
                 continue
         except ModelError:  # its shape is another for every picture
             return _not_asked(label(way.node))
@@ -102,64 +98,6 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
             return _doubt(way, f"says nothing of {'most pictures' if spoken_of else 'any picture'}", with_others)
     loose = unbounded(subject, p, shown)
     return None if loose is None else _unbounded(loose)
-
-
-class _Clean:
-    """Clean pictures, what tensors are for each, and the scores of the classes that they can get.
-
-    fed: pictures as inputs; said: of each what tensors are; classes: of the scores; ways: tensors that may be told others.
-    """
-
-    def __init__(
-        self,
-        subject: Subject,
-        fed: Sequence[Floats],
-        said: Sequence[Said],
-        classes: Sequence[int],
-        ways: Collection[str],
-    ) -> None:
-        self.said = said
-        self._subject, self._fed, self._classes = subject, fed, list(classes)
-        prepared = subject.prepared
-        self._scores = np.concatenate([each[prepared.logits] for each in said])[:, self._classes]
-        # The usual distance from the middle class: one class that is far away must not make every way look silent.
-        usual = np.median(np.abs(self._scores - np.median(self._scores, axis=1, keepdims=True)), axis=1)
-        self._spread = MAD_TO_SIGMA * float(np.median(usual))
-        # Opening a session for each way would take longer than all that they are asked.
-        infos = {n: prepared.infos[n] for n in ways if prepared.infos[n].dtype in CHOSEN}
-        model, self._inputs = switched(prepared.model, infos)
-        self._session = Session(model, subject.device, optimize=False)
-        self._off = {switch: np.zeros((), np.bool_) for switch, _ in self._inputs.values()}
-        self._off |= {
-            self._inputs[name][1]: np.zeros((1,) * len(info.shape), info.dtype) for name, info in infos.items()
-        }
-
-    def moved(self, tensors: Sequence[str], told: Sequence[Said], limit: float) -> Iterator[bool]:
-        """Of each picture, whether a score moves by more than a share of their spread where tensors are what is told."""
-        prepared = self._subject.prepared
-        session, usual, inputs = self._session, self._off, self._inputs
-        if not inputs.keys() >= {*tensors}:
-            model, inputs = prepared.model, {}
-            for name in tensors:
-                model, still = held_still(model, name, prepared.infos[name])
-                inputs[name] = "", still
-            session, usual = Session(model, self._subject.device, optimize=False), {}
-        for x, values, want in zip(self._fed, told, self._scores, strict=True):
-            feeds = usual | {inputs[t][1]: values[t] for t in tensors} | {prepared.input: x}
-            feeds |= {inputs[t][0]: np.ones((), np.bool_) for t in tensors if inputs[t][0]}
-            (got,) = session.run(feeds, [prepared.logits])
-            yield bool(np.abs(got[0, self._classes] - want).max() > limit * self._spread)
-
-
-def _cancels(clean: _Clean, way: Way) -> bool:
-    """Whether it does not matter what is taken off, as in front of a softmax that is written out: whatever stands there then
-    says nothing to anybody. As far as the values reach that it is taken off, both ways; bounds say that it goes no further.
-    """
-    if way.node.op_type != "Sub" or way.node.input[1] != way.tensor:
-        return False
-    reach = max(float(np.ptp(values[way.node.input[0]])) for values in clean.said)
-    shifted = ([{way.tensor: v[way.tensor] + np.float32(far)} for v in clean.said] for far in (-reach, reach))
-    return not any(any(clean.moved([way.tensor], told, CANCELLED)) for told in shifted)
 
 
 def _doubt(way: Way, what: str, with_others: str = "") -> str:
@@ -241,14 +179,3 @@ def _settles(subject: Subject, way: Way, fed: Sequence[Floats], classes: Sequenc
     except ModelError:
         return False
     return len(answers) == 1
-
-
-def _read(subject: Subject, names: list[str], fed: Sequence[Floats]) -> list[Said]:
-    """What tensors are for each picture, and the picture itself."""
-    source = subject.prepared.input
-    made = [name for name in names if name != source]
-    reading = Session(expose(subject.prepared.model, made), subject.device, optimize=False) if made and fed else None
-    return [
-        ({} if reading is None else dict(zip(made, reading.run({source: x}, made), strict=True))) | {source: x}
-        for x in fed
-    ]
