@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import onnx
 
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
 from onnx_shapprune.detect.telling import Said, read
@@ -100,8 +99,7 @@ def _part(subject: Subject, sources: Sequence[str], items: Sequence[Normalised])
         else:
             model, held[source] = held_still(model, source, prepared.infos[source])
     made = dict.fromkeys(n for item in items for n in _tensors(item) if n not in sources)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in made)
+    edit.set_output(model.graph, *made)
     edit.prune_dead(model.graph)
     return Session(model, subject.device, optimize=False), held
 

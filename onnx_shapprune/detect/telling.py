@@ -74,7 +74,7 @@ class Clean:
 
     def cancels(self, way: Way) -> bool:
         """Whether it does not matter what is taken off, as in front of a softmax that is written out: whatever stands there
-        then says nothing to anybody. As far, both ways, as the values reach that it is taken off; its bounds say that it goes
+        then says nothing to anybody. As far, both ways, as the values reach that it is taken off; bounds say that it goes
         no further.
         """
         if way.node.op_type != "Sub" or way.node.input[1] != way.tensor or self._said[0][way.tensor].dtype.kind != "f":

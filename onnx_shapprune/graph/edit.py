@@ -188,7 +188,7 @@ def _attribute_tensors(attributes: Iterable[onnx.AttributeProto]) -> Iterator[on
             yield from _graph_tensors(graph)
 
 
-def set_output(graph: onnx.GraphProto, name: str) -> None:
-    """Make `name` the only graph output, without a declared type (onnxruntime infers it)."""
+def set_output(graph: onnx.GraphProto, *names: str) -> None:
+    """Make these the only graph outputs, without a declared type (onnxruntime infers it)."""
     del graph.output[:]
-    graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
