@@ -100,10 +100,12 @@ def calibration(clean: Sequence[Audit], about: str, beside: Calibration | None =
         )
     known = (beside and beside.few and beside.few.large), beside and beside.large
     if "few" in parts:
-        parts["few"] = _with_large(parts["few"], [a for a in large if a.classes <= FEW[1]], known[0])
-    return _with_large(
-        whole.model_copy(update=parts), [a for a in large if FEW[1] < a.classes < MANY_CLASSES], known[1]
-    )
+        # Of eighteen with few classes one reaches what would be named: larger pictures stay outside of their domain.
+        few = _with_large(parts["few"], [a for a in large if a.classes <= FEW[1]], known[0])
+        stays = few.large and few.large.model_copy(update={"domain": few.domain})
+        parts["few"] = few.model_copy(update={"large": stays})
+    rest = [a for a in large if FEW[1] < a.classes < MANY_CLASSES and (not a.row.data_free or a.pictures >= DRAWN)]
+    return _with_large(whole.model_copy(update=parts), rest, known[1])
 
 
 def _with_large(part: Calibration, clean: Sequence[Audit], before: Calibration | None) -> Calibration:
@@ -122,7 +124,7 @@ def _with_large(part: Calibration, clean: Sequence[Audit], before: Calibration |
     peaks += _by_model([(a.row.file, {PEAK: a.values[PEAK]}) for a in clean])
     found["pictures"] = {**found["pictures"], **columns(peaks)}  # type: ignore[dict-item]
     domain = (
-        before.domain if before else _domain(clean).model_copy(update={"classes": part.domain and part.domain.classes})
+        before.domain if before else part.domain and part.domain.model_copy(update={"pixels": _domain(clean).pixels})
     )
     return part.model_copy(update={"large": part.model_copy(update={**found, "domain": domain})})
 
