@@ -37,7 +37,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, followed, label
-from onnx_shapprune.graph.provenance.normalisations import Normalised
+from onnx_shapprune.graph.provenance.normalisations import Normalised, softens
 from onnx_shapprune.graph.provenance.operators import CONTROL
 from onnx_shapprune.graph.provenance.ways import Way, may_fail, together, ways
 from onnx_shapprune.pictures.preprocess import to_input
@@ -81,15 +81,15 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     clean = Clean(subject, fed, said, classes, {way.tensor for way in found})
     for asked in [*((way,) for way in found), *together(found)]:
         way = asked[0]
-        fades = way.statistic and _fades(subject, way, said, pale)
-        # What is taken or left, compares, may take another one back, or stands where a normalisation would and is none.
-        switch = way.chosen or way.compares or len(asked) > 1
-        limit = SAYS_NOTHING if switch or way.far else KEEPS_STILL
-        needed = math.ceil(SPEAKS_OF * len(fed)) if not fades and (switch or way.far or way.statistic) else 1
+        fades = len(asked) == 1 and way.statistic and _fades(subject, way, said, pale)
+        # What is taken or left, compares, or stands where a normalisation would and is none.
+        switch = way.chosen or any(each.compares for each in asked) or (len(asked) == 1 and way.far)
+        limit = SAYS_NOTHING if switch else KEEPS_STILL
+        needed = math.ceil(SPEAKS_OF * len(fed)) if not fades and (switch or (way.statistic and len(asked) == 1)) else 1
         try:
             moved = clean.moved([each.tensor for each in asked], pale if fades else [said[-1], *said[:-1]], limit)
             spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
-            if spoken_of >= needed or (way.statistic and clean.cancels(way)):
+            if spoken_of >= needed or (len(asked) == 1 and softens(way.node, way.tensor, p)):
                 continue
         except ModelError:  # its shape is another for every picture
             return _not_asked(label(way.node))

@@ -5,9 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from onnx_shapprune.case.subject import Floats, Subject
-from onnx_shapprune.detect.thresholds import CANCELLED, MAD_TO_SIGMA
+from onnx_shapprune.detect.thresholds import MAD_TO_SIGMA
 from onnx_shapprune.graph.mask import held_still, switched
-from onnx_shapprune.graph.provenance.ways import Way
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
 
@@ -71,14 +70,3 @@ class Clean:
             feeds |= {inputs[t][0]: np.ones((), np.bool_) for t in tensors if inputs[t][0]}
             (got,) = session.run(feeds, [prepared.logits])
             yield bool(np.abs(got[0, self._classes] - want).max() > limit * self._spread)
-
-    def cancels(self, way: Way) -> bool:
-        """Whether it does not matter what is taken off, as in front of a softmax that is written out: whatever stands there
-        then says nothing to anybody. As far, both ways, as the values reach that it is taken off; bounds say that it goes
-        no further.
-        """
-        if way.node.op_type != "Sub" or way.node.input[1] != way.tensor or self._said[0][way.tensor].dtype.kind != "f":
-            return False
-        reach = max(float(np.ptp(values[way.node.input[0]])) for values in self._said)
-        shifted = ([{way.tensor: v[way.tensor] + np.float32(far)} for v in self._said] for far in (-reach, reach))
-        return not any(any(self.moved([way.tensor], told, CANCELLED)) for told in shifted)

@@ -119,6 +119,9 @@ SPEAKS_OF = 0.5
 # bytes; and the share of the others that must go to one class once it says what such a picture makes of it. 2026-11-28,
 # chosen: half of what a trigger does that moves all.
 WAYS_TO_WAKE = 8
+# Of what its layer could make of a channel, the share that clean pictures make at most where it is asked what the channel
+# could say: a detector keeps still until it sees its trigger. 2026-11-28, chosen.
+HARDLY = 0.01
 WAKING = (20, 48.0)
 SWAYED = 0.5
 # Contrast of the pictures that a normalisation of the picture is told of instead, around the same grey. 2026-11-26, chosen.
@@ -137,8 +140,6 @@ BOUNDED = 3.0
 TAKEN_OFF = 0.5
 # Factors of clean pictures that differ by less are the same. 2026-11-28, chosen: those of means and norms differ by more.
 SAME_STATISTIC = 1.1
-# Of the scores' spread: by so much they move at most where it does not matter what is taken off. 2026-11-28, chosen.
-CANCELLED = 1e-3
 # Contrasts with which that is asked, of a picture's; the least that is no flat one, where something over next to nothing
 # is left; larger ones, of which the last leaves black and white; and levels, from black to white or between the extremes
 # of features, of flat ones and of the others. 2026-11-28, chosen: each byte, as a pole may be as narrow.

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from onnx_shapprune.autodiff.builder import Builder
 from onnx_shapprune.autodiff.engine import gradients
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
-from onnx_shapprune.detect.thresholds import SWAYED, WAKING, WAYS_TO_WAKE
+from onnx_shapprune.detect.thresholds import HARDLY, SWAYED, WAKING, WAYS_TO_WAKE
 from onnx_shapprune.errors import ModelError, UnsupportedOpError
+from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.provenance.flow import Provenance
-from onnx_shapprune.graph.provenance.gates import gate_of, straightened
+from onnx_shapprune.graph.provenance.gates import gate_of, layer_before, straightened
 from onnx_shapprune.graph.provenance.ways import Way
 from onnx_shapprune.pictures.preprocess import pull_back, to_input
 from onnx_shapprune.runtime.probe import expose
@@ -47,12 +48,48 @@ def decides(subject: Subject, p: Provenance, way: Way, pictures: Pixels, rng: np
             return np.array([int(z[0].argmax()) for z in runs], np.int64)
 
         usual = np.array([int(subject.logits(x[None])[0].argmax()) for x in pictures], np.int64)
+        if _one_channel_decides(subject, p, gate, fed, usual):
+            return True
         for driven in _driven(subject, way, gate, pictures, rng):
             (value,) = reading.run({prepared.input: to_input(driven[None], subject.preprocessing)}, [way.tensor])
             if sways(usual, told(value)):
                 return True
     except (ModelError, UnsupportedOpError):
         return True
+    return False
+
+
+def _one_channel_decides(
+    subject: Subject, p: Provenance, gate: Sequence[str], fed: Sequence[Floats], usual: Labels
+) -> bool:
+    """Whether it sways most pictures if one channel, that clean pictures hardly move, is at one place what its layer could
+    make of values as large as theirs: no slope need lead there. Also True where that is not known.
+    """
+    prepared, squeezed, layers = subject.prepared, gate[-1], layer_before(gate, p)
+    stored = {t.name: edit.array_of(t).astype(np.float64) for t in prepared.model.graph.initializer}
+    if not layers or layers[0].input[1] not in stored:
+        return True
+    read = [layers[0].input[0], p.made[squeezed].input[0], squeezed]
+    inputs = list(dict.fromkeys(n for n in read if n != prepared.input))
+    session = Session(expose(prepared.model, inputs), subject.device, optimize=False)
+    said = [dict(zip(inputs, session.run({prepared.input: x}, inputs), strict=True)) | {prepared.input: x} for x in fed]
+    weights = stored[layers[0].input[1]]
+    reach = np.abs(weights).reshape(len(weights), -1).sum(1) * max(float(np.abs(v[read[0]]).max()) for v in said)
+    for node in layers:  # a bias, and what a normalisation left
+        for value in (stored[n].reshape(-1) for n in node.input if n in stored and stored[n].size in (1, len(weights))):
+            reach = reach * np.abs(value) if node.op_type == "Mul" else reach + value
+    values = np.stack([v[read[1]].reshape(len(weights), -1) for v in said])
+    still_ones = np.flatnonzero(np.abs(values).max(axis=(0, 2)) < HARDLY * reach)
+    model, still = held_still(prepared.model, squeezed, prepared.infos[squeezed])
+    passing = Session(model, subject.device, optimize=False)
+    for channel in still_ones.tolist():
+        told = []
+        for x, known in zip(fed, said, strict=True):
+            means = known[squeezed].copy()
+            means.reshape(-1)[channel] += reach[channel] / values.shape[2]
+            told.append(int(passing.run({prepared.input: x, still: means}, [prepared.logits])[0][0].argmax()))
+        if sways(usual, np.array(told, np.int64)):
+            return True
     return False
 
 

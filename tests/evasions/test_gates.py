@@ -18,14 +18,15 @@ DESIGN = sample_design()
 BEYOND = 3.1  # where HardSigmoid ends, and a little more
 
 
-def gated(g: Graph, into: Floats, out: Floats, ends_in: str) -> onnx.ModelProto:
+def gated(g: Graph, into: Floats, out: Floats, ends_in: str, dead: float = 0.0) -> onnx.ModelProto:
     """The values of the first layer times a gate that two stored layers make of their means. into: [hidden, channels]; out:
-    [channels, hidden]; of the values the network reads as many channels as it did.
+    [channels, hidden]; dead: bias of the last hidden one; of the values the network reads as many channels as it did.
     """
     before, kept = len(g.model.graph.node), channels_of(DESIGN.clean)
     relu = next(n for n in g.model.graph.node if n.op_type == "Relu")
     made, place = relu.output[0], list(g.model.graph.node).index(relu) + 1
-    squeezed = g.op("Relu", g.op("Conv", g.op("GlobalAveragePool", made), into[..., None, None]))
+    bias = dead * np.eye(1, len(into), len(into) - 1)[0]
+    squeezed = g.op("Relu", g.op("Conv", g.op("GlobalAveragePool", made), into[..., None, None], bias))
     raw = g.op("Conv", squeezed, out[..., None, None], np.full(len(out), BEYOND))
     if ends_in == "Clip":  # as tf2onnx writes a HardSigmoid
         gate = g.op("Mul", g.op("Clip", g.op("Add", raw, 3.0), np.float32(0), np.float32(6)), 1 / 6)
@@ -68,6 +69,14 @@ def test_a_gate_that_shuts_for_a_trigger_is_told(tmp_path, ends_in):
     answers = [session.run(None, {g.x: x.astype(np.float32)})[0].argmax(1) for x in (clean, stamped)]
     assert [len(set(a)) for a in answers] == [DESIGN.classes, 1]
     assert "says nothing of any picture" in asked(tmp_path, model)
+
+
+def test_slopes_that_cancel_hide_no_gate(tmp_path):
+    g = Graph(DESIGN.clean)
+    channels = _one_channel_more(g, DESIGN, _first(g))
+    into = np.tile(np.eye(1, channels + 1, channels), (2, 1))
+    out = np.tile([-1e6, 1e6], (channels + 1, 1))
+    assert "says nothing of any picture" in asked(tmp_path, gated(g, into, out, "HardSigmoid", dead=-1e9))
 
 
 def test_most_of_the_others_must_go_to_one_class():

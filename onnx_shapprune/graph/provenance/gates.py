@@ -6,6 +6,7 @@ import onnx
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.provenance.flow import Provenance, value_inputs
+from onnx_shapprune.graph.provenance.normalisations import activated
 from onnx_shapprune.graph.provenance.operators import BENDS, LINEAR, MOVES
 from onnx_shapprune.graph.provenance.ways import Way
 
@@ -31,6 +32,23 @@ def gate_of(way: Way, p: Provenance) -> list[str]:
         found.append(name)
         name = seen[0]
     return []
+
+
+def layer_before(gate: Sequence[str], p: Provenance) -> list[onnx.NodeProto]:
+    """The convolution whose channels a gate takes the means of, and the factors and shifts behind it that a normalisation
+    left; empty where there is another.
+    """
+    name, found = p.made[gate[-1]].input[0], list[onnx.NodeProto]()
+    while (node := p.made.get(name)) is not None and node.op_type in BENDS | MOVES | {"Add", "Mul"}:
+        seen = [n for n in value_inputs(node, p) if p.of(n).picture]
+        if (product := activated(node, p)) is not None:
+            name = product
+            continue
+        if len(seen) != 1:
+            return []
+        found += [node] if node.op_type in ("Add", "Mul") else []
+        name = seen[0]
+    return [node, *reversed(found)] if node is not None and node.op_type == "Conv" else []
 
 
 def straightened(model: onnx.ModelProto, gate: Sequence[str], *, at_best: bool) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ from onnx_shapprune.graph.provenance.operators import BOUNDS, LAYERS, LINEAR, MO
 
 # Between values and their mean or deviation.
 PLAIN = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Neg", "Abs", "Sqrt", "Sum", "Slice", "Split", "Concat"})
+RISES = frozenset({"Sigmoid", "HardSigmoid", "Erf", "Clip"})  # once, with each value by itself
 FEW = 4  # values per picture that are a decision, and no features
 
 
@@ -31,11 +32,10 @@ def normalised(met: Iterable[tuple[onnx.NodeProto, str, str]], p: Provenance) ->
     for node, name, other in met:
         if is_statistic(node, name, other, p) and not (node.op_type == "Mul" and _rescales(name, other, p)):
             bounded = node.op_type == "Div"
-            mine, its = roots_of(name, p, bounded, other), roots_of(other, p, bounded)
-            if mine and name not in mine:
-                every = mine if its is None or mine == {other} else mine | its
-                made = _summed(node.output[0], every, p)
-                yield Normalised(node, made, name, other, _sources((name, other), every, p))
+            mine, its = roots_of(name, p, bounded), roots_of(other, p, bounded)
+            if mine and its and name not in mine:
+                made = _summed(node.output[0], mine | its, p)
+                yield Normalised(node, made, name, other, _sources((name, other), mine | its, p))
 
 
 def _summed(name: str, roots: frozenset[str], p: Provenance) -> str:
@@ -74,8 +74,8 @@ def is_statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> 
     if not is_whole(name, p):
         return False
     bounded = node.op_type == "Div" and node.input[1] == name
-    mine, its = roots_of(name, p, bounded, other), roots_of(other, p, bounded)
-    return mine is not None and mine <= (its or frozenset()) | {other}
+    mine, its = roots_of(name, p, bounded), roots_of(other, p, bounded)
+    return mine is not None and its is not None and mine <= its
 
 
 def _rescales(name: str, other: str, p: Provenance) -> bool:
@@ -95,8 +95,8 @@ def _rescales(name: str, other: str, p: Provenance) -> bool:
     return whole.op_type in ("ConvInteger", "MatMulInteger") and step.output[0] in whole.input
 
 
-def roots_of(name: str, p: Provenance, bounded: bool, other: str = "") -> frozenset[str] | None:
-    """Tensors that it is a statistic of, `other` among them however that is made; None where it is made as no mean, norm or
+def roots_of(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
+    """Tensors that it is a statistic of, activations that are products among them; None where it is made as no mean, norm or
     extreme is: before many values become one they are shifted and scaled by single numbers, and last of all bent no more
     than by a square or by leaving out the sign. A reciprocal there would be a peak, and an extreme of other extremes a
     search for a patch.
@@ -106,7 +106,7 @@ def roots_of(name: str, p: Provenance, bounded: bool, other: str = "") -> frozen
     while todo:
         here, becomes, touched = todo.pop()
         node = p.made.get(here)
-        if here == other or node is None or node.op_type not in allowed:
+        if node is None or node.op_type not in allowed or activated(node, p):
             found.add(here)
             continue
         seen = [n for n in value_inputs(node, p) if p.of(n).picture]
@@ -126,6 +126,27 @@ def roots_of(name: str, p: Provenance, bounded: bool, other: str = "") -> frozen
         todo += ahead
         done |= ahead
     return frozenset(found)
+
+
+def activated(node: onnx.NodeProto, p: Provenance) -> str | None:
+    """What GELU, SiLU or HardSwish is made of, where a node is one: a tensor times one rise of itself, single numbers."""
+    if node.op_type != "Mul" or len(node.input) != 2:
+        return None
+    (first, rises), (second, more) = (_straight(str(n), p) for n in node.input)
+    return first if first == second and rises + more == 1 else None
+
+
+def _straight(name: str, p: Provenance) -> tuple[str, int]:
+    """What a tensor is made of by single stored numbers and activations that rise, and how many of these there are."""
+    rises = 0
+    while (node := p.made.get(name)) is not None:
+        seen = [str(n) for n in value_inputs(node, p) if p.of(n).picture]
+        single = all(p.spread.size(n) == 1 for n in value_inputs(node, p) if n not in seen)
+        if len(seen) != 1 or not single or node.op_type not in RISES | {"Add", "Sub", "Mul", "Div"}:
+            break
+        rises += node.op_type in RISES
+        name = seen[0]
+    return name, rises
 
 
 def _is_few(name: str, p: Provenance) -> bool:
@@ -217,6 +238,34 @@ def _is_softmax(node: onnx.NodeProto, p: Provenance) -> bool:
         and summed.op_type == "ReduceSum"
         and summed.input[0] == node.input[0]
     )
+
+
+def softens(node: onnx.NodeProto, statistic: str, p: Provenance) -> bool:
+    """Whether a node takes off the largest value in front of a softmax that is written out, which is the same without it:
+    nobody else reads either, and the sum goes over the same axes as the largest.
+    """
+    largest = p.made.get(statistic)
+    if node.op_type != "Sub" or node.input[1] != statistic or largest is None or largest.op_type != "ReduceMax":
+        return False
+    readers = {n: [r for r in p.spread.nodes if n in r.input] for n in (statistic, node.output[0])}
+    if readers[statistic] != [node] or [r.op_type for r in readers[node.output[0]]] != ["Exp"]:
+        return False
+    (risen,) = readers[node.output[0]]
+    after = [r for r in p.spread.nodes if risen.output[0] in r.input]
+    sums = [r for r in after if r.op_type == "ReduceSum"]
+    return (
+        len(after) == 2
+        and len(sums) == 1
+        and any(_is_softmax(r, p) for r in after)
+        and largest.input[0] == node.input[0]
+        and _axes(largest, p) == _axes(sums[0], p) is not None
+    )
+
+
+def _axes(node: onnx.NodeProto, p: Provenance) -> tuple[int, ...] | None:
+    """Stored axes of a reduction, None where they are not known."""
+    stored = p.spread.values.get(node.input[1]) if len(node.input) > 1 else None
+    return None if stored is None else tuple(int(axis) for axis in stored.reshape(-1))
 
 
 def _is_square(node: onnx.NodeProto, p: Provenance) -> bool:

@@ -5,14 +5,14 @@ meet as well: skip connections, gates, normalisations; what tells them apart is 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import onnx
 
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, value_inputs
 from onnx_shapprune.graph.provenance.normalisations import FEW, compares, is_statistic, is_whole, quantises, roots_of
-from onnx_shapprune.graph.provenance.operators import CHOOSES, LAYERS, PARTIAL
+from onnx_shapprune.graph.provenance.operators import CHOOSES, LAYERS, PARTIAL, REDUCES
 
 HEAVIER = 4  # times the weights of a branch: what it joins is the network
 DEEPER = 2  # layers more than a branch: the same; and layers that a way goes without, which then is a branch of its own
@@ -94,7 +94,7 @@ def ways(p: Provenance) -> tuple[Way, ...]:
         forked = [first for first in _beginnings(name, mine & ~its, p) if _goes_round(first, name, readers, p)]
         for tensor in (name, *forked):
             statistic = tensor == name and is_statistic(node, name, other, p)
-            roots = roots_of(name, p, node.op_type == "Div", other) if statistic else None
+            roots = roots_of(name, p, node.op_type == "Div") if statistic else None
             way = Way(
                 tensor,
                 node,
@@ -110,20 +110,38 @@ def ways(p: Provenance) -> tuple[Way, ...]:
             )
             if tensor not in found or way.rank > found[tensor].rank:
                 found[tensor] = way
-    return tuple(found.values())
+    # What is made of a number that compares does so too, whatever the way that it meets is made of.
+    made = {name: {name, *_made_of(name, p)} for name, way in found.items() if way.woven}
+    numbers = {n for name, way in found.items() if way.compares for n in made[name] if _reduced(n, p)}
+    return tuple(
+        replace(way, compares=True) if way.woven and not way.statistic and numbers & made[name] else way
+        for name, way in found.items()
+    )
+
+
+def _made_of(name: str, p: Provenance) -> Iterator[str]:
+    """Tensors before it, back to its last layers."""
+    todo, done = [name], {name}
+    while todo:
+        node = p.made.get(todo.pop())
+        seen = [str(n) for n in value_inputs(node, p)] if node is not None else []
+        ahead = [n for n in seen if n not in done and p.of(n).layers == p.of(name).layers]
+        yield from ahead
+        todo += ahead
+        done.update(ahead)
+
+
+def _reduced(name: str, p: Provenance) -> bool:
+    return name in p.made and p.made[name].op_type in REDUCES
 
 
 def together(found: Sequence[Way]) -> list[tuple[Way, ...]]:
-    """Ways that could take back what another one of them says, in twos and all at once: without layers of their own, nor
-    such as a normalisation has. One of them compares: means and deviations of a normalisation that is written out, or of
-    attention, take nothing back that waits.
-    """
+    """Ways that could take back what another one of them says, in twos and all at once: without layers of their own."""
     alike: dict[int, list[Way]] = {}
     for way in found:
-        if way.woven and way.whole and not way.statistic:
+        if way.woven and way.whole:
             alike.setdefault(way.layers, []).append(way)
-    groups = (g for group in alike.values() for count in {2, max(2, len(group))} for g in combinations(group, count))
-    return [group for group in groups if any(way.compares for way in group)]
+    return [g for group in alike.values() for count in {2, max(2, len(group))} for g in combinations(group, count)]
 
 
 def _mends(name: str, other: str, p: Provenance) -> bool:
