@@ -38,10 +38,13 @@ from onnx_shapprune.shapley.exact import exact_estimate, exact_values
 TEXTS = {p.stem: p.read_text(encoding="utf-8") for p in [pages.README, *sorted(pages.PAGES.glob("*.md"))]}
 MAX_README = 12 * 1024
 PACKAGE = Path(onnx_shapprune.__file__).parent
-PACKAGED, FEW, CROWD = (load_calibration(None).of(classes).domain for classes in (10, 2, 1000))
+PACKAGED, FEW, CROWD, LARGE = (
+    load_calibration(None).of(*of).domain for of in ((10, 32), (2, 32), (1000, 32), (10, 224))
+)
 assert PACKAGED is not None
 assert FEW is not None
 assert CROWD is not None
+assert LARGE is not None
 
 generated = pytest.mark.parametrize(
     ("path", "name"),
@@ -333,6 +336,7 @@ NUMBERS = {3: "three", 5: "five", 8: "eight"}
         ("verdicts", f"made on classifiers of {FEW.classes[0]} to {FEW.classes[1]} classes and pictures of "
                      f"{FEW.pixels[0]} to {FEW.pixels[1]} pixels, and of {PACKAGED.classes[0]} to "
                      f"{CROWD.classes[1]} classes and {PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
+        ("verdicts", f"up to {CROWD.classes[0] - 1} also {LARGE.pixels[0]} to {LARGE.pixels[1]} pixels"),
         ("verdicts", f"in networks of up to {relations.RelationSettings().classes} classes: patches that move one source"),
         ("verdicts", f"Networks above {effort.THRIFTY_ABOVE // 10**6} million multiply-adds get fewer steps"),
         ("verdicts", f"Above {search.SearchSettings().most_classes} classes, a coarse search of all of them"),
