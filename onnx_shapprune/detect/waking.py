@@ -66,7 +66,8 @@ def _one_channel_decides(
     make of values as large as theirs: no slope need lead there. Also True where that is not known.
     """
     prepared, squeezed, layers = subject.prepared, gate[-1], layer_before(gate, p)
-    stored = {t.name: edit.array_of(t).astype(np.float64) for t in prepared.model.graph.initializer}
+    read_there = {n for node in layers for n in node.input}
+    stored = {t.name: edit.array_of(t) for t in prepared.model.graph.initializer if t.name in read_there}
     if not layers or layers[0].input[1] not in stored:
         return True
     read = [layers[0].input[0], p.made[squeezed].input[0], squeezed]
@@ -78,6 +79,8 @@ def _one_channel_decides(
     for node in layers:  # a bias, and what a normalisation left
         for value in (stored[n].reshape(-1) for n in node.input if n in stored and stored[n].size in (1, len(weights))):
             reach = reach * np.abs(value) if node.op_type == "Mul" else reach + value
+    if said[0][read[1]].shape[:2] != (1, len(weights)) or said[0][squeezed].size != len(weights):
+        return True  # channels stand elsewhere
     values = np.stack([v[read[1]].reshape(len(weights), -1) for v in said])
     still_ones = np.flatnonzero(np.abs(values).max(axis=(0, 2)) < HARDLY * reach)
     model, still = held_still(prepared.model, squeezed, prepared.infos[squeezed])
