@@ -9,7 +9,7 @@ pictures all have the same statistic, as with their largest value, nothing may b
 What is made of features, inside the network, is shown features that were changed so: no picture need lead there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -73,14 +73,18 @@ def unbounded(subject: Subject, p: Provenance, pictures: Pixels) -> Normalised |
     fed = [to_input(x[None], subject.preprocessing) for x in pictures]
     clean = read(subject, sorted({n for item in found for n in item.sources}), fed)
     greys = np.linspace(0, 255, GREYS, dtype=np.float32)
-    flat = [to_input(np.full_like(pictures[:1], grey), subject.preprocessing) for grey in greys]
+    flat = [to_input(np.full_like(pictures[:1, :1, :1], grey), subject.preprocessing) for grey in greys]  # of one pixel
     for sources, group in groupby(by_source, key=lambda item: item.sources):
         items = list(group)
-        session, held = _part(subject, sources, items)
+        if any(not values[s].size for values in clean for s in sources):
+            return items[0]
+        try:
+            session, held = _part(subject, sources, items)
+        except ModelError:
+            return items[0]
         levels = {s: flat if s == subject.prepared.input else _levels([v[s] for v in clean]) for s in sources}
-        shown = list(_strange(levels, clean))
-        for item in items:
-            if not _holds(item, session, subject.prepared.input, held, clean, shown):
+        for item in items:  # what is strange is made anew for each: of large features all at once are gigabytes
+            if not _holds(item, session, subject.prepared.input, held, clean, _strange(levels, clean)):
                 return item
     return None
 
@@ -110,7 +114,7 @@ def _holds(
     picture: str,
     held: dict[str, str],
     clean: Sequence[Said],
-    strange: Sequence[_Shown],
+    strange: Iterable[_Shown],
 ) -> bool:
     """Whether one stays within its bounds; where it cannot be asked it does not."""
     names = [n for n in dict.fromkeys(_tensors(item)) if n not in held]

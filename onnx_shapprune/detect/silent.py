@@ -78,7 +78,10 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     names = sorted({prepared.logits, *(way.tensor for way in found), *statistics & prepared.infos.keys()})
     said = read(subject, names, fed)
     pale = read(subject, sorted(statistics.intersection(names)), paler if statistics else ())
-    clean = Clean(subject, fed, said, classes, {way.tensor for way in found})
+    try:
+        clean = Clean(subject, fed, said, classes, {way.tensor for way in found})
+    except ModelError:
+        return _not_asked(label(found[0].node))
     for asked in [*((way,) for way in found), *together(found)]:
         way = asked[0]
         fades = len(asked) == 1 and way.statistic and _fades(subject, way, said, pale)
