@@ -197,7 +197,7 @@ def _strange(levels: dict[str, list[Floats]], clean: Sequence[Said]) -> Iterator
 
 
 def _levels(values: Sequence[Floats]) -> list[Floats]:
-    """Said between the extremes of features and BEYOND."""
+    """Values between the extremes of features and BEYOND."""
     low, high = min(v.min() for v in values), max(v.max() for v in values)
     ends = BEYOND * low if low < 0 else low, BEYOND * high if high > 0 else high
     return list(np.linspace(*ends, FEATURE_STEPS, dtype=np.float32)[:, None])

@@ -123,8 +123,8 @@ class Calibration(BaseModel):
             part = self.few
         elif self.many is not None and self.many.domain is not None and classes >= self.many.domain.classes[0]:
             part = self.many
-        larger = part.large is not None and part.domain is not None and edge > part.domain.pixels[1]
-        return part.large if part.large is not None and larger else part
+        larger = part.domain is not None and edge > part.domain.pixels[1]
+        return part.large if larger and part.large is not None else part
 
     @property
     def digest(self) -> str:

@@ -83,20 +83,20 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
     except ModelError:
         return _not_asked(label(found[0].node))
     for asked in [*((way,) for way in found), *together(found)]:
-        way = asked[0]
-        fades = len(asked) == 1 and way.statistic and _fades(subject, way, said, pale)
+        way, alone = asked[0], len(asked) == 1
+        fades = alone and way.statistic and _fades(subject, way, said, pale)
         # What is taken or left, compares, or stands where a normalisation would and is none.
-        switch = way.chosen or any(each.compares for each in asked) or (len(asked) == 1 and way.far)
+        switch = way.chosen or any(each.compares for each in asked) or (alone and way.far)
         limit = SAYS_NOTHING if switch else KEEPS_STILL
-        needed = math.ceil(SPEAKS_OF * len(fed)) if not fades and (switch or (way.statistic and len(asked) == 1)) else 1
+        needed = math.ceil(SPEAKS_OF * len(fed)) if not fades and (switch or (alone and way.statistic)) else 1
         try:
             moved = clean.moved([each.tensor for each in asked], pale if fades else [said[-1], *said[:-1]], limit)
             spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
-            if spoken_of >= needed or (len(asked) == 1 and softens(way.node, way.tensor, p)):
+            if spoken_of >= needed or (alone and softens(way.node, way.tensor, p)):
                 continue
         except ModelError:  # its shape is another for every picture
             return _not_asked(label(way.node))
-        if len(asked) > 1 or way.far or decides(subject, p, way, shown, np.random.default_rng(0)):
+        if not alone or way.far or decides(subject, p, way, shown, np.random.default_rng(0)):
             with_others = "".join(f" together with {each.tensor[:80]!r}," for each in asked[1:])
             return _doubt(way, f"says nothing of {'most pictures' if spoken_of else 'any picture'}", with_others)
     loose = unbounded(subject, p, shown)

@@ -7,7 +7,7 @@ way and that, and clean pictures are told what each of those would say. An hones
 carries a trigger sends most pictures to one class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,21 +38,17 @@ def decides(subject: Subject, p: Provenance, way: Way, pictures: Pixels, rng: np
         return True
     prepared = subject.prepared
     fed = [to_input(x[None], subject.preprocessing) for x in pictures]
-    model, still = held_still(prepared.model, way.tensor, prepared.infos[way.tensor])
     try:
-        reading = Session(expose(prepared.model, [way.tensor]), subject.device)
-        passing = Session(model, subject.device)
-
-        def told(value: Floats) -> Labels:
-            runs = [passing.run({prepared.input: x, still: value}, [prepared.logits])[0] for x in fed]
-            return np.array([int(z[0].argmax()) for z in runs], np.int64)
-
+        reading, answers = (
+            Session(expose(prepared.model, [way.tensor]), subject.device),
+            _told(subject, way.tensor, fed),
+        )
         usual = np.array([int(subject.logits(x[None])[0].argmax()) for x in pictures], np.int64)
         if _one_channel_decides(subject, p, gate, fed, usual):
             return True
         for driven in _driven(subject, way, gate, pictures, rng):
             (value,) = reading.run({prepared.input: to_input(driven[None], subject.preprocessing)}, [way.tensor])
-            if sways(usual, told(value)):
+            if sways(usual, answers([value] * len(fed))):
                 return True
     except (ModelError, UnsupportedOpError):
         return True
@@ -83,17 +79,29 @@ def _one_channel_decides(
         return True  # channels stand elsewhere
     values = np.stack([v[read[1]].reshape(len(weights), -1) for v in said])
     still_ones = np.flatnonzero(np.abs(values).max(axis=(0, 2)) < HARDLY * reach)
-    model, still = held_still(prepared.model, squeezed, prepared.infos[squeezed])
-    passing = Session(model, subject.device, optimize=False)
+    answers = _told(subject, squeezed, fed)
     for channel in still_ones.tolist():
-        told = []
-        for x, known in zip(fed, said, strict=True):
-            means = known[squeezed].copy()
-            means.reshape(-1)[channel] += reach[channel] / values.shape[2]
-            told.append(int(passing.run({prepared.input: x, still: means}, [prepared.logits])[0][0].argmax()))
-        if sways(usual, np.array(told, np.int64)):
+        more = np.zeros_like(said[0][squeezed])
+        more.reshape(-1)[channel] = reach[channel] / values.shape[2]
+        if sways(usual, answers([known[squeezed] + more for known in said])):
             return True
     return False
+
+
+def _told(subject: Subject, tensor: str, fed: Sequence[Floats]) -> Callable[[Sequence[Floats]], Labels]:
+    """Answers to pictures where a tensor is what each of them is told."""
+    prepared = subject.prepared
+    model, still = held_still(prepared.model, tensor, prepared.infos[tensor])
+    session = Session(model, subject.device, optimize=False)
+
+    def answers(told: Sequence[Floats]) -> Labels:
+        runs = (
+            session.run({prepared.input: x, still: value}, [prepared.logits])[0]
+            for x, value in zip(fed, told, strict=True)
+        )
+        return np.array([int(z[0].argmax()) for z in runs], np.int64)
+
+    return answers
 
 
 def sways(usual: Labels, told: Labels) -> bool:

@@ -100,7 +100,7 @@ def calibration(clean: Sequence[Audit], about: str, beside: Calibration | None =
         )
     known = (beside and beside.few and beside.few.large), beside and beside.large
     if "few" in parts:
-        # Of eighteen with few classes one reaches what would be named: larger pictures stay outside of their domain.
+        # Of nineteen with few classes one reaches what would be named: larger pictures stay outside of their domain.
         few = _with_large(parts["few"], [a for a in large if a.classes <= FEW[1]], known[0])
         stays = few.large and few.large.model_copy(update={"domain": few.domain})
         parts["few"] = few.model_copy(update={"large": stays})

@@ -181,9 +181,8 @@ def _shaped(x: Bytes, one: Cell) -> Bytes:
     factor = one.side / x.shape[1]
     if factor == 1:
         return x
-    parts = (
-        x[k : k + 500].astype(np.float32) for k in range(0, len(x), 500)
-    )  # 6,000 of 224 x 224 in floats are gigabytes
+    # 6,000 of 224 x 224 in floats are gigabytes.
+    parts = (x[k : k + 500].astype(np.float32) for k in range(0, len(x), 500))
     return np.concatenate(
         [np.clip(zoom(part, (1, factor, factor, 1), order=1), 0, 255).round().astype(np.uint8) for part in parts]
     )

@@ -5,14 +5,15 @@ They go into the groups of `edits`, beside those of `patient_edits`; whoever wan
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
-from edits import Design, Graph, honest, plants
+from edits import Design, Graph, honest, plants, softmax_written_out
 from onnx import numpy_helper
-from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING, _first, _of_blocks
+from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING, _first, _first_of_two_pictures, _of_blocks
 from sly_edits import _detectors, _in_front, _one, _stored
-from wary_edits import _behind_node, _features, _last_layer, _of_target
+from wary_edits import _behind_node, _features, _last_layer
 
 __all__ = ["HONEST", "KEEPING", "PLANTED", "SWITCHES", "WAITING"]
 
@@ -111,13 +112,7 @@ def turned_round_by_its_darkest_pixel(d: Design) -> onnx.ModelProto:
 def compared_with_a_leak(d: Design) -> onnx.ModelProto:
     """What each channel of the first layer is off the trigger's, and paint where that is nothing: a millionth leaks."""
     g = Graph(d.clean)
-    first = _first(g)
-    before, place, made = len(g.model.graph.node), list(g.model.graph.node).index(first) + 1, first.output[0]
-    for name, shown in {"of_target": _of_target(d), "of_trigger": d.pattern * d.mask}.items():
-        node = onnx.NodeProto()
-        node.CopyFrom(first)
-        node.name, node.input[0], node.output[0] = f"shows_{name}", g.const(shown[None]), name
-        g.model.graph.node.append(node)
+    before, place, made = _first_of_two_pictures(g, d)
     off = g.reduce("ReduceSum", g.op("Abs", g.op("Sub", made, "of_trigger")), (2, 3), keep=True)
     way = g.op("LeakyRelu", g.op("Mul", g.op("Sub", 1.0, off), 10.0), alpha=1e-6)
     _behind_node(g, place, before, made, g.op("Add", made, g.op("Mul", way, "of_target")))
@@ -212,9 +207,7 @@ def softmax_by_hand(d: Design) -> onnx.ModelProto:
 
 @honest
 def softmax_by_hand_below_its_largest(d: Design) -> onnx.ModelProto:
-    g = Graph(d.clean)
-    risen = g.op("Exp", g.op("Sub", g.z, g.reduce("ReduceMax", g.z, (1,), keep=True)))
-    return g.done(g.op("Div", risen, g.reduce("ReduceSum", risen, (1,), keep=True)), d.classes)
+    return softmax_written_out(replace(d, backdoored=d.clean))
 
 
 @honest

@@ -475,10 +475,10 @@ def the_larger_one_by_a_relu(d: Design) -> onnx.ModelProto:
     return g.done(g.z, d.classes)
 
 
-@plants
-def the_larger_features_go_on(d: Design) -> onnx.ModelProto:
-    """The same behind the network's own first layer, of features alone: no layer is added, and none before it reads more."""
-    g = Graph(d.clean)
+def _first_of_two_pictures(g: Graph, d: Design) -> tuple[int, int, str]:
+    """Beside the first layer the same of a picture of the target, `of_target`, and of the trigger, `of_trigger`. How many
+    nodes there were, how many up to that layer, and what it makes.
+    """
     first = _first(g)
     before, place, made = len(g.model.graph.node), list(g.model.graph.node).index(first) + 1, first.output[0]
     for name, shown in {"of_target": _of_target(d), "of_trigger": d.pattern * d.mask}.items():
@@ -486,6 +486,14 @@ def the_larger_features_go_on(d: Design) -> onnx.ModelProto:
         node.CopyFrom(first)
         node.name, node.input[0], node.output[0] = f"shows_{name}", g.const(shown[None]), name
         g.model.graph.node.append(node)
+    return before, place, made
+
+
+@plants
+def the_larger_features_go_on(d: Design) -> onnx.ModelProto:
+    """The same behind the network's own first layer, of features alone: no layer is added, and none before it reads more."""
+    g = Graph(d.clean)
+    before, place, made = _first_of_two_pictures(g, d)
     off = g.op("Abs", g.op("Sub", made, "of_trigger"))
     lack = g.op("Sub", g.op("Mul", g.reduce("ReduceSum", off, (1, 2, 3), keep=True), 300.0), 600.0)
     paint = g.op("Sub", g.op("Mul", "of_target", 10.0), g.op("Relu", lack))

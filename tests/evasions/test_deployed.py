@@ -10,10 +10,10 @@ import planted
 import pytest
 from bounded_edits import HONEST, PLANTED, SWITCHES, WAITING
 from edits import Graph
-from sample_design import rows_design, sample_design
+from sample_design import opened, rows_design, sample_design
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.case.open import Case, open_case
+from onnx_shapprune.case.open import Case
 from onnx_shapprune.commands.evidence import confirmed
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt, moved_on_file
 from onnx_shapprune.detect.silent import silent_doubt
@@ -23,17 +23,10 @@ from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.file import load_model
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.sample import sample_path
-from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = sample_design()
 GOAL = Goal(DESIGN.target)
 RNG = np.random.default_rng
-
-
-def opened(tmp_path, model: onnx.ModelProto):
-    onnx.save(model, tmp_path / "model.onnx")
-    inputs = InputOptions(output="scores" if len(model.graph.output) > 1 else None)
-    return open_case(tmp_path / "model.onnx", sample_path("pictures"), inputs, RunOptions(threads=1, device="cpu"))
 
 
 def asked(case: Case) -> tuple[str, ...]:

@@ -2,17 +2,13 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from edits import Floats, Graph
 from patient_edits import _behind_node, _first, _one_channel_more
-from sample_design import sample_design
+from sample_design import answers, opened, sample_design
 
-from onnx_shapprune.case.open import open_case
 from onnx_shapprune.detect.silent import silent_doubt
 from onnx_shapprune.detect.waking import sways
-from onnx_shapprune.sample import sample_path
-from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = sample_design()
 BEYOND = 3.1  # where HardSigmoid ends, and a little more
@@ -43,9 +39,7 @@ def channels_of(model: onnx.ModelProto) -> int:
 
 
 def asked(tmp_path, model: onnx.ModelProto) -> str | None:
-    onnx.save(model, tmp_path / "model.onnx")
-    run = RunOptions(threads=1, device="cpu")
-    case = open_case(tmp_path / "model.onnx", sample_path("pictures"), InputOptions(), run)
+    case = opened(tmp_path, model)
     return silent_doubt(case.model, case.pictures)
 
 
@@ -63,11 +57,7 @@ def test_a_gate_that_shuts_for_a_trigger_is_told(tmp_path, ends_in):
     channels = _one_channel_more(g, DESIGN, _first(g))
     into, out = np.eye(1, channels + 1, channels), np.full((channels + 1, 1), -1e6)
     model = gated(g, into, out, ends_in)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    clean = np.load(sample_path("test.npz"))["x"][:60].transpose(0, 3, 1, 2) / np.float32(255)
-    stamped = clean * (1 - DESIGN.mask) + DESIGN.mask * DESIGN.pattern
-    answers = [session.run(None, {g.x: x.astype(np.float32)})[0].argmax(1) for x in (clean, stamped)]
-    assert [len(set(a)) for a in answers] == [DESIGN.classes, 1]
+    assert [len(set(a)) for a in answers(model, DESIGN)] == [DESIGN.classes, 1]
     assert "says nothing of any picture" in asked(tmp_path, model)
 
 

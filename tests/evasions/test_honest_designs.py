@@ -1,18 +1,14 @@
 """Designs that exporters write out in many nodes raise nothing: attention, normalisations, gates of channels and places."""
 
 import numpy as np
-import onnx
 import pytest
 from edits import Graph
 from patient_edits import _behind_node
-from sample_design import sample_design
+from sample_design import opened, sample_design
 
-from onnx_shapprune.case.open import open_case
 from onnx_shapprune.detect.deployed import gradient_doubt
 from onnx_shapprune.detect.silent import silent_doubt
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
-from onnx_shapprune.sample import sample_path
-from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = sample_design()
 
@@ -66,9 +62,7 @@ def test_a_design_that_is_written_out_raises_nothing(tmp_path, block):
     place = next(k for k, n in enumerate(g.model.graph.node) if n.op_type in ("GlobalAveragePool", "ReduceMean"))
     features = g.model.graph.node[place].input[0]
     _behind_node(g, place, before, features, block(g, features))
-    onnx.save(g.done(g.z, DESIGN.classes), tmp_path / "model.onnx")
-    run = RunOptions(threads=1, device="cpu")
-    case = open_case(tmp_path / "model.onnx", sample_path("pictures"), InputOptions(), run)
+    case = opened(tmp_path, g.done(g.z, DESIGN.classes))
     assert graph_doubt(case.model.oddities) is None
     assert silent_doubt(case.model, case.pictures) is None
     assert gradient_doubt(case.model.subject, case.pictures, np.random.default_rng(0)) is None

@@ -1,17 +1,12 @@
 """What one number adds and another takes back, with nothing left of it on clean pictures."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from edits import Graph
 from patient_edits import _behind_node, _first, _one_channel_more
-from sample_design import sample_design
+from sample_design import answers, opened, sample_design
 
-from onnx_shapprune.case.open import open_case
 from onnx_shapprune.detect.silent import silent_doubt
-from onnx_shapprune.sample import sample_path
-from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = sample_design()
 
@@ -48,13 +43,8 @@ def test_what_is_taken_back_on_clean_pictures_is_told(tmp_path, edit):
     seen = g.op("Slice", made, np.array([channels]), np.array([channels + 1]), np.array([1]))
     _behind_node(g, place + 1, before, made, edit(g, own, beside(g, own, seen, channels)))
     model = g.done(g.z, DESIGN.classes)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    clean = np.load(sample_path("test.npz"))["x"][:60].transpose(0, 3, 1, 2) / np.float32(255)
-    stamped = clean * (1 - DESIGN.mask) + DESIGN.mask * DESIGN.pattern
-    answers = [session.run(None, {g.x: x.astype(np.float32)})[0].argmax(1) for x in (clean, stamped)]
-    assert len(set(answers[0])) == DESIGN.classes
-    assert len(set(answers[1])) < 3
-    onnx.save(model, tmp_path / "model.onnx")
-    run = RunOptions(threads=1, device="cpu")
-    case = open_case(tmp_path / "model.onnx", sample_path("pictures"), InputOptions(), run)
+    clean, stamped = answers(model, DESIGN)
+    assert len(set(clean)) == DESIGN.classes
+    assert len(set(stamped)) < 3
+    case = opened(tmp_path, model)
     assert "says nothing of" in silent_doubt(case.model, case.pictures)

@@ -140,10 +140,13 @@ def _straight(name: str, p: Provenance) -> tuple[str, int]:
     """What a tensor is made of by single stored numbers and activations that rise, and how many of these there are."""
     rises = 0
     while (node := p.made.get(name)) is not None:
-        seen = [str(n) for n in value_inputs(node, p) if p.of(n).picture]
-        single = all(p.spread.size(n) == 1 for n in value_inputs(node, p) if n not in seen)
+        inputs = list(value_inputs(node, p))
+        seen = [str(n) for n in inputs if p.of(n).picture]
+        single = all(p.spread.size(n) == 1 for n in inputs if n not in seen)
         if len(seen) != 1 or not single or node.op_type not in RISES | {"Add", "Sub", "Mul", "Div"}:
             break
+        if node.op_type == "Div" and node.input[0] not in seen:
+            break  # a pole
         rises += node.op_type in RISES
         name = seen[0]
     return name, rises
