@@ -64,7 +64,7 @@ def deployed_doubts(
         found.append(
             f"the file answers {apart} of {len(whole)} pictures, one at a time, otherwise than the copy searched"
         )
-    together = one if opened.interface.batch else file.scores(whole, len(whole))
+    together = file.scores(whole, len(whole)) if file.takes(whole) else one
     if apart := _disagreeing(one, together, subject.reachable):
         found.append(f"the file answers {apart} of {len(whole)} pictures otherwise in a batch than one at a time")
     again = (file.scores(whole[:ASKED], 1) for _ in range(REPEATS))
@@ -83,20 +83,35 @@ class DeployedFile:
         self._interface: Interface = opened.interface
         self._preprocessing = opened.subject.preprocessing
 
-    def scores(self, pictures: Pixels, batch: int) -> Floats:
-        """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for in batches; a fixed batch gets copies. Raises
-        ModelError where the file fails, or gives each picture another number of scores.
+    def takes(self, pictures: Pixels) -> bool:
+        """Whether it runs on pictures in one batch: some files leave the batch open and have a shape written out that holds
+        one, and what fails gives nobody a wrong answer.
         """
+        if self._interface.batch:
+            return False
+        try:
+            self._run(pictures)
+        except ModelError:
+            return False
+        return True
+
+    def _run(self, pictures: Pixels) -> tuple[Floats, int]:
+        """What it gives, and for how many pictures; a fixed batch gets copies."""
         i = self._interface
         rows = to_input(pictures, self._preprocessing).astype(i.dtype)
-        made = []
-        for start in range(0, len(rows), batch):
-            some = rows[start : start + batch]
-            out = self._session.run({i.input: fed(some, i)}, [i.output])[0]
-            count = len(some) * (i.batch or 1)
-            if np.size(out) % count:
-                raise ModelError(f"the file gives {np.size(out)} scores for {count} pictures: it cannot be audited")
-            made.append(np.asarray(out, np.float32).reshape(count, -1)[:: i.batch or 1][: len(some)])
+        out = self._session.run({i.input: fed(rows, i)}, [i.output])[0]
+        return np.asarray(out, np.float32), len(rows) * (i.batch or 1)
+
+    def scores(self, pictures: Pixels, batch: int) -> Floats:
+        """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for in batches. Raises ModelError where the file
+        fails, or gives each picture another number of scores.
+        """
+        i, made = self._interface, []
+        for start in range(0, len(pictures), batch):
+            out, count = self._run(pictures[start : start + batch])
+            if out.size % count:
+                raise ModelError(f"the file gives {out.size} scores for {count} pictures: it cannot be audited")
+            made.append(out.reshape(count, -1)[:: i.batch or 1])
         scores = np.concatenate(made)
         return of_probabilities(scores) if i.one_score else scores
 

@@ -96,6 +96,17 @@ def test_nothing_is_held_against_a_clean_file(tmp_path, name):
     assert gradient_doubt(case.model.subject, case.pictures, RNG(0)) is None
 
 
+def test_an_open_batch_that_takes_one_picture_only_is_asked_one_at_a_time(tmp_path):
+    g = Graph(DESIGN.clean)
+    node = next(n for n in g.model.graph.node if n.op_type == "Flatten")
+    weight = next(n for n in g.model.graph.node if n.op_type == "Gemm").input[1]
+    features = next(t for t in g.model.graph.initializer if t.name == weight).dims[1]
+    node.op_type = "Reshape"
+    del node.attribute[:]
+    node.input.append(g.const(np.array([1, features])))  # as exporters write a view of one picture
+    assert asked(opened(tmp_path, g.done(g.z, DESIGN.classes))) == ()
+
+
 @pytest.mark.parametrize("name", sorted(WAITING - {"a_wide_branch"}))
 def test_a_branch_that_says_nothing_of_pictures_is_told(tmp_path, name):
     case = opened(tmp_path, PLANTED[name](DESIGN))
