@@ -97,7 +97,7 @@ def calibrate(
         rows = added(rows, audits)
     made = columns(rows)
     known = known.of(domain.classes[0], domain.pixels[1])
-    known = known.model_copy(update={"few": None, "many": None, "large": None, "domain": domain})
+    known = known.model_copy(update={"few": None, "many": None, "large": None, "more": None, "domain": domain})
     if data is None:
         calibration = known.model_copy(
             update={

@@ -65,7 +65,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 class Domain(BaseModel):
     """Of which models a calibration speaks, smallest and largest: number of classes, edge of the pictures in pixels. drawn:
-    pictures at least that were drawn out of each of them where none were given; None: that is not known.
+    pictures at least that were drawn out of each of them where none were given; given: that were given, where they were;
+    None: that is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +74,7 @@ class Domain(BaseModel):
     classes: tuple[int, int]
     pixels: tuple[int, int]
     drawn: int | None = None
+    given: int | None = None
 
     def outside(self, classes: int, size: tuple[int, int], drawn: int | None = None) -> tuple[str, ...]:
         """In what a model differs from those, in words. size: height and width of its pictures; drawn: how many of them
@@ -99,7 +101,8 @@ class Calibration(BaseModel):
     decides about each of these models, by the others; too few of them leave p-values to be corrected for the number of
     statistics (Sidak, JASA 1967). few, many: the same of models with fewer classes, of which natural leads are larger, and
     with many more; None: they are held against these too. large: the same of models with larger pictures, which more pixels
-    move further: what of theirs is most unusual (strongest), beside the values that all models reach. domain: None where it
+    move further: what of theirs is most unusual (strongest), beside the values that all models reach. more: the same of
+    audits with more pictures than one a class (`domain.given`), of which what is natural moves less. domain: None where it
     is not known: then nothing is said about models that are unlike the calibration's.
     """
 
@@ -115,16 +118,26 @@ class Calibration(BaseModel):
     few: "Calibration | None" = None
     many: "Calibration | None" = None
     large: "Calibration | None" = None
+    more: "Calibration | None" = None
 
-    def of(self, classes: int, edge: int) -> "Calibration":
-        """The part that speaks of models with so many classes and pictures with such a longer edge in pixels."""
+    def of(self, classes: int, edge: int, given: int = 0) -> "Calibration":
+        """The part that speaks of models with so many classes and pictures with such a longer edge in pixels, of which so
+        many were given.
+        """
         part = self
         if self.few is not None and self.few.domain is not None and classes <= self.few.domain.classes[1]:
             part = self.few
         elif self.many is not None and self.many.domain is not None and classes >= self.many.domain.classes[0]:
             part = self.many
-        larger = part.domain is not None and edge > part.domain.pixels[1]
-        return part.large if larger and part.large is not None else part
+        if part.domain is not None and edge > part.domain.pixels[1]:
+            return part.large or part
+        wanted = part.wanted
+        return part.more if part.more is not None and wanted is not None and given >= wanted else part
+
+    @property
+    def wanted(self) -> int | None:
+        """Pictures from which on another part speaks, which sees more; None where there is none."""
+        return self.more.domain.given if self.more is not None and self.more.domain is not None else None
 
     @property
     def digest(self) -> str:

@@ -25,7 +25,8 @@ class Examination:
     searched at least coarsely; relations: None where they were not
     searched; skipped: what the time was too short for, or, with an
     `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests; outside:
-    how the model differs from those, in words.
+    how the model differs from those, in words; wanted: pictures from which on more can be told, None where there are as
+    many.
     """
 
     evidence: tuple[Evidence, ...]
@@ -37,6 +38,7 @@ class Examination:
     calibration: Calibration | None = None
     obstacle: str = ""
     outside: tuple[str, ...] = ()
+    wanted: int | None = None
 
 
 def examine(
@@ -60,7 +62,7 @@ def examine(
     subject = shown.subject
     families = search.families(shown.pictures, len(subject.reachable))
     evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
-    like = calibration.of(len(subject.reachable), max(shown.size[:2]))
+    like = calibration.of(len(subject.reachable), max(shown.size[:2]), 0 if synthesised else len(shown))
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
     suspicion = suspicion_of(evidence, None, like, families, ground)
     near = {c.family for c, p in suspicion.claims if c.family and p <= NEAR[1]}
@@ -81,10 +83,19 @@ def examine(
         suspicion = suspicion_of(evidence, relations, like, families, ground)
     elif wanted:
         skipped.append("pairs of classes")
-    classes = len(subject.reachable)
+    classes, more = len(subject.reachable), None if synthesised else like.wanted
     covered, left_out = search.covered(classes), tuple(skipped)
     return Examination(
-        evidence, classes, covered, relations, left_out, suspicion, calibration, subject.obstacle, ground.outside
+        evidence,
+        classes,
+        covered,
+        relations,
+        left_out,
+        suspicion,
+        calibration,
+        subject.obstacle,
+        ground.outside,
+        more,
     )
 
 

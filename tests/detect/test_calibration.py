@@ -321,7 +321,7 @@ def test_the_calibration_of_the_package_knows_everything_that_is_searched():
         (b'{"about": "x", "pictures": {"compact": [NaN]}}', "no calibration"),
         (b'{"about": "x", "pictures": {"compact": [1e999]}}', "no calibration"),
         (b'{"about": "x", "pictures": {"compact": ["high"]}}', "no calibration"),
-        (b'{"about": "x", "pictures": {}, "more": 1}', "no calibration"),
+        (b'{"about": "x", "pictures": {}, "further": 1}', "no calibration"),
         (b'{"version": 3, "about": "x", "pictures": {}}', "no calibration"),
         (b'{"about": "x", "pictures": {"compact": [0.1]}}', "earlier version"),
         (b"\xff\xfe\x00", "no text"),
@@ -393,6 +393,17 @@ def test_larger_pictures_have_a_part_of_their_own():
     assert whole.outside(10, (96, 224)) == ()
     assert "65 x 65 pixels, and 96 to 224" in whole.outside(10, (65, 65))[0]
     assert "224 x 224 pixels, and 28 to 32" in whole.outside(2, (224, 224))[0]
+
+
+def test_more_pictures_of_few_classes_have_a_part_of_their_own():
+    more = Calibration(about="", pictures={}, domain=Domain(classes=(2, 9), pixels=(28, 32), given=10))
+    few = Calibration(about="", pictures={}, domain=Domain(classes=(2, 9), pixels=(28, 32)), more=more)
+    whole = Calibration(about="", pictures={}, domain=Domain(classes=(10, 43), pixels=(28, 64)), few=few)
+    assert [whole.of(2, 32, given) for given in (0, 2, 9)] == [few] * 3
+    assert whole.of(9, 32, 10) is whole.of(2, 28, 500) is more
+    assert whole.of(2, 64, 10) is few, "which has no such part"
+    assert whole.of(10, 32, 10) is whole
+    assert [part.wanted for part in (whole, few, more)] == [None, 10, None]
 
 
 def test_the_digest_is_of_what_it_says():

@@ -34,6 +34,16 @@ def test_pairs_are_searched_where_no_class_is_named():
     assert (found.classes, len(found.evidence), found.skipped) == (6, 6, ())
 
 
+@pytest.mark.parametrize(("drawn", "wanted"), [(False, 13), (True, None)])
+def test_what_more_pictures_would_tell_is_said(drawn, wanted):
+    few = Domain(classes=(2, 9), pixels=(8, 32))
+    more = KNOWN.model_copy(update={"domain": few.model_copy(update={"given": 13})})
+    like = KNOWN.model_copy(update={"domain": few, "more": more})
+    assert examined({0: 1}, calibration=like, synthesised=drawn).wanted == wanted
+    enough = more.model_copy(update={"domain": few.model_copy(update={"given": 12})})
+    assert examined({0: 1}, calibration=like.model_copy(update={"more": enough})).wanted is None
+
+
 def test_pairs_are_left_out_where_a_class_is_named():
     found = examined(dict.fromkeys(range(5), 5), RelationSettings())
     assert list(found.suspicion.named) == [Goal(5)]
