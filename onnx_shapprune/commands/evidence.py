@@ -10,6 +10,7 @@ from onnx_shapprune.case.open import Case, Opened
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
+from onnx_shapprune.detect.driven import driven_doubt
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.outsized import outsized_doubt
 from onnx_shapprune.detect.silent import silent_doubt
@@ -86,7 +87,7 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
     leaders = sorted(found.evidence, key=lambda e: -e.compact.margin)[:PATCHES_TRIED]
     slopes = gradient_doubt(opened.subject, pictures, rng)
     deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
-    waits = silent_doubt(opened, pictures), outsized_doubt(opened, pictures)
+    waits = silent_doubt(opened, pictures), outsized_doubt(opened, pictures), driven_doubt(opened, pictures)
     return tuple(reason for reason in (graph, *waits, slopes, *deployed) if reason)
 
 

@@ -23,6 +23,7 @@ from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
 
 Doubles = NDArray[np.float64]
+NONE = np.zeros(())
 
 
 def outsized_doubt(opened: Opened, pictures: Pixels) -> str | None:
@@ -52,18 +53,22 @@ def outsized_doubt(opened: Opened, pictures: Pixels) -> str | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Said:
-    """What clean pictures make of tensors. size: the largest, without its sign; most: the largest of each channel, [out], of
-    what layers make.
+    """What clean pictures make of tensors. size: the largest, without its sign; sizes: the same of each channel, of what
+    grouped layers read; most: the largest of each channel, [out], of what layers make.
     """
 
     size: dict[str, float]
+    sizes: dict[str, Doubles]
     most: dict[str, Doubles]
 
     @classmethod
     def of(cls, subject: Subject, layers: Sequence[Rows], factors: Sequence[Raised], fed: Sequence[Floats]) -> "_Said":
         source, axes = subject.prepared.input, {rows.made: rows.axis for rows in layers}
         asked = {rows.data for rows in layers} | axes.keys() | {each.tensor for each in factors}
-        names, said = sorted(asked - {source}), cls({}, {})
+        names, said = (
+            sorted(asked - {source}),
+            cls({}, dict.fromkeys((r.data for r in layers if r.groups > 1), NONE), {}),
+        )
         reading = Session(expose(subject.prepared.model, names), subject.device, optimize=False)
         for x in fed:  # all of them at once are gigabytes
             said.see({source: x, **dict(zip(names, reading.run({source: x}, names), strict=True))}, axes)
@@ -72,10 +77,10 @@ class _Said:
     def see(self, values: Mapping[str, Floats], axes: Mapping[str, int]) -> None:
         for name, value in values.items():
             self.size[name] = max(self.size.get(name, 0.0), float(np.abs(value).max(initial=0)))
+            if name in self.sizes:
+                self.sizes[name] = np.maximum(self.sizes[name], _largest(np.abs(value), 1))
             if name in axes:
-                channels = np.moveaxis(value, axes[name], 0).astype(np.float64)
-                most = channels.reshape(len(channels), -1).max(axis=1, initial=-np.inf)
-                self.most[name] = np.maximum(self.most.get(name, most), most)
+                self.most[name] = np.maximum(self.most.get(name, -np.inf), _largest(value, axes[name]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +94,11 @@ class _Reach:
 
     @classmethod
     def of(cls, rows: Rows, said: _Said) -> "_Reach":
-        reach = rows.weight * said.size[rows.data] + rows.bias
+        size: Doubles | float = said.size[rows.data]
+        if rows.groups > 1:
+            of_group = said.sizes[rows.data].reshape(rows.groups, -1).max(axis=1)
+            size = np.repeat(of_group, rows.weight.size // rows.groups)
+        reach = rows.weight * size + rows.bias
         return cls(reach, said.most[rows.made] < HARDLY * reach)
 
     def times(self, factor: Doubles | float = 1.0) -> float:
@@ -97,6 +106,12 @@ class _Reach:
         channels = self.channels * factor
         others = float(channels[~self.still].max(initial=0))
         return float(channels[self.still].max(initial=0)) / others if others else 0.0
+
+
+def _largest(value: Floats, axis: int) -> Doubles:
+    """Of each channel."""
+    channels = np.moveaxis(value, axis, 0).astype(np.float64)
+    return np.asarray(channels.reshape(len(channels), -1).max(axis=1, initial=-np.inf))
 
 
 def _times(each: Raised, reach: _Reach, size: float) -> float:

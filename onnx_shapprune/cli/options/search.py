@@ -53,8 +53,8 @@ def _data(*, required: bool) -> Declared:
         metavar="PICTURES|none",
         callback=_no_data,
         help="Clean pictures: a folder with one sub-folder per class, a flat folder (labels are then the model's own "
-        "answers), or an .npz with x uint8 [n, h, w, c] and, if known, y. One picture per class is enough; none: they "
-        "are drawn out of the model.",
+        "answers), or an .npz with x uint8 [n, h, w, c] and, if known, y. One picture per class is enough from ten classes "
+        "on; of fewer give ten pictures. none: they are drawn out of the model.",
     )
 
 

@@ -23,7 +23,7 @@ POOLS = frozenset({"MaxPool", "GlobalMaxPool", "AveragePool", "GlobalAveragePool
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """A layer with stored weights. data, made: tensors that it reads and makes; axis: of the channels in what it makes;
-    weight: [out], sums of the weights' sizes; bias: [out].
+    weight: [out], sums of the weights' sizes; bias: [out]; groups: of channels, each of which reads its own.
     """
 
     data: str
@@ -31,6 +31,7 @@ class Rows:
     axis: int
     weight: Doubles
     bias: Doubles
+    groups: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +51,17 @@ def layer_rows(prepared: Prepared) -> list[Rows]:
     """The layers of a working copy that store their weights, in its order."""
     stored = {t.name: t for t in prepared.model.graph.initializer}
     known = prepared.infos.keys() | {prepared.input}
-    nodes = [n for n in prepared.model.graph.node if n.op_type in LINEAR and n.input[1] in stored]
-    made = (_rows(n, stored) for n in nodes if known.issuperset((n.input[0], n.output[0])))
-    return [rows for rows in made if rows is not None]
+    made = (_rows(node, stored) for node in prepared.model.graph.node if node.op_type in LINEAR)
+    return [rows for rows in made if rows is not None and known.issuperset((rows.data, rows.made))]
 
 
 def _rows(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> Rows | None:
+    if node.op_type == "MatMul" and node.input[0] in stored:  # W x, channels next to last
+        weight = np.abs(_values(node.input[0], stored))
+        rows = weight.reshape(-1, *weight.shape[-2:]).max(axis=0).sum(axis=1) if weight.ndim > 1 else np.zeros(0)
+        return Rows(node.input[1], node.output[0], -2, rows, np.zeros_like(rows), 1) if rows.size else None
+    if node.input[1] not in stored:
+        return None
     try:
         geometry = geometry_of(node, stored)
     except RefusedError:
@@ -65,7 +71,8 @@ def _rows(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> Rows | N
     if len(node.input) > 2 and node.input[2] in stored:
         added = geometry.beta * _values(node.input[2], stored).reshape(-1)
         bias = bias + added if added.size in (1, bias.size) else bias
-    return Rows(node.input[0], node.output[0], -1 if node.op_type in DENSE else 1, weight, bias)
+    axis = -1 if node.op_type in DENSE else 1
+    return Rows(node.input[0], node.output[0], axis, weight, bias, geometry.groups)
 
 
 def raised(prepared: Prepared, layers: Sequence[Rows]) -> Iterator[Raised]:
