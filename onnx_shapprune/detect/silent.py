@@ -37,7 +37,7 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, followed, label
-from onnx_shapprune.graph.provenance.normalisations import Normalised, softens
+from onnx_shapprune.graph.provenance.normalisations import Normalised, takes_back
 from onnx_shapprune.graph.provenance.operators import CONTROL
 from onnx_shapprune.graph.provenance.ways import Way, may_fail, together, ways
 from onnx_shapprune.pictures.preprocess import to_input
@@ -92,7 +92,7 @@ def silent_doubt(opened: Opened, pictures: Pixels) -> str | None:
         try:
             moved = clean.moved([each.tensor for each in asked], pale if fades else [said[-1], *said[:-1]], limit)
             spoken_of = len(list(islice(filter(None, moved), needed)))  # the rest need not be run
-            if spoken_of >= needed or (alone and softens(way.node, way.tensor, p)):
+            if spoken_of >= needed or (alone and takes_back(way.node, way.tensor, p)):
                 continue
         except ModelError:  # its shape is another for every picture
             return _not_asked(label(way.node))

@@ -55,7 +55,20 @@ def transformed(g: Graph, x: str) -> str:
     return g.op("Reshape", g.op("Transpose", out, perm=[0, 2, 1]), np.array([-1, 64, 7, 7]))
 
 
-@pytest.mark.parametrize("block", [response_normalisation, attended_channels_and_places, transformed])
+def quantised_behind_relu6(g: Graph, x: str) -> str:
+    """Whole numbers as dynamic quantisation has them, of values that every picture takes to the end of a Relu6: all of them
+    have one step.
+    """
+    g.op("DynamicQuantizeLinear", g.op("Clip", g.op("Mul", x, 1e3), np.float32(0), np.float32(6)), outputs=3)
+    whole, step, zero = g.model.graph.node[-1].output
+    made = g.op("ConvInteger", whole, (100 * np.eye(64)).astype(np.int8)[..., None, None], zero)
+    steps = g.op("Mul", g.floats(made), g.op("Mul", step, np.float32(0.01)))
+    return g.op("Add", x, g.op("Mul", steps, 0.01))
+
+
+@pytest.mark.parametrize(
+    "block", [quantised_behind_relu6, response_normalisation, attended_channels_and_places, transformed]
+)
 def test_a_design_that_is_written_out_raises_nothing(tmp_path, block):
     g = Graph(DESIGN.clean)
     before = len(g.model.graph.node)

@@ -30,7 +30,7 @@ class Normalised:
 def normalised(met: Iterable[tuple[onnx.NodeProto, str, str]], p: Provenance) -> Iterator[Normalised]:
     """Which meetings of two ways are that, but for the steps of a dynamic quantisation: they are bounded as they are."""
     for node, name, other in met:
-        if is_statistic(node, name, other, p) and not (node.op_type == "Mul" and _rescales(name, other, p)):
+        if is_statistic(node, name, other, p) and not _rescales(node, name, other, p):
             bounded = node.op_type == "Div"
             mine, its = roots_of(name, p, bounded), roots_of(other, p, bounded)
             if mine and its and name not in mine:
@@ -69,7 +69,7 @@ def is_statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> 
     """
     if node.op_type not in ("Sub", "Div", "Mul"):
         return False
-    if node.op_type == "Mul" and _rescales(name, other, p):
+    if _rescales(node, name, other, p):
         return True
     if not is_whole(name, p):
         return False
@@ -78,8 +78,10 @@ def is_statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> 
     return mine is not None and its is not None and mine <= its
 
 
-def _rescales(name: str, other: str, p: Provenance) -> bool:
+def _rescales(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> bool:
     """Whether one is the step in which the other was quantised as it came, as dynamic quantisation writes it."""
+    if node.op_type != "Mul":
+        return False
     step: onnx.NodeProto | None = p.made.get(name)
     whole: onnx.NodeProto | None = p.made.get(other)
     while step is not None and step.op_type == "Mul":
@@ -241,6 +243,14 @@ def _is_softmax(node: onnx.NodeProto, p: Provenance) -> bool:
         and summed.op_type == "ReduceSum"
         and summed.input[0] == node.input[0]
     )
+
+
+def takes_back(node: onnx.NodeProto, statistic: str, p: Provenance) -> bool:
+    """Whether a statistic may be the same for all pictures: what leaves no trace in a softmax, or the step of a dynamic
+    quantisation, by which whole numbers become what they were; behind a Relu6 each picture has the same.
+    """
+    others = [n for n in value_inputs(node, p) if n != statistic]
+    return softens(node, statistic, p) or any(_rescales(node, statistic, other, p) for other in others)
 
 
 def softens(node: onnx.NodeProto, statistic: str, p: Provenance) -> bool:
