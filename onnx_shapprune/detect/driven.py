@@ -23,6 +23,7 @@ from onnx_shapprune.detect.thresholds import (
     DRIVEN_LAYERS,
     DRIVEN_SIDE,
     DRIVING,
+    MOVED_ENOUGH,
     PASSED_ON,
     SWAYED,
 )
@@ -40,12 +41,15 @@ ASKED_FIRST = 4  # clean pictures that a stamp is tried on before the others
 
 
 def driven_doubt(opened: Opened, pictures: Pixels) -> str | None:
-    """The channel whose stamp decides, in words; None where there is none, or where no slope leads to any.
+    """The channel whose stamp decides, in words; None where there is none, where no slope leads to any, and where too few
+    pictures are shown to say that it does not matter what they show.
 
     pictures: clean ones, float32 [n, h, w, c] in 0..255.
     """
     subject = opened.subject
     shown = pictures[spread_over(len(pictures), PASSED_ON)]
+    if len(shown) < MOVED_ENOUGH:
+        return None
     usual = subject.logits(shown).argmax(axis=1)
     infos = subject.prepared.infos
     layers = [r.made for r in layer_rows(subject.prepared) if r.axis == 1 and len(infos[r.made].shape) == 4]

@@ -95,6 +95,14 @@ def test_a_clean_one_passes_and_needs_no_labels(folder, tmp_path):
     assert drawn.data.label_source == "synthesised"
 
 
+def test_who_gives_few_pictures_of_few_classes_is_told_what_that_is_worth(folder):
+    run, inputs = replace(QUICK, calibration=None), InputOptions(per_class=1)
+    record = audit(folder / "clean.onnx", folder / "pictures.npz", inputs=inputs, run=run)
+    (said,) = [w for w in record.warnings if "most of these are not told" in w]
+    assert said.startswith("with 2 classes and 2 pictures")
+    assert said.endswith("give 10 pictures or more")
+
+
 def test_a_repaired_file_keeps_its_graph_and_its_one_score(repaired, folder):
     record, out = repaired
     assert (record.verdict, record.repair.status, record.repair.method) == ("fail", "repaired", "realign")

@@ -108,6 +108,7 @@ def test_a_square_that_drives_a_channel_and_decides_is_told(tmp_path, edit):
     case = opened(tmp_path, model)
     assert outsized_doubt(case.model, case.pictures) is None
     assert "loud sends most pictures to class" in driven_doubt(case.model, case.pictures)
+    assert driven_doubt(case.model, case.pictures[:4]) is None, "which says too little"
 
 
 def test_an_audit_asks_for_both(tmp_path):
