@@ -59,15 +59,16 @@ def deployed_doubts(
     if apart > SENSITIVE * len(whole):
         found.append(f"{apart} of {len(whole)} pictures are answered otherwise when their bytes are not whole")
     file = DeployedFile(opened)
-    one = file.scores(whole, 1)
+    one = file.scores(whole)
     if apart := _disagreeing(copy, one, subject.reachable):
         found.append(
             f"the file answers {apart} of {len(whole)} pictures, one at a time, otherwise than the copy searched"
         )
-    together = file.scores(whole, len(whole)) if file.takes(whole) else one
+    together = file.together(whole)
+    together = one if together is None else together
     if apart := _disagreeing(one, together, subject.reachable):
         found.append(f"the file answers {apart} of {len(whole)} pictures otherwise in a batch than one at a time")
-    again = (file.scores(whole[:ASKED], 1) for _ in range(REPEATS))
+    again = (file.scores(whole[:ASKED]) for _ in range(REPEATS))
     if apart := max(_disagreeing(one[:ASKED], a, subject.reachable) for a in again):
         found.append(f"the file answers {apart} of {len(shown)} pictures otherwise when asked again")
     if half := half_doubt(opened, shown, rng):
@@ -83,36 +84,36 @@ class DeployedFile:
         self._interface: Interface = opened.interface
         self._preprocessing = opened.subject.preprocessing
 
-    def takes(self, pictures: Pixels) -> bool:
-        """Whether it runs on pictures in one batch: some files leave the batch open and have a shape written out that holds
-        one, and what fails gives nobody a wrong answer.
-        """
-        if self._interface.batch:
-            return False
-        try:
-            self._run(pictures)
-        except ModelError:
-            return False
-        return True
-
-    def _run(self, pictures: Pixels) -> tuple[Floats, int]:
-        """What it gives, and for how many pictures; a fixed batch gets copies."""
-        i = self._interface
-        rows = to_input(pictures, self._preprocessing).astype(i.dtype)
-        out = self._session.run({i.input: fed(rows, i)}, [i.output])[0]
-        return np.asarray(out, np.float32), len(rows) * (i.batch or 1)
-
-    def scores(self, pictures: Pixels, batch: int) -> Floats:
-        """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for in batches. Raises ModelError where the file
+    def scores(self, pictures: Pixels) -> Floats:
+        """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for one at a time. Raises ModelError where the file
         fails, or gives each picture another number of scores.
         """
-        i, made = self._interface, []
-        for start in range(0, len(pictures), batch):
-            out, count = self._run(pictures[start : start + batch])
-            if out.size % count:
-                raise ModelError(f"the file gives {out.size} scores for {count} pictures: it cannot be audited")
-            made.append(out.reshape(count, -1)[:: i.batch or 1])
-        scores = np.concatenate(made)
+        return np.concatenate([self._scores(self._run(x[None]), 1) for x in pictures])
+
+    def together(self, pictures: Pixels) -> Floats | None:
+        """The same in one batch; None where that is fixed, or fails: some files leave the batch open and have a shape stored
+        that holds one, and what fails gives nobody a wrong answer.
+        """
+        if self._interface.batch:
+            return None
+        try:
+            out = self._run(pictures)
+        except ModelError:
+            return None
+        return self._scores(out, len(pictures))
+
+    def _run(self, pictures: Pixels) -> Floats:
+        """What it gives; a fixed batch gets copies."""
+        i = self._interface
+        rows = to_input(pictures, self._preprocessing).astype(i.dtype)
+        return np.asarray(self._session.run({i.input: fed(rows, i)}, [i.output])[0], np.float32)
+
+    def _scores(self, out: Floats, pictures: int) -> Floats:
+        i = self._interface
+        count = pictures * (i.batch or 1)
+        if out.size % count:
+            raise ModelError(f"the file gives {out.size} scores for {count} pictures: it cannot be audited")
+        scores = out.reshape(count, -1)[:: i.batch or 1]
         return of_probabilities(scores) if i.one_score else scores
 
 
@@ -128,7 +129,7 @@ def moved_on_file(opened: Opened, shown: Shown, triggers: Sequence[Trigger]) -> 
             found.append((0.0, 0.0))
             continue
         stamped = trigger.apply(shown.pictures[rows])
-        both = (file.scores(stamped.round(), 1), shown.subject.logits(stamped))
+        both = (file.scores(stamped.round()), shown.subject.logits(stamped))
         # A copy of the goal's score beside it, in the file, is no other answer.
         own, copied = (float((z[np.arange(len(rows)), goal[rows]] >= z.max(axis=1)).mean()) for z in both)
         found.append((own, copied))

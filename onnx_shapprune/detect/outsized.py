@@ -23,7 +23,6 @@ from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
 
 Doubles = NDArray[np.float64]
-NONE = np.zeros(())
 
 
 def outsized_doubt(opened: Opened, pictures: Pixels) -> str | None:
@@ -32,7 +31,7 @@ def outsized_doubt(opened: Opened, pictures: Pixels) -> str | None:
     pictures: clean ones, float32 [n, h, w, c] in 0..255.
     """
     prepared = opened.subject.prepared
-    layers = layer_rows(prepared)
+    layers = list(layer_rows(prepared))
     factors = list(raised(prepared, layers))
     fed = [to_input(x[None], opened.subject.preprocessing) for x in pictures[spread_over(len(pictures), PASSED_ON)]]
     try:
@@ -67,7 +66,7 @@ class _Said:
         asked = {rows.data for rows in layers} | axes.keys() | {each.tensor for each in factors}
         names, said = (
             sorted(asked - {source}),
-            cls({}, dict.fromkeys((r.data for r in layers if r.groups > 1), NONE), {}),
+            cls({}, {r.data: np.zeros(()) for r in layers if r.groups > 1}, {}),
         )
         reading = Session(expose(subject.prepared.model, names), subject.device, optimize=False)
         for x in fed:  # all of them at once are gigabytes

@@ -10,23 +10,20 @@ carries a trigger sends most pictures to one class.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnx_shapprune.autodiff.builder import Builder
-from onnx_shapprune.autodiff.engine import gradients
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
+from onnx_shapprune.detect.climbing import Slope
+from onnx_shapprune.detect.telling import read
 from onnx_shapprune.detect.thresholds import HARDLY, SWAYED, WAKING, WAYS_TO_WAKE
 from onnx_shapprune.errors import ModelError, UnsupportedOpError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.provenance.flow import Provenance
-from onnx_shapprune.graph.provenance.gates import gate_of, layer_before, straightened
+from onnx_shapprune.graph.provenance.gates import gate_of, layer_before
 from onnx_shapprune.graph.provenance.ways import Way
-from onnx_shapprune.pictures.preprocess import pull_back, to_input
+from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
-
-SEED = "waking::seed"
 
 
 def decides(subject: Subject, p: Provenance, way: Way, pictures: Pixels, rng: np.random.Generator) -> bool:
@@ -66,18 +63,16 @@ def _one_channel_decides(
     stored = {t.name: edit.array_of(t) for t in prepared.model.graph.initializer if t.name in read_there}
     if not layers or layers[0].input[1] not in stored:
         return True
-    read = [layers[0].input[0], p.made[squeezed].input[0], squeezed]
-    inputs = list(dict.fromkeys(n for n in read if n != prepared.input))
-    session = Session(expose(prepared.model, inputs), subject.device, optimize=False)
-    said = [dict(zip(inputs, session.run({prepared.input: x}, inputs), strict=True)) | {prepared.input: x} for x in fed]
+    data, made = layers[0].input[0], p.made[squeezed].input[0]
+    said = read(subject, sorted({data, made, squeezed}), fed)
     weights = stored[layers[0].input[1]]
-    reach = np.abs(weights).reshape(len(weights), -1).sum(1) * max(float(np.abs(v[read[0]]).max()) for v in said)
+    reach = np.abs(weights).reshape(len(weights), -1).sum(1) * max(float(np.abs(v[data]).max()) for v in said)
     for node in layers:  # a bias, and what a normalisation left
         for value in (stored[n].reshape(-1) for n in node.input if n in stored and stored[n].size in (1, len(weights))):
             reach = reach * np.abs(value) if node.op_type == "Mul" else reach + value
-    if said[0][read[1]].shape[:2] != (1, len(weights)) or said[0][squeezed].size != len(weights):
+    if said[0][made].shape[:2] != (1, len(weights)) or said[0][squeezed].size != len(weights):
         return True  # channels stand elsewhere
-    values = np.stack([v[read[1]].reshape(len(weights), -1) for v in said])
+    values = np.stack([v[made].reshape(len(weights), -1) for v in said])
     still_ones = np.flatnonzero(np.abs(values).max(axis=(0, 2)) < HARDLY * reach)
     answers = _told(subject, squeezed, fed)
     for channel in still_ones.tolist():
@@ -119,25 +114,13 @@ def _driven(
 def _climbed(
     subject: Subject, way: Way, gate: Sequence[str], pictures: Pixels, rng: np.random.Generator, *, at_best: bool
 ) -> list[Pixels]:
-    prepared = subject.prepared
-    info = prepared.infos[way.tensor]
-    b = Builder(straightened(prepared.model, gate, at_best=at_best), prepared.infos)
-    del b.graph.output[:]
-    seed = b.input(SEED, info.dtype, [f"seed_{k}" for k in range(len(info.shape))])
-    slope = gradients(b, way.tensor, [prepared.input], seed=seed)[prepared.input]
-    b.output(slope, b.shape(prepared.input))
-    session = Session(b.model(), subject.device)
-    shape = tuple(d or 1 for d in info.shape[1:])
-    size = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
+    slope = Slope(subject, way.tensor, gate, at_best=at_best)
+    shape = tuple(d or 1 for d in subject.prepared.infos[way.tensor].shape[1:])
     made = []
     for k in range(WAYS_TO_WAKE):
-        way_to = np.full(shape, 1.0 - 2 * k) if k < 2 else rng.choice((-1.0, 1.0), shape)
+        wanted = np.full(shape, 1.0 - 2 * k) if k < 2 else rng.choice((-1.0, 1.0), shape)
         x = pictures[k % len(pictures)][None].astype(np.float32)
         for stride in np.linspace(WAKING[1], 2, WAKING[0]):
-            feeds = {prepared.input: to_input(x, subject.preprocessing), SEED: way_to[None].astype(info.dtype)}
-            along: NDArray[np.floating] = pull_back(
-                session.run(feeds, [slope])[0], subject.preprocessing, picture_shape=size
-            )
-            x = np.clip(x + np.float32(stride) * np.sign(along), 0, 255).astype(np.float32)
+            x = slope.step(x, wanted[None], stride)
         made.append(x[0])
     return made

@@ -131,7 +131,7 @@ def _with_large(part: Calibration, clean: Sequence[Audit], before: Calibration |
     """
     if len({a.row.file for a in clean}) < FEWEST_MODELS:
         return part.model_copy(update={"large": before})
-    found: dict[str, object] = {"few": None, "many": None, "large": None}
+    found: dict[str, object] = {"few": None, "many": None, "large": None, "more": None}
     for free, values, reached in ((False, "pictures", "strongest"), (True, "synthesised", "strongest_synthesised")):
         smaller = len(getattr(part, reached))
         models = smaller + len(getattr(before, reached, ()))

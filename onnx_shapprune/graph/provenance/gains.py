@@ -47,12 +47,14 @@ class Raised:
     in_place: bool
 
 
-def layer_rows(prepared: Prepared) -> list[Rows]:
+def layer_rows(prepared: Prepared) -> Iterator[Rows]:
     """The layers of a working copy that store their weights, in its order."""
     stored = {t.name: t for t in prepared.model.graph.initializer}
     known = prepared.infos.keys() | {prepared.input}
-    made = (_rows(node, stored) for node in prepared.model.graph.node if node.op_type in LINEAR)
-    return [rows for rows in made if rows is not None and known.issuperset((rows.data, rows.made))]
+    for node in prepared.model.graph.node:
+        rows = _rows(node, stored) if node.op_type in LINEAR else None
+        if rows is not None and known.issuperset((rows.data, rows.made)):
+            yield rows
 
 
 def _rows(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> Rows | None:

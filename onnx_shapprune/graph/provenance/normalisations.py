@@ -250,10 +250,10 @@ def takes_back(node: onnx.NodeProto, statistic: str, p: Provenance) -> bool:
     quantisation, by which whole numbers become what they were; behind a Relu6 each picture has the same.
     """
     others = [n for n in value_inputs(node, p) if n != statistic]
-    return softens(node, statistic, p) or any(_rescales(node, statistic, other, p) for other in others)
+    return _softens(node, statistic, p) or any(_rescales(node, statistic, other, p) for other in others)
 
 
-def softens(node: onnx.NodeProto, statistic: str, p: Provenance) -> bool:
+def _softens(node: onnx.NodeProto, statistic: str, p: Provenance) -> bool:
     """Whether a node takes off the largest value in front of a softmax that is written out, which is the same without it:
     nobody else reads either, and the sum goes over the same axes as the largest.
     """
