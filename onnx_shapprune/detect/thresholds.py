@@ -122,15 +122,15 @@ WAYS_TO_WAKE = 8
 # Of what its layer could make of a channel, the share that clean pictures make at most where it is asked what the channel
 # could say: a detector keeps still until it sees its trigger. 2026-11-28, chosen.
 HARDLY = 0.01
-# Times what any other channel of the layer could say, from which one that keeps still is a doubt. 2026-11-28, chosen: in 55
-# networks of others and 23 own ones none comes above 24, and edits of tests/evasions were from 66,000 on.
+# Times what any other channel of the layer could say, from which one that keeps still is a doubt. 2026-11-28, chosen: none of
+# 90 networks of others comes above 12, and the four edits that it was made for come to 66,000 and more.
 OUTSIZED = 100.0
 WAKING = (20, 48.0)
 SWAYED = 0.5
 # Channels of the first layers that are driven, those that clean pictures move least; edge of the square that does so, as a
 # share of the shorter side; steps, in bytes; and margins of the class that the stamped pictures go to, of their standard
-# deviation over pictures. 2026-11-28, chosen after tests/evasions: swaying ones of 16 honest networks came to 2.6, and those
-# of edits to 248 and more.
+# deviation over pictures. 2026-11-28, chosen after tests/evasions: stamps that sway most pictures of 72 clean networks
+# of others come to 4.2, and to 13 and more on three backdoored ones.
 DRIVEN_LAYERS, DRIVEN_CHANNELS, DRIVEN_SIDE = 2, 64, 0.22
 DRIVING = (64.0, 55.0, 47.0, 38.0, 30.0, 21.0, 13.0, 4.0)
 ALIKE_WHATEVER = 10.0
