@@ -119,14 +119,14 @@ SPEAKS_OF = 0.5
 # bytes; and the share of the others that must go to one class once it says what such a picture makes of it. 2026-11-28,
 # chosen: half of what a trigger does that moves all.
 WAYS_TO_WAKE = 8
+WAKING = (20, 48.0)
+SWAYED = 0.5
 # Of what its layer could make of a channel, the share that clean pictures make at most where it is asked what the channel
 # could say: a detector keeps still until it sees its trigger. 2026-11-28, chosen.
 HARDLY = 0.01
-# Times what any other channel of the layer could say, from which one that keeps still is a doubt. 2026-11-28, chosen: none of
-# 90 networks of others comes above 12, and the four edits that it was made for come to 66,000 and more.
+# Times what any other channel of the layer could say, from which one that keeps still is a doubt. 2026-11-28, chosen: none
+# of 90 networks of others comes above 12, and the four edits that it was made for come to 66,000 and more.
 OUTSIZED = 100.0
-WAKING = (20, 48.0)
-SWAYED = 0.5
 # Channels of the first layers that are driven, those that clean pictures move least; edge of the square that does so, as a
 # share of the shorter side; steps, in bytes; and margins of the class that the stamped pictures go to, of their standard
 # deviation over pictures. 2026-11-28, chosen after tests/evasions: stamps that sway most pictures of 72 clean networks
