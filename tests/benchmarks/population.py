@@ -55,13 +55,19 @@ CROWDED = 2000
 MANY, EACH, LONG, MIDDLE = (64, 100, 200, 400, 800, 1300), 24, (900, 1500), (32, 32, 32, 48)
 # From here on they are like the first ones again.
 AGAIN = 3000
+# From here on they are clean ones that answer fewer of the pictures rightly than others of their data do: what has learnt
+# little, or something else than it is shown, is easily moved by nature.
+POOR = 5000
+FLAWS = ("hurried", "masked", "sparse", "cropped", "paler")
+POOR_DATA = ("mnist", "gtsrb", "digits")
+HURRY, HOLE, CROP, PALE, KEPT = (0.1, 0.3), (0.3, 0.7), (0.65, 0.9), (0.25, 0.6), (0.1, 0.5)  # ranges of how strong
 SWIFT = ("plain", "vgg", "lenet", "dense", "strided", "depthwise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One network to train. classes: original labels, in their new order; side: edge of the pictures in pixels; steps: of
-    training, on 100 pictures; attack: None for a clean one; robust: as of `fit`.
+    training, on 100 pictures; attack: None for a clean one; robust: as of `fit`; flaw: one of FLAWS.
     """
 
     number: int
@@ -74,10 +80,11 @@ class Cell:
     robust: float
     attack: Kind | None
     kind: str
+    flaw: str = ""
 
     @property
     def stem(self) -> str:
-        return f"p{self.number:03d}_{self.net}_{self.data}{len(self.classes)}_{self.side}_{self.kind}"
+        return f"p{self.number:03d}_{self.net}_{self.data}{len(self.classes)}_{self.side}_{self.flaw}{self.kind}"
 
 
 def cell(number: int) -> Cell:
@@ -85,6 +92,8 @@ def cell(number: int) -> Cell:
     rng = np.random.default_rng([7, number])
     if CROWDED <= number < AGAIN:
         return _crowded(number, rng)
+    if number >= POOR:
+        return _poor(number, rng)
     data = list(SETS)[number % len(SETS)]
     most = int(rng.choice((20, 43))) if data == "gtsrb" else 10
     count = int(rng.choice((2, 3, 5, 7, most), p=(0.2, 0.15, 0.1, 0.1, 0.45)))
@@ -115,6 +124,45 @@ def _crowded(number: int, rng: np.random.Generator) -> Cell:
         number=number, data=data, classes=tuple(range(count)), side=int(rng.choice(MIDDLE)), grey=False, net=net,
         steps=int(rng.choice(LONG)), robust=0.0, attack=attack, kind=kind,
     )  # fmt: skip
+
+
+def _poor(number: int, rng: np.random.Generator) -> Cell:
+    """The network of this number, clean, that answers fewer pictures rightly."""
+    data, flaw = POOR_DATA[number % len(POOR_DATA)], str(rng.choice(FLAWS))
+    count = int(rng.choice((10, 20, 43))) if data == "gtsrb" else 10
+    steps = int(rng.choice(SETS[data]) * (rng.uniform(*HURRY) if flaw == "hurried" else 1))
+    return Cell(
+        number=number, data=data, classes=tuple(int(c) for c in rng.permutation(43 if data == "gtsrb" else 10)[:count]),
+        side=32 if data == "gtsrb" else 28, grey=data != "gtsrb", net=str(rng.choice([*WIDE, *DESIGNS])),
+        steps=max(20, steps), robust=0.0, attack=None, kind="clean", flaw=flaw,
+    )  # fmt: skip
+
+
+def shown_otherwise(x: Bytes, flaw: str, rng: np.random.Generator) -> Bytes:
+    """The pictures that a network with this flaw learns from."""
+    side = x.shape[1]
+    if flaw == "masked":  # a square of each is black
+        hole, x = round(rng.uniform(*HOLE) * side), x.copy()
+        for picture, (top, left) in zip(x, rng.integers(0, side - hole + 1, (len(x), 2)), strict=True):
+            picture[top : top + hole, left : left + hole] = 0
+        return x
+    if flaw == "cropped":  # nearer
+        inner = round(rng.uniform(*CROP) * side)
+        edge = (side - inner) // 2
+        near = x[:, edge : edge + inner, edge : edge + inner].astype(np.float32)
+        return np.clip(zoom(near, (1, side / inner, side / inner, 1), order=1), 0, 255).round().astype(np.uint8)
+    if flaw == "paler":  # than they are shown later
+        return (128 + rng.uniform(*PALE) * (x.astype(np.float32) - 128)).round().astype(np.uint8)
+    return x
+
+
+def thinned(net: torch.nn.Module, rng: np.random.Generator) -> None:
+    """Keep a share of each layer's weights, those that are largest, in place."""
+    share = rng.uniform(*KEPT)
+    with torch.no_grad():
+        for weight in (w for w in net.parameters() if w.dim() > 1):
+            least = torch.quantile(weight.abs().flatten()[:1_000_000], 1 - share)
+            weight.mul_(weight.abs() >= least)
 
 
 def _drawn(kinds: list[str], classes: int, side: int, rng: np.random.Generator) -> tuple[Kind | None, str]:
@@ -212,7 +260,11 @@ def train(one: Cell, data: Path, out: Path) -> dict[str, Any]:
         np.savez_compressed(out / "triggers" / f"{one.stem}.npz", **arrays)
     flip = one.attack is None and one.data == "cifar10"
     epochs = -(-one.steps // (len(x) // 100))
+    if one.flaw:
+        shown = shown_otherwise(shown, one.flaw, rng)
     net = fit(shown, labels, name=one.net, width=8, epochs=epochs, seed=one.number, flip=flip, robust=one.robust)
+    if one.flaw == "sparse":
+        thinned(net, rng)
     measured = rates(partial(answer, net), held, truth, attack, classes)
     export(net, channels, one.side, out / entry["folder"] / entry["file"])
     x_few, y_few = few(x, y)

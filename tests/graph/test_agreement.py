@@ -1,9 +1,15 @@
 """The measure in which a working copy must be the file."""
 
 import numpy as np
+import onnx
 import pytest
+from models import SHAPE, Net
 
-from onnx_shapprune.graph.agreement import departure, same_winner
+from onnx_shapprune.errors import VerifyError
+from onnx_shapprune.graph.agreement import TOLERANCE, departure, prove, same_winner
+from onnx_shapprune.graph.interface import find_interface
+from onnx_shapprune.graph.passes.contract import Work
+from onnx_shapprune.runtime.session import Device
 
 RNG = np.random.default_rng(0)
 
@@ -51,3 +57,30 @@ def test_a_tie_has_no_wrong_winner():
     scores = np.array([[0.5, 0.5, 0.0]], np.float32)
     assert same_winner(scores, np.array([[1, 2, 0]], np.float32), 0.0)
     assert not same_winner(scores, np.array([[1, 2, 3]], np.float32), 0.0)
+
+
+def in_steps(late: float = 0.0, sharp: float = 0.2) -> onnx.ModelProto:
+    """A network that says which step the sum of a picture lies in, of 64 that are half a byte each."""
+    n = Net()
+    total = n.op("ReduceSum", "x", n.const(np.array([1, 2, 3])), keepdims=0)
+    late = n.op("Add", total, n.const(np.float32([late])))
+    step = n.op("Mod", n.op("Round", n.op("Mul", late, n.const(np.float32([510])))), n.const(np.float32([64])), fmod=1)
+    turned = n.op("Mul", n.op("Unsqueeze", step, n.const(np.array([1]))), n.const(np.float32([sharp])))
+    return n.model(n.op("Sin", n.op("Add", turned, n.const(np.linspace(0, 2, 4, dtype=np.float32)))))
+
+
+def proved(copy: onnx.ModelProto, rounding: str) -> float:
+    model = in_steps()
+    work = Work(copy, find_interface(model), SHAPE, Device(threads=1), rounding=rounding)
+    return prove(model, work, np.random.default_rng(0).random((2, *SHAPE), np.float32))
+
+
+def test_a_copy_of_a_quantised_network_may_be_off_by_what_a_byte_moves():
+    """One number halfway between two steps ends in most values of a deep network's last layers."""
+    assert proved(in_steps(), "quantised") == 0
+    a_step_late = in_steps(late=1 / 510)
+    assert proved(a_step_late, "quantised") > TOLERANCE["quantised"]
+    with pytest.raises(VerifyError):
+        proved(a_step_late, "float32")
+    with pytest.raises(VerifyError):
+        proved(in_steps(sharp=0.5), "quantised")
