@@ -16,13 +16,17 @@ from scipy.optimize import linear_sum_assignment
 from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.case.progress import Ticks
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.case.subject import Pixels
+from onnx_shapprune.case.subject import Labels, Pixels
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import compact
-from onnx_shapprune.invert.scan import Climb, Found, Many, ScanSettings, climbed, scan, survivors
+from onnx_shapprune.invert.scan import Climb, Found, Many, ScanSettings, aims_of, climbed, scan, survivors
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import posed
 
+# What the first round has to show for more: how many times the margin of those with another target the best pair's is, and
+# the share of the pictures that the best map moves. Pairs are suspicious from four times on, maps that move more than half.
+# 2026-11-28, chosen: half of either.
+LEADS, MOVES = 2.0, 0.25
 Rounds = tuple[tuple[int, int, int], ...]
 
 
@@ -30,16 +34,17 @@ Rounds = tuple[tuple[int, int, int], ...]
 class RelationSettings:
     """classes: of models with more, neither pairs nor maps are searched; side, grid: of the patches, as in SearchSettings;
     views: posed views of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per
-    round, the first on all places, the others on the best place of each pair; maps: rounds of the maps; guessed: maps that
-    are read off the pairs, beside y + k.
+    round, the first on all places and as the slope of untouched views says, the others on the best place of each pair; maps:
+    rounds of the maps; guessed: maps that are read off the pairs, beside y + k. Where a first round shows too little (LEADS,
+    MOVES), the others are left out.
     """
 
     classes: int = 20
     side: float = 0.2
     grid: int = 4
     views: tuple[int, int] = (4, 10)
-    pairs: Rounds = ((3, 1, 0), (5, 3, 30), (10, 6, 30))
-    maps: Rounds = ((3, 5, 24), (8, 10, 12))
+    pairs: Rounds = ((0, 1, 0), (5, 3, 30), (10, 6, 30))
+    maps: Rounds = ((3, 3, 24), (8, 10, 12))
     guessed: int = 3
 
 
@@ -76,9 +81,10 @@ def search_relations(
     places = len(family.masks)
     arm, place = np.repeat(np.arange(len(goals)), places), np.tile(np.arange(places), len(goals))
     paints: Pixels | None = None
+    aims = aims_of(learn, goals, rng)
     maps: list[Goal] = []
     for number, (steps, batch, keep) in enumerate(settings.pairs):
-        many = Many([goals[a] for a in arm.tolist()], arm, place, paints)
+        many = Many([goals[a] for a in arm.tolist()], arm, place, paints, aims)
         climb = Climb(steps=steps, batch=batch)
         scores, learnt = climbed(learn, many, family, climb, rng, keep=keep, limit=batch)
         if number == 0:
@@ -86,6 +92,8 @@ def search_relations(
         kept = survivors(scores, arm, 0) if number == 0 else np.sort(np.argsort(-scores.margin, kind="stable")[:keep])
         arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
         tick(number + 1, rounds)
+        if number == 0 and not _leads(goals, arm, scores.margin[kept]):
+            break
     assert paints is not None
     tried = [Trigger(family.masks[p], x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
     scores = rate(measure, tried)
@@ -99,11 +107,20 @@ def search_relations(
         family,
         ScanSettings(rounds=settings.maps),
         rng,
+        worth=lambda scores: scores.asr.max() >= MOVES,
         progress=lambda done, of: tick(before + done, rounds),
     )
     return Relations(
         tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away
     )
+
+
+def _leads(goals: Sequence[Goal], arm: Labels, margin: NDArray[np.float64]) -> bool:
+    """Whether the best pair's margin is far above that of the best one with another target."""
+    targets = np.array([goals[a].target for a in arm.tolist()])
+    best = int(margin.argmax())
+    rest = margin[targets != targets[best]].max(initial=0.0)
+    return bool(margin[best] > 0 and margin[best] >= LEADS * rest)
 
 
 def answered_views(shown: Shown, views: int, rng: np.random.Generator) -> Shown:

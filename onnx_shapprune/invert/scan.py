@@ -7,7 +7,7 @@ all, more for the better ones, every goal keeping at least one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.progress import Ticks
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.case.subject import Labels, Pixels
+from onnx_shapprune.case.subject import Floats, Labels, Pixels
 from onnx_shapprune.invert.arms import Arms, Scores, pair, probed, rate, scores_of, slopes, tried
 from onnx_shapprune.invert.families import Family, Move
 from onnx_shapprune.invert.nudge import is_stamp, nudged
@@ -101,10 +101,11 @@ def scan(
     settings: ScanSettings,
     rng: np.random.Generator,
     *,
+    worth: Callable[[Scores], bool] = lambda scores: True,
     progress: Ticks | None = None,
 ) -> list[Found]:
     """The best arms, largest margin first; every goal has at least one. Goals that are not among the `leaders` before the
-    last round stay as they were then, measured on fewer pictures.
+    last round stay as they were then, measured on fewer pictures; so do all where what a round reached is not `worth` more.
     """
     if family.fixed is not None:
         found = tried_out(shown, goals, family)
@@ -121,7 +122,8 @@ def scan(
         many = Many([goals[a] for a in arm.tolist()], arm, place, paints)
         limit = None if last else 2 * batch
         scores, learnt = climbed(shown, many, family, Climb(steps=steps, batch=batch), rng, keep=keep, limit=limit)
-        leaders = settings.leaders if number == len(settings.rounds) - 2 else None
+        ends = not last and not worth(scores)
+        leaders = 0 if ends else settings.leaders if number == len(settings.rounds) - 2 else None
         kept = survivors(scores, arm, keep, leaders)
         left = np.setdiff1d(survivors(scores, arm, 0), survivors(scores, arm, 0, leaders))
         done += [
@@ -130,20 +132,33 @@ def scan(
         ]
         arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
         if progress:
-            progress(number + 1, len(settings.rounds))
+            progress(len(settings.rounds) if ends else number + 1, len(settings.rounds))
+        if ends:
+            break
     return sorted(done, key=lambda f: -f.margin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Many:
     """Arms of one family before a round: the goal of each, which of a list of goals that is [arms], at which place of the
-    family they are [arms], and their paints, None where they begin.
+    family they are [arms], and their paints, None where they begin. aims: where they begin, slopes of the list's goals
+    [goals, h, w, c]: arms start as these say, and not at random.
     """
 
     goals: Sequence[Goal]
     arm: Labels
     place: Labels
     paints: Pixels | None
+    aims: Floats | None = None
+
+    def begun(self, some: slice, family: Family, channels: int, rng: np.random.Generator) -> Pixels:
+        """Paints of some arms before the round."""
+        if self.paints is not None:
+            return self.paints[some]
+        if self.aims is None:
+            return family.starts(self.place[some], channels, rng)
+        slope = self.aims[self.arm[some]]
+        return family.move(np.zeros_like(slope), family.masks[self.place[some]], slope, 1.0)
 
     def trigger(self, family: Family, k: int, paint: Pixels) -> Trigger:
         """What an arm has learnt."""
@@ -168,7 +183,7 @@ def climbed(
     for start in range(0, len(many.goals), together):
         some = slice(start, start + together)
         goals, place = many.goals[some], many.place[some]
-        begun = family.starts(place, shown.size[2], rng) if many.paints is None else many.paints[some]
+        begun = many.begun(some, family, shown.size[2], rng)
         paints, _ = ascend(shown, Arms(family.masks[place], begun, goals, family.warps), family.move, climb, rng)
         everything = pair(shown, goals, limit=limit, rng=rng)
         triggers = [many.trigger(family, start + k, paint) for k, paint in enumerate(paints)]
@@ -176,6 +191,14 @@ def climbed(
         margin[some], asr[some] = scores.margin, scores.asr
         learnt |= {start + k: paints[k].copy() for k in survivors(scores, many.arm[some], keep).tolist()}
     return Scores(margin, asr), learnt
+
+
+def aims_of(shown: Shown, goals: Sequence[Goal], rng: np.random.Generator) -> Floats:
+    """Mean slope of the pictures that each goal moves, as they are, [goals, h, w, c]: it says of all places at once where a
+    patch should go. What waits behind a Relu has none.
+    """
+    masks, paints = (np.zeros((len(goals), *shown.size[:2], c), np.float32) for c in (1, shown.size[2]))
+    return slopes(shown, Arms(masks, paints, goals), pair(shown, goals, limit=None, rng=rng))[1]
 
 
 def tried_out(shown: Shown, goals: Sequence[Goal], family: Family) -> list[Found]:

@@ -97,14 +97,24 @@ def test_a_pair_whose_pictures_go_to_the_target_by_themselves_is_not_searched():
     subject = planted.subject_of(planted.colours_net({}))
     x, y = planted.colours_pictures()
     x[0] = x[1]  # a green picture under the label of red
+    found = search_relations(Shown.to(subject, x.astype(np.float32), y), RelationSettings(), np.random.default_rng(0))
+    assert Goal(1, source=0) not in {p.trigger.goal for p in found.pairs}
+    assert all(p.margin < 0 for p in found.pairs)
+
+
+@pytest.mark.parametrize(
+    ("planted_map", "rounds"),
+    [("nothing", [0, 1, 5]), ("red to green", [0, 1, 2, 3, 5]), ("a map of its own", [0, 1, 4, 5])],
+)
+def test_later_rounds_go_to_what_the_first_one_shows(planted_map, rounds):
+    subject = planted.subject_of(planted.colours_net(PLANTED[planted_map]))
+    x, y = planted.colours_pictures()
     told: list[tuple[int, int]] = []
-    found = search_relations(
+    search_relations(
         Shown.to(subject, x.astype(np.float32), y), RelationSettings(), np.random.default_rng(0),
         progress=lambda done, of: told.append((done, of)),
     )  # fmt: skip
-    assert told == [(i, 5) for i in range(6)], "three rounds of pairs, two of maps"
-    assert Goal(1, source=0) not in {p.trigger.goal for p in found.pairs}
-    assert all(p.margin < 0 for p in found.pairs)
+    assert told == [(i, 5) for i in rounds], "three rounds of pairs, two of maps"
 
 
 def test_results_come_in_order_and_away_is_the_usual_distance(found):

@@ -10,7 +10,18 @@ from onnx_shapprune.case.subject import Subject, margins
 from onnx_shapprune.invert import scan as scan_module
 from onnx_shapprune.invert.arms import STEADY, Arms, Scores, rate
 from onnx_shapprune.invert.families import bounded, compact, replaced, square_masks, wave, whole_picture
-from onnx_shapprune.invert.scan import STRIDE, Climb, ScanSettings, ascend, best_of, scan, survivors
+from onnx_shapprune.invert.scan import (
+    STRIDE,
+    Climb,
+    Many,
+    ScanSettings,
+    aims_of,
+    ascend,
+    best_of,
+    climbed,
+    scan,
+    survivors,
+)
 from onnx_shapprune.invert.trigger import Trigger
 
 LABELS = np.zeros(8, np.int64)
@@ -255,3 +266,30 @@ def test_fewer_goals_keep_fewer_arms():
     assert settings.among(10) == settings.among(43) == settings
     assert settings.among(5).rounds == ((3, 2, 32), (10, 9, 3))
     assert settings.among(1).rounds == settings.among(2).rounds == ((3, 2, 22), (10, 9, 2))
+
+
+def test_slopes_of_untouched_pictures_say_what_to_paint_at_every_place(net):
+    """A planted patch that nothing waits for is found without a step."""
+    shown = Shown.to(net, planted.planted_pictures(), LABELS)
+    slope = aims_of(shown, GOALS, np.random.default_rng(0))
+    assert slope.shape == (4, *shown.size)
+    places = np.arange(len(PATCHES.masks))
+    many = Many([Goal(planted.TARGET)] * len(places), np.full(len(places), planted.TARGET), places, None, slope)
+    scores, _ = climbed(
+        shown, many, PATCHES, Climb(steps=0, batch=8), np.random.default_rng(0), keep=1, limit=None
+    )  # fmt: skip
+    best = int(scores.margin.argmax())
+    assert scores.asr[best] == 1
+    assert PATCHES.masks[best, 6, 6, 0] == 1
+
+
+def test_a_scan_that_is_not_worth_more_ends_with_what_every_goal_has(net):
+    shown, rounds = Shown.to(net, planted.planted_pictures(), LABELS), list[int]()
+
+    def worth(scores: Scores) -> bool:
+        rounds.append(len(scores.asr))
+        return False
+
+    found = scan(shown, GOALS, PATCHES, ScanSettings(), np.random.default_rng(0), worth=worth)
+    assert rounds == [len(GOALS) * len(PATCHES.masks)]
+    assert sorted(f.trigger.goal.target for f in found) == CLASSES
