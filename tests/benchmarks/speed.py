@@ -59,6 +59,7 @@ def commands(folder: Path) -> dict[str, Callable[[], list[str]]]:
     return {
         "inspect": lambda: ["inspect", random(224, 64, 10)[0]],
         "audit-sample": lambda: ["audit", sample, "--data", pictures, *RUN],
+        "audit-clean": lambda: ["audit", str(SAMPLE / "clean.onnx"), "--data", pictures, *RUN],
         "audit-32": lambda: audit(32, 16, 5),
         "audit-224": lambda: audit(224, 4, 3),
         "sanitize-sample": lambda: ["sanitize", sample, "-o", out, "--data", pictures, *RUN],
