@@ -245,3 +245,14 @@ def test_every_record_has_a_screen(name):
     text = verify_text(record) if isinstance(record, VerifyRecord) else audit_text(record)
     assert "->" in text
     assert what_now(record, outcome_of(record, judgement.verdict), tuple(f.rule for f in judgement.findings))
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "told"), [("fail", 0.7, True), ("suspicious", 0.8, True), ("fail", 0.9, False)]
+)
+def test_who_accuses_what_answers_few_pictures_rightly_says_so_first(name, right, told):
+    record = called(OUTCOMES[name])
+    record = record.model_copy(update={"before": record.before.model_copy(update={"acc": right})})
+    first = what_now(record, name)[0]
+    assert (first.command[1:2] == ("fit",)) is told
+    assert (f"Only {right:.0%} of these pictures get their label." in first.text) is told
