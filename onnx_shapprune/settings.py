@@ -156,7 +156,7 @@ class RunOptions:
         """Units that may be switched off in a model of `total` units: the share that was asked for, and one at least.
 
         Unasked, 24 at least: what carries a backdoor does not shrink with a network, and with the true trigger, 16 of 448
-        units did what 12 left undone (docs/pages/results-repair.md). The clean budget holds for all.
+        units did what 12 left undone (docs/pages/results-repair-before.md). The clean budget holds for all.
         """
         if self.max_units is None:
             return max(24, round(0.01 * total))
