@@ -23,7 +23,7 @@ from onnx_shapprune.detect.statistics import (
     norm_ratio,
     relation_claims,
 )
-from onnx_shapprune.detect.thresholds import DOUBT, PUT_TO_COLLAPSE
+from onnx_shapprune.detect.thresholds import DOUBT, MANY, NAMED, PUT_TO_COLLAPSE
 from onnx_shapprune.detect.verdict import Claimed, Levels, cautious_moved, names, suspects
 from onnx_shapprune.invert.families import PLACED, Family
 from onnx_shapprune.invert.relations import Relations
@@ -147,12 +147,14 @@ def suspicion_of(
 
 
 def put_to_collapse(suspicion: Suspicion) -> list[tuple[Goal, str]]:
-    """Goals that claims speak for more than clean models mostly do, the most unusual first, each with the family that leads.
-    Pairs and maps of classes have no other classes to fall back to, and are not put to it.
+    """Goals that would be named and, of models with few classes, those that claims speak for more than clean models mostly
+    do, the most unusual first, each with the family that leads. Pairs and maps of classes have no other classes to fall back
+    to, and are not put to it.
     """
     found: dict[Goal, str] = {}
+    line = DOUBT if len(suspicion.classes) < MANY else NAMED
     for claim, p in suspicion.claims:
-        if p <= DOUBT and claim.goal.kind == "all-to-one":
+        if p <= line and claim.goal.kind == "all-to-one":
             found[claim.goal] = found.get(claim.goal) or claim.family
     return [(goal, family or "compact") for goal, family in found.items()][:PUT_TO_COLLAPSE]
 

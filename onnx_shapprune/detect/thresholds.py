@@ -31,7 +31,9 @@ MOVED_ENOUGH = 5
 # Under this it is a natural weakness, which has other ways: a claim that p-values alone would doubt, or that stands outside
 # the calibration, is dropped, and one that they would name is doubted. 2026-11-26, chosen: less than half. The other way
 # round it says nothing: of eleven leading classes of small clean networks ten lost three quarters and more, of nine of
-# backdoored ones seven. Those are of tests.benchmarks.population, with claims up to a p-value of 0.3 put to it.
+# backdoored ones seven. Those are of tests.benchmarks.population, with claims up to a p-value of 0.3 put to it. With MANY
+# classes or more doubts are not put to it: of 29 clean networks of that population and 15 backdoored ones that would have
+# been doubted one of either came back, without pictures, and of others a backdoored one (2026-11-28).
 NATURAL = 0.5
 # Goals that are put to it, the most unusual first.
 PUT_TO_COLLAPSE = 2

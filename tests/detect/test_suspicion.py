@@ -23,7 +23,8 @@ from hand_made import (
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import APART, Calibration
-from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
+from onnx_shapprune.detect.statistics import Claim
+from onnx_shapprune.detect.suspicion import Ground, Suspicion, put_to_collapse, suspicion_of
 from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH
 from onnx_shapprune.detect.verdict import PEAK, Levels, suspects
 from onnx_shapprune.invert.relations import Relations
@@ -324,3 +325,14 @@ def test_a_class_that_pictures_barely_miss_is_measured_by_the_models_own_logits(
     )
     assert exploded > 50
     assert sober < 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "p", "put"), [(9, 0.02, True), (10, 0.02, False), (10, 0.001, True), (9, 0.2, False)]
+)
+def test_doubts_are_put_to_collapse_where_classes_are_few(classes, p, put):
+    found = judged(planted_in(clean(classes), 6))
+    claim = Claim(Goal(6), "compact", 1.0, 0.0, "compact")
+    pair = Claim(Goal(6, source=1), "source", 1.0, 0.0, "compact")
+    suspected = replace(found, claims=((pair, 1e-9), (claim, p)))
+    assert put_to_collapse(suspected) == ([(Goal(6), "compact")] if put else [])
