@@ -146,10 +146,28 @@ def test_transfer_is_tried_on_the_half_that_was_not_learnt_on(net, monkeypatch):
     monkeypatch.setattr(search, "rate", noted(search.rate, tried))
     x = planted.planted_pictures(7)
     assert transfer_rate(Shown.to(net, x, LABELS[:7]), white(5, 5), PATCHES, np.random.default_rng(0)) == 1
-    assert learnt[0] == tried[0] == tried[3]
-    assert learnt[1] == tried[2] == tried[1]
+    assert learnt[0] == tried[0] == tried[1] == tried[5]
+    assert learnt[1] == tried[3] == tried[4] == tried[2]
     assert learnt[0] | learnt[1] == {picture.tobytes() for picture in x}
     assert not learnt[0] & learnt[1]
+
+
+def test_transfer_is_learnt_again_where_nothing_was_learnt(net, monkeypatch):
+    """An ascent that ends in a poor optimum says nothing about the other half."""
+    steps: list[int] = []
+
+    def idle_at_first(shown, arms, move, climb, rng):
+        steps.append(climb.steps)
+        return (arms.paints * 0, np.zeros(len(arms.goals))) if len(steps) % 2 else ascend(shown, arms, move, climb, rng)
+
+    ascend = search.ascend
+    monkeypatch.setattr(search, "ascend", idle_at_first)
+    x, rng = planted.planted_pictures(), np.random.default_rng(0)
+    assert transfer_rate(Shown.to(net, x, LABELS), white(5, 5), PATCHES, rng) == 1
+    assert steps == [10, 20, 10, 20]
+    steps.clear()
+    assert transfer_rate(Shown.to(net, x, LABELS), white(0, 0), PATCHES, rng) == 0
+    assert steps == [10, 10], "nothing moves there, relearnt or not"
 
 
 def test_transfer_of_a_change_of_the_whole_picture_is_learnt_by_its_own_family(net):
