@@ -28,12 +28,16 @@ from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.report.text import plain
 
 PACKAGES = str(Path(__file__).parents[2])
-# -P and append: a file called numpy.py in the folder of a model must not be what the child imports.
+# -P and append: a file called numpy.py in the folder of a model must not be what the child imports. The package itself comes
+# from where this one lies: another version may be installed, and stand before it.
 CHILD = (
     sys.executable,
     "-P",
     "-c",
-    f"import sys; sys.path.append({PACKAGES!r}); from onnx_shapprune.isolation.child import main; main()",
+    f"import importlib.util as u, sys; sys.path.append({PACKAGES!r}); "
+    f"s = u.spec_from_file_location('onnx_shapprune', {str(Path(__file__).parents[1] / '__init__.py')!r}); "
+    "m = sys.modules[s.name] = u.module_from_spec(s); s.loader.exec_module(m); "
+    "from onnx_shapprune.isolation.child import main; main()",
 )
 OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
 

@@ -281,6 +281,16 @@ def test_a_result_that_is_no_record_is_not_blamed_on_a_setting(model, pictures, 
     assert "acc" in outcome.error.__notes__[0]
 
 
+def test_the_child_is_of_the_same_version_whatever_is_installed(model, pictures, tmp_path, monkeypatch):
+    other = tmp_path / "onnx_shapprune"
+    other.mkdir()
+    (other / "__init__.py").write_text("raise SystemExit('another version')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    outcome = run_limited(Request(AUDIT, (model, pictures), {"run": ONE}), LIMITS)
+    assert outcome.error is None
+    assert outcome.record is not None
+
+
 def test_a_setting_that_the_command_does_not_take_is_named(model, pictures):
     outcome = run_limited(Request(AUDIT, (model, pictures), {"inputs": {"layout": 3}, "run": ONE}), LIMITS)
     assert isinstance(outcome.error, DataError)
