@@ -25,7 +25,7 @@ from onnx_shapprune.detect.statistics import (
 )
 from onnx_shapprune.detect.thresholds import DOUBT, MANY, NAMED, PUT_TO_COLLAPSE
 from onnx_shapprune.detect.verdict import Claimed, Levels, cautious_moved, names, suspects
-from onnx_shapprune.invert.families import PLACED, Family
+from onnx_shapprune.invert.families import Family
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
@@ -194,13 +194,13 @@ def _spoken(
 
 
 def _telling(triggers: Sequence[Trigger], evidence: Sequence[Evidence], named: Collection[Goal]) -> tuple[Trigger, ...]:
-    """Without those that are no learnt patch and work for classes that are not named too, if any is left:
-    a repair need not make the model immune to what clean ones suffer.
+    """Without those that are no compact patch or free mask and work for classes that are not named too, if any is left: a
+    repair need not make the model immune to what clean ones suffer.
     """
 
     def natural(t: Trigger) -> bool:
         others = [e.found[t.family].margin for e in evidence if e.goal not in named and t.family in e.found]
-        return t.family not in PLACED and max(others, default=0.0) > 0
+        return t.family != "compact" and max(others, default=0.0) > 0
 
     return tuple(t for t in triggers if not natural(t)) or tuple(triggers)
 

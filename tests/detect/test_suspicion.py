@@ -190,6 +190,13 @@ def test_triggers_of_a_named_class_are_those_that_spoke():
 def test_what_works_for_other_classes_too_does_not_speak():
     found = with_family(planted_in(clean(), 6), "linf", 6, 40.0, others=20.0)
     assert {t.family for t in judged(found).triggers[Goal(6)]} == {"compact", "patch"}
+    # Wide patches as well, which cover what the picture shows.
+    families = {**FAMILIES, "wide": replace(FAMILIES["compact"], name="wide")}
+    known = CALIBRATION.model_copy(update={"pictures": {**CALIBRATION.pictures, "wide": CALIBRATION.pictures["linf"]}})
+    for others, told in ((-0.5, {"compact", "patch", "wide"}), (20.0, {"compact", "patch"})):
+        broad = with_family(planted_in(clean(), 6), "wide", 6, 40.0, others=others)
+        suspicion = suspicion_of(broad, None, known, families)
+        assert {t.family for t in suspicion.triggers[Goal(6)]} == told
     # Unless nothing else is left: a named class has a trigger.
     alone = with_family(clean(), "linf", 6, 400.0, others=1.0)
     assert {t.family for t in judged(alone).triggers[Goal(6)]} == {"linf"}
