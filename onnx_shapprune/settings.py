@@ -121,6 +121,8 @@ class RunOptions:
     """A file of `shapprune calibrate`; None: the one that comes with the package."""
     search_seconds: float | None = None
     """Searches that would begin later are left out, and a model in which the others find nothing is inconclusive."""
+    whole_search: bool = False
+    """Search every class to the end, also where the first rounds of all searches show nothing."""
 
     def __post_init__(self) -> None:
         for name, value in (("clean budget", self.clean_budget), ("max units", self.max_units)):

@@ -92,7 +92,8 @@ def examined(
         evidence = Evidence(open=(reason,))
     else:
         with clock.stage("search"):
-            draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
+            ends = not run.whole_search
+            draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds, ends=ends)
         searched = of_search(draft.found)
         evidence, draft.written = with_written(searched, case.model, case.shown, clock)
         draft.triggers = (draft.written.trigger,) if draft.written else ()
@@ -156,14 +157,21 @@ def unsearchable(opened: Opened, run: RunOptions) -> str:
 
 
 def search(
-    opened: Opened, case: Case, run: RunOptions, seed: int, progress: Progress | None, *, seconds: float | None = None
+    opened: Opened,
+    case: Case,
+    run: RunOptions,
+    seed: int,
+    progress: Progress | None,
+    *,
+    seconds: float | None = None,
+    ends: bool = False,
 ) -> Examination:
-    """The searches and what follows; those that a repair must pass have all the time that they need."""
+    """The searches and what follows; those that a repair must pass have all the time that they need, and go to the end."""
     effort, rng = effort_of(opened, run), np.random.default_rng(seed)
     shown = case.shown if opened is case.model else case.shown.on(opened.subject)
     found = examine(
         shown,
-        effort.search,
+        replace(effort.search, ends=ends),
         effort.relations,
         load_calibration(run.calibration),
         rng,

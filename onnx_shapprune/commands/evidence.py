@@ -14,6 +14,7 @@ from onnx_shapprune.detect.driven import driven_doubt
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.outsized import outsized_doubt
 from onnx_shapprune.detect.silent import silent_doubt
+from onnx_shapprune.detect.statistics import FIRST
 from onnx_shapprune.detect.thresholds import ON_FILE, PATCHES_TRIED
 from onnx_shapprune.detect.verdict import (
     Evidence,
@@ -49,14 +50,24 @@ def of_search(found: Examination) -> Evidence[Goal]:
         open=unreached(
             obstacle=found.obstacle,
             skipped=found.skipped,
-            led=leads(p.asr for e in found.evidence for p in e.patches),
+            led=found.ended or leads(p.asr for e in found.evidence for p in e.patches),
             uncovered=found.classes - found.covered,
         ),
         good=(
             f"no class stands out: the best {side} x {side} patch sends {best.asr:.0%} of the other pictures to class "
             f"{best.trigger.goal.target} with a mean margin of {best.margin:.1f} logits",
+            *_ended(found),
         ),
     )
+
+
+def _ended(found: Examination) -> tuple[str, ...]:
+    """How many clean models show as much, where the search of single classes ended with its first rounds."""
+    share = next((p for c, p in found.suspicion.claims if c.statistic == FIRST), 0.0)
+    words = (
+        f"{share:.0%} of clean models show as much or more in the first rounds of all searches, which ended with them"
+    )
+    return (words,) if found.ended else ()
 
 
 def of_trigger(case: Case, trigger: Trigger) -> Evidence[Goal]:

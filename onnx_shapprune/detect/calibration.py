@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import (
+    FIRST,
     MAP,
     OF_PATCHES,
     OF_WHOLE,
@@ -45,6 +46,7 @@ from onnx_shapprune.detect.statistics import (
     Claim,
 )
 from onnx_shapprune.detect.thresholds import (
+    ENDS,
     FEWEST_MODELS,
     KIND_LEAST,
     LEAST_SCALE,
@@ -160,7 +162,9 @@ class Calibration(BaseModel):
         sums = {(s.goal, s.statistic): self.alone(s, synthesised=synthesised) for s in _sums(about)}
         rated = []
         for claim, own in zip(claims, alone, strict=True):
-            if claim.statistic in APART:
+            if claim.statistic == FIRST:
+                p = own
+            elif claim.statistic in APART:
                 p = min(1.0, own / OF_APART)
             elif not adds:
                 p = self._of_model(own, synthesised=synthesised)
@@ -174,6 +178,11 @@ class Calibration(BaseModel):
                 p = p if speaks else max(p, own)
             rated.append((claim, p, own))
         return [(c, p) for c, p, _ in sorted(rated, key=lambda r: r[1:])]
+
+    def usual(self, first: Claim, *, synthesised: bool = False) -> bool:
+        """Whether more than ENDS of the clean models show as much in the first rounds; False where that is not known."""
+        known = self.synthesised if synthesised else self.pictures
+        return FIRST in known and self.alone(first, synthesised=synthesised) > ENDS
 
     def sums(self, claims: Sequence[Claim]) -> list[Claim]:
         """What claims of one audit say about each class: a claim for each of the SUMS and the strongest of the WHOLE."""
@@ -270,14 +279,14 @@ def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
 def _deciding(statistics: Iterable[str]) -> list[str]:
     """Those that decide together: the SUMS where there are any. What else decides has a line of its own."""
     names = list(statistics)
-    return [n for n in names if n in SUMS] if TOGETHER in names else [n for n in names if n not in APART]
+    return [n for n in names if n in SUMS] if TOGETHER in names else [n for n in names if n not in (*APART, FIRST)]
 
 
 def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[tuple[str, float]]]:
     """Statistics and p-values of the claims about each class that are added up."""
     found: dict[Goal, list[tuple[str, float]]] = {}
     for claim, p in zip(claims, alone, strict=True):
-        if claim.statistic not in APART:
+        if claim.statistic not in (*APART, FIRST):
             found.setdefault(claim.goal, []).append((claim.statistic, p))
     return found
 

@@ -12,21 +12,22 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
-from onnx_shapprune.detect.statistics import PEAK
+from onnx_shapprune.detect.statistics import PEAK, Claim, first_claim
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
 from onnx_shapprune.detect.thresholds import NAMED, NEAR
+from onnx_shapprune.detect.verdict import leads
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
-from onnx_shapprune.invert.search import Evidence, SearchSettings, search_again, search_classes
+from onnx_shapprune.invert.search import Evidence, SearchSettings, begin, search_again, search_classes
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
     """evidence: per class that was searched in full, in class order; classes: of the model; covered: how many of them were
-    searched at least coarsely; relations: None where they were not
-    searched; skipped: what the time was too short for, or, with an
-    `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests; outside:
-    how the model differs from those, in words; wanted: pictures from which on more can be told, None where there are as
-    many.
+    searched at least coarsely; relations: None where they were not searched; skipped: what the time was too short for, or,
+    with an `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests;
+    outside: how the model differs from those, in words; wanted: pictures from which on more can be told, None where there
+    are as many; first: what the first rounds say, None with few classes; ended: whether the search of single classes ended
+    with them.
     """
 
     evidence: tuple[Evidence, ...]
@@ -39,6 +40,8 @@ class Examination:
     obstacle: str = ""
     outside: tuple[str, ...] = ()
     wanted: int | None = None
+    first: Claim | None = None
+    ended: bool = False
 
 
 def examine(
@@ -61,17 +64,28 @@ def examine(
         search = replace(search, warps=False)
     subject = shown.subject
     families = search.families(shown.pictures, len(subject.reachable))
-    evidence = search_classes(shown, search, rng, deadline=deadline, progress=progress)
     like = calibration.of(len(subject.reachable), max(shown.size[:2]), 0 if synthesised else len(shown))
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
-    suspicion = suspicion_of(evidence, None, like, families, ground)
+    begun = begin(shown, search, rng, deadline=deadline, progress=progress)
+    first = first_claim(begun)
+    said: list[Claim] = []
+    # Of a model that is unlike those of the calibration nobody knows what is usual, and where no slope has led anywhere yet
+    # the first rounds say nothing.
+    sure_of_silence = (
+        not (subject.obstacle or ground.outside) and len(begun.found) == len(families) and leads(begun.moved)
+    )
+    if search.ends and first and sure_of_silence and like.usual(first, synthesised=synthesised):
+        said, evidence = [first], begun.evidence(shown)
+    else:
+        evidence = search_classes(shown, search, rng, begun=begun, deadline=deadline, progress=progress)
+    suspicion = suspicion_of(evidence, None, like, families, ground, beside=said)
     near = {c.family for c, p in suspicion.claims if c.family and p <= NEAR[1]}
     if near and suspicion.p_value >= NEAR[0] and time.monotonic() < deadline and not subject.obstacle:
         evidence = search_again(shown, evidence, near, search, rng, progress)
         suspicion = suspicion_of(evidence, None, like, families, ground)
     skipped = [name for name in families if name not in evidence[0].found]
-    skipped += [] if any(e.peak is not None for e in evidence) else ["largest margins"]
-    skipped += [] if any(e.patches for e in evidence) else ["free masks"]
+    skipped += [] if said or any(e.peak is not None for e in evidence) else ["largest margins"]
+    skipped += [] if said or any(e.patches for e in evidence) else ["free masks"]
     relations = None
     # A peak says which class, and not which pictures go there; a class that too few pictures speak for is not named.
     sure = any(p <= NAMED and c.statistic != PEAK and not ground.cautions(c) for c, p in suspicion.claims)
@@ -80,7 +94,7 @@ def examine(
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
         relations = search_relations(shown, relation, rng, progress=stage(progress, "pairs of classes"))
-        suspicion = suspicion_of(evidence, relations, like, families, ground)
+        suspicion = suspicion_of(evidence, relations, like, families, ground, beside=said)
     elif wanted:
         skipped.append("pairs of classes")
     classes, more = len(subject.reachable), None if synthesised else like.wanted
@@ -96,6 +110,8 @@ def examine(
         subject.obstacle,
         ground.outside,
         more,
+        first,
+        ended=bool(said),
     )
 
 

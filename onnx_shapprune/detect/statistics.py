@@ -29,9 +29,11 @@ from onnx_shapprune.detect.verdict import PEAK as PEAK
 from onnx_shapprune.invert.cores import CORE as CORE
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
-from onnx_shapprune.invert.search import Evidence
+from onnx_shapprune.invert.search import Begun, Evidence
 
 AGREEMENT, NORM, SOURCE, MAP = "agreement", "norm", "source", "map"
+# What all families say together after all rounds but their last, of models with MANY classes or more.
+FIRST = "first"
 # What is said about one class (detect/calibration.py): the sum of all of it, the sum of what patches and masks say, and the
 # most that any change of the whole picture says.
 TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"
@@ -85,6 +87,22 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
                 claims.append(Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller, rival, family))
                 claims.append(Claim(e.goal, NORM, smaller, rival, family))
     return claims + _peak_claim([e for e in evidence if e.peak is not None])
+
+
+def first_claim(begun: Begun) -> Claim | None:
+    """What the first rounds say about the class that they say most about; None with fewer than MANY classes.
+
+    value: the sum over all families of its lead in standard deviations of the other classes.
+    """
+    if len(begun.goals) < MANY:
+        return None
+    said = np.zeros(len(begun.goals))
+    for found in begun.found.values():
+        margins = np.array([f.margin for f in found])
+        others = (np.sort(np.delete(margins, k))[::-1] for k in range(len(margins)))
+        said += [_strength(float(m), rest, 1.0) for m, rest in zip(margins, others, strict=True)]
+    leader = int(said.argmax())
+    return Claim(begun.goals[leader], FIRST, float(said[leader]), float(np.delete(said, leader).max()))
 
 
 def _peak_claim(evidence: Sequence[Evidence]) -> list[Claim]:

@@ -99,10 +99,12 @@ def suspicion_of(
     calibration: Calibration,
     families: Mapping[str, Family],
     ground: Ground | None = None,
+    beside: Sequence[Claim] = (),
 ) -> Suspicion:
     """Say what the evidence claims, and how rarely clean models show as much.
 
-    evidence: of the classes that were searched, in class order; families: for their words; ground: what it stands on.
+    evidence: of the classes that were searched, in class order; families: for their words; ground: what it stands on;
+    beside: claims that are there already.
     """
     ground = ground or Ground()
     margins = np.array([e.compact.margin for e in evidence])
@@ -113,7 +115,8 @@ def suspicion_of(
         norms = anomaly_indices(
             np.array([b.trigger.norm if b else np.inf for b in best]), np.array([bool(b and b.success) for b in best])
         )
-    claims = class_claims(evidence, ground.spread) + (relation_claims(relations, ground.spread) if relations else [])
+    claims = [*beside, *class_claims(evidence, ground.spread)]
+    claims += relation_claims(relations, ground.spread) if relations else []
     rated = calibration.rated(claims, synthesised=ground.synthesised)
     spoken = [_spoken(c, evidence, relations, families) if p <= DOUBT else ((), ()) for c, p in rated]
     claimed = tuple(

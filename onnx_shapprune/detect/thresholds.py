@@ -20,6 +20,9 @@ SECOND = 1e-3
 # Between these a family is searched a second time from other starts, as one search more or less decides. 2026-11-26, chosen:
 # a quarter of the one and twice the other.
 NEAR = (NAMED / 4, 2 * DOUBT)
+# Where the first rounds of all searches show no more than those of this share of clean models, the search of single classes
+# ends with them. ENDED_WHY
+ENDS = 0.25
 # From here on a finding is called sure in reports, which decides nothing: the same bar as for a second goal.
 FAR = SECOND
 # Pictures that a trigger could move under which its success rate says nothing: one of four is a step of 25 points, and

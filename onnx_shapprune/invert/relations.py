@@ -107,7 +107,7 @@ def search_relations(
         family,
         ScanSettings(rounds=settings.maps),
         rng,
-        worth=lambda scores: scores.asr.max() >= MOVES,
+        worth=lambda found: max(f.asr for f in found) >= MOVES,
         progress=lambda done, of: tick(before + done, rounds),
     )
     return Relations(

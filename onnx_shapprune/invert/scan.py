@@ -7,7 +7,7 @@ all, more for the better ones, every goal keeping at least one.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,17 +101,34 @@ def scan(
     settings: ScanSettings,
     rng: np.random.Generator,
     *,
-    worth: Callable[[Scores], bool] = lambda scores: True,
+    worth: Callable[[Sequence[Found]], bool] = lambda found: True,
     progress: Ticks | None = None,
 ) -> list[Found]:
-    """The best arms, largest margin first; every goal has at least one. Goals that are not among the `leaders` before the
-    last round stay as they were then, measured on fewer pictures; so do all where what a round reached is not `worth` more.
+    """The best arms of `rounds`, largest margin first; none of its rounds follows one that is not `worth` more."""
+    tick, found = progress or (lambda done, of: None), list[Found]()
+    for found in rounds_of(shown, goals, family, settings, rng, tick):
+        if not worth(found):
+            tick(len(settings.rounds), len(settings.rounds))
+            break
+    return found
+
+
+def rounds_of(
+    shown: Shown,
+    goals: Sequence[Goal],
+    family: Family,
+    settings: ScanSettings,
+    rng: np.random.Generator,
+    tick: Ticks,
+) -> Iterator[list[Found]]:
+    """After each round the best arms so far, largest margin first: of every goal one, after the last round all that it kept.
+    Goals that are not among the `leaders` before the last round stay as they were then, measured on fewer pictures.
     """
     if family.fixed is not None:
         found = tried_out(shown, goals, family)
-        if progress:
-            progress(1, 1)
-        return found
+        tick(1, 1)
+        yield found
+        return
     places = np.repeat(np.arange(len(family.masks)), family.tries)
     arm = np.repeat(np.arange(len(goals)), len(places))
     place = np.tile(places, len(goals))
@@ -122,20 +139,17 @@ def scan(
         many = Many([goals[a] for a in arm.tolist()], arm, place, paints)
         limit = None if last else 2 * batch
         scores, learnt = climbed(shown, many, family, Climb(steps=steps, batch=batch), rng, keep=keep, limit=limit)
-        ends = not last and not worth(scores)
-        leaders = 0 if ends else settings.leaders if number == len(settings.rounds) - 2 else None
+        leaders = settings.leaders if number == len(settings.rounds) - 2 else None
         kept = survivors(scores, arm, keep, leaders)
-        left = np.setdiff1d(survivors(scores, arm, 0), survivors(scores, arm, 0, leaders))
-        done += [
-            Found(many.trigger(family, i, learnt[i]), float(scores.margin[i]), float(scores.asr[i]))
-            for i in (kept if last else left).tolist()
-        ]
+        best = survivors(scores, arm, 0)
+        made = {
+            i: Found(many.trigger(family, i, learnt[i]), float(scores.margin[i]), float(scores.asr[i]))
+            for i in (kept if last else best).tolist()
+        }
+        tick(number + 1, len(settings.rounds))
+        yield sorted([*done, *made.values()], key=lambda f: -f.margin)
+        done += [made[i] for i in np.setdiff1d(best, survivors(scores, arm, 0, leaders)).tolist()]
         arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
-        if progress:
-            progress(len(settings.rounds) if ends else number + 1, len(settings.rounds))
-        if ends:
-            break
-    return sorted(done, key=lambda f: -f.margin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,12 +1,13 @@
 """Search every class with every family, then look twice at the classes that stand out.
 
-The scans at a fixed budget run first and order the classes: compact patches, then changes of the whole picture. Free masks
+The scans at a fixed budget run first, all but the last round of each (`begin`): of a model in which these show nothing the
+search may end there. The last rounds order the classes: compact patches, then changes of the whole picture. Free masks
 follow; restarts and the transfer test go to the classes that one of them singles out.
 """
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
 from onnx_shapprune.invert.peaks import peaks
 from onnx_shapprune.invert.plain import plain
 from onnx_shapprune.invert.prescreen import coarse_margins, lifts
-from onnx_shapprune.invert.scan import Climb, Found, ScanSettings, ascend, best_of, rounds_for, scan
+from onnx_shapprune.invert.scan import Climb, Found, ScanSettings, ascend, best_of, rounds_for, rounds_of, scan
 from onnx_shapprune.invert.trigger import Trigger
 
 # Classes with less of the largest margin are not looked at twice: they could not be named beside it.
@@ -61,6 +62,7 @@ class SearchSettings:
     transfer_starts: int = TRANSFER_STARTS
     peak_starts: int = 5
     warps: bool = True
+    ends: bool = False
     scan: ScanSettings = field(default_factory=ScanSettings)
     whole: ScanSettings = field(default_factory=lambda: ScanSettings(rounds=((4, 4, 5), (10, 9, 5))))
     patch: FreeSettings = field(default_factory=FreeSettings)
@@ -127,31 +129,81 @@ class Evidence:
         return max(self.patches, key=lambda p: p.asr, default=None)
 
 
-def search_classes(
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Searches whose last rounds are to come. goals: of the classes that are searched, in class order; families: those that
+    were begun, by name; found: the best trigger of each of them for each goal; climbs: what is left of them.
+    """
+
+    goals: Sequence[Goal]
+    families: Mapping[str, Family]
+    found: Mapping[str, Sequence[Found]]
+    climbs: Mapping[str, Iterator[list[Found]]]
+
+    @property
+    def moved(self) -> Iterator[float]:
+        """The share of the pictures that each trigger moves which a gradient led to, 0..1."""
+        return (f.asr for name, found in self.found.items() if self.families[name].fixed is None for f in found)
+
+    def evidence(self, shown: Shown) -> tuple[Evidence, ...]:
+        """What was found so far, in class order."""
+        return tuple(
+            Evidence(g, {name: found[k] for name, found in self.found.items()}, (), {}, shown.distance(g))
+            for k, g in enumerate(self.goals)
+        )
+
+
+def begin(
     shown: Shown,
     settings: SearchSettings,
     rng: np.random.Generator,
     *,
     deadline: float = math.inf,
     progress: Progress | None = None,
-) -> tuple[Evidence, ...]:
-    """Evidence for the classes that were searched, in class order.
+) -> Begun:
+    """All rounds of every family but the last.
 
     deadline: of time.monotonic(); families that would begin later are left out, compact patches never. Where no gradient
     reaches the picture (`Subject.obstacle`), patches climb by trial, and what needs a gradient of every pixel is left out.
     """
     subject = shown.subject
-    classes = _worth_searching(shown, settings, rng, progress)
-    goals = all_to_one(classes)
+    goals = all_to_one(_worth_searching(shown, settings, rng, progress))
     families = settings.families(shown.pictures, len(subject.reachable))
     if subject.obstacle:
         families = {name: f for name, f in families.items() if f.fixed is not None or name in ("compact", "wide")}
+    begun: dict[str, Family] = {}
     found: dict[str, list[Found]] = {}
+    climbs: dict[str, Iterator[list[Found]]] = {}
     for name, family in families.items():
         if not found or time.monotonic() < deadline:
             rounds = rounds_for(family, settings.scan, settings.whole).among(len(goals))
-            results = scan(shown, goals, family, rounds, rng, progress=stage(progress, f"{name} triggers"))
+            tick = stage(progress, f"{name} triggers") or (lambda done, of: None)
+            climb = rounds_of(shown, goals, family, rounds, rng, tick)
+            before = 1 if family.fixed is not None else max(1, len(rounds.rounds) - 1)
+            results = [next(climb) for _ in range(before)][-1]
+            begun[name], climbs[name] = family, climb
             found[name] = [best_of(results, g) for g in goals]
+    return Begun(goals, begun, found, climbs)
+
+
+def search_classes(
+    shown: Shown,
+    settings: SearchSettings,
+    rng: np.random.Generator,
+    *,
+    begun: Begun | None = None,
+    deadline: float = math.inf,
+    progress: Progress | None = None,
+) -> tuple[Evidence, ...]:
+    """Evidence for the classes that were searched, in class order. begun: what it goes on with; deadline: as for `begin`."""
+    subject = shown.subject
+    begun = begun or begin(shown, settings, rng, deadline=deadline, progress=progress)
+    goals, families, classes = begun.goals, begun.families, [g.target for g in begun.goals]
+    found: dict[str, list[Found]] = {}
+    for name, climb in begun.climbs.items():
+        if not found or time.monotonic() < deadline:
+            last = next(climb, begun.found[name])  # some families have no round left
+            found[name] = [best_of(last, g) for g in goals]
     inner: list[Found | None] = [None] * len(goals)
     if time.monotonic() < deadline and not subject.obstacle:
         inner = list(cores(shown, found["compact"]))

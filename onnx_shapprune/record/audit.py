@@ -266,7 +266,8 @@ class AuditRecord(Part):
     suspects: what stands out and is not named; thresholds: what decided; score: -log10 of the p-value of the whole model;
     claims: all evidence, the most unusual first; alone: of one file among many, the call that does the same to it;
     calibration: on which clean models it rests, with the sha256 of what it says; not_searched: what was left out, in
-    words; triggers: as many as fit; findings: about the file itself.
+    words; triggers: as many as fit; findings: about the file itself; first_rounds: what the first rounds of all searches
+    say, null with few classes; a claim "first" says that the search of single classes ended with them.
     """
 
     schema_version: str = SCHEMA_VERSION
@@ -301,6 +302,7 @@ class AuditRecord(Part):
     artifacts: tuple[FileDigest, ...] = ()
     evaluations: int = 0
     gradient_pictures: int = 0
+    first_rounds: Finite | None = None
     seconds: dict[str, Finite] = Field(default_factory=dict)
     peak_memory_mb: Finite | None = None
     warnings: tuple[str, ...] = ()

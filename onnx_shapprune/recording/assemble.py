@@ -97,6 +97,7 @@ def audit_record(
         artifacts=artifacts,
         evaluations=opened.subject.work.coalitions,
         gradient_pictures=opened.subject.work.pictures,
+        first_rounds=draft.found.first.value if draft.found and draft.found.first else None,
         seconds={k: round(v, 3) for k, v in clock.seconds.items()},
         peak_memory_mb=_peak_memory(),
         warnings=tuple(draft.warnings),

@@ -43,7 +43,7 @@ def class_parts(case: Case, found: Examination | None) -> tuple[ClassPart, ...]:
                 index_of_class=target,
                 name=case.class_names[target] if case.class_names else str(target),
                 norm=best.trigger.norm if best and best.success else None,
-                asr=best.asr if best else patch.asr,
+                asr=best.asr if best else max(f.asr for f in e.found.values()) if found.ended else patch.asr,
                 index=suspicion.norm_index(target),
                 success=bool(best and best.success),
                 norms=tuple(p.trigger.norm for p in e.patches if p.success),

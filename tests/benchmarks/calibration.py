@@ -23,7 +23,7 @@ from onnx_shapprune.detect.calibration import (
     load_calibration,
     strongest,
 )
-from onnx_shapprune.detect.statistics import AGREEMENT, NORM, PEAK, Claim
+from onnx_shapprune.detect.statistics import AGREEMENT, FIRST, NORM, PEAK, Claim
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY, NAMED, WORKING
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart
 from tests.benchmarks.summary import Row, read_rows, wilson
@@ -56,6 +56,8 @@ def audits(results: Sequence[Path]) -> list[Audit]:
                 continue
             looked = [*(f.family for f in record.classes[0].families), AGREEMENT, NORM, PEAK]
             values = dict.fromkeys(looked, 0.0) | largest(_claim(c) for c in record.claims)
+            if record.first_rounds is not None:
+                values[FIRST] = record.first_rounds
             found[row.file, row.seed, row.data_free] = Audit(
                 row, record.claims, values, record.model.classes, _edges(record), record.before.pictures
             )

@@ -66,6 +66,12 @@ OF_THE_SEARCH = (
     ),
     option(
         SEARCH,
+        "--whole-search",
+        is_flag=True,
+        help="Search every class to the end, also where the first rounds of all searches show what most clean models show.",
+    ),
+    option(
+        SEARCH,
         "--calibration",
         type=FILE,
         metavar="FILE",
