@@ -105,29 +105,29 @@ def scan(
     progress: Ticks | None = None,
 ) -> list[Found]:
     """The best arms of `rounds`, largest margin first; none of its rounds follows one that is not `worth` more."""
-    tick, found = progress or (lambda done, of: None), list[Found]()
-    for found in rounds_of(shown, goals, family, settings, rng, tick):
-        if not worth(found):
-            tick(len(settings.rounds), len(settings.rounds))
+    found, rounds = list[Found](), count_of(family, settings)
+    for number, found in enumerate(rounds_of(shown, goals, family, settings, rng)):
+        ends = not worth(found)
+        if progress:
+            progress(rounds if ends else number + 1, rounds)
+        if ends:
             break
     return found
 
 
+def count_of(family: Family, settings: ScanSettings) -> int:
+    """How many rounds there are; where nothing is learnt, one."""
+    return len(settings.rounds) if family.fixed is None else 1
+
+
 def rounds_of(
-    shown: Shown,
-    goals: Sequence[Goal],
-    family: Family,
-    settings: ScanSettings,
-    rng: np.random.Generator,
-    tick: Ticks,
+    shown: Shown, goals: Sequence[Goal], family: Family, settings: ScanSettings, rng: np.random.Generator
 ) -> Iterator[list[Found]]:
     """After each round the best arms so far, largest margin first: of every goal one, after the last round all that it kept.
     Goals that are not among the `leaders` before the last round stay as they were then, measured on fewer pictures.
     """
     if family.fixed is not None:
-        found = tried_out(shown, goals, family)
-        tick(1, 1)
-        yield found
+        yield tried_out(shown, goals, family)
         return
     places = np.repeat(np.arange(len(family.masks)), family.tries)
     arm = np.repeat(np.arange(len(goals)), len(places))
@@ -146,7 +146,6 @@ def rounds_of(
             i: Found(many.trigger(family, i, learnt[i]), float(scores.margin[i]), float(scores.asr[i]))
             for i in (kept if last else best).tolist()
         }
-        tick(number + 1, len(settings.rounds))
         yield sorted([*done, *made.values()], key=lambda f: -f.margin)
         done += [made[i] for i in np.setdiff1d(best, survivors(scores, arm, 0, leaders)).tolist()]
         arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])

@@ -23,7 +23,17 @@ from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
 from onnx_shapprune.invert.peaks import peaks
 from onnx_shapprune.invert.plain import plain
 from onnx_shapprune.invert.prescreen import coarse_margins, lifts
-from onnx_shapprune.invert.scan import Climb, Found, ScanSettings, ascend, best_of, rounds_for, rounds_of, scan
+from onnx_shapprune.invert.scan import (
+    Climb,
+    Found,
+    ScanSettings,
+    ascend,
+    best_of,
+    count_of,
+    rounds_for,
+    rounds_of,
+    scan,
+)
 from onnx_shapprune.invert.trigger import Trigger
 
 # Classes with less of the largest margin are not looked at twice: they could not be named beside it.
@@ -177,10 +187,11 @@ def begin(
     for name, family in families.items():
         if not found or time.monotonic() < deadline:
             rounds = rounds_for(family, settings.scan, settings.whole).among(len(goals))
-            tick = stage(progress, f"{name} triggers") or (lambda done, of: None)
-            climb = rounds_of(shown, goals, family, rounds, rng, tick)
-            before = 1 if family.fixed is not None else max(1, len(rounds.rounds) - 1)
-            results = [next(climb) for _ in range(before)][-1]
+            climb, first = rounds_of(shown, goals, family, rounds, rng), max(1, count_of(family, rounds) - 1)
+            for number in range(first):
+                results = next(climb)
+                if tick := stage(progress, f"{name} triggers"):
+                    tick(number + 1, first)
             begun[name], climbs[name] = family, climb
             found[name] = [best_of(results, g) for g in goals]
     return Begun(goals, begun, found, climbs)
@@ -202,8 +213,11 @@ def search_classes(
     found: dict[str, list[Found]] = {}
     for name, climb in begun.climbs.items():
         if not found or time.monotonic() < deadline:
-            last = next(climb, begun.found[name])  # some families have no round left
-            found[name] = [best_of(last, g) for g in goals]
+            found[name] = [*begun.found[name]]
+            for results in climb:
+                found[name] = [best_of(results, g) for g in goals]
+                if tick := stage(progress, f"{name} triggers, last round"):
+                    tick(1, 1)
     inner: list[Found | None] = [None] * len(goals)
     if time.monotonic() < deadline and not subject.obstacle:
         inner = list(cores(shown, found["compact"]))

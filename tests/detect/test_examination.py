@@ -7,23 +7,33 @@ from hand_made import CALIBRATION
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.detect import examination
+from onnx_shapprune.commands.evidence import of_search, thresholds_of
+from onnx_shapprune.detect import examination, statistics
 from onnx_shapprune.detect.calibration import Calibration, Domain
 from onnx_shapprune.detect.examination import Examination, examine
+from onnx_shapprune.detect.statistics import FIRST
+from onnx_shapprune.detect.thresholds import ENDS
+from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.invert.relations import RelationSettings
 from onnx_shapprune.invert.search import SearchSettings
+from onnx_shapprune.settings import RunOptions
 
 # Without what six such nets' peaks are on clean models, so that peaks decide nothing.
 KNOWN = CALIBRATION.model_copy(update={"pictures": {k: v for k, v in CALIBRATION.pictures.items() if k != "peak"}})
 
 
 def examined(
-    moved: dict[int, int], relation: RelationSettings | None = None, calibration: Calibration = KNOWN, **settings
+    moved: dict[int, int],
+    relation: RelationSettings | None = None,
+    calibration: Calibration = KNOWN,
+    *,
+    ends: bool = False,
+    **settings,
 ) -> Examination:
     x, y = planted.colours_pictures(2)
     return examine(
         Shown.to(planted.subject_of(planted.colours_net(moved)), x.astype(np.float32), y),
-        SearchSettings(restarts=1), relation, calibration, np.random.default_rng(0), **settings,
+        SearchSettings(restarts=1, ends=ends), relation, calibration, np.random.default_rng(0), **settings,
     )  # fmt: skip
 
 
@@ -98,3 +108,59 @@ def test_synthesised_pictures_are_judged_by_what_is_known_of_them_and_not_warped
     assert drawn.suspicion.named == {}
     assert set(given.evidence[0].found) - set(drawn.evidence[0].found) == {"warp"}
     assert drawn.skipped == ()
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Six classes are many, slopes have led somewhere, and the first rounds of twenty clean models are known."""
+    monkeypatch.setattr(statistics, "MANY", 6)
+    monkeypatch.setattr(examination, "leads", lambda moved: True)
+    shown = tuple(float(v) for v in range(1, 21))
+    columns = {part: {**getattr(KNOWN, part), FIRST: shown} for part in ("pictures", "synthesised")}
+    return KNOWN.model_copy(update=columns)
+
+
+def test_a_search_ends_with_first_rounds_that_show_what_clean_models_show(many):
+    found = examined({}, RelationSettings(), many, ends=True)
+    assert found.ended
+    assert not any(e.patches or e.transfer or e.peak is not None or e.core for e in found.evidence)
+    assert found.skipped == ()
+    assert found.relations is not None, "pairs and maps are another search"
+    assert [c.statistic for c, _ in found.suspicion.claims if c.goal.kind == "all-to-one"] == [FIRST]
+    assert found.suspicion.p_value > ENDS
+    evidence = of_search(found)
+    assert judge(evidence, thresholds_of(RunOptions())).outcome == "pass"
+    assert f"{found.suspicion.p_value:.0%} of clean models show as much" in evidence.good[-1]
+
+
+def test_a_search_goes_on_where_first_rounds_show_more(many):
+    found = examined(dict.fromkeys(range(5), 5), RelationSettings(), many, ends=True)
+    assert not found.ended
+    assert found.first is not None
+    assert found.first.goal == Goal(5)
+    assert list(found.suspicion.named) == [Goal(5)]
+    assert FIRST not in {c.statistic for c, _ in found.suspicion.claims}
+
+
+def test_a_search_goes_on_where_nobody_said_that_it_may_end(many):
+    assert not examined({}, None, many).ended
+
+
+def test_a_search_goes_on_where_nothing_is_known_of_first_rounds(many):
+    assert not examined({}, None, KNOWN, ends=True).ended
+
+
+def test_a_search_goes_on_where_the_model_is_unlike_those_that_are_known(many):
+    domain = Domain(classes=(7, 99), pixels=(1, 999))
+    assert not examined({}, None, many.model_copy(update={"domain": domain}), ends=True).ended
+
+
+def test_a_search_goes_on_where_no_slope_has_led_anywhere(many, monkeypatch):
+    monkeypatch.setattr(examination, "leads", lambda moved: False)
+    assert not examined({}, None, many, ends=True).ended
+
+
+def test_a_search_that_was_cut_short_has_not_ended(many):
+    found = examined({}, None, many, ends=True, seconds=0)
+    assert not found.ended
+    assert "free masks" in found.skipped

@@ -21,10 +21,12 @@ from onnx_shapprune.detect.statistics import (
     SOURCE,
     Claim,
     class_claims,
+    first_claim,
     norm_ratio,
     relation_claims,
 )
 from onnx_shapprune.invert.scan import Found
+from onnx_shapprune.invert.search import Begun
 
 
 def claimed(found, target: int = 6) -> dict[str, Claim]:
@@ -250,3 +252,22 @@ def test_peaks_without_a_spread_still_give_a_finite_claim(heights):
 def test_few_peaks_or_none_claim_nothing():
     assert peak_claims([1.0, 2.0, 3.0, 90.0]) == []
     assert peak_claims([None] * 10) == []
+
+
+def begun(margins: dict[str, Sequence[float]]) -> Begun:
+    found = {name: [replace(clean(1)[0].compact, margin=m) for m in of] for name, of in margins.items()}
+    goals = [Goal(k) for k in range(len(next(iter(margins.values()))))]
+    return Begun(goals, {}, found, {})
+
+
+def test_a_first_claim_by_hand():
+    # Above the third best of the others, in standard deviations of it and those below.
+    others = [4.0, 3.0, *np.linspace(-2.0, 2.0, MANY - 3)]
+    spread = np.std(others[2:], ddof=1)
+    claim = first_claim(begun({"compact": [12.0, *others], "wide": [7.0, *others]}))
+    assert claim.goal == Goal(0)
+    assert claim.value == pytest.approx((12 - 2) / spread + (7 - 2) / spread)
+
+
+def test_first_rounds_of_few_classes_claim_nothing():
+    assert first_claim(begun({"compact": [float(k) for k in range(MANY - 1)]})) is None

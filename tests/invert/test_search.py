@@ -13,7 +13,7 @@ from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.invert import search
 from onnx_shapprune.invert.families import blended, bounded, compact, wave
 from onnx_shapprune.invert.free import FreeSettings
-from onnx_shapprune.invert.scan import ScanSettings
+from onnx_shapprune.invert.scan import ScanSettings, count_of, rounds_for
 from onnx_shapprune.invert.search import MANY_CLASSES, SearchSettings, search_classes, transfer_rate
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -85,7 +85,10 @@ def test_smallest_prefers_success_then_norm(evidence):
 
 
 def test_stages_report_progress(evidence, seen):
-    assert {s[0] for s in seen} == {*(f"{name} triggers" for name in FAMILIES), "free masks", "classes", "restarts"}
+    first = {f"{name} triggers" for name in FAMILIES}
+    more = {n for n, f in FAMILIES.items() if count_of(f, rounds_for(f, SETTINGS.scan, SETTINGS.whole)) > 1}
+    last = {f"{name} triggers, last round" for name in more}
+    assert {s[0] for s in seen} == {*first, *last, "free masks", "classes", "restarts"}
     for stage in {s[0] for s in seen}:
         done = [(d, of) for s, d, of in seen if s == stage]
         counts = [d for d, _ in done]
