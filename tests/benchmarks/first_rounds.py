@@ -20,7 +20,7 @@ import numpy as np
 
 from onnx_shapprune.case.open import open_case
 from onnx_shapprune.commands.effort import effort_for
-from onnx_shapprune.detect.calibration import DIGITS, calibration_text, load_calibration
+from onnx_shapprune.detect.calibration import DIGITS, Calibration, calibration_text, load_calibration
 from onnx_shapprune.detect.statistics import FIRST, first_claim
 from onnx_shapprune.detect.thresholds import MANY
 from onnx_shapprune.detect.verdict import leads
@@ -71,22 +71,28 @@ def rows(o: argparse.Namespace, done: set[str]) -> Iterator[dict[str, Any]]:
 
 
 def calibrated(found: list[dict[str, Any]]) -> str:
-    """The package's calibration with what clean networks of its main part show."""
+    """The package's calibration with what clean networks show; the part of larger pictures holds all of them."""
     known = load_calibration(None)
-    assert known.domain is not None
-    fewest, most = MANY, known.domain.classes[1]
-    inside = [
-        r for r in found
-        if r["kind"] == "clean" and fewest <= r["classes"] <= most and r["edge"] <= known.domain.pixels[1]
-        and r["value"] is not None and not (r["free"] and known.domain.drawn and r["shown"] < known.domain.drawn)
-    ]  # fmt: skip
-    with_them = {
-        part: dict(
-            sorted({**getattr(known, part), FIRST: tuple(r["value"] for r in inside if r["free"] is free)}.items())
-        )
-        for part, free in (("pictures", False), ("synthesised", True))
-    }
-    return calibration_text(known.model_copy(update={k: v for k, v in with_them.items() if v[FIRST]}))
+    assert known.large is not None
+    clean = {(r["file"], r["free"]): r for r in found if r["kind"] == "clean"}
+    parts = [part.model_copy(update=_columns(part, [*clean.values()])) for part in (known, known.large)]
+    return calibration_text(parts[0].model_copy(update={"large": parts[1]}))
+
+
+def _columns(part: Calibration, clean: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float, ...]]]:
+    """The columns of a part with the first rounds of the networks that it speaks of, where there are any."""
+    made, domain = {}, part.domain
+    assert domain is not None
+    for name, free in (("pictures", False), ("synthesised", True)):
+        inside = [
+            r
+            for r in clean
+            if r["free"] is free and r["edge"] <= domain.pixels[1] and r["classes"] <= domain.classes[1]
+        ]
+        values = tuple(r["value"] for r in inside if not free or r["shown"] >= (domain.drawn or 0))
+        if values:
+            made[name] = dict(sorted({**getattr(part, name), FIRST: values}.items()))
+    return made
 
 
 def main() -> None:
