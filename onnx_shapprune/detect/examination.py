@@ -16,8 +16,9 @@ from onnx_shapprune.detect.statistics import PEAK, Claim, first_claim
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
 from onnx_shapprune.detect.thresholds import NAMED, NEAR
 from onnx_shapprune.detect.verdict import leads
+from onnx_shapprune.invert.free import search_free
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
-from onnx_shapprune.invert.search import Evidence, SearchSettings, begin, search_again, search_classes
+from onnx_shapprune.invert.search import Begun, Evidence, SearchSettings, begin, search_again, search_classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +69,12 @@ def examine(
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
     begun = begin(shown, search, rng, deadline=deadline, progress=progress)
     first = first_claim(begun)
-    said: list[Claim] = []
-    # Of a model that is unlike those of the calibration nobody knows what is usual, and where no slope has led anywhere yet
-    # the first rounds say nothing.
-    sure_of_silence = (
-        not (subject.obstacle or ground.outside) and len(begun.found) == len(families) and leads(begun.moved)
-    )
-    if search.ends and first and sure_of_silence and like.usual(first, synthesised=synthesised):
-        said, evidence = [first], begun.evidence(shown)
-    else:
-        evidence = search_classes(shown, search, rng, begun=begun, deadline=deadline, progress=progress)
+    # Of a model that is unlike those of the calibration nobody knows what is usual.
+    may_end = search.ends and len(begun.found) == len(families) and not (subject.obstacle or ground.outside)
+    usual = first is not None and like.usual(first, synthesised=synthesised)
+    silence = _silence(shown, begun, search, rng) if may_end and usual else ()
+    said = [first] if first and silence else []
+    evidence = silence or search_classes(shown, search, rng, begun=begun, deadline=deadline, progress=progress)
     suspicion = suspicion_of(evidence, None, like, families, ground, beside=said)
     near = {c.family for c, p in suspicion.claims if c.family and p <= NEAR[1]}
     if near and suspicion.p_value >= NEAR[0] and time.monotonic() < deadline and not subject.obstacle:
@@ -113,6 +110,14 @@ def examine(
         first,
         ended=bool(said),
     )
+
+
+def _silence(shown: Shown, begun: Begun, search: SearchSettings, rng: np.random.Generator) -> tuple[Evidence, ...]:
+    """The evidence of first rounds that show nothing; empty where slopes have led nowhere, which makes it none: then the
+    free mask of the class that gives way most is asked.
+    """
+    masks = [] if leads(begun.moved) else search_free(shown, [begun.easiest], search.patch, rng)
+    return () if masks and not leads(m.asr for m in masks) else begun.evidence(shown, masks)
 
 
 def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views: int) -> Ground:

@@ -155,10 +155,21 @@ class Begun:
         """The share of the pictures that each trigger moves which a gradient led to, 0..1."""
         return (f.asr for name, found in self.found.items() if self.families[name].fixed is None for f in found)
 
-    def evidence(self, shown: Shown) -> tuple[Evidence, ...]:
-        """What was found so far, in class order."""
+    @property
+    def easiest(self) -> Goal:
+        """Which class compact patches reach best."""
+        return max(self.found["compact"], key=lambda f: f.margin).trigger.goal
+
+    def evidence(self, shown: Shown, masks: Sequence[FreeResult] = ()) -> tuple[Evidence, ...]:
+        """What was found so far, in class order. masks: free ones that were searched."""
         return tuple(
-            Evidence(g, {name: found[k] for name, found in self.found.items()}, (), {}, shown.distance(g))
+            Evidence(
+                g,
+                {name: found[k] for name, found in self.found.items()},
+                tuple(m for m in masks if m.trigger.goal == g),
+                {},
+                shown.distance(g),
+            )
             for k, g in enumerate(self.goals)
         )
 

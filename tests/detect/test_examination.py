@@ -156,8 +156,14 @@ def test_a_search_goes_on_where_the_model_is_unlike_those_that_are_known(many):
 
 
 def test_a_search_goes_on_where_no_slope_has_led_anywhere(many, monkeypatch):
+    """What patches do not reach a free mask may, and that is asked of one class."""
     monkeypatch.setattr(examination, "leads", lambda moved: False)
     assert not examined({}, None, many, ends=True).ended
+    counted = iter((False, True))
+    monkeypatch.setattr(examination, "leads", lambda moved: next(counted))
+    found = examined({}, None, many, ends=True)
+    assert found.ended
+    assert sum(bool(e.patches) for e in found.evidence) == 1
 
 
 def test_a_search_that_was_cut_short_has_not_ended(many):
