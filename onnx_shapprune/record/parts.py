@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 Verdict = Literal["pass", "fail", "inconclusive"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PValue = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
