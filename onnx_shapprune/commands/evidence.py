@@ -64,7 +64,10 @@ def of_search(found: Examination) -> Evidence[Goal]:
 def _ended(found: Examination) -> tuple[str, ...]:
     """How many clean models show as much, where the search of single classes ended with its first rounds."""
     share = next((p for c, p in found.suspicion.claims if c.statistic == FIRST), 0.0)
-    words = f"first rounds of all searches show what {share:.0%} of clean models show: single classes got no more of them"
+    words = (
+        f"after the first rounds of all searches {share:.0%} of clean models show as much: single classes were searched no "
+        "further"
+    )
     return (words,) if found.ended else ()
 
 

@@ -130,7 +130,7 @@ def test_a_search_ends_with_first_rounds_that_show_what_clean_models_show(many):
     assert found.suspicion.p_value > ENDS
     evidence = of_search(found)
     assert judge(evidence, thresholds_of(RunOptions())).outcome == "pass"
-    assert f"show what {found.suspicion.p_value:.0%} of clean models show" in evidence.good[-1]
+    assert f"{found.suspicion.p_value:.0%} of clean models show as much" in evidence.good[-1]
 
 
 def test_a_search_goes_on_where_first_rounds_show_more(many):
