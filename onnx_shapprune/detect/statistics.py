@@ -25,6 +25,7 @@ from onnx_shapprune.detect.thresholds import (
     PEAK_SPREAD,
     SMALLEST_RATIO,
 )
+from onnx_shapprune.detect.verdict import FIRST as FIRST
 from onnx_shapprune.detect.verdict import PEAK as PEAK
 from onnx_shapprune.invert.cores import CORE as CORE
 from onnx_shapprune.invert.relations import Relations
@@ -32,8 +33,6 @@ from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Begun, Evidence
 
 AGREEMENT, NORM, SOURCE, MAP = "agreement", "norm", "source", "map"
-# What all families say together after all rounds but their last, of models with MANY classes or more.
-FIRST = "first"
 # What is said about one class (detect/calibration.py): the sum of all of it, the sum of what patches and masks say, and the
 # most that any change of the whole picture says.
 TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"

@@ -14,6 +14,8 @@ from onnx_shapprune.detect.thresholds import DOUBT, LED, MOVED_ENOUGH, NAMED, NA
 Outcome = Literal["pass", "fail", "inconclusive"]
 Subject = TypeVar("Subject", bound=Hashable)
 PEAK = "peak"  # the statistic that no trigger stands behind (MM-BD)
+# What all families say together after all rounds but their last; a claim only where the search of single classes ended so.
+FIRST = "first"
 DIGITS = 17  # of a float: two numbers that differ are never shown alike
 
 

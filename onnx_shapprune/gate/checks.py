@@ -14,7 +14,7 @@ from typing import Literal
 from scipy.special import bdtr, bdtri
 
 from onnx_shapprune.detect.thresholds import CHANCE, FAR
-from onnx_shapprune.detect.verdict import Claimed, Verdict, apart, leads
+from onnx_shapprune.detect.verdict import FIRST, Claimed, Verdict, apart, leads
 from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.gate.judgement import Check, Finding
 from onnx_shapprune.gate.policy import Policy, RepairLimits, Require
@@ -124,7 +124,8 @@ def _required(record: Record, require: Require) -> Iterator[Graded]:
         wrong = [_finding("OSP903", f"only {right} of {pictures} clean pictures get their label, {floor:.0%} should")]
         yield _graded("clean accuracy", value, limit, "OSP903", wrong if low else ())
 
-    left_out = "; ".join(record.not_searched)
+    ended = any(c.statistic == FIRST for c in record.claims)
+    left_out = "; ".join([*record.not_searched, *(["last rounds (--whole-search)"] if ended else [])])
     missed = [_finding("OSP904", f"not searched: {left_out}")] if left_out and require.everything_searched else ()
     limit = "everything searched" if require.everything_searched else "no limit"
     yield _graded("left out of the search", left_out or "nothing", limit, "OSP904", missed)

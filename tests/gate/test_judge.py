@@ -135,6 +135,8 @@ def test_what_a_failed_repair_wrote_fails():
         (changed(CLEAN, data={"label_source": "model"}), "require", "checked_preprocessing", True, "OSP903"),
         (CLEAN, "require", "min_accuracy", 0.999, "OSP903"),
         (changed(CLEAN, not_searched=("pairs: too many",)), "require", "everything_searched", True, "OSP904"),
+        (changed(CLEAN, claims=(ClaimPart(statistic="first", kind="all-to-one", targets=(2,), value=1, p_value=0.7),)),
+         "require", "everything_searched", True, "OSP904"),
         (CLEAN, "require", "calibrations", ["ab" * 32], "OSP907"),
         (CLEAN, "require", "max_age_days", 150, "OSP908"),
         (CLEAN, "require", "min_tool_version", "0.1.1", "OSP908"),
