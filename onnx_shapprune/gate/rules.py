@@ -299,7 +299,8 @@ _ALL = (
         "budget-hit",
         "medium",
         "A limit of time or memory left a part unsearched",
-        "Nothing can be said about what was left out. Raise the limit.",
+        "Nothing can be said about what was left out. Raise the limit; where a policy wants everything searched, give "
+        "--whole-search.",
     ),
     Rule(
         "OSP905",

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.calibration RESULTS [RESULTS ...] [--beside FILE] [--about TEXT --write calibration.json]
 
-RESULTS: folders of tests.benchmarks.detection --task audit, with pictures, --data-free or both. Every clean model is
-judged by a calibration of the other models (leave one model out), backdoored ones by the whole one. FILE: a calibration
-whose models count as well, with the sums that they had among themselves.
+RESULTS: folders of tests.benchmarks.detection --task audit ... -- --whole-search, with pictures, --data-free or both.
+Every clean model is judged by a calibration of the other models (leave one model out), backdoored ones by the whole one.
+FILE: a calibration whose models count as well, with the sums that they had among themselves.
 """
 
 import argparse
@@ -54,6 +54,8 @@ def audits(results: Sequence[Path]) -> list[Audit]:
             record = AuditRecord.model_validate_json(kept.read_bytes())
             if not record.classes:
                 continue
+            if any(c.statistic == FIRST for c in record.claims):
+                raise SystemExit(f"{kept} ended with its first rounds: audit with -- --whole-search")
             looked = [*(f.family for f in record.classes[0].families), AGREEMENT, NORM, PEAK]
             values = dict.fromkeys(looked, 0.0) | largest(_claim(c) for c in record.claims)
             if record.first_rounds is not None:

@@ -38,7 +38,7 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
         "--estimator", "leverage", "--permutations", "9", "--epsilon", "off",
         "--discard-threshold", "off", "--min-accuracy", "0.7", "--artifacts", tmp_path / "art",
         "--search-budget", "90", "--input-size", "32", "48", "--calibration", tmp_path / "mine.json",
-        "--labels", tmp_path / "labels.csv",
+        "--labels", tmp_path / "labels.csv", "--whole-search",
     )  # fmt: skip
     assert fake.settings["inputs"] == InputOptions(
         input_range=(-1.0, 1.0), mean=(-0.5, 0.1, 0.0), std=(2.0,), layout="NHWC", channel_order="BGR", resize="fit",
@@ -48,6 +48,7 @@ def test_every_option_arrives(fake, model, pictures, tmp_path):
         seed=7, device="cpu", threads=1, restarts=2, clean_budget=0.1, max_units=0.5, clean_weight=2.0,
         estimator="leverage", permutations=9, epsilon=None, discard_threshold=None, min_accuracy=0.7, value="asr",
         max_evaluations=200, max_memory=512, search_seconds=90, calibration=tmp_path / "mine.json",
+        whole_search=True,
     )  # fmt: skip
     assert fake.settings["output"] == Output(tmp_path / "out.onnx", keep_partial=True, artifacts=tmp_path / "art")
 

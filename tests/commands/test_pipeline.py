@@ -15,6 +15,7 @@ import pytest
 
 from onnx_shapprune.case.open import open_case
 from onnx_shapprune.cli.demo import true_rates
+from onnx_shapprune.commands import audit as commands_audit
 from onnx_shapprune.commands import repair as commands_repair
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.output import Output
@@ -296,6 +297,22 @@ def test_clean_net_passes(folder):
 
 
 # --- Where it cannot be repaired ---------------------------------------------------------------------------------------
+
+
+def test_only_what_is_audited_first_may_end_with_its_first_rounds(folder, monkeypatch):
+    asked: list[bool] = []
+    examine = commands_audit.examine
+
+    def seen(shown, search, *others, **more):
+        asked.append(search.ends)
+        return examine(shown, search, *others, **more)
+
+    monkeypatch.setattr(commands_audit, "examine", seen)
+    clean, pictures = folder / "clean.onnx", folder / "pictures.npz"
+    audit(clean, pictures, run=QUICK)
+    audit(clean, pictures, run=replace(QUICK, whole_search=True))
+    verify(folder / "planted.onnx", clean, pictures, run=QUICK)
+    assert asked == [True, False, True, False]
 
 
 @pytest.mark.parametrize("keep", [False, True])
