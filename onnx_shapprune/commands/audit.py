@@ -92,8 +92,7 @@ def examined(
         evidence = Evidence(open=(reason,))
     else:
         with clock.stage("search"):
-            ends = not run.whole_search
-            draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds, ends=ends)
+            draft.found = search(case.model, case, run, run.seed, progress, seconds=run.search_seconds)
         searched = of_search(draft.found)
         evidence, draft.written = with_written(searched, case.model, case.shown, clock)
         draft.triggers = (draft.written.trigger,) if draft.written else ()
@@ -157,21 +156,14 @@ def unsearchable(opened: Opened, run: RunOptions) -> str:
 
 
 def search(
-    opened: Opened,
-    case: Case,
-    run: RunOptions,
-    seed: int,
-    progress: Progress | None,
-    *,
-    seconds: float | None = None,
-    ends: bool = False,
+    opened: Opened, case: Case, run: RunOptions, seed: int, progress: Progress | None, *, seconds: float | None = None
 ) -> Examination:
-    """The searches and what follows; those that a repair must pass have all the time that they need, and go to the end."""
+    """The searches and what follows; those that a repair must pass have all the time that they need."""
     effort, rng = effort_of(opened, run), np.random.default_rng(seed)
     shown = case.shown if opened is case.model else case.shown.on(opened.subject)
     found = examine(
         shown,
-        replace(effort.search, ends=ends),
+        replace(effort.search, ends=not run.whole_search),
         effort.relations,
         load_calibration(run.calibration),
         rng,
