@@ -104,7 +104,7 @@ def scan(
     worth: Callable[[Sequence[Found]], bool] = lambda found: True,
     progress: Ticks | None = None,
 ) -> list[Found]:
-    """The best arms of `rounds`, largest margin first; none of its rounds follows one that is not `worth` more."""
+    """The best arms, largest margin first, after the last of `rounds_of` or the first one that is not `worth` more."""
     found, rounds = list[Found](), count_of(family, settings)
     for number, found in enumerate(rounds_of(shown, goals, family, settings, rng)):
         ends = not worth(found)
