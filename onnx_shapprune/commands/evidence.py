@@ -14,9 +14,9 @@ from onnx_shapprune.detect.driven import driven_doubt
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.outsized import outsized_doubt
 from onnx_shapprune.detect.silent import silent_doubt
-from onnx_shapprune.detect.statistics import FIRST
 from onnx_shapprune.detect.thresholds import ON_FILE, PATCHES_TRIED
 from onnx_shapprune.detect.verdict import (
+    FIRST,
     Evidence,
     Thresholds,
     Tried,
@@ -63,12 +63,11 @@ def of_search(found: Examination) -> Evidence[Goal]:
 
 def _ended(found: Examination) -> tuple[str, ...]:
     """How many clean models show as much, where the search of single classes ended with its first rounds."""
-    share = next((p for c, p in found.suspicion.claims if c.statistic == FIRST), 0.0)
-    words = (
-        f"after the first rounds of all searches {share:.0%} of clean models show as much: single classes were searched no "
-        "further"
+    return tuple(
+        f"{p:.0%} of clean models show as much after the first rounds of all searches: single classes got no further ones"
+        for claim, p in found.suspicion.claims
+        if claim.statistic == FIRST
     )
-    return (words,) if found.ended else ()
 
 
 def of_trigger(case: Case, trigger: Trigger) -> Evidence[Goal]:

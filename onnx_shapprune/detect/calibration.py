@@ -58,7 +58,8 @@ from onnx_shapprune.detect.thresholds import (
 from onnx_shapprune.errors import DataError
 
 PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
-APART = (SOURCE, MAP)  # statistics about several classes, which are not added to others
+APART = (SOURCE, MAP)  # statistics about several classes
+NOT_ADDED = (*APART, FIRST)
 SUMS = (TOGETHER, OF_PATCHES)
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -279,14 +280,14 @@ def strongest(rows: Sequence[Mapping[str, float]]) -> tuple[float, ...]:
 def _deciding(statistics: Iterable[str]) -> list[str]:
     """Those that decide together: the SUMS where there are any. What else decides has a line of its own."""
     names = list(statistics)
-    return [n for n in names if n in SUMS] if TOGETHER in names else [n for n in names if n not in (*APART, FIRST)]
+    return [n for n in names if n in SUMS] if TOGETHER in names else [n for n in names if n not in NOT_ADDED]
 
 
 def _about(claims: Sequence[Claim], alone: Sequence[float]) -> dict[Goal, list[tuple[str, float]]]:
     """Statistics and p-values of the claims about each class that are added up."""
     found: dict[Goal, list[tuple[str, float]]] = {}
     for claim, p in zip(claims, alone, strict=True):
-        if claim.statistic not in (*APART, FIRST):
+        if claim.statistic not in NOT_ADDED:
             found.setdefault(claim.goal, []).append((claim.statistic, p))
     return found
 

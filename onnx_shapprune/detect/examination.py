@@ -12,7 +12,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
-from onnx_shapprune.detect.statistics import PEAK, Claim, first_claim
+from onnx_shapprune.detect.statistics import FIRST, PEAK, Claim, first_claim
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
 from onnx_shapprune.detect.thresholds import NAMED, NEAR
 from onnx_shapprune.detect.verdict import leads
@@ -27,8 +27,7 @@ class Examination:
     searched at least coarsely; relations: None where they were not searched; skipped: what the time was too short for, or,
     with an `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests;
     outside: how the model differs from those, in words; wanted: pictures from which on more can be told, None where there
-    are as many; first: what the first rounds say, None with few classes; ended: whether the search of single classes ended
-    with them.
+    are as many; first: what the first rounds say, None with few classes.
     """
 
     evidence: tuple[Evidence, ...]
@@ -42,7 +41,11 @@ class Examination:
     outside: tuple[str, ...] = ()
     wanted: int | None = None
     first: Claim | None = None
-    ended: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the search of single classes ended with its first rounds."""
+        return any(c.statistic == FIRST for c, _ in self.suspicion.claims)
 
 
 def examine(
@@ -108,7 +111,6 @@ def examine(
         ground.outside,
         more,
         first,
-        ended=bool(said),
     )
 
 

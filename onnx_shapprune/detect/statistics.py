@@ -97,9 +97,7 @@ def first_claim(begun: Begun) -> Claim | None:
         return None
     said = np.zeros(len(begun.goals))
     for found in begun.found.values():
-        margins = np.array([f.margin for f in found])
-        others = (np.sort(np.delete(margins, k))[::-1] for k in range(len(margins)))
-        said += [_strength(float(m), rest, 1.0) for m, rest in zip(margins, others, strict=True)]
+        said += [_strength(f.margin, _others(o for o in found if o is not f), 1.0) for f in found]
     leader = int(said.argmax())
     return Claim(begun.goals[leader], FIRST, float(said[leader]), float(np.delete(said, leader).max()))
 
