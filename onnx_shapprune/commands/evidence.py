@@ -64,7 +64,8 @@ def of_search(found: Examination) -> Evidence[Goal]:
 def _ended(found: Examination) -> tuple[str, ...]:
     """How many clean models show as much, where the search of single classes ended with its first rounds."""
     return tuple(
-        f"{p:.0%} of clean models show as much after the first rounds of all searches: single classes got no further ones"
+        f"after the first rounds of all searches {p:.0%} of clean models show as much: single classes were searched no "
+        "further"
         for claim, p in found.suspicion.claims
         if claim.statistic == FIRST
     )
