@@ -25,7 +25,7 @@ from onnx_shapprune.detect.statistics import (
 )
 from onnx_shapprune.detect.thresholds import DOUBT, MANY, NAMED, PUT_TO_COLLAPSE
 from onnx_shapprune.detect.verdict import Claimed, Levels, cautious_moved, names, suspects
-from onnx_shapprune.invert.families import Family
+from onnx_shapprune.invert.families import COVERING, Family
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
@@ -182,7 +182,7 @@ def _spoken(
     if claim.goal.kind != "all-to-one":
         assert relations is not None
         found = relations.pairs[0] if claim.statistic == SOURCE else relations.maps[0]
-        return (_relation_reason(found, claim),), (found.trigger,)
+        return (_relation_reason(found, claim, families),), (found.trigger,)
     (e,) = (e for e in evidence if e.goal == claim.goal)
     if claim.statistic == PEAK:
         return (_peak_reason(e, claim),), tuple(f.trigger for f in e.found.values() if f.margin > 0)
@@ -248,13 +248,14 @@ def _peak_reason(e: Evidence, claim: Claim) -> str:
     )
 
 
-def _relation_reason(found: Found, claim: Claim) -> str:
-    goal = found.trigger.goal
+def _relation_reason(found: Found, claim: Claim, families: Mapping[str, Family]) -> str:
+    goal, family = found.trigger.goal, found.trigger.family
     edge = round(found.trigger.norm**0.5)
     if claim.statistic == MAP:
+        words = f"a {edge} x {edge} patch" if family in COVERING else families[family].words
         return (
-            f"one {edge} x {edge} patch sends {found.asr:.0%} of all pictures to {goal.words}, with a mean margin of "
-            f"{found.margin:.1f} logits"
+            f"learnt on the pictures of half of the classes, {words} sends {found.asr:.0%} of the others' to {goal.words}, "
+            f"with a mean margin of {found.margin:.1f} logits"
         )
     return (
         f"a {edge} x {edge} patch sends {found.asr:.0%} of unseen views of class {goal.source} to class {goal.target} with "

@@ -3,7 +3,7 @@
 A source class is shown by as few as one picture, and near any single picture lies another class: a patch that closes the
 top of a 4 makes a 9 of it. So pairs of classes are searched on posed views of the pictures (shifted far, turned, scaled),
 where a patch that completes one stroke fails and a planted one, which stays where it is, does not; what counts is measured
-on other views. A map of all classes needs one trigger for all pictures at once, which nothing natural is.
+on other views. A map of all classes is one trigger for all of them (invert/maps.py).
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,18 @@ from onnx_shapprune.case.progress import Ticks
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Labels, Pixels
 from onnx_shapprune.invert.arms import rate
-from onnx_shapprune.invert.families import compact
-from onnx_shapprune.invert.scan import Climb, Found, Many, ScanSettings, aims_of, climbed, scan, survivors
+from onnx_shapprune.invert.families import compact, whole_picture
+from onnx_shapprune.invert.maps import search_maps
+from onnx_shapprune.invert.scan import Climb, Found, Many, ScanSettings, aims_of, climbed, survivors
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import posed
 
-# What the first round has to show for more: how many times the margin of those with another target the best pair's is, and
-# the share of the pictures that the best map moves. Pairs are suspicious from four times on, maps that move more than half.
-# 2026-11-28, chosen: half of either.
-LEADS, MOVES = 2.0, 0.25
+# What the first round has to show for more: how many times the margin of those with another target the best pair's is. Pairs
+# are suspicious from four times on. 2026-11-28, chosen: half of that.
+LEADS = 2.0
+# Changes of the whole picture that are searched for maps.
+SPREAD = ("l2", "blended", "smooth", "warp")
+TRIES = 3  # posed views that are made for one that is wanted, at most
 Rounds = tuple[tuple[int, int, int], ...]
 
 
@@ -34,9 +37,9 @@ Rounds = tuple[tuple[int, int, int], ...]
 class RelationSettings:
     """classes: of models with more, neither pairs nor maps are searched; side, grid: of the patches, as in SearchSettings;
     views: posed views of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per
-    round, the first on all places and as the slope of untouched views says, the others on the best place of each pair; maps:
-    rounds of the maps; guessed: maps that are read off the pairs, beside y + k. Where a first round shows too little (LEADS,
-    MOVES), the others are left out.
+    round, the first on all places and as the slope of untouched views says, the others on the best place of each pair; maps,
+    spread: rounds of the maps, of patches and of changes of the whole picture; guessed: maps that are read off the pairs,
+    beside y + k. Where a first round shows too little, the others are left out.
     """
 
     classes: int = 20
@@ -44,14 +47,15 @@ class RelationSettings:
     grid: int = 4
     views: tuple[int, int] = (4, 10)
     pairs: Rounds = ((0, 1, 0), (5, 3, 30), (10, 6, 30))
-    maps: Rounds = ((3, 3, 24), (8, 10, 12))
+    maps: Rounds = ((1, 2, 0), (3, 3, 12), (8, 10, 12))
+    spread: Rounds = ((3, 3, 0), (10, 10, 6))
     guessed: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Relations:
     """Best triggers of pairs and of maps, largest margin first; margins and ASR of pairs are of views they were not learnt
-    on. away: median over all pairs of the mean margin by which clean views miss the target.
+    on, of maps as `search_maps` says. away: median over all pairs of the mean margin by which clean views miss the target.
     """
 
     pairs: tuple[Found, ...]
@@ -62,16 +66,19 @@ class Relations:
 def search_relations(
     shown: Shown, settings: RelationSettings, rng: np.random.Generator, *, progress: Ticks | None = None
 ) -> Relations:
-    """Compact patches for every pair of classes that the pictures show, and for every map of them. progress: rounds of both
-    that are done, of all.
+    """Compact patches for every pair of classes that the pictures show, and these and changes of the whole picture for every
+    map of them. progress: rounds of pairs and families of maps that are done, of all.
     """
     tick = progress or (lambda done, of: None)
-    rounds = len(settings.pairs) + len(settings.maps)
-    tick(0, rounds)
     height, width, _ = shown.size
     classes, reachable = shown.subject.classes, shown.subject.reachable
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
+    families = [(family, ScanSettings(rounds=settings.maps))]
+    families += [(f, ScanSettings(rounds=settings.spread)) for f in whole_picture(height, width) if f.name in SPREAD]
+    before = len(settings.pairs)
+    rounds = before + len(families)
+    tick(0, rounds)
     learn, measure = (answered_views(shown, v, rng) for v in settings.views)
     goals = [Goal(t, source=int(s)) for s in np.unique(shown.labels) for t in reachable if t != s]
     # A source class whose every view goes to the target by itself has nothing that a patch could move there.
@@ -93,6 +100,8 @@ def search_relations(
         arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
         tick(number + 1, rounds)
         if number == 0 and not _leads(goals, arm, scores.margin[kept]):
+            best = np.sort(np.argsort(-scores.margin[kept], kind="stable")[: settings.pairs[-1][2]])
+            arm, place, paints = arm[best], place[best], paints[best]
             break
     assert paints is not None
     tried = [Trigger(family.masks[p], x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
@@ -100,16 +109,7 @@ def search_relations(
     order = np.argsort(-scores.margin, kind="stable")
     away = float(np.median([measure.distance(g) for g in goals]))
     maps = list(dict.fromkeys([*(shift_map(classes, k, reachable) for k in range(1, len(reachable))), *maps]))
-    before = len(settings.pairs)
-    found = scan(
-        shown,
-        maps,
-        family,
-        ScanSettings(rounds=settings.maps),
-        rng,
-        worth=lambda found: max(f.asr for f in found) >= MOVES,
-        progress=lambda done, of: tick(before + done, rounds),
-    )
+    found = search_maps(shown, maps, families, rng, progress=lambda done, of: tick(before + done, rounds))
     return Relations(
         tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away
     )
@@ -125,11 +125,17 @@ def _leads(goals: Sequence[Goal], arm: Labels, margin: NDArray[np.float64]) -> b
 
 def answered_views(shown: Shown, views: int, rng: np.random.Generator) -> Shown:
     """Posed views that the model still gives their label, `views` of each picture, itself where there are too few."""
-    tries, subject, pictures, labels = 3 * views, shown.subject, shown.pictures, shown.labels
-    made = posed(pictures, tries, rng)
-    right = (subject.logits(made).argmax(1) == np.tile(labels, tries)).reshape(tries, len(labels))
-    made = made.reshape(tries, *pictures.shape)
-    chosen = [[*made[right[:, i], i], *[picture] * views][:views] for i, picture in enumerate(pictures)]
+    subject, pictures, labels = shown.subject, shown.pictures, shown.labels
+    right: list[list[Pixels]] = [[] for _ in labels]
+    for _ in range(TRIES):
+        if not (wanting := [i for i, found in enumerate(right) if len(found) < views]):
+            break
+        made = posed(pictures[wanting], views, rng)
+        answers = subject.logits(made).argmax(1)
+        for i, view, answer in zip(wanting * views, made, answers.tolist(), strict=True):
+            if answer == labels[i]:
+                right[i].append(view)
+    chosen = [[*found, *[picture] * views][:views] for found, picture in zip(right, pictures, strict=True)]
     kept = np.swapaxes(np.asarray(chosen, np.float32), 0, 1).reshape(-1, *pictures.shape[1:])
     return Shown.to(subject, kept, np.tile(labels, views))
 

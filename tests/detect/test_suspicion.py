@@ -221,7 +221,7 @@ def test_a_map_of_classes_is_named_as_such():
     goal = Goal(1, mapping=mapping)
     assert list(suspicion.named) == [goal]
     (reason,) = suspicion.named[goal]
-    assert "one 4 x 4 patch sends 100% of all pictures to the class 1 further, with a mean margin of 40.0" in reason
+    assert "a 4 x 4 patch sends 100% of the others' to the class 1 further, with a mean margin of 40.0" in reason
     assert all(suspicion.score(t) > 2 for t in range(10))
 
 
