@@ -50,6 +50,7 @@ from onnx_shapprune.detect.thresholds import (
     FEWEST_MODELS,
     KIND_LEAST,
     LEAST_SCALE,
+    MAP_SCALE,
     OF_APART,
     OF_KIND,
     SPEAKS,
@@ -57,7 +58,8 @@ from onnx_shapprune.detect.thresholds import (
 )
 from onnx_shapprune.errors import DataError
 
-PEAK_SCALE = 1 / math.log(10)  # a peak's value is -log10 of a p-value, which under its own model falls off as fast
+# A peak's value is -log10 of a p-value, which under its own model falls off as fast.
+SCALES = {PEAK: 1 / math.log(10), MAP: MAP_SCALE}
 APART = (SOURCE, MAP)  # statistics about several classes
 NOT_ADDED = (*APART, FIRST)
 SUMS = (TOGETHER, OF_PATCHES)
@@ -209,7 +211,7 @@ class Calibration(BaseModel):
         value = round(claim.value, DIGITS)
         if len(known) < FEWEST_MODELS or value <= 0:
             return 1.0
-        return rarity(known, value, PEAK_SCALE if claim.statistic == PEAK else LEAST_SCALE)
+        return rarity(known, value, SCALES.get(claim.statistic, LEAST_SCALE))
 
 
 def rarity(known: NDArray[np.float64], value: float, least: float) -> float:

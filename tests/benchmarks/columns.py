@@ -2,7 +2,7 @@
 backdoored ones, as a test of it. Neither counts in the sums that tests.benchmarks.calibration makes out of whole audits.
 
     python -m tests.benchmarks.columns --zoo ZOO --data DIR --out FILE.jsonl [--data-free] [--pictures N] [--only TEXT ...]
-    python -m tests.benchmarks.columns --rows FILE.jsonl ... --write calibration.json [--statistics map]
+    python -m tests.benchmarks.columns --rows FILE.jsonl ... --write calibration.json --about TEXT [--statistics map]
 
 ZOO and DIR as of tests.benchmarks.detection; the audits are given N pictures in all, one of each class where that is more.
 FILE.jsonl gets a line for each network, and those that are there are not searched again. --write takes what clean ones show,
@@ -10,6 +10,7 @@ which answer six of ten pictures rightly, into those parts of the package's cali
 """
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -96,11 +97,11 @@ def rows(o: argparse.Namespace, done: set[str]) -> Iterator[dict[str, Any]]:
                 print(f"{entry.file}: {error}", flush=True)
 
 
-def calibrated(found: list[dict[str, Any]], statistics: Sequence[str]) -> str:
+def calibrated(found: list[dict[str, Any]], statistics: Sequence[str], about: str) -> str:
     """The package's calibration with what clean networks show."""
     known = load_calibration(None)
     clean = [r for r in found if r["kind"] == "clean" and r["acc"] >= WORKING]
-    return calibration_text(_with(known, clean, statistics))
+    return calibration_text(_with(known, clean, statistics).model_copy(update={"about": about or known.about}))
 
 
 def _with(part: Calibration, clean: list[dict[str, Any]], statistics: Sequence[str], above: int = 0) -> Calibration:
@@ -113,7 +114,7 @@ def _with(part: Calibration, clean: list[dict[str, Any]], statistics: Sequence[s
         columns = dict(getattr(part, name))
         for statistic in statistics:
             values = [r[statistic] for r in inside if r["free"] is free and statistic in r]
-            if len(values) >= FEWEST_MODELS:
+            if columns and len(values) >= FEWEST_MODELS:
                 columns[statistic] = tuple(sorted(values))
         changed[name] = dict(sorted(columns.items()))
     for name in ("few", "many", "large", "more"):
@@ -129,7 +130,9 @@ def _speaks(part: Calibration, row: dict[str, Any]) -> bool:
     classes, pixels = domain.classes, domain.pixels
     if not (classes[0] <= row["classes"] <= classes[1] and pixels[0] <= row["edge"] <= pixels[1]):
         return False
-    return row["shown"] >= ((domain.drawn if row["free"] else domain.given) or 0)
+    if row["free"]:
+        return row["shown"] >= (domain.drawn or 0)
+    return (domain.given or 0) <= row["shown"] < (part.wanted or math.inf)
 
 
 def main() -> None:
@@ -144,9 +147,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=Path, nargs="*", default=[])
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--about", default="", help="on what the calibration was made, in words")
     o = parser.parse_args()
     if o.write:
-        o.write.write_text(calibrated([r for path in o.rows for r in lines.read(path)], o.statistics))
+        o.write.write_text(calibrated([r for path in o.rows for r in lines.read(path)], o.statistics, o.about))
         return
     found = lines.read(o.out)
     lines.keep(rows(o, {r["file"] for r in found}), o.out, found)
