@@ -26,7 +26,7 @@ THRIFTY_ABOVE = 150_000_000
 CHEAP_BELOW = 10_000_000
 # Multiply-adds that the coarse search of all of many classes may cost. 2026-11-26, chosen, not timed.
 COARSE_BUDGET = 5e12
-THRIFTY_PAIRS = RelationSettings(pairs=((0, 1, 0), (4, 2, 24), (8, 6, 24)), maps=((1, 2, 0), (2, 3, 12), (6, 10, 6)))
+THRIFTY_PAIRS = RelationSettings(pairs=((0, 1, 0), (4, 2, 24), (8, 6, 24)), maps=((1, 2, 12), (3, 3, 6), (6, 10, 6)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

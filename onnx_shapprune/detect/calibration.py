@@ -71,7 +71,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class Domain(BaseModel):
     """Of which models a calibration speaks, smallest and largest: number of classes, edge of the pictures in pixels. drawn:
     pictures at least that were drawn out of each of them where none were given; given: that were given, where they were;
-    None: that is not known.
+    None: that is not known. begun: edges of those of which first rounds are known, where these are others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,16 +80,20 @@ class Domain(BaseModel):
     pixels: tuple[int, int]
     drawn: int | None = None
     given: int | None = None
+    begun: tuple[int, int] | None = None
 
-    def outside(self, classes: int, size: tuple[int, int], drawn: int | None = None) -> tuple[str, ...]:
+    def outside(
+        self, classes: int, size: tuple[int, int], drawn: int | None = None, *, first: bool = False
+    ) -> tuple[str, ...]:
         """In what a model differs from those, in words. size: height and width of its pictures; drawn: how many of them
-        came out of the model, None where they were given.
+        came out of the model, None where they were given; first: from those of which first rounds are known.
         """
         words = []
+        least, most = (self.begun if first else None) or self.pixels
         if not self.classes[0] <= classes <= self.classes[1]:
             words.append(f"{classes} classes, and {self.classes[0]} to {self.classes[1]} were calibrated on")
-        if not (self.pixels[0] <= min(size) and max(size) <= self.pixels[1]):
-            words.append(f"{size[0]} x {size[1]} pixels, and {self.pixels[0]} to {self.pixels[1]} were calibrated on")
+        if not (least <= min(size) and max(size) <= most):
+            words.append(f"{size[0]} x {size[1]} pixels, and {least} to {most} were calibrated on")
         said = [f"the model has {w} (calibrate on clean models like it)" for w in words]
         if drawn is not None and self.drawn is not None and drawn < self.drawn:
             said.append(
@@ -149,10 +153,12 @@ class Calibration(BaseModel):
         """sha256 of what it says, whatever its file looks like."""
         return hashlib.sha256(calibration_text(self).encode()).hexdigest()
 
-    def outside(self, classes: int, size: tuple[int, int], drawn: int | None = None) -> tuple[str, ...]:
+    def outside(
+        self, classes: int, size: tuple[int, int], drawn: int | None = None, *, first: bool = False
+    ) -> tuple[str, ...]:
         """In what a model differs from those that the calibration was made on, in words; as `Domain.outside`."""
         domain = self.of(classes, max(size)).domain
-        return domain.outside(classes, size, drawn) if domain else ()
+        return domain.outside(classes, size, drawn, first=first) if domain else ()
 
     def rated(self, claims: Sequence[Claim], *, synthesised: bool = False) -> list[tuple[Claim, float]]:
         """Claims of one audit, the most unusual first, each with the share of clean models, 0..1, that would show anything

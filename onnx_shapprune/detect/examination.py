@@ -27,7 +27,7 @@ class Examination:
     searched at least coarsely; relations: None where they were not searched; skipped: what the time was too short for, or,
     with an `obstacle` to gradients, what needs them; suspicion: what follows; calibration: on which clean models it rests;
     outside: how the model differs from those, in words; wanted: pictures from which on more can be told, None where there
-    are as many; first: what the first rounds say, None with few classes.
+    are as many; first: what the first rounds say.
     """
 
     evidence: tuple[Evidence, ...]
@@ -71,12 +71,13 @@ def examine(
     like = calibration.of(len(subject.reachable), max(shown.size[:2]), 0 if synthesised else len(shown))
     ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
     begun = begin(shown, search, rng, deadline=deadline, progress=progress)
-    first = first_claim(begun)
+    first = first_claim(begun, shown, ground.spread)
     # Of a model that is unlike those of the calibration nobody knows what is usual.
-    may_end = search.ends and len(begun.found) == len(families) and not (subject.obstacle or ground.outside)
-    usual = first is not None and like.usual(first, synthesised=synthesised)
-    silence = _silence(shown, begun, search, rng) if may_end and usual else ()
-    said = [first] if first and silence else []
+    known = not _outside(shown, calibration, synthesised=synthesised, first=True)
+    may_end = search.ends and len(begun.found) == len(families) and known and not subject.obstacle
+    usual = may_end and like.usual(first, synthesised=synthesised)
+    silence = _silence(shown, begun, search, rng) if usual else ()
+    said = [first] if silence else []
     evidence = silence or search_classes(shown, search, rng, begun=begun, deadline=deadline, progress=progress)
     suspicion = suspicion_of(evidence, None, like, families, ground, beside=said)
     near = {c.family for c, p in suspicion.claims if c.family and p <= NEAR[1]}
@@ -129,10 +130,15 @@ def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views:
         return shown.count(goal) * (views if goal.source is not None else 1)
 
     logits = shown.logits[:, shown.subject.reachable]
-    drawn = len(shown) if synthesised else None
     return Ground(
         moved=moved,
-        outside=calibration.outside(len(shown.subject.reachable), shown.size[:2], drawn),
+        outside=_outside(shown, calibration, synthesised=synthesised),
         spread=float(np.median((logits - logits.mean(1, keepdims=True)).std(1))),
         synthesised=synthesised,
     )
+
+
+def _outside(shown: Shown, calibration: Calibration, *, synthesised: bool, first: bool = False) -> tuple[str, ...]:
+    """In what the model differs from the calibration's, in words; first: from those of which first rounds are known."""
+    drawn = len(shown) if synthesised else None
+    return calibration.outside(len(shown.subject.reachable), shown.size[:2], drawn, first=first)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaincc
 
 from onnx_shapprune.case.goal import Goal
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.thresholds import (
     FEWEST_PEAKS,
     LEAST_SPREAD,
@@ -66,9 +67,7 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
     alone moves. 0 where a factor is negative.
     """
     claims = []
-    usual = float(np.median([e.distance for e in evidence])) if evidence else 0.0
-    for e in evidence:
-        way = max(e.distance, LEAST_WAY * usual, LEAST_SPREAD * spread, 1e-3)
+    for e, way in zip(evidence, _ways([e.distance for e in evidence], spread), strict=True):
         for family, transfer in e.transfer.items():
             margin, others = e.found[family].margin, _others(o.found[family] for o in evidence if o.goal != e.goal)
             rival = _rival(others)
@@ -88,18 +87,20 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
     return claims + _peak_claim([e for e in evidence if e.peak is not None])
 
 
-def first_claim(begun: Begun) -> Claim | None:
-    """What the first rounds say about the class that they say most about; None with fewer than MANY classes.
+def first_claim(begun: Begun, shown: Shown, spread: float = 0.0) -> Claim:
+    """What the first rounds say about the class that they say most about. spread: as for `class_claims`.
 
-    value: the sum over all families of its lead in standard deviations of the other classes.
+    value: the sum over all families of its lead and, with fewer than MANY classes, of what a claim multiplies, without the
+    transfer, which is not measured.
     """
-    if len(begun.goals) < MANY:
-        return None
     said = np.zeros(len(begun.goals))
+    ways = _ways([shown.distance(g) for g in begun.goals], spread)
     for found in begun.found.values():
-        said += [_strength(f.margin, _others(o for o in found if o is not f), 1.0) for f in found]
+        others = (_others(o for o in found if o is not f) for f in found)
+        said += [_strength(f.margin, o, way) for f, o, way in zip(found, others, ways, strict=True)]
     leader = int(said.argmax())
-    return Claim(begun.goals[leader], FIRST, float(said[leader]), float(np.delete(said, leader).max()))
+    rest = np.delete(said, leader)
+    return Claim(begun.goals[leader], FIRST, float(said[leader]), float(rest.max(initial=0.0)))
 
 
 def _peak_claim(evidence: Sequence[Evidence]) -> list[Claim]:
@@ -166,6 +167,12 @@ def _strength(margin: float, others: NDArray[np.float64], way: float) -> float:
         return math.sqrt(lead * max(0.0, margin)) / way
     usual = others[_place_of_rival(others) :]
     return lead / max(float(usual.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(others))), 1e-3)
+
+
+def _ways(distances: Sequence[float], spread: float) -> list[float]:
+    """What the claims about each class divide by, from how far clean pictures are away from it: never next to nothing."""
+    usual = float(np.median(distances)) if distances else 0.0
+    return [max(d, LEAST_WAY * usual, LEAST_SPREAD * spread, 1e-3) for d in distances]
 
 
 def _rival(others: NDArray[np.float64]) -> float:

@@ -5,6 +5,7 @@ trigger was not learnt on as well: so it is learnt on the pictures of half of th
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from onnx_shapprune.case.progress import Ticks
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import Family
-from onnx_shapprune.invert.scan import Found, ScanSettings, best_of, rounds_of, scan
+from onnx_shapprune.invert.scan import Found, ScanSettings, best_of, count_of, rounds_of, scan
 
-# What the first round has to show for more, on classes that a trigger was not learnt on: the share of their pictures that it
-# sends where the map says, and how far it carries them on average, as a share of their usual way. 2026-11-28, chosen.
+# What all rounds but the last have to show for more, on classes that a trigger was not learnt on: the share of pictures
+# that it sends where the map says, and how far it carries them on average, of their usual way. 2026-11-28, chosen.
 MOVES, CARRIES = 0.25, 0.5
 LOOKED = 3  # maps of a family that get the other rounds
 
@@ -30,15 +31,16 @@ def search_maps(
     progress: Ticks | None = None,
 ) -> list[Found]:
     """The best trigger of every family for every map, largest margin first; margins and ASR are of pictures of classes that
-    it was not learnt on. The first of a family's rounds on one half of the classes and, where that shows something, all of
-    them on both halves; then the trigger itself is learnt on all pictures. progress: families that are done. Empty where
-    the pictures show one class.
+    it was not learnt on. All but the last of a family's rounds on one half of the classes and, where these show something,
+    all of them on both halves; then the trigger itself is learnt on all pictures. progress: families that are done. Empty
+    where the pictures show one class.
     """
     halves = list(_halves(shown, rng))
     found: list[Found] = []
     for number, (family, rounds) in enumerate(families if halves else ()):
         learn, others = halves[0]
-        first = _on(others, next(rounds_of(learn, maps, family, rounds, rng)))
+        *_, last = islice(rounds_of(learn, maps, family, rounds, rng), count_of(family, rounds) - 1)
+        first = _on(others, last)
         leading = [f.trigger.goal for f in first if _goes(shown, f)][:LOOKED]
         found += [f for f in first if f.trigger.goal not in leading]
         if leading:

@@ -47,7 +47,7 @@ class RelationSettings:
     grid: int = 4
     views: tuple[int, int] = (4, 10)
     pairs: Rounds = ((0, 1, 0), (5, 3, 30), (10, 6, 30))
-    maps: Rounds = ((1, 2, 0), (3, 3, 12), (8, 10, 12))
+    maps: Rounds = ((1, 2, 12), (3, 3, 12), (8, 10, 12))
     spread: Rounds = ((3, 3, 0), (10, 10, 6))
     guessed: int = 3
 

@@ -24,7 +24,7 @@ from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.detect.calibration import DIGITS, Calibration, calibration_text, load_calibration
 from onnx_shapprune.detect.statistics import FIRST, MAP, first_claim, relation_claims
-from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY, WORKING
+from onnx_shapprune.detect.thresholds import FEWEST_MODELS, WORKING
 from onnx_shapprune.detect.verdict import leads
 from onnx_shapprune.errors import ShapPruneError
 from onnx_shapprune.invert.relations import search_relations
@@ -62,12 +62,9 @@ def row_of(entry: Entry, o: argparse.Namespace) -> dict[str, Any]:
 
 
 def _first_rounds(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
-    if len(case.model.subject.reachable) < MANY:
-        return {}
     settings = replace(effort.search, warps=not o.data_free)
     begun = begin(case.shown, settings, np.random.default_rng(o.seed))
-    claim = first_claim(begun)
-    assert claim is not None
+    claim = first_claim(begun, case.shown, _spread(case))
     return {FIRST: round(claim.value, DIGITS), "leader": claim.goal.target, "led": leads(begun.moved)}
 
 
@@ -75,12 +72,15 @@ def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
     if len(case.model.subject.reachable) > effort.relations.classes:
         return {}
     found = search_relations(case.shown, effort.relations, np.random.default_rng(o.seed))
-    logits = case.shown.logits[:, case.model.subject.reachable]
-    claims = relation_claims(found, float(np.median((logits - logits.mean(1, keepdims=True)).std(1))))
-    said = {c.statistic: round(c.value, DIGITS) for c in claims}
+    said = {c.statistic: round(c.value, DIGITS) for c in relation_claims(found, _spread(case))}
     best = found.maps[0] if found.maps else None
     shown = best and [best.trigger.family, best.trigger.goal.words, round(best.asr, 2), round(best.margin, 2)]
     return {**said, "best": shown, "away": round(found.away, 2)}
+
+
+def _spread(case: Case) -> float:
+    logits = case.shown.logits[:, case.model.subject.reachable]
+    return float(np.median((logits - logits.mean(1, keepdims=True)).std(1)))
 
 
 MEASURED = {FIRST: _first_rounds, MAP: _maps}
@@ -106,9 +106,10 @@ def calibrated(found: list[dict[str, Any]], statistics: Sequence[str], about: st
 
 def _with(part: Calibration, clean: list[dict[str, Any]], statistics: Sequence[str], above: int = 0) -> Calibration:
     """A part of the calibration, and the parts of it, with the columns of the networks that it speaks of, where there are
-    enough. above: edge in pixels; those of others are larger.
+    enough. above: edge in pixels; those of a part for larger pictures are larger.
     """
-    inside = [r for r in clean if _speaks(part, r) and r["edge"] > above]
+    assert part.domain is not None
+    inside = [r for r in clean if _speaks(part, r, above)]
     changed: dict[str, Any] = {}
     for name, free in (("pictures", False), ("synthesised", True)):
         columns = dict(getattr(part, name))
@@ -117,18 +118,21 @@ def _with(part: Calibration, clean: list[dict[str, Any]], statistics: Sequence[s
             if columns and len(values) >= FEWEST_MODELS:
                 columns[statistic] = tuple(sorted(values))
         changed[name] = dict(sorted(columns.items()))
+    if above >= part.domain.pixels[1] and FIRST in statistics and inside:  # a part that names nothing of this size
+        edges = [r["edge"] for r in inside]
+        changed["domain"] = part.domain.model_copy(update={"begun": (min(edges), max(edges))})
     for name in ("few", "many", "large", "more"):
-        if (other := getattr(part, name)) is not None and part.domain is not None:
+        if (other := getattr(part, name)) is not None:
             changed[name] = _with(other, clean, statistics, part.domain.pixels[1] if name == "large" else 0)
     return part.model_copy(update=changed)
 
 
-def _speaks(part: Calibration, row: dict[str, Any]) -> bool:
+def _speaks(part: Calibration, row: dict[str, Any], above: int) -> bool:
     """Whether a part speaks of the network of a row, audited with so many pictures."""
     domain = part.domain
     assert domain is not None
-    classes, pixels = domain.classes, domain.pixels
-    if not (classes[0] <= row["classes"] <= classes[1] and pixels[0] <= row["edge"] <= pixels[1]):
+    least, most = (above + 1, math.inf) if above else domain.pixels
+    if not (domain.classes[0] <= row["classes"] <= domain.classes[1] and least <= row["edge"] <= most):
         return False
     if row["free"]:
         return row["shown"] >= (domain.drawn or 0)

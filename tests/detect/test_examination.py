@@ -155,6 +155,13 @@ def test_a_search_goes_on_where_the_model_is_unlike_those_that_are_known(many):
     assert not examined({}, None, many.model_copy(update={"domain": domain}), ends=True).ended
 
 
+def test_a_search_ends_where_first_rounds_of_such_pictures_are_known_though_they_name_nothing(many):
+    domain = Domain(classes=(2, 99), pixels=(900, 999), begun=(1, 999))
+    found = examined({}, None, many.model_copy(update={"domain": domain}), ends=True)
+    assert found.outside
+    assert found.ended
+
+
 def test_a_search_goes_on_where_no_slope_has_led_anywhere(many, monkeypatch):
     """What patches do not reach a free mask may, and that is asked of one class."""
     monkeypatch.setattr(examination, "leads", lambda moved: False)

@@ -260,14 +260,32 @@ def begun(margins: dict[str, Sequence[float]]) -> Begun:
     return Begun(goals, {}, found, {})
 
 
+class Away:
+    """What a first claim asks of the pictures: each class is as far away as its number says."""
+
+    def __init__(self, *distances: float) -> None:
+        self.distances = distances
+
+    def distance(self, goal: Goal) -> float:
+        return self.distances[goal.target]
+
+
 def test_a_first_claim_by_hand():
     # Above the third best of the others, in standard deviations of it and those below.
     others = [4.0, 3.0, *np.linspace(-2.0, 2.0, MANY - 3)]
     spread = np.std(others[2:], ddof=1)
-    claim = first_claim(begun({"compact": [12.0, *others], "wide": [7.0, *others]}))
+    found = begun({"compact": [12.0, *others], "wide": [7.0, *others]})
+    claim = first_claim(found, Away(*[5.0] * MANY))
     assert claim.goal == Goal(0)
     assert claim.value == pytest.approx((12 - 2) / spread + (7 - 2) / spread)
 
 
-def test_first_rounds_of_few_classes_claim_nothing():
-    assert first_claim(begun({"compact": [float(k) for k in range(MANY - 1)]})) is None
+def test_a_first_claim_of_few_classes_by_hand():
+    # sqrt(lead * margin) over the way, which is at least a quarter of the usual one, or the spread of the logits.
+    found = begun({"compact": [9.0, 5.0, -1.0], "wide": [3.0, 4.0, -2.0]})
+    claim = first_claim(found, Away(2.0, 4.0, 8.0))
+    assert claim.goal == Goal(0)
+    assert claim.value == pytest.approx(np.sqrt((9 - 5) * 9) / 2)
+    assert claim.rival == pytest.approx(np.sqrt((4 - 3) * 4) / 4)
+    assert first_claim(found, Away(0.1, 4.0, 8.0)).value == pytest.approx(6 / 1.0)
+    assert first_claim(found, Away(0.1, 4.0, 8.0), spread=3.0).value == pytest.approx(6 / 3.0)
