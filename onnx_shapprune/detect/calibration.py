@@ -47,6 +47,7 @@ from onnx_shapprune.detect.statistics import (
 )
 from onnx_shapprune.detect.thresholds import (
     ENDS,
+    ENDS_UNSURE,
     FEWEST_MODELS,
     KIND_LEAST,
     LEAST_SCALE,
@@ -55,6 +56,7 @@ from onnx_shapprune.detect.thresholds import (
     OF_KIND,
     SPEAKS,
     TAIL_FROM,
+    WELL_KNOWN,
 )
 from onnx_shapprune.errors import DataError
 
@@ -189,9 +191,12 @@ class Calibration(BaseModel):
         return [(c, p) for c, p, _ in sorted(rated, key=lambda r: r[1:])]
 
     def usual(self, first: Claim, *, synthesised: bool = False) -> bool:
-        """Whether more than ENDS of the clean models show as much in the first rounds; False where that is not known."""
-        known = self.synthesised if synthesised else self.pictures
-        return FIRST in known and self.alone(first, synthesised=synthesised) > ENDS
+        """Whether more than ENDS of the clean models show as much in the first rounds, or ENDS_UNSURE where few are known;
+        False where none are.
+        """
+        known = (self.synthesised if synthesised else self.pictures).get(FIRST, ())
+        share = self.alone(first, synthesised=synthesised) if known else 0.0
+        return share > (ENDS if len(known) >= WELL_KNOWN else ENDS_UNSURE)
 
     def sums(self, claims: Sequence[Claim]) -> list[Claim]:
         """What claims of one audit say about each class: a claim for each of the SUMS and the strongest of the WHOLE."""

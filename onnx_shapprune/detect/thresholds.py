@@ -22,8 +22,9 @@ SECOND = 1e-3
 NEAR = (NAMED / 4, 2 * DOUBT)
 # Where the first rounds of all searches show no more than those of this share of clean models, the search of single classes
 # ends with them. 2026-11-28, chosen: of 31 own backdoored networks (all-to-one) four end there, whose triggers move
-# 34 % of the pictures at most (tests.benchmarks.first_rounds).
-ENDS = 0.25
+# 34 % of the pictures at most (tests.benchmarks.columns). The second number holds where fewer clean models are known than
+# the third: of four own backdoored ones with larger pictures one, suspicious in a whole search, would end at a quarter.
+ENDS, ENDS_UNSURE, WELL_KNOWN = 0.25, 0.5, 100
 # From here on a finding is called sure in reports, which decides nothing: the same bar as for a second goal.
 FAR = SECOND
 # Pictures that a trigger could move under which its success rate says nothing: one of four is a step of 25 points, and

@@ -100,7 +100,8 @@ def rows(o: argparse.Namespace, done: set[str]) -> Iterator[dict[str, Any]]:
 def calibrated(found: list[dict[str, Any]], statistics: Sequence[str], about: str) -> str:
     """The package's calibration with what clean networks show."""
     known = load_calibration(None)
-    clean = [r for r in found if r["kind"] == "clean" and r["acc"] >= WORKING]
+    each = {(r["file"], r["free"], r["shown"]): r for r in found}
+    clean = [r for r in each.values() if r["kind"] == "clean" and r["acc"] >= WORKING]
     return calibration_text(_with(known, clean, statistics).model_copy(update={"about": about or known.about}))
 
 
