@@ -21,6 +21,7 @@ from onnx_shapprune.detect.calibration import (
 )
 from onnx_shapprune.detect.statistics import (
     AGREEMENT,
+    FIRST,
     MAP,
     NORM,
     OF_PATCHES,
@@ -31,7 +32,16 @@ from onnx_shapprune.detect.statistics import (
     Claim,
     class_claims,
 )
-from onnx_shapprune.detect.thresholds import DOUBT, FEWEST_MODELS, KIND_LEAST, LEAST_SCALE, OF_APART
+from onnx_shapprune.detect.thresholds import (
+    DOUBT,
+    ENDS,
+    ENDS_UNSURE,
+    FEWEST_MODELS,
+    KIND_LEAST,
+    LEAST_SCALE,
+    OF_APART,
+    WELL_KNOWN,
+)
 from onnx_shapprune.errors import DataError
 from onnx_shapprune.gate.checks import packaged_digest
 from onnx_shapprune.invert.search import SearchSettings
@@ -113,6 +123,17 @@ def test_a_steep_tail_is_not_believed():
     n = len(KNOWN["equal"]) // 4
     for value in (0.5, 1.0):
         assert p_of(value, KNOWN["equal"]) == pytest.approx(0.25 * (1 + (value - 0.4) / (n * LEAST_SCALE)) ** -n)
+
+
+@pytest.mark.parametrize(("known", "share"), [(WELL_KNOWN, ENDS), (WELL_KNOWN - 1, ENDS_UNSURE)])
+def test_first_rounds_are_usual_where_more_clean_models_show_as_much_than_is_asked_for(known, share):
+    values = np.arange(1.0, known + 1)
+    calibration = Calibration(about="", pictures={FIRST: tuple(values.tolist())})
+    usual = [v for v in values.tolist() if calibration.usual(claim(v, FIRST))]
+    assert usual == values[: len(usual)].tolist(), "the smaller ones"
+    assert len(usual) / known == pytest.approx(1 - share, abs=0.02)
+    assert calibration.usual(claim(0.0, FIRST))
+    assert not Calibration(about="", pictures={}).usual(claim(0.0, FIRST)), "nothing is known"
 
 
 def test_what_is_not_known_or_not_there_is_not_unusual():
