@@ -78,7 +78,7 @@ def test_a_model_that_the_packaged_calibration_names_is_told(folder, monkeypatch
     for name in "bcdefgh":
         (tmp_path / "models" / f"{name}.onnx").write_bytes((folder / "models" / f"{name}.onnx").read_bytes())
     onnx.save(planted.rows_net(), tmp_path / "models" / "bad.onnx")
-    monkeypatch.setattr(Calibration, "outside", lambda *model: ())
+    monkeypatch.setattr(Calibration, "outside", lambda *model, **first: ())
     result = run(
         "calibrate", tmp_path / "models", "--data", folder / "pictures.npz", "-o", tmp_path / "c.json", "--seeds", "1", *FAST
     )  # fmt: skip
