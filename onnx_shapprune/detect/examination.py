@@ -94,7 +94,8 @@ def examine(
     if subject.obstacle:
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:
-        relations = search_relations(shown, relation, rng, progress=stage(progress, "pairs of classes"))
+        tick = stage(progress, "pairs of classes")
+        relations = search_relations(shown, relation, rng, warps=search.warps, progress=tick)
         suspicion = suspicion_of(evidence, relations, like, families, ground, beside=said)
     elif wanted:
         skipped.append("pairs of classes")

@@ -64,10 +64,15 @@ class Relations:
 
 
 def search_relations(
-    shown: Shown, settings: RelationSettings, rng: np.random.Generator, *, progress: Ticks | None = None
+    shown: Shown,
+    settings: RelationSettings,
+    rng: np.random.Generator,
+    *,
+    warps: bool = True,
+    progress: Ticks | None = None,
 ) -> Relations:
     """Compact patches for every pair of classes that the pictures show, and these and changes of the whole picture for every
-    map of them. progress: rounds of pairs and families of maps that are done, of all.
+    map of them. warps: whether these are among them; progress: rounds of pairs and families of maps that are done, of all.
     """
     tick = progress or (lambda done, of: None)
     height, width, _ = shown.size
@@ -75,7 +80,8 @@ def search_relations(
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
     families = [(family, ScanSettings(rounds=settings.maps))]
-    families += [(f, ScanSettings(rounds=settings.spread)) for f in whole_picture(height, width) if f.name in SPREAD]
+    spread = [f for f in whole_picture(height, width) if f.name in SPREAD and (warps or not f.warps)]
+    families += [(f, ScanSettings(rounds=settings.spread)) for f in spread]
     before = len(settings.pairs)
     rounds = before + len(families)
     tick(0, rounds)

@@ -7,7 +7,7 @@ all, more for the better ones, every goal keeping at least one.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,17 +101,14 @@ def scan(
     settings: ScanSettings,
     rng: np.random.Generator,
     *,
-    worth: Callable[[Sequence[Found]], bool] = lambda found: True,
     progress: Ticks | None = None,
 ) -> list[Found]:
-    """The best arms, largest margin first, after the last of `rounds_of` or the first one that is not `worth` more."""
+    """The best arms, largest margin first, after the last of `rounds_of`."""
     found, rounds = list[Found](), count_of(family, settings)
-    for number, found in enumerate(rounds_of(shown, goals, family, settings, rng)):
-        ends = not worth(found)
+    for number, so_far in enumerate(rounds_of(shown, goals, family, settings, rng)):
+        found = so_far
         if progress:
-            progress(rounds if ends else number + 1, rounds)
-        if ends:
-            break
+            progress(number + 1, rounds)
     return found
 
 

@@ -71,7 +71,7 @@ def _first_rounds(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str
 def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
     if len(case.model.subject.reachable) > effort.relations.classes:
         return {}
-    found = search_relations(case.shown, effort.relations, np.random.default_rng(o.seed))
+    found = search_relations(case.shown, effort.relations, np.random.default_rng(o.seed), warps=not o.data_free)
     said = {c.statistic: round(c.value, DIGITS) for c in relation_claims(found, _spread(case))}
     best = found.maps[0] if found.maps else None
     shown = best and [best.trigger.family, best.trigger.goal.words, round(best.asr, 2), round(best.margin, 2)]

@@ -1,7 +1,5 @@
 """Scans at a fixed budget: the ascent, halving, the planted position, and families without a place."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import planted
 import pytest
@@ -15,7 +13,6 @@ from onnx_shapprune.invert.families import bounded, compact, replaced, square_ma
 from onnx_shapprune.invert.scan import (
     STRIDE,
     Climb,
-    Found,
     Many,
     ScanSettings,
     aims_of,
@@ -284,15 +281,3 @@ def test_slopes_of_untouched_pictures_say_what_to_paint_at_every_place(net):
     best = int(scores.margin.argmax())
     assert scores.asr[best] == 1
     assert PATCHES.masks[best, 6, 6, 0] == 1
-
-
-def test_a_scan_that_is_not_worth_more_ends_with_what_every_goal_has(net):
-    shown, rounds = Shown.to(net, planted.planted_pictures(), LABELS), list[int]()
-
-    def worth(so_far: Sequence[Found]) -> bool:
-        rounds.append(len(so_far))
-        return False
-
-    found = scan(shown, GOALS, PATCHES, ScanSettings(), np.random.default_rng(0), worth=worth)
-    assert rounds == [len(GOALS)]
-    assert sorted(f.trigger.goal.target for f in found) == CLASSES
