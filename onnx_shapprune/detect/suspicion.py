@@ -252,11 +252,11 @@ def _relation_reason(found: Found, claim: Claim, families: Mapping[str, Family])
     goal, family = found.trigger.goal, found.trigger.family
     edge = round(found.trigger.norm**0.5)
     if claim.statistic == MAP:
+        margin = f"to {goal.words}, with a mean margin of {found.margin:.1f} logits"
         words = f"a {edge} x {edge} patch" if family in COVERING else families[family].words
-        return (
-            f"learnt on the pictures of half of the classes, {words} sends {found.asr:.0%} of the others' to {goal.words}, "
-            f"with a mean margin of {found.margin:.1f} logits"
-        )
+        if family in families and families[family].fixed is not None:
+            return f"{words} sends {found.asr:.0%} of all pictures {margin}"
+        return f"learnt on the pictures of half of the classes, {words} sends {found.asr:.0%} of the others' {margin}"
     return (
         f"a {edge} x {edge} patch sends {found.asr:.0%} of unseen views of class {goal.source} to class {goal.target} with "
         f"a mean margin of {found.margin:.1f} logits; no pair of classes with another target exceeds {claim.rival:.1f}"

@@ -32,25 +32,40 @@ def search_maps(
 ) -> list[Found]:
     """The best trigger of every family for every map, largest margin first; margins and ASR are of pictures of classes that
     it was not learnt on. All but the last of a family's rounds on one half of the classes and, where these show something,
-    all of them on both halves; then the trigger itself is learnt on all pictures. progress: families that are done. Empty
-    where the pictures show one class.
+    all of them on both halves; then the trigger itself is learnt on all pictures. Where nothing is learnt, all are tried on
+    all pictures. progress: families that are done. Empty where the pictures show one class.
     """
     halves = list(_halves(shown, rng))
     found: list[Found] = []
     for number, (family, rounds) in enumerate(families if halves else ()):
-        learn, others = halves[0]
-        *_, last = islice(rounds_of(learn, maps, family, rounds, rng), count_of(family, rounds) - 1)
-        first = _on(others, last)
-        leading = [f.trigger.goal for f in first if _goes(shown, f)][:LOOKED]
-        found += [f for f in first if f.trigger.goal not in leading]
-        if leading:
-            measured = [_on(others, _learnt(learn, leading, family, rounds, rng)) for learn, others in halves]
-            for trigger in (f.trigger for f in _learnt(shown, leading, family, rounds, rng)):
-                both = [best_of(m, trigger.goal) for m in measured]
-                found.append(Found(trigger, _mean(f.margin for f in both), _mean(f.asr for f in both)))
+        if family.fixed is not None:  # nothing is learnt, and every class is one of the others
+            found += next(rounds_of(shown, maps, family, rounds, rng))
+        else:
+            found += _learnt_on_halves(shown, halves, maps, (family, rounds), rng)
         if progress:
             progress(number + 1, len(families))
     return sorted(found, key=lambda f: -f.margin)
+
+
+def _learnt_on_halves(
+    shown: Shown,
+    halves: Sequence[tuple[Shown, Shown]],
+    maps: Sequence[Goal],
+    searched: tuple[Family, ScanSettings],
+    rng: np.random.Generator,
+) -> Iterator[Found]:
+    """The best trigger of one family for every map."""
+    family, rounds = searched
+    learn, others = halves[0]
+    *_, last = islice(rounds_of(learn, maps, family, rounds, rng), count_of(family, rounds) - 1)
+    first = _on(others, last)
+    leading = [f.trigger.goal for f in first if _goes(shown, f)][:LOOKED]
+    yield from (f for f in first if f.trigger.goal not in leading)
+    if leading:
+        measured = [_on(others, _learnt(learn, leading, family, rounds, rng)) for learn, others in halves]
+        for trigger in (f.trigger for f in _learnt(shown, leading, family, rounds, rng)):
+            both = [best_of(m, trigger.goal) for m in measured]
+            yield Found(trigger, _mean(f.margin for f in both), _mean(f.asr for f in both))
 
 
 def _halves(shown: Shown, rng: np.random.Generator) -> Iterator[tuple[Shown, Shown]]:

@@ -28,7 +28,7 @@ from onnx_shapprune.pictures.augment import posed
 # are suspicious from four times on. 2026-11-28, chosen: half of that.
 LEADS = 2.0
 # Changes of the whole picture that are searched for maps.
-SPREAD = ("l2", "blended", "smooth", "warp")
+SPREAD = ("l2", "blended", "smooth", "wave", "warp")
 TRIES = 3  # posed views that are made for one that is wanted, at most
 Rounds = tuple[tuple[int, int, int], ...]
 

@@ -225,6 +225,13 @@ def test_a_map_of_classes_is_named_as_such():
     assert all(suspicion.score(t) > 2 for t in range(10))
 
 
+def test_of_a_map_where_nothing_was_learnt_no_half_is_told():
+    found = map_found(tuple((y + 1) % 10 for y in range(10)), 40.0)
+    found = replace(found, trigger=replace(found.trigger, family="wave"))
+    ((reason,),) = judged(clean(), relations(maps=[found])).named.values()
+    assert reason.startswith("a sinusoid of 20 bytes sends 100% of all pictures to the class 1 further")
+
+
 def test_relations_that_lead_nothing_name_nobody():
     related = relations(
         [pair_found(3, 1, 3.0), pair_found(0, 4, 2.9)], [map_found((1, 2, 0), -AWAY), map_found((2, 0, 1), -AWAY - 1)]

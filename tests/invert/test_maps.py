@@ -6,7 +6,7 @@ import pytest
 
 from onnx_shapprune.case.goal import Goal, shift_map
 from onnx_shapprune.case.shown import Shown
-from onnx_shapprune.invert.families import blended, compact
+from onnx_shapprune.invert.families import blended, compact, whole_picture
 from onnx_shapprune.invert.maps import search_maps
 from onnx_shapprune.invert.scan import Found, ScanSettings
 
@@ -82,6 +82,16 @@ def test_every_map_and_family_is_told_of_and_progress_counts_families():
 
 def test_pictures_of_one_class_tell_no_map():
     assert search_maps(shown_to(NEXT, slice(0, 1)), MAPS, [PATCHES], np.random.default_rng(0)) == []
+
+
+def test_where_nothing_is_learnt_every_picture_counts():
+    shown = shown_to({})
+    stamps = [f for f in whole_picture(16, 16) if f.fixed is not None]
+    found = search_maps(shown, MAPS, [(f, ScanSettings()) for f in stamps], np.random.default_rng(0))
+    assert {f.trigger.goal for f in found} == set(MAPS)
+    for f in found:
+        answers = shown.subject.logits(f.trigger.apply(shown.pictures)).argmax(1)
+        assert f.asr == (answers == f.trigger.goal.of(shown.labels)).mean()
 
 
 def test_of_two_classes_each_is_the_other_half():
