@@ -28,12 +28,14 @@ def search_maps(
     families: Sequence[tuple[Family, ScanSettings]],
     rng: np.random.Generator,
     *,
+    guessed: Sequence[Goal] = (),
     progress: Ticks | None = None,
 ) -> list[Found]:
     """The best trigger of every family for every map, largest margin first; margins and ASR are of pictures of classes that
     it was not learnt on. All but the last of a family's rounds on one half of the classes and, where these show something,
     all of them on both halves; then the trigger itself is learnt on all pictures. Where nothing is learnt, all are tried on
-    all pictures. progress: families that are done. Empty where the pictures show one class.
+    all pictures, but not for `guessed` maps, which were read off these pictures. progress: families that are done. Empty
+    where the pictures show one class.
     """
     halves = list(_halves(shown, rng))
     found: list[Found] = []
@@ -41,7 +43,7 @@ def search_maps(
         if family.fixed is not None:  # nothing is learnt, and every class is one of the others
             found += next(rounds_of(shown, maps, family, rounds, rng))
         else:
-            found += _learnt_on_halves(shown, halves, maps, (family, rounds), rng)
+            found += _learnt_on_halves(shown, halves, [*maps, *guessed], (family, rounds), rng)
         if progress:
             progress(number + 1, len(families))
     return sorted(found, key=lambda f: -f.margin)

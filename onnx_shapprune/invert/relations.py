@@ -95,13 +95,13 @@ def search_relations(
     arm, place = np.repeat(np.arange(len(goals)), places), np.tile(np.arange(places), len(goals))
     paints: Pixels | None = None
     aims = aims_of(learn, goals, rng)
-    maps: list[Goal] = []
+    guesses: list[Goal] = []
     for number, (steps, batch, keep) in enumerate(settings.pairs):
         many = Many([goals[a] for a in arm.tolist()], arm, place, paints, aims)
         climb = Climb(steps=steps, batch=batch)
         scores, learnt = climbed(learn, many, family, climb, rng, keep=keep, limit=batch)
         if number == 0:
-            maps = _guess(goals, scores.margin.reshape(len(goals), places), classes)[: settings.guessed]
+            guesses = _guess(goals, scores.margin.reshape(len(goals), places), classes)[: settings.guessed]
         kept = survivors(scores, arm, 0) if number == 0 else np.sort(np.argsort(-scores.margin, kind="stable")[:keep])
         arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
         tick(number + 1, rounds)
@@ -114,8 +114,11 @@ def search_relations(
     scores = rate(measure, tried)
     order = np.argsort(-scores.margin, kind="stable")
     away = float(np.median([measure.distance(g) for g in goals]))
-    maps = list(dict.fromkeys([*(shift_map(classes, k, reachable) for k in range(1, len(reachable))), *maps]))
-    found = search_maps(shown, maps, families, rng, progress=lambda done, of: tick(before + done, rounds))
+    shifts = [shift_map(classes, k, reachable) for k in range(1, len(reachable))]
+    guessed = [m for m in dict.fromkeys(guesses) if m not in shifts]
+    found = search_maps(
+        shown, shifts, families, rng, guessed=guessed, progress=lambda done, of: tick(before + done, rounds)
+    )
     return Relations(
         tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away
     )

@@ -87,8 +87,10 @@ def test_pictures_of_one_class_tell_no_map():
 def test_where_nothing_is_learnt_every_picture_counts():
     shown = shown_to({})
     stamps = [f for f in whole_picture(16, 16) if f.fixed is not None]
-    found = search_maps(shown, MAPS, [(f, ScanSettings()) for f in stamps], np.random.default_rng(0))
-    assert {f.trigger.goal for f in found} == set(MAPS)
+    guessed = [Goal(3, mapping=(3, 2, 5, 0, 1, 4))]
+    families = [(f, ScanSettings()) for f in stamps]
+    found = search_maps(shown, MAPS, families, np.random.default_rng(0), guessed=guessed)
+    assert {f.trigger.goal for f in found} == set(MAPS), "what was read off the pictures is not held against them"
     for f in found:
         answers = shown.subject.logits(f.trigger.apply(shown.pictures)).argmax(1)
         assert f.asr == (answers == f.trigger.goal.of(shown.labels)).mean()
