@@ -4,7 +4,7 @@ The switch is the arithmetic per picture, not measured time, so that the same fi
 busy machine. A file can inflate it: a branch of a hundred million multiply-adds with weights that matter to nobody makes
 any network a large one, and no measure of what matters holds against weights that are almost zero. So the switch decides
 how many places and steps a search has, never whether pairs and maps of classes are searched at all; they cost about 1,500
-gradients and 3,500 forward passes of pictures for ten classes where nothing stands out. What cannot be searched in a
+gradients and 4,200 forward passes of pictures for ten classes where nothing stands out. What cannot be searched in a
 reasonable time, a large network without gradients, is left undecided.
 """
 

@@ -12,7 +12,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
-from onnx_shapprune.detect.statistics import FIRST, PEAK, Claim, first_claim
+from onnx_shapprune.detect.statistics import FIRST, PEAK, Claim, first_claim, spread_of
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
 from onnx_shapprune.detect.thresholds import NAMED, NEAR
 from onnx_shapprune.detect.verdict import leads
@@ -130,11 +130,10 @@ def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views:
     def moved(goal: Goal) -> int:
         return shown.count(goal) * (views if goal.source is not None else 1)
 
-    logits = shown.logits[:, shown.subject.reachable]
     return Ground(
         moved=moved,
         outside=_outside(shown, calibration, synthesised=synthesised),
-        spread=float(np.median((logits - logits.mean(1, keepdims=True)).std(1))),
+        spread=spread_of(shown),
         synthesised=synthesised,
     )
 

@@ -169,6 +169,11 @@ def _strength(margin: float, others: NDArray[np.float64], way: float) -> float:
     return lead / max(float(usual.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(others))), 1e-3)
 
 
+def spread_of(shown: Shown) -> float:
+    """Standard deviation of the clean logits over the classes that the model can reach, the median of the pictures."""
+    return float(np.median(shown.logits[:, shown.subject.reachable].std(1)))
+
+
 def _ways(distances: Sequence[float], spread: float) -> list[float]:
     """What the claims about each class divide by, from how far clean pictures are away from it: never next to nothing."""
     usual = float(np.median(distances)) if distances else 0.0

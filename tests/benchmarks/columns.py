@@ -23,7 +23,7 @@ import numpy as np
 from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.detect.calibration import DIGITS, Calibration, calibration_text, load_calibration
-from onnx_shapprune.detect.statistics import FIRST, MAP, first_claim, relation_claims
+from onnx_shapprune.detect.statistics import FIRST, MAP, first_claim, relation_claims, spread_of
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, WORKING
 from onnx_shapprune.detect.verdict import leads
 from onnx_shapprune.errors import ShapPruneError
@@ -64,7 +64,7 @@ def row_of(entry: Entry, o: argparse.Namespace) -> dict[str, Any]:
 def _first_rounds(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
     settings = replace(effort.search, warps=not o.data_free)
     begun = begin(case.shown, settings, np.random.default_rng(o.seed))
-    claim = first_claim(begun, case.shown, _spread(case))
+    claim = first_claim(begun, case.shown, spread_of(case.shown))
     return {FIRST: round(claim.value, DIGITS), "leader": claim.goal.target, "led": leads(begun.moved)}
 
 
@@ -72,15 +72,10 @@ def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
     if len(case.model.subject.reachable) > effort.relations.classes:
         return {}
     found = search_relations(case.shown, effort.relations, np.random.default_rng(o.seed), warps=not o.data_free)
-    said = {c.statistic: round(c.value, DIGITS) for c in relation_claims(found, _spread(case))}
+    said = {c.statistic: round(c.value, DIGITS) for c in relation_claims(found, spread_of(case.shown))}
     best = found.maps[0] if found.maps else None
     shown = best and [best.trigger.family, best.trigger.goal.words, round(best.asr, 2), round(best.margin, 2)]
     return {**said, "best": shown, "away": round(found.away, 2)}
-
-
-def _spread(case: Case) -> float:
-    logits = case.shown.logits[:, case.model.subject.reachable]
-    return float(np.median((logits - logits.mean(1, keepdims=True)).std(1)))
 
 
 MEASURED = {FIRST: _first_rounds, MAP: _maps}
