@@ -184,16 +184,18 @@ def sides_of(draft: Draft) -> tuple[int, int, int]:
     return side, side + 1, round(1.6 * side)
 
 
-def rank(draft: Draft, run: RunOptions, clock: Clock, progress: Progress | None) -> None:
-    """Which channels carry the named classes, without switching anything off; goes into the draft."""
+def rank(draft: Draft, run: RunOptions, clock: Clock, progress: Progress | None, bank: Sequence[Trigger] = ()) -> None:
+    """Which channels carry the named classes, without switching anything off; goes into the draft. bank: triggers of theirs
+    to play on, where an adversary searched for them already.
+    """
     with clock.stage("shapley"):
         try:
-            draft.round = _ranked(draft, run, progress)
+            draft.round = _ranked(draft, run, progress, bank)
         except (ModelError, VerifyError) as error:  # what was found stands, whoever carries it
             draft.warnings.append(f"the channels were not ranked: {error}")
 
 
-def _ranked(draft: Draft, run: RunOptions, progress: Progress | None) -> Round | None:
+def _ranked(draft: Draft, run: RunOptions, progress: Progress | None, bank: Sequence[Trigger]) -> Round | None:
     """A game on triggers of the named classes; None where there is nothing to play with."""
     case, rng = draft.case, np.random.default_rng(run.seed)
     subject = case.model.subject
@@ -202,8 +204,9 @@ def _ranked(draft: Draft, run: RunOptions, progress: Progress | None) -> Round |
         return None
     sides, effort, attacked = sides_of(draft), effort_of(case.model, run), draft.attacked
     families = effort.search.families(case.pictures, len(subject.reachable))
-    bank: list[Trigger] = []
-    for goal in draft.goals:
+    # As `hunt` finds them here: neither wide patches nor free masks, which reach the class by more ways.
+    bank = [t for t in bank if draft.natural(t.goal).size(t) == 1 and t.family != "patch"]
+    for goal in () if bank else draft.goals:
         quarry, known = Quarry(goal, draft.natural(goal), families), [t for t in draft.triggers if t.goal == goal]
         bank += hunt(attacked, quarry, known, effort.hunt, rng, sides=sides[:1], free_masks=0).bank
     if not bank or not case.model.units.layers:

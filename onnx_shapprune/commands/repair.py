@@ -211,7 +211,7 @@ def _best(draft: Draft, how: _Run) -> tuple[tuple[Path, ...], RepairPart]:
         best = replace(best, status=repairs.with_inverse(best.status, found))
     draft.round = next((s.proposal.round for s in best.plan.steps if s.proposal.round), None)
     if draft.round is None:  # it played no game, and the record says all the same which channels carry what was found
-        rank(draft, how.run, how.clock, how.progress)
+        rank(draft, how.run, how.clock, how.progress, start.bank)
     return best.files, best.status
 
 

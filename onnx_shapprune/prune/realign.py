@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import ssyrk
 
 from onnx_shapprune.case.subject import BATCH, BATCH_SHARE, Floats, Pixels, Subject
 from onnx_shapprune.graph import edit
@@ -39,6 +39,9 @@ Doubles = NDArray[np.float64]
 Labels = NDArray[np.int64]
 CHUNK = 2048  # rows that are multiplied at once
 MOVED = 1e-6  # a row that a trigger changes by less, of the largest value, says nothing about it
+# Of rows that have very many values fewer are drawn, so that no layer takes many more products than this for its clean rows,
+# and as many for the triggered ones. 2026-11-28, chosen: layers of up to 1,581 values have all 8,000.
+PRODUCTS, LEAST_ROWS = 20_000_000_000, 2_000
 VIEW_SHARE = 1 / 2  # of the memory, for what reaches the layers
 SOLVE_SHARE = 1 / 4  # for the system that is solved, in float64, and its factor
 CHUNK_SHARE = 1 / 8  # for the rows of a chunk, the clean ones, and what lies between
@@ -47,7 +50,8 @@ CHUNK_SHARE = 1 / 8  # for the rows of a chunk, the clean ones, and what lies be
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """strength: what a clean row weighs against a triggered one (lambda); ridge: what keeps the weights where they are,
-    as a share of the mean power of a row's values (mu); rows: at most so many clean rows, and triggered ones, a layer.
+    as a share of the mean power of a row's values (mu); rows: at most so many clean rows, and triggered ones, a layer, and
+    fewer where a row has very many values.
     """
 
     strength: float = 300.0
@@ -77,14 +81,14 @@ class Realigned:
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """Rows of one kind that a layer is fitted on. rows, targets: laid out, in the network as repaired and in the original;
-    places, wanted: of each row in the one and in the other; weight: of one row; chunk: rows that are picked out at once.
+    places, wanted: of each row in the one and in the other; weight: float32 [rows]; chunk: rows that are picked out at once.
     """
 
     rows: Laid
     targets: Laid
     places: Labels
     wanted: Labels
-    weight: float
+    weight: Floats
     chunk: int
 
     def chunks(self) -> Iterator[tuple["Sample", slice]]:
@@ -192,7 +196,8 @@ def _bounds(linear: Linear, fit: Fit, device: Device) -> Bounds:
     room, most = int(SOLVE_SHARE * device.memory), threads_of(device)
     lanes = max(1, min(most, room // (32 * values * linear.geometry.fan_in)))
     chunk = int(CHUNK_SHARE * device.memory) // (3 * 4 * values) // lanes
-    rows = fit.rows if 32 * fan_in**2 <= room else min(fit.rows, room // (32 * fan_in) // 2)
+    rows = min(fit.rows, max(LEAST_ROWS, PRODUCTS // fan_in**2))
+    rows = rows if 32 * fan_in**2 <= room else min(rows, room // (32 * fan_in) // 2)
     return Bounds(max(1, rows), max(1, min(CHUNK, chunk)), lanes)
 
 
@@ -214,21 +219,33 @@ def _samples(
     """
     meant, still, stirred = reaching
     least = MOVED * float(np.abs(meant.values).max(initial=0.0))
-    moved = _some(moved_places(meant, stirred, of, least), bounds.rows, rng)
+    moved = _alike(moved_places(meant, stirred, of, least), stirred.each, bounds.rows, rng)
     if not len(moved):
         return None
-    places = _some(np.arange(still.places), bounds.rows, rng)
+    places = _alike(np.arange(still.places), still.each, bounds.rows, rng)
     return (
-        Sample(still, meant, places, places, strength / len(places), bounds.chunk),
-        Sample(stirred, meant, moved, originals(stirred, moved, of), 1 / len(moved), bounds.chunk),
+        Sample(still, meant, places, places, strength * _shares(places, still.each), bounds.chunk),
+        Sample(stirred, meant, moved, originals(stirred, moved, of), _shares(moved, stirred.each), bounds.chunk),
     )
 
 
-def _some(places: Labels, most: int, rng: np.random.Generator) -> Labels:
-    """At most so many of the places, drawn."""
+def _alike(places: Labels, each: int, most: int, rng: np.random.Generator) -> Labels:
+    """At most so many of the places, drawn, as many of each picture as of any other that has as many. each: places that
+    belong to one picture.
+    """
     if len(places) <= most:
         return places
-    return places[np.sort(rng.choice(len(places), most, replace=False))]
+    drawn = rng.permutation(places)
+    drawn = drawn[np.argsort(drawn // each, kind="stable")]
+    _, begins, counts = np.unique(drawn // each, return_index=True, return_counts=True)
+    turn = np.arange(len(drawn)) - np.repeat(begins, counts)
+    return np.sort(drawn[np.argsort(turn, kind="stable")[:most]])
+
+
+def _shares(places: Labels, each: int) -> Floats:
+    """What each row weighs, so that every picture weighs as much as any other, and all together 1."""
+    _, of, counts = np.unique(places // each, return_inverse=True, return_counts=True)
+    return np.asarray(1 / (counts[of] * len(counts)), np.float32)
 
 
 def _solved(weight: Doubles, samples: Sequence[Sample], ridge: float, *, free: bool, lanes: int) -> Change:
@@ -256,12 +273,13 @@ def _moments(weight: Doubles, chunks: Sequence[tuple[Sample, slice]]) -> tuple[D
     across = weight.swapaxes(1, 2).astype(np.float32)
     power, missed = np.zeros((groups, size + 1, size + 1)), np.zeros((groups, outputs, size + 1))
     for sample, chunk in chunks:
-        r, m = sample.picked(chunk, across)
-        power[:, :size, :size] += sample.weight * (r.swapaxes(1, 2) @ r)
-        power[:, :size, size] += sample.weight * r.sum(axis=1)
-        power[:, size, size] += sample.weight * r.shape[1]
-        missed[:, :, :size] += sample.weight * (m.swapaxes(1, 2) @ r)
-        missed[:, :, size] += sample.weight * m.sum(axis=1)
+        root = np.sqrt(sample.weight[chunk])
+        r, m = (root[:, None] * part for part in sample.picked(chunk, across))
+        power[:, :size, :size] += r.swapaxes(1, 2) @ r  # of one array by itself: half of the products
+        power[:, :size, size] += root @ r
+        power[:, size, size] += root @ root
+        missed[:, :, :size] += m.swapaxes(1, 2) @ r
+        missed[:, :, size] += root @ m
     return power, missed
 
 
@@ -297,18 +315,18 @@ def _by_rows(
 ) -> tuple[Doubles, Doubles]:
     """As `_by_moments`, by a system with one unknown for each row."""
     across = weight.swapaxes(1, 2).astype(np.float32)
-    picked = [(s.weight**0.5, *s.picked(chunk, across)) for s, chunk in chunks]
-    rows, missed = (np.concatenate([part[0] * part[k] for part in picked], axis=1) for k in (1, 2))
-    ones = np.concatenate([np.full(r.shape[1], w) for w, r, _ in picked])
+    picked = [(np.sqrt(s.weight[chunk]), *s.picked(chunk, across)) for s, chunk in chunks]
+    rows, missed = (np.concatenate([part[0][:, None] * part[k] for part in picked], axis=1) for k in (1, 2))
+    ones = np.concatenate([w for w, *_ in picked]).astype(np.float64)
     news, shifts = np.zeros_like(weight), np.zeros(weight.shape[:2])
     for g in range(len(rows)):
-        r, e = rows[g].astype(np.float64), missed[g].astype(np.float64)
-        system = dsyrk(1.0, r.T, trans=1)
+        r, e = rows[g], missed[g].astype(np.float64)
+        system = ssyrk(1.0, r.T, trans=1).astype(np.float64)  # as for moments, the ridge bears float32
         factor = _factor(system, ridge * float(np.trace(system)) / weight.shape[2])
         if factor is not None and np.isfinite(e).all():
             if free:  # as if 1 1' were added to the system; beside rows of small values it would drown them
                 u = cho_solve(factor, ones)
                 e -= np.outer(ones, u @ e / (1 + u @ ones))
             solved = cho_solve(factor, e).T
-            news[g], shifts[g] = solved @ r, solved @ ones * free
+            news[g], shifts[g] = solved.astype(np.float32) @ r, solved @ ones * free
     return news, shifts

@@ -21,7 +21,7 @@ from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.rows import laid, taken
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.pictures.preprocess import Preprocessing, to_input
-from onnx_shapprune.prune.realign import Fit, Realigned, Views, realign
+from onnx_shapprune.prune.realign import Fit, Realigned, Views, _alike, _shares, realign
 from onnx_shapprune.runtime.probe import run_exposed
 from onnx_shapprune.runtime.session import Device
 
@@ -44,13 +44,15 @@ def linears_of(model: onnx.ModelProto, subject: Subject) -> tuple[Linear, ...]:
     return find_linears(model, find_interface(model, size=size_of(model)).output, subject.prepared.model)[0]
 
 
-def views(clean: int = 8, triggered: int = 12, seed: int = 0, side: int = 8) -> Views:
-    """Noise, and some of it with a white corner."""
+def views(clean: int = 8, triggered: int = 12, seed: int = 0, side: int = 8, *, larger: bool = False) -> Views:
+    """Noise, and some of it with a white corner. larger: in every third it is."""
     rng = np.random.default_rng(seed)
     pictures = rng.uniform(0, 255, (clean, side, side, 3)).astype(np.float32)
     of = rng.integers(0, clean, triggered)
     marked = pictures[of]
     marked[:, -3:, -3:] = 255
+    if larger:
+        marked[::3, -6:, -6:] = 255
     return Views(pictures, marked, of)
 
 
@@ -76,15 +78,17 @@ def by_least_squares(
     moved = (np.abs(triggered - wanted) > 1e-6 * np.abs(meant).max()).any(axis=(0, 3))
     fan_in, free = weight.shape[2], linear.shift is not None
     news, shifts = [], []
+    counts = moved.sum(axis=1)  # of each triggered picture: all weigh alike, however much of them a trigger moves
+    shares = np.repeat(1 / np.maximum(1, counts), counts) / (counts > 0).sum()
     for g, w in enumerate(weight):
+        still = clean[g].reshape(-1, fan_in)
         parts = [
-            (clean[g].reshape(-1, fan_in), meant[g].reshape(-1, fan_in), fit.strength),
-            (triggered[g][moved], wanted[g][moved], 1.0),
+            (still, meant[g].reshape(-1, fan_in), np.full(len(still), fit.strength / len(still))),
+            (triggered[g][moved], wanted[g][moved], shares),
         ]
-        power = sum(share * (r**2).sum() / len(r) for r, _, share in parts)
-        root = np.sqrt(fit.ridge * power / fan_in)
-        left = [np.sqrt(share / len(r)) * np.hstack([r, np.full((len(r), 1), free)]) for r, _, share in parts]
-        right = [np.sqrt(share / len(r)) * (a @ w.T) for r, a, share in parts]
+        root = np.sqrt(fit.ridge * sum((share @ r**2).sum() for r, _, share in parts) / fan_in)
+        left = [np.sqrt(share)[:, None] * np.hstack([r, np.full((len(r), 1), free)]) for r, _, share in parts]
+        right = [np.sqrt(share)[:, None] * (a @ w.T) for r, a, share in parts]
         left.append(root * np.eye(fan_in + 1))
         right.append(root * np.vstack([w.T, np.zeros((1, len(w)))]))
         solved = np.linalg.lstsq(np.vstack(left), np.vstack(right), rcond=None)[0]
@@ -149,7 +153,7 @@ NETS: dict[str, Callable[[], onnx.ModelProto]] = {
 def test_every_layer_is_the_least_squares_solution(name, fit):
     model = NETS[name]()
     subject = subject_of(model)
-    linears, seen = linears_of(model, subject), views()
+    linears, seen = linears_of(model, subject), views(larger=True)
     made = realign(subject, subject, linears, seen, fit, np.random.default_rng(0))
     assert set(made.changes) == {linear.name for linear in linears}
     check(subject, subject, linears, made, seen, fit)
@@ -161,7 +165,7 @@ def test_a_pruned_copy_is_taught_what_the_original_answers(name):
     layers = find_units(model, model.graph.output[0].name).layers
     pruned = bake(model, layers, {layers[0].name: [0, 2]})
     original, edited = subject_of(model), subject_of(pruned)
-    linears, seen = linears_of(pruned, edited)[1:], views()
+    linears, seen = linears_of(pruned, edited)[1:], views(larger=True)
     made = realign(original, edited, linears, seen, fit, np.random.default_rng(0))
     check(original, edited, linears, made, seen, fit)
 
@@ -297,6 +301,14 @@ def test_the_same_numbers_every_time_and_at_most_so_many_rows():
         np.testing.assert_array_equal(few.changes[name][1].weight, again.changes[name][1].weight)
     first = linears[0].name
     assert np.abs(few.changes[first][1].weight - all_rows.changes[first][1].weight).max() > 1e-4
+
+
+def test_what_is_left_out_is_drawn_evenly_among_the_pictures():
+    places = np.concatenate([np.arange(40, 43), np.arange(80, 120)])  # of the second picture and the third
+    drawn = _alike(places, 40, 10, np.random.default_rng(0))
+    assert np.bincount(drawn // 40).tolist() == [0, 3, 7], "all three of the one, and more of the other only then"
+    assert set(drawn) <= set(places)
+    np.testing.assert_allclose(_shares(drawn, 40), [1 / 6] * 3 + [1 / 14] * 7, rtol=1e-6)
 
 
 def peak(memory: int, model: onnx.ModelProto, seen: Views) -> tuple[int, Realigned]:
