@@ -41,8 +41,8 @@ def collapsed(
         if progress:
             progress("unlearning", number, len(suspected), goal.words)
         mine = next(e for e in found.evidence if e.goal == goal)
-        known = [mine.found[name], *(f for n, f in mine.found.items() if n != name and f.asr >= WORKING)]
-        taught = [*(f.trigger for f in known), *(r.trigger for r in mine.patches if r.success)]
+        first = mine.found[name].trigger
+        taught = [first, *(t for t in mine.working(WORKING) if t is not first)]
         rival = max((e.found[name].margin for e in found.evidence if e.goal != goal), default=0.0)
         before = (mine.found[name].margin, rival)
         trial = Trial(goal, families[name], before, taught, (settings.scan, settings.whole))

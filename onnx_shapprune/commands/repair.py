@@ -33,7 +33,7 @@ from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.proposal import Original, applied, edited
 from onnx_shapprune.prune.repair import Repair, repair
 from onnx_shapprune.prune.state import RepairSettings, State, Task, task_of
-from onnx_shapprune.prune.thresholds import RIDGE, RIDGE_DRAWN
+from onnx_shapprune.prune.thresholds import RIDGE, RIDGE_DRAWN, WORKING
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
 from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.recording import repairs
@@ -227,7 +227,7 @@ def _attempt(
 
 
 def _task(draft: Draft, how: _Run, rng: np.random.Generator) -> Task:
-    case, run = draft.case, how.run
+    case, run, found = draft.case, how.run, draft.found
     sides, effort = sides_of(draft), effort_of(case.model, run)
     limit = run.unit_limit(case.model.units.total)
     # Large networks may lose more units, but not in more rounds.
@@ -243,6 +243,7 @@ def _task(draft: Draft, how: _Run, rng: np.random.Generator) -> Task:
         round=replace(effort.round, group=group),
         more=unlabelled_pictures(case.model, how.inputs),
         named=draft.triggers,
+        kinds=tuple(t for e in found.evidence if e.goal in draft.goals for t in e.working(WORKING)) if found else (),
         ridge=RIDGE_DRAWN if case.few.drawn else RIDGE,
     )
     opened = case.model

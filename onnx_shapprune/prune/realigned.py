@@ -102,7 +102,8 @@ def _without_changes(task: Task, state: State) -> Subject:
 
 def teachers_of(task: Task, state: State, rng: np.random.Generator) -> list[Trigger]:
     """Triggers to learn from: those that still work first, then those that were recovered first; where one that changes the
-    whole picture works, before them more of its kind.
+    whole picture works, before them more of its kind. Behind them one of each family that reached the class in the
+    audit: the attacker's trigger is none of those found, and what all kinds have in common is more of it.
     """
     known = list({id(t): t for t in (*state.bank, *state.ever)}.values())[:TEACHERS]
     families = {t.family: t for t in state.bank if t.family in task.settings.families and t.family not in COVERING}
@@ -112,10 +113,11 @@ def teachers_of(task: Task, state: State, rng: np.random.Generator) -> list[Trig
         rounds = rounds_for(family, task.settings.hunt.scan, task.settings.hunt.whole)
         for _ in range(RESTARTS if family.fixed is None else 0):
             of_kind += [f.trigger for f in scan(task.attacked, [trigger.goal], family, rounds, rng)][:1]
-    if not of_kind:
-        return known
-    stronger = [t.relearnt(np.asarray(STRONGER * t.learnt, np.float32)) for t in of_kind]
-    return [*of_kind, *stronger, *[t for t in known if t.family not in families][:BESIDE]]
+    if of_kind:
+        stronger = [t.relearnt(np.asarray(STRONGER * t.learnt, np.float32)) for t in of_kind]
+        known = [*of_kind, *stronger, *[t for t in known if t.family not in families][:BESIDE]]
+    taught = {id(t) for t in known}
+    return [*known, *(t for t in task.settings.kinds if id(t) not in taught)]
 
 
 def shown_for_fit(task: Task) -> Shown:

@@ -25,7 +25,8 @@ class RepairSettings:
     per goal, what triggers reach without a backdoor; families: of the audit, at a fixed budget; views: of the clean
     pictures, at most four of each, on which damage and known triggers are measured; hunt, round: widths of the
     adversary's search and of the game; more: pictures without labels that a realignment may learn from, float32 [n, h, w,
-    c], None for none; named: triggers of the audit, which verify and a gate try again; ridge: of a realignment.
+    c], None for none; named: triggers of the audit, which verify and a gate try again; kinds: of each family
+    that the audit searched one, if it works, which fits are taught as well; ridge: of a realignment.
     """
 
     max_units: int
@@ -38,6 +39,7 @@ class RepairSettings:
     round: RoundSettings
     more: Pixels | None = None
     named: tuple[Trigger, ...] = ()
+    kinds: tuple[Trigger, ...] = ()
     ridge: float = RIDGE
 
 

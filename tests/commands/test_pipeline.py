@@ -86,11 +86,12 @@ def small(folder: Path) -> tuple[AuditRecord, Path]:
     return sanitize(folder / "planted.onnx", folder / "pictures.npz", output=out, run=PRUNE), out
 
 
-def test_weights_are_held_where_pictures_are_drawn(folder, monkeypatch, tmp_path):
-    ridges = []
+def test_a_repair_is_told_what_the_audit_found_and_of_drawn_pictures(folder, monkeypatch, tmp_path):
+    ridges, kinds = [], []
 
     def seen(task, *_, **__):
         ridges.append(task.settings.ridge)
+        kinds.append(task.settings.kinds)
         raise ModelError("seen")
 
     monkeypatch.setattr(commands_repair, "repair", seen)
@@ -98,7 +99,10 @@ def test_weights_are_held_where_pictures_are_drawn(folder, monkeypatch, tmp_path
     for model, pictures in ((folder / "planted.onnx", folder / "pictures.npz"), (tmp_path / "drawn.onnx", None)):
         with pytest.raises(ModelError, match="seen"):
             sanitize(model, pictures, output=tmp_path / "out.onnx", run=QUICK)
-    assert ridges == [RIDGE, RIDGE_DRAWN]
+    assert ridges == [RIDGE, RIDGE_DRAWN], "which holds the weights more where pictures are drawn"
+    for of_model in kinds:
+        assert len({t.family for t in of_model}) > 1, "patches, and more"
+        assert len({t.goal for t in of_model}) == 1
 
 
 # --- The packaged sample -----------------------------------------------------------------------------------------------

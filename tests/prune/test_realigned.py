@@ -103,6 +103,19 @@ def test_where_clean_rows_weigh_little_a_larger_ridge_holds_the_weights(scene, a
     assert {f.ridge for f in fits if f.strength < LAST_RESORT} == {max(ridge, RIDGE_LOOSE)}
 
 
+def test_one_trigger_of_each_kind_is_taught_behind_the_others(scene):
+    task, state = scene
+    (known,) = state.bank
+    kinds = (known, replace(known, family="wide"), replace(known, family="linf"))
+    task = replace(task, settings=replace(task.settings, kinds=kinds))
+    taught = realigned.teachers_of(task, state, np.random.default_rng(0))
+    assert [t.family for t in taught] == ["compact", "wide", "linf"], "and what is known already once"
+    spread = Trigger(np.zeros_like(known.mask), np.ones_like(known.learnt), GOAL, "linf")
+    of_kind = realigned.teachers_of(task, replace(state, bank=(spread,)), np.random.default_rng(0))
+    assert of_kind[0] is spread
+    assert [t.family for t in of_kind[-2:]] == ["wide", "linf"]
+
+
 def test_a_margin_is_no_last_resort(scene, alive):
     task, state = scene
     assert min(strengths(task, after(state, 10.0, held=True)), default=10.0) >= LAST_RESORT
