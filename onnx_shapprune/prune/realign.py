@@ -6,9 +6,10 @@ far, x clean views and (x, t) views with a recovered trigger, layer by layer in 
 
     minimise over N, d:  strength E_x |N r(x) + d - W a(x)|^2 + E_xt |N r(x, t) + d - W a(x)|^2 + m |[N, d] - [W, 0]|^2
 
-with m = ridge * trace / fan_in. N is W times one matrix of the layer's input space: an oblique projection that removes the
-directions which only triggers use (compare LEACE, Belrose et al., NeurIPS 2023, arXiv:2306.03819, and the rank-one update
-of ROME, Meng et al., NeurIPS 2022, arXiv:2202.05262). No training, no optimiser: only values of stored weights change.
+with m = ridge * trace / fan_in. Means are over pictures, and in each over its rows. N is W times one matrix of the
+layer's input space: an oblique projection that removes the directions which only triggers use (compare LEACE, Belrose
+et al., NeurIPS 2023, arXiv:2306.03819, and the rank-one update of ROME, Meng et al., NeurIPS 2022, arXiv:2202.05262).
+No training, no optimiser: only values of stored weights change.
 
 What is kept stays within the memory of the device: half of it for what reaches the layers, a quarter for the system that
 is solved, an eighth for rows that are multiplied at once. Where all views are too many for the first, the fit is made on

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 
 import attention
 import models
@@ -18,10 +19,10 @@ from onnx_shapprune.graph.bake import bake
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.linear import Linear, change_copy, find_linears, read
 from onnx_shapprune.graph.prepare import prepare
-from onnx_shapprune.graph.rows import laid, taken
+from onnx_shapprune.graph.rows import Geometry, laid, taken
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.pictures.preprocess import Preprocessing, to_input
-from onnx_shapprune.prune.realign import Fit, Realigned, Views, _alike, _shares, realign
+from onnx_shapprune.prune.realign import Fit, Realigned, Views, _alike, _bounds, _shares, realign
 from onnx_shapprune.runtime.probe import run_exposed
 from onnx_shapprune.runtime.session import Device
 
@@ -309,6 +310,14 @@ def test_what_is_left_out_is_drawn_evenly_among_the_pictures():
     assert np.bincount(drawn // 40).tolist() == [0, 3, 7], "all three of the one, and more of the other only then"
     assert set(drawn) <= set(places)
     np.testing.assert_allclose(_shares(drawn, 40), [1 / 6] * 3 + [1 / 14] * 7, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("fan_in", "rows"), [(27, 8_000), (1_152, 8_000), (2_304, 3_767), (4_608, 2_000)])
+def test_long_rows_are_fewer(fan_in, rows):
+    model = models.vgg_maxpool()
+    linear = linears_of(model, subject_of(model))[0]
+    wide = replace(linear, geometry=Geometry("Gemm", (fan_in, CLASSES)))
+    assert _bounds(wide, Fit(), Device(threads=1, memory=8 << 30)).rows == rows
 
 
 def peak(memory: int, model: onnx.ModelProto, seen: Views) -> tuple[int, Realigned]:
