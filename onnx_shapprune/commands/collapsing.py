@@ -12,7 +12,8 @@ from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.suspicion import after_collapse, put_to_collapse
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.linear import find_linears, with_products
-from onnx_shapprune.invert.search import SearchSettings
+from onnx_shapprune.invert.search import Evidence, SearchSettings
+from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.collapse import Trial, collapse
 from onnx_shapprune.prune.thresholds import WORKING
 
@@ -42,7 +43,7 @@ def collapsed(
             progress("unlearning", number, len(suspected), goal.words)
         mine = next(e for e in found.evidence if e.goal == goal)
         first = mine.found[name].trigger
-        taught = [first, *(t for t in mine.working(WORKING) if t is not first)]
+        taught = [first, *(t for t in kinds_of(mine) if t is not first)]
         rival = max((e.found[name].margin for e in found.evidence if e.goal != goal), default=0.0)
         before = (mine.found[name].margin, rival)
         trial = Trial(goal, families[name], before, taught, (settings.scan, settings.whole))
@@ -53,3 +54,11 @@ def collapsed(
         if result is not None and result.gone is not None:
             gone[goal] = result.gone
     return replace(found, suspicion=after_collapse(found.suspicion, gone))
+
+
+def kinds_of(found: Evidence) -> list[Trigger]:
+    """Of each family the best trigger if it works, and the free masks that succeeded."""
+    return [
+        *(f.trigger for f in found.found.values() if f.asr >= WORKING),
+        *(p.trigger for p in found.patches if p.success),
+    ]

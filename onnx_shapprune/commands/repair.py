@@ -14,6 +14,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Clock, Opened, open_model, unlabelled_pictures
 from onnx_shapprune.case.progress import Progress, prefixed
 from onnx_shapprune.commands.audit import effort_of, examined, rank, record_of, search, sides_of
+from onnx_shapprune.commands.collapsing import kinds_of
 from onnx_shapprune.commands.evidence import doubts, judged, of_repaired, of_search
 from onnx_shapprune.commands.output import Output
 from onnx_shapprune.commands.so_far import tell_so_far
@@ -33,7 +34,7 @@ from onnx_shapprune.prune.proof import masked_logits, prove_baked
 from onnx_shapprune.prune.proposal import Original, applied, edited
 from onnx_shapprune.prune.repair import Repair, repair
 from onnx_shapprune.prune.state import RepairSettings, State, Task, task_of
-from onnx_shapprune.prune.thresholds import RIDGE, RIDGE_DRAWN, WORKING
+from onnx_shapprune.prune.thresholds import RIDGE, RIDGE_DRAWN
 from onnx_shapprune.record.audit import AuditRecord, RepairPart
 from onnx_shapprune.record.parts import FileDigest
 from onnx_shapprune.recording import repairs
@@ -243,7 +244,7 @@ def _task(draft: Draft, how: _Run, rng: np.random.Generator) -> Task:
         round=replace(effort.round, group=group),
         more=unlabelled_pictures(case.model, how.inputs),
         named=draft.triggers,
-        kinds=tuple(t for e in found.evidence if e.goal in draft.goals for t in e.working(WORKING)) if found else (),
+        kinds=tuple(t for e in found.evidence if e.goal in draft.goals for t in kinds_of(e)) if found else (),
         ridge=RIDGE_DRAWN if case.few.drawn else RIDGE,
     )
     opened = case.model

@@ -130,13 +130,6 @@ class Evidence:
         """The best compact patch."""
         return self.found["compact"]
 
-    def working(self, least: float) -> list[Trigger]:
-        """Of each family the best trigger if it moves that share of the pictures, 0..1, and free masks that succeeded."""
-        return [
-            *(f.trigger for f in self.found.values() if f.asr >= least),
-            *(p.trigger for p in self.patches if p.success),
-        ]
-
     @property
     def smallest(self) -> FreeResult | None:
         """The smallest successful free mask, else the most successful one, else None."""

@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 
-import hand_made
 import numpy as np
 import planted
 import pytest
@@ -273,10 +272,3 @@ def test_of_too_many_classes_those_that_random_patches_lift_are_searched(net):
     best = max(found, key=lambda e: e.compact.margin)
     assert (best.goal, best.compact.trigger.goal, best.compact.asr) == (*[Goal(planted.TARGET)] * 2, 1)
     assert best.smallest.trigger.goal == Goal(planted.TARGET)
-
-
-def test_what_works_is_one_of_each_family_and_every_mask_that_succeeded():
-    (found,) = hand_made.evidence([5.0], [3.0], asr=0.6)
-    failed = replace(found, patches=(*found.patches, hand_made.free_mask(0, None)))
-    assert [t.family for t in failed.working(0.6)] == ["compact", "patch"]
-    assert [t.family for t in failed.working(0.7)] == ["patch"]
