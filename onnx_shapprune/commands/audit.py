@@ -204,16 +204,18 @@ def _ranked(draft: Draft, run: RunOptions, progress: Progress | None, bank: Sequ
         return None
     sides, effort, attacked = sides_of(draft), effort_of(case.model, run), draft.attacked
     families = effort.search.families(case.pictures, len(subject.reachable))
-    # As `hunt` finds them here: neither wide patches nor free masks, which reach the class by more ways.
-    bank = [t for t in bank if draft.natural(t.goal).size(t) == 1 and t.family != "patch"]
-    for goal in () if bank else draft.goals:
-        quarry, known = Quarry(goal, draft.natural(goal), families), [t for t in draft.triggers if t.goal == goal]
-        bank += hunt(attacked, quarry, known, effort.hunt, rng, sides=sides[:1], free_masks=0).bank
-    if not bank or not case.model.units.layers:
+    played_on: list[Trigger] = []
+    for goal in draft.goals:
+        natural = draft.natural(goal)
+        # As `hunt` finds them here: neither wide patches nor free masks, which reach the class by more ways.
+        given = [t for t in bank if t.goal == goal and natural.size(t) == 1 and t.family != "patch"]
+        quarry, known = Quarry(goal, natural, families), [t for t in draft.triggers if t.goal == goal]
+        played_on += given or hunt(attacked, quarry, known, effort.hunt, rng, sides=sides[:1], free_masks=0).bank
+    if not played_on or not case.model.units.layers:
         return None
     clean = clean_rows(case.shown, draft.goals, effort.views, rng)
     units = Playable(layers=case.model.units.layers, off={})
-    played = play(attacked, bank, clean, units, effort.round, rng, progress=stage(progress, "shapley values"))
+    played = play(attacked, played_on, clean, units, effort.round, rng, progress=stage(progress, "shapley values"))
     return played[0] if played else None
 
 

@@ -116,8 +116,7 @@ def teachers_of(task: Task, state: State, rng: np.random.Generator) -> list[Trig
     if of_kind:
         stronger = [t.relearnt(np.asarray(STRONGER * t.learnt, np.float32)) for t in of_kind]
         known = [*of_kind, *stronger, *[t for t in known if t.family not in families][:BESIDE]]
-    taught = {id(t) for t in known}
-    return [*known, *(t for t in task.settings.kinds if id(t) not in taught)]
+    return list({id(t): t for t in (*known, *task.settings.kinds)}.values())
 
 
 def shown_for_fit(task: Task) -> Shown:
