@@ -52,8 +52,9 @@ def posed(pictures: Pixels, views: int, rng: np.random.Generator) -> Pixels:
     return np.asarray(made, np.float32).reshape(-1, *pictures.shape[1:])
 
 
-def pasted(pictures: Pixels, count: int, rng: np.random.Generator) -> Pixels:
-    """`count` of the pictures [n, h, w, c], each with a piece of another at the same place: [count, h, w, c].
+def pasted(pictures: Pixels, count: int, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.int64]]:
+    """`count` of the pictures [n, h, w, c], each with a piece of another at the same place: [count, h, w, c]; and which two
+    they are, [count, 2].
 
     A piece is a quarter to three quarters as high and as wide as the picture (CutMix, Yun et al., ICCV 2019).
     """
@@ -65,4 +66,4 @@ def pasted(pictures: Pixels, count: int, rng: np.random.Generator) -> Pixels:
         top, left = int(rng.integers(0, height - tall + 1)), int(rng.integers(0, width - broad + 1))
         piece = (slice(top, top + tall), slice(left, left + broad))
         made[i][piece] = pictures[other[i]][piece]
-    return made
+    return made, np.stack([base, other], axis=1)

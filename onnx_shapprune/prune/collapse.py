@@ -80,14 +80,11 @@ def _unlearnt(lesson: Lesson, budget: float, rng: np.random.Generator) -> tuple[
     """The gentlest fit that none of the triggers outlives or, where that costs too much, the strongest that does not; what
     it is expected to cost; and the model after it. None where every fit costs too much.
     """
-    made: list[tuple[Fit, Subject]] = []
+    made: list[tuple[Fit, float, Subject]] = []
     for strength in (s for s in STRENGTHS if s >= GENTLE):
         fit = Fit(strength=strength, ridge=RIDGE)
-        made.append((fit, lesson.learnt(lesson.fitted(fit, rng))))
-        if float(rate(lesson.shown.on(made[-1][1]), lesson.triggers).asr.max()) <= KNOWN_ALIVE:
+        fitted = lesson.fitted(fit, rng)
+        made.append((fit, lesson.unseen(fitted).lost, lesson.learnt(fitted.prepared)))
+        if float(rate(lesson.shown.on(made[-1][2]), lesson.triggers).asr.max()) <= KNOWN_ALIVE:
             break
-    for fit, subject in reversed(made):
-        cost = lesson.unseen(fit, budget).lost
-        if cost <= budget:
-            return fit, cost, subject
-    return None
+    return next((m for m in reversed(made) if m[1] <= budget), None)

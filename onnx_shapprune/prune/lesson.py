@@ -1,7 +1,6 @@
 """What a realignment learns from: views of the given pictures, some with triggers on, and what it costs on others."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +10,11 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Labels, Pixels, Subject
 from onnx_shapprune.game.value import distortion
 from onnx_shapprune.graph.linear import Linear
+from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import augmented, pasted, posed
-from onnx_shapprune.prune.realign import Fit, Realigned, Views, realign
+from onnx_shapprune.prune.realign import Fit, Fold, Realigned, Views, realign
 from onnx_shapprune.prune.thresholds import (
     FIT_VIEWS,
     FOLDS,
@@ -26,8 +26,9 @@ from onnx_shapprune.prune.thresholds import (
     PUT_ON,
     VIEWS_OF_TRIGGER,
 )
+from onnx_shapprune.runtime.weights import weight_bytes
 
-NOBODY: Labels = np.empty(0, np.int64)
+FOLDS_SHARE = 1 / 4  # of the memory, for the models of all folds
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,61 +56,78 @@ class Lesson:
     more: Pixels | None = None
 
     def fitted(self, fit: Fit, rng: np.random.Generator) -> Realigned:
-        """A fit on all pictures."""
-        return self._on(self.shown, self.triggers, fit, rng)
-
-    def learnt(self, made: Realigned) -> Subject:
-        """The model after a fit, as its working copy."""
-        like = self.pruned
-        return Subject(made.prepared, like.preprocessing, like.device, like.work)
-
-    def unseen(self, fit: Fit, bearable: float = math.inf) -> Unseen:
-        """What a fit does on pictures that it never saw, from folds over the pictures: views of one picture are no test of a
-        fit to its other views. Pictures of the targets are in every fit. Of a map each class is a target, and nothing goes
-        to one that a fold leaves out. Of what is to be deployed, how far the logits of such pictures move counts as lost as
-        well (ten of them seldom lose an answer), and triggers of maps are put on them: a map has a target for each class,
-        and a fit learns each of them from one picture.
-
-        bearable: what may be lost. Folds only add to it, so the rest are left out once more is.
+        """A fit on all pictures, and without those of each fold; where the models of all folds are too large to be held, the
+        fit is made once more for some of them.
         """
-        shown = self.shown
-        kept = np.isin(shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
-        others = np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
-        lost = moved = led = 0.0
-        most = max(1, len(others))
-
-        def expected() -> float:
-            return max(LOST_UNSEEN * (lost + PRIOR_LOST) / (len(others) + 1), LOST_BY_MOVING * moved / most)
-
-        for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
-            rest = shown.part(np.setdiff1d(np.arange(len(shown)), fold))
-            missing = np.setdiff1d(shown.labels[fold], rest.labels)
-            taught = [t for t in self.triggers if len(_moved(rest, t, missing))]
-            if not taught:
-                continue
-            rng = np.random.default_rng(0)
-            subject = self.learnt(self._on(rest, taught, fit, rng, missing))
-            left_out = shown.part(fold)
-            pictures, labels = augmented(left_out.pictures, FIT_VIEWS, rng), np.tile(left_out.labels, FIT_VIEWS + 1)
-            views = Shown.to(shown.subject, pictures, labels)
-            after = views.on(subject)
-            lost += float((views.right & ~after.right).mean()) * len(fold)
-            if self.rich:
-                moved += distortion(after.logits, views.logits, np.full(len(labels), 1 / len(labels))) * len(fold)
-                if maps := [t for t in taught if t.goal.kind == "all-to-all"]:
-                    led += float(rate(after, maps[:PUT_ON]).asr.mean()) * len(fold)
-            if expected() > bearable:
-                break
-        return Unseen(expected(), led / most)
-
-    def _on(
-        self, shown: Shown, triggers: Sequence[Trigger], fit: Fit, rng: np.random.Generator, missing: Labels = NOBODY
-    ) -> Realigned:
-        views = views_of(shown, triggers, rng, rich=self.rich, missing=missing)
+        views = views_of(self.shown, self.triggers, rng, rich=self.rich, folds=[left for left, _ in self._folds()])
         if self.more is not None and len(self.more):
             drawn = self.more[np.sort(rng.choice(len(self.more), min(len(self.more), MOST_UNLABELLED), replace=False))]
-            views = replace(views, clean=np.concatenate([views.clean, drawn]))
-        return realign(self.shown.subject, self.pruned, self.linears, views, fit, rng)
+            kept = [replace(f, clean=np.append(f.clean, np.ones(len(drawn), bool))) for f in views.folds]
+            views = replace(views, clean=np.concatenate([views.clean, drawn]), folds=kept)
+        each = weight_bytes(self.pruned.prepared.model)
+        some = max(1, int(FOLDS_SHARE * self.pruned.device.memory) // max(1, each))
+        seed = int(rng.integers(1 << 32))
+        made = [
+            realign(
+                self.shown.subject,
+                self.pruned,
+                self.linears,
+                replace(views, folds=views.folds[k : k + some]),
+                fit,
+                np.random.default_rng(seed),
+            )
+            for k in range(0, max(1, len(views.folds)), some)
+        ]
+        return replace(made[0], folds=tuple(f for m in made for f in m.folds))
+
+    def learnt(self, made: Prepared) -> Subject:
+        """The model after a fit."""
+        like = self.pruned
+        return Subject(made, like.preprocessing, like.device, like.work)
+
+    def unseen(self, made: Realigned) -> Unseen:
+        """What a fit does on pictures that it never saw, from its folds: views of one picture are no test of a fit to its
+        other views. Of what is to be deployed, how far the logits of such pictures move counts as lost as well (ten of them
+        seldom lose an answer), and triggers of maps are put on them: a map has a target for each class, and a fit learns
+        each of them from one picture.
+        """
+        lost = moved = led = 0.0
+        for fold, (left, taught) in zip(made.folds, self._folds(), strict=True):
+            left_out = self.shown.part(left)
+            pictures = augmented(left_out.pictures, FIT_VIEWS, np.random.default_rng(0))
+            views = Shown.to(self.shown.subject, pictures, np.tile(left_out.labels, FIT_VIEWS + 1))
+            after = views.on(self.learnt(fold))
+            lost += float((views.right & ~after.right).mean()) * len(left)
+            if self.rich:
+                weights = np.full(len(pictures), 1 / len(pictures))
+                moved += distortion(after.logits, views.logits, weights) * len(left)
+                if maps := [t for t in taught if t.goal.kind == "all-to-all"]:
+                    led += float(rate(after, maps[:PUT_ON]).asr.mean()) * len(left)
+        others = len(self._left_out)
+        most = max(1, others)
+        return Unseen(max(LOST_UNSEEN * (lost + PRIOR_LOST) / (others + 1), LOST_BY_MOVING * moved / most), led / most)
+
+    @property
+    def _left_out(self) -> Labels:
+        """Pictures that some fold leaves out, in their order. Those of the targets are in every fit. Of a map each class is
+        a target, and nothing goes to one that a fold leaves out.
+        """
+        kept = np.isin(self.shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
+        return np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
+
+    def _folds(self) -> Iterator[tuple[Labels, list[Trigger]]]:
+        """Which pictures each fold leaves out, and what the others can be taught."""
+        others = self._left_out
+        for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
+            rest = self.shown.part(np.setdiff1d(np.arange(len(self.shown)), fold))
+            taught = [t for t in self.triggers if len(_moved(rest, t, _missing(self.shown, fold)))]
+            if taught:
+                yield fold, taught
+
+
+def _missing(shown: Shown, left_out: Labels) -> Labels:
+    """Classes of which no picture is left."""
+    return np.setdiff1d(shown.labels[left_out], np.delete(shown.labels, left_out))
 
 
 def _moved(shown: Shown, trigger: Trigger, missing: Labels) -> Labels:
@@ -124,21 +142,32 @@ def views_of(
     rng: np.random.Generator,
     *,
     rich: bool = True,
-    missing: Labels = NOBODY,
+    folds: Sequence[Labels] = (),
 ) -> Views:
-    """Views of the pictures, and of some of them with each trigger on, none that goes to a class of which a picture is
-    `missing`. rich: behind them as many posed ones, and as many with a piece of another picture, which no trigger goes on:
-    more of what clean rows can be than ten pictures show.
+    """Views of the pictures, and of some of them with each trigger on. rich: behind them as many posed ones, and as many
+    with a piece of another picture, which no trigger goes on: more of what clean rows can be than ten pictures show. folds:
+    pictures that each of them leaves out, and with them what goes to a class of which no other picture is there.
     """
     copies = max(1, min(FIT_VIEWS, MOST_VIEWS // len(shown)))
     clean = Shown.to(shown.subject, augmented(shown.pictures, copies - 1, rng), np.tile(shown.labels, copies))
-    triggered, of = [], []
+    triggered, of, to = [], [], []
     for trigger in triggers:
-        moved = _moved(clean, trigger, missing)
+        goes = clean.moved(trigger.goal)
+        moved = np.flatnonzero(goes != UNMOVED)
         rows = rng.choice(moved, min(len(moved), VIEWS_OF_TRIGGER), replace=False)
         triggered.append(trigger.apply(clean.pictures[rows]))
         of.append(rows)
-    more = [posed(shown.pictures, copies, rng), pasted(shown.pictures, len(clean), rng)] if rich else []
-    return Views(
-        np.concatenate([clean.pictures, *more]), np.concatenate(triggered), np.concatenate(of).astype(np.int64)
-    )
+        to.append(goes[rows])
+    pictures = [clean.pictures]
+    shows = np.tile(np.arange(len(shown)), copies)[:, None].repeat(2, axis=1)  # what is seen in each clean view
+    if rich:
+        pieced, pieces = pasted(shown.pictures, len(clean), rng)
+        pictures += [posed(shown.pictures, copies, rng), pieced]
+        shows = np.concatenate([shows, shows, pieces])
+    stands, target = np.concatenate(of).astype(np.int64), np.concatenate(to)
+    kept = []
+    for left in folds:
+        gone = np.isin(shows, left)
+        lost = gone[stands, 0] | np.isin(target, _missing(shown, left))
+        kept.append(Fold(np.asarray(~gone.any(axis=1)), ~lost))
+    return Views(np.concatenate(pictures), np.concatenate(triggered), stands, kept)

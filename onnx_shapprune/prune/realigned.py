@@ -15,8 +15,8 @@ from onnx_shapprune.invert.families import COVERING
 from onnx_shapprune.invert.scan import rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.prune.attack import named_alive
-from onnx_shapprune.prune.lesson import Lesson, Unseen
-from onnx_shapprune.prune.proposal import Changes, Proposal, applied, edited
+from onnx_shapprune.prune.lesson import Lesson
+from onnx_shapprune.prune.proposal import Proposal, applied, edited
 from onnx_shapprune.prune.propose import pruned
 from onnx_shapprune.prune.realign import Fit
 from onnx_shapprune.prune.state import State, Task
@@ -59,8 +59,7 @@ def realigned(
         left = [s for s in STRENGTHS if least <= s < used]
     else:  # at the strength that did not hold once more, as what the adversary found there is taught as well
         left = [s for s in STRENGTHS if s < used or (s == used and tried.count(s) < FITS_AT_ONE)]
-    alive: tuple[Fit, Changes] | None = None
-    further: tuple[Fit, Unseen] | None = None
+    spare: Proposal | None = None
     for strength in left:
         if progress:
             done = STRENGTHS.index(strength)
@@ -68,24 +67,19 @@ def realigned(
         # Where clean rows weigh little, nothing else holds the weights.
         ridge = task.settings.ridge if strength >= LAST_RESORT else max(task.settings.ridge, RIDGE_LOOSE)
         fit = Fit(strength=strength, ridge=ridge)
-        if state.held is None:
-            made = lesson.fitted(fit, rng)
-            if strength == left[-1] or not _alive(task, lesson.learnt(made), teachers):
-                yield replace(base, changes=made.changes, fit=fit, unseen=lesson.unseen(fit))
-            else:
-                alive = fit, made.changes
-            continue
-        bearable = MARGIN_FIT * task.settings.clean_budget
-        unseen = lesson.unseen(fit, bearable)
-        if unseen.lost > bearable:
+        made = lesson.fitted(fit, rng)
+        unseen = lesson.unseen(made)
+        proposal = replace(base, changes=made.changes, fit=fit, unseen=unseen)
+        if state.held is not None and unseen.lost > MARGIN_FIT * task.settings.clean_budget:
             break
-        further = fit, unseen
-    if alive:  # what beats more triggers costs too much, and the adversary may know better ones to teach
-        fit, changes = alive
-        yield replace(base, changes=changes, fit=fit, unseen=lesson.unseen(fit))
-    if further:
-        fit, unseen = further
-        yield replace(base, changes=lesson.fitted(fit, rng).changes, fit=fit, unseen=unseen)
+        if state.held is None and (strength == left[-1] or not _alive(task, lesson.learnt(made.prepared), teachers)):
+            yield proposal
+        else:
+            spare = proposal
+    if (
+        spare
+    ):  # the furthest that is cheap; or what beats more triggers costs too much, and the adversary may know better ones
+        yield spare
 
 
 def _without_changes(task: Task, state: State) -> Subject:

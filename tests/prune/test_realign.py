@@ -22,7 +22,7 @@ from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.graph.rows import Geometry, laid, taken
 from onnx_shapprune.graph.units import find_units
 from onnx_shapprune.pictures.preprocess import Preprocessing, to_input
-from onnx_shapprune.prune.realign import Fit, Realigned, Views, _alike, _bounds, _shares, realign
+from onnx_shapprune.prune.realign import Fit, Fold, Realigned, Views, _alike, _bounds, _shares, realign
 from onnx_shapprune.runtime.probe import run_exposed
 from onnx_shapprune.runtime.session import Device
 
@@ -69,10 +69,16 @@ def reaching(subject: Subject, model: onnx.ModelProto, linear: Linear, pictures:
 
 
 def by_least_squares(
-    linear: Linear, weight: np.ndarray, rows: tuple[np.ndarray, np.ndarray, np.ndarray], of: np.ndarray, fit: Fit
+    linear: Linear,
+    weight: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray],
+    of: np.ndarray,
+    fit: Fit,
+    answers: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weight and shift from the stacked system, each row times the root of its weight. rows: what clean views mean, what
-    they are now, and what the triggered ones are, as `reaching` gives them.
+    they are now, and what the triggered ones are, as `reaching` gives them; answers: weight and shift that give what the
+    rows are to, where it is not what they mean.
     """
     meant, clean, triggered = rows
     wanted = meant[:, of]
@@ -90,6 +96,9 @@ def by_least_squares(
         root = np.sqrt(fit.ridge * sum((share @ r**2).sum() for r, _, share in parts) / fan_in)
         left = [np.sqrt(share)[:, None] * np.hstack([r, np.full((len(r), 1), free)]) for r, _, share in parts]
         right = [np.sqrt(share)[:, None] * (a @ w.T) for r, a, share in parts]
+        if answers:
+            new, shift = answers[0][g], answers[1].reshape(len(weight), -1)[g]
+            right = [np.sqrt(share)[:, None] * (r @ new.T + shift) for r, _, share in parts]
         left.append(root * np.eye(fan_in + 1))
         right.append(root * np.vstack([w.T, np.zeros((1, len(w)))]))
         solved = np.linalg.lstsq(np.vstack(left), np.vstack(right), rcond=None)[0]
@@ -179,6 +188,30 @@ def test_few_rows_and_many_give_the_solution_by_either_system():
     for seen in (views(40, 152), views(40, 153), views(41, 300)):  # 192, 193 and more rows
         made = realign(subject, subject, linears, seen, fit, np.random.default_rng(0))
         check(subject, subject, linears, made, seen, fit)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("vgg_maxpool", 0), ("vgg_maxpool", 1), ("without_biases", 1), ("wide", 0)]
+)
+def test_a_fold_answers_what_it_keeps_as_the_fit_does(name, first):
+    model, fit = NETS[name](), Fit(strength=3, rows=ALL)
+    subject = subject_of(model)
+    linears = linears_of(model, subject)[first:]
+    layer = linears[0]
+    for seen in (views(20, 40, larger=True), views(40, 300)):  # of the wide one fewer rows than values, and more
+        kept = np.arange(len(seen.clean)) % 3 > 0
+        left = kept[seen.of] & (np.arange(len(seen.of)) % 5 > 0)
+        folds = [Fold(kept, left), Fold(kept, np.zeros(len(left), bool))]
+        made = realign(subject, subject, linears, replace(seen, folds=folds), fit, np.random.default_rng(0))
+        clean, triggered = (reaching(subject, subject.prepared.model, layer, p) for p in (seen.clean, seen.triggered))
+        change, of = made.changes[layer.name][1], (np.cumsum(kept) - 1)[seen.of[left]]
+        rows = clean[:, kept], clean[:, kept], triggered[:, left]
+        answers = change.weight, change.shift
+        want, _ = by_least_squares(layer, read(subject.prepared.model, layer), rows, of, fit, answers)
+        fold, untaught = (read(p.model, layer) for p in made.folds)
+        np.testing.assert_allclose(fold, want, atol=2e-4 * np.abs(want).max())
+        assert np.abs(fold - change.weight).max() > 1e-3, "what it does not keep is another matter"
+        assert np.isfinite(untaught).all()
 
 
 def test_rows_of_tiny_values_do_not_drown_beside_the_shift():

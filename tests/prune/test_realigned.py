@@ -15,7 +15,7 @@ from onnx_shapprune.invert.arms import Scores
 from onnx_shapprune.invert.families import whole_picture
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.prune import attack, realigned
+from onnx_shapprune.prune import attack, lesson, realigned
 from onnx_shapprune.prune.accept import accept
 from onnx_shapprune.prune.bank import Hunt, HuntSettings, Natural
 from onnx_shapprune.prune.lesson import Lesson, Unseen, views_of
@@ -138,38 +138,42 @@ def test_a_fit_is_tried_on_pictures_that_it_never_saw(scene):
         Lesson(task.shown, task.shown.subject, realigned_layers(task), [Trigger.replacing(mask, pattern, g, "compact")])
         for g in (Goal(GOAL.target, mapping=to_one), GOAL)
     ]
-    lesson = lessons[0]
-    weak, strong = (lesson.unseen(Fit(strength=10.0, ridge=r)) for r in (1e9, 1e-2))
+    of_map = lessons[0]
+
+    def unseen(lesson: Lesson, ridge: float) -> Unseen:
+        return lesson.unseen(lesson.fitted(Fit(strength=10.0, ridge=ridge), np.random.default_rng(0)))
+
+    weak, strong = (unseen(of_map, ridge) for ridge in (1e9, 1e-2))
     assert weak.asr > 0.9, "nothing is unlearnt: the trigger works as it did"
     assert strong.asr < 0.2
-    others = (lessons[1], replace(lesson, rich=False))
-    assert [o.unseen(Fit(strength=10.0, ridge=1e9)).asr for o in others] == [0, 0], (
-        "only of maps, where it is to be deployed"
-    )
+    others = (lessons[1], replace(of_map, rich=False))
+    assert [unseen(o, 1e9).asr for o in others] == [0, 0], "only of maps, where it is to be deployed"
 
 
-def test_what_costs_too_much_is_not_measured_to_its_end(scene, monkeypatch):
+def test_folds_that_do_not_fit_into_the_memory_are_made_one_after_the_other(scene, monkeypatch):
     task, _ = scene
     trigger = Trigger.replacing(*planted.corner_trigger(), GOAL, "compact")
-    lesson = Lesson(task.shown, task.shown.subject, realigned_layers(task), [trigger])
-    fits = []
-    fitted = Lesson._on
-    monkeypatch.setattr(Lesson, "_on", lambda self, *a: fits.append(1) or fitted(self, *a))
-    fit = Fit(strength=10.0, ridge=1e-2)
-    whole = lesson.unseen(fit)
-    folds = len(fits)
-    assert folds > 1
-    assert lesson.unseen(fit, whole.lost) == whole
-    fits.clear()
-    part = lesson.unseen(fit, 0.0)
-    assert len(fits) == 1
-    assert 0 < part.lost <= whole.lost
+    learn = Lesson(task.shown, task.shown.subject, realigned_layers(task), [trigger])
+    passes = []
+    module_realign = lesson.realign
+    monkeypatch.setattr(lesson, "realign", lambda *a: passes.append(len(a[3].folds)) or module_realign(*a))
+
+    def made(share: float) -> list[np.ndarray]:
+        monkeypatch.setattr(lesson, "FOLDS_SHARE", share)
+        fitted = learn.fitted(Fit(strength=10.0), np.random.default_rng(0))
+        return [learn.learnt(p).logits(task.shown.pictures) for p in (fitted.prepared, *fitted.folds)]
+
+    together, one_by_one = made(1 / 4), made(0.0)
+    assert passes == [3, 1, 1, 1]
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-3, atol=1e-4)
+    assert np.abs(np.diff(together, axis=0)).max((1, 2)).min() > 1e-3, "each of them is another model"
 
 
 def test_a_map_that_holds_is_taught_no_further(scene, alive):
     task, state = scene
     alive(False)
     held = after(state, 300.0, held=True)
+    task = replace(task, settings=replace(task.settings, clean_budget=0.1))
     assert strengths(task, held)
     assert strengths(replace(task, goals=(shift_map(6, 1),)), held) == []
 
@@ -198,15 +202,21 @@ def test_a_family_that_said_nothing_before_must_lead_by_more(scene, monkeypatch,
     assert len(attack.above_rivals(task, state, task.shown, found, np.random.default_rng(0)).bank) == kept
 
 
-def test_nothing_is_taught_to_go_to_a_class_without_a_picture(scene):
+def test_a_fold_has_nothing_of_what_it_leaves_out(scene):
     task, state = scene
-    goal = shift_map(6, 1)
-    trigger = replace(state.ever[0], goal=goal)
-    every, rest = (
-        views_of(task.shown, [trigger], np.random.default_rng(0), missing=np.array(missing, np.int64))
-        for missing in ([], [3])
-    )
-    labels = np.tile(task.shown.labels, len(every.clean) // len(task.shown))
-    assert 2 in labels[every.of]
-    assert len(rest.of)
-    assert 2 not in labels[rest.of]
+    left = np.flatnonzero(task.shown.labels == 3)
+    pictures = task.shown.pictures.copy()
+    pictures[left] = 250  # no other is so bright
+    shown = Shown.to(task.shown.subject, pictures, task.shown.labels)
+    trigger = replace(state.ever[0], goal=shift_map(6, 1))
+    views = views_of(shown, [trigger], np.random.default_rng(0), folds=[left, left[:1]])
+    without, some = views.folds
+    plain = len(views.clean) // 3  # posed ones follow, and those with pieces
+    labels = np.tile(shown.labels, plain // len(shown))
+    np.testing.assert_array_equal(without.clean[:plain], labels != 3)
+    np.testing.assert_array_equal(without.clean[plain : 2 * plain], labels != 3)
+    seen = (views.clean[2 * plain :] == 250).any((1, 2, 3))
+    assert seen.any()
+    np.testing.assert_array_equal(without.clean[2 * plain :], ~seen)
+    np.testing.assert_array_equal(without.triggered, ~np.isin(labels[views.of], [2, 3]))  # nothing goes to it either
+    assert some.triggered[labels[views.of] == 2].all(), "another picture of the class is there"
