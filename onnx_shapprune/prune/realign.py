@@ -191,7 +191,7 @@ def _bounds(linear: Linear, fit: Fit, device: Device, folds: int = 0) -> Bounds:
     and then all rows are kept.
     """
     fan_in, values = linear.geometry.fan_in, linear.geometry.fan_in * linear.geometry.groups
-    room, most, each = int(SOLVE_SHARE * device.memory), threads_of(device), 32 + 8 * folds
+    room, most, each = int(SOLVE_SHARE * device.memory), threads_of(device), 32 + 16 * folds
     lanes = max(1, min(most, room // (each * values * linear.geometry.fan_in)))
     chunk = int(CHUNK_SHARE * device.memory) // (3 * 4 * values) // lanes
     rows = min(fit.rows, max(LEAST_ROWS, PRODUCTS // fan_in**2))

@@ -87,13 +87,20 @@ def _by_moments(
     powers = [np.zeros((groups, size + 1, size + 1)) for _ in samples[0].stay]
     missed = np.zeros((groups, outputs, size + 1))
     for sample in samples:
+        whole, *gone = (np.zeros_like(power) for power in powers)
         for part in sample.apart():
             chunks = list(part.chunks())
             shares = [share for i in range(lanes) if (share := chunks[i::lanes])]
             for power, more in side_by_side(partial(_moments, weight, part), shares, lanes):
                 missed += more
-                for total, scale in zip(powers, sample.scales * part.stay[:, 0], strict=True):
-                    total += scale * power if scale != 1 else power
+                whole += power
+                for fold in np.flatnonzero(~part.stay[1:, 0]):
+                    gone[fold] += power
+        powers[0] += whole
+        for total, less, scale in zip(powers[1:], gone, sample.scales[1:], strict=True):
+            np.subtract(whole, less, out=less)
+            less *= scale
+            total += less
     added: Doubles | None = None
     while powers:
         power = powers.pop(0)
