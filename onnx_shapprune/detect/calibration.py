@@ -8,7 +8,8 @@ nothing as a change of the whole picture, and the strongest of what is natural a
 against the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share
 of clean models that show anything as unusual.
 
-Two things have a share of the false alarms for themselves. Pairs and maps of classes have a small one (OF_APART): those of
+Three things have a share of the false alarms for themselves. That triggers of many kinds move every picture has half of it
+(OF_EVERY). Pairs and maps of classes have a small one (OF_APART): those of
 clean models are at times far ahead. And of the changes of the whole picture the one that says most counts once more alone
 (OF_KIND): a planted warp is seen by warps, a sinusoid by sinusoids, and by nothing else. That is a doubt, and names nothing.
 
@@ -34,6 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import (
+    EVERY,
     FIRST,
     MAP,
     OF_PATCHES,
@@ -53,6 +55,7 @@ from onnx_shapprune.detect.thresholds import (
     LEAST_SCALE,
     MAP_SCALE,
     OF_APART,
+    OF_EVERY,
     OF_KIND,
     SPEAKS,
     TAIL_FROM,
@@ -63,7 +66,7 @@ from onnx_shapprune.errors import DataError
 # A peak's value is -log10 of a p-value, which under its own model falls off as fast.
 SCALES = {PEAK: 1 / math.log(10), MAP: MAP_SCALE}
 APART = (SOURCE, MAP)  # statistics about several classes
-NOT_ADDED = (*APART, FIRST)
+NOT_ADDED = (*APART, FIRST, EVERY)
 SUMS = (TOGETHER, OF_PATCHES)
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -177,6 +180,8 @@ class Calibration(BaseModel):
                 p = own
             elif claim.statistic in APART:
                 p = min(1.0, own / OF_APART)
+            elif claim.statistic == EVERY:
+                p = min(1.0, own / OF_EVERY)
             elif not adds:
                 p = self._of_model(own, synthesised=synthesised)
             else:

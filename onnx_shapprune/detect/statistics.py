@@ -33,7 +33,7 @@ from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Begun, Evidence
 
-AGREEMENT, NORM, SOURCE, MAP = "agreement", "norm", "source", "map"
+AGREEMENT, NORM, SOURCE, MAP, EVERY = "agreement", "norm", "source", "map", "every"
 # What is said about one class (detect/calibration.py): the sum of all of it, the sum of what patches and masks say, and the
 # most that any change of the whole picture says.
 TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"
@@ -56,8 +56,8 @@ class Claim:
 
 def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
     """A claim per class and family whose transfer was measured, one for the core of its patch, one for the agreement of
-    patch and free mask and one for the free mask alone, and one for the class with the largest margin without any picture
-    (MM-BD, `_peak_claim`).
+    patch and free mask and one for the free mask alone, one for each class that triggers move every picture to
+    (`every_claims`), and one for the class with the largest margin without any picture (MM-BD, `_peak_claim`).
 
     A family, with MANY classes or more: transfer * lead in units of the other classes' spread, a standard deviation; lead:
     margin over the rival's. With fewer: transfer * sqrt(lead * overshoot), both over the distance that clean pictures are
@@ -84,7 +84,32 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
                 lead = max(0.0, (margin - rival) / way) if margin > 0 else 0.0
                 claims.append(Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller, rival, family))
                 claims.append(Claim(e.goal, NORM, smaller, rival, family))
+    # First rounds, with which a search may end, look at fewer pictures.
+    claims += every_claims(evidence, spread) if any(e.transfer for e in evidence) else []
     return claims + _peak_claim([e for e in evidence if e.peak is not None])
+
+
+def every_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
+    """A claim for each class to which a trigger moves every picture, but for a tenth: the sum over all families of what the
+    margins of the most reluctant pictures lead by. What a model is by nature weak to moves most pictures far, and few
+    families of it move all; a trigger that was learnt works whatever it stands on. family: that says most. spread: as for
+    `class_claims`.
+    """
+    names = [n for n in evidence[0].found if all(n in e.found for e in evidence)]
+    ways = _ways([e.distance for e in evidence], spread)
+    least = {n: [e.found[n].least for e in evidence] for n in names}
+    said = np.array(
+        [
+            [_strength(least[n][k], np.sort(np.delete(least[n], k))[::-1], way) for n in names]
+            for k, way in enumerate(ways)
+        ]
+    )
+    sums = said.sum(axis=1)
+    return [
+        Claim(e.goal, EVERY, float(sums[k]), float(np.delete(sums, k).max(initial=0.0)), names[int(said[k].argmax())])
+        for k, e in enumerate(evidence)
+        if sums[k] > 0
+    ]
 
 
 def first_claim(begun: Begun, shown: Shown, spread: float = 0.0) -> Claim:

@@ -14,6 +14,7 @@ from onnx_shapprune.detect.anomaly import MarginAnomaly, NormAnomaly, anomaly_in
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import (
     CORE,
+    EVERY,
     MAP,
     NORM,
     PEAK,
@@ -186,6 +187,8 @@ def _spoken(
     (e,) = (e for e in evidence if e.goal == claim.goal)
     if claim.statistic == PEAK:
         return (_peak_reason(e, claim),), tuple(f.trigger for f in e.found.values() if f.margin > 0)
+    if claim.statistic == EVERY:
+        return (_every_reason(e, evidence),), tuple(f.trigger for f in e.found.values() if f.least > 0)
     masks = [r.trigger for r in e.patches if r.success]
     if claim.statistic == NORM:
         return (_norm_reason(e, evidence),), tuple(masks)
@@ -229,6 +232,15 @@ def _core_reason(core: Found, claim: Claim) -> str:
     return (
         f"{edge} x {edge} pixels of that patch alone send {core.asr:.0%} of the other pictures to class {claim.goal.target} "
         f"with a mean margin of {core.margin:.1f} logits; other classes reach {claim.rival:.1f}"
+    )
+
+
+def _every_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:
+    moving = {o.goal: sum(f.least > 0 for f in o.found.values()) for o in evidence}
+    mine, next_best, most = moving.pop(e.goal), max(moving.values(), default=0), max(f.least for f in e.found.values())
+    return (
+        f"{mine} of {len(e.found)} kinds of triggers send all of the other pictures to class {e.goal.target}, but a tenth at "
+        f"most, and the most reluctant by up to {most:.1f} logits; {next_best} do so to the next class"
     )
 
 

@@ -214,6 +214,8 @@ MANY = 10
 # for one that moves 56 % of its pictures; with few classes as well since 2026-11-28, when of 26 deployed networks of others
 # five were suspicious for one, without pictures.
 OF_APART = 0.1
+# The same of what triggers of all families do to the most reluctant pictures. 2026-11-29, chosen: half.
+OF_EVERY = 0.5
 # The same of a single kind of change of the whole picture, beside the sums: suspicious at a half, and with no smaller
 # p-value than this, so that it names nothing. 2026-11-27, chosen: among the sums instead, it took a blended picture and a
 # weak patch from named to suspicious, for a warp of one clean network; without the limit one of 221 clean networks more

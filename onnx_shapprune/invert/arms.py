@@ -18,6 +18,8 @@ PIECE, PIECE_BYTES = 256, 24 << 20
 DIRECTIONS, REACH = 12, 24.0
 # Median margins that a single picture's counts for at most: a network that behaves well stays under it.
 STEADY = 5.0
+# Share of the pictures that may be more reluctant than the one whose margin is the least: of a good many one is a bad one.
+RELUCTANT = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,11 +146,13 @@ def probed(shown: Shown, arms: Arms, pairs: Pairs, rng: np.random.Generator) -> 
 @dataclass(frozen=True, slots=True)
 class Scores:
     """How well each arm's trigger works. margin: mean logit margin [arms]; asr: share of the pictures to be moved that go to
-    their target [arms], 0 where there are none.
+    their target [arms], 0 where there are none; least: margin of the most reluctant picture, but for RELUCTANT of them
+    [arms], at most 0 where there are none to be moved.
     """
 
     margin: NDArray[np.float64]
     asr: NDArray[np.float64]
+    least: NDArray[np.float64]
 
 
 def score(shown: Shown, arms: Arms, pairs: Pairs) -> Scores:
@@ -163,7 +167,9 @@ def score(shown: Shown, arms: Arms, pairs: Pairs) -> Scores:
 def scores_of(logits: Floats, pairs: Pairs) -> Scores:
     """Scores from logits [m, classes]."""
     margin = margins(logits, pairs.target)
-    return Scores(steady(margin, pairs), pairs.mean((margin > 0).astype(np.float32)) * pairs.moves)
+    least = margin[np.lexsort((margin, pairs.arm))][pairs.starts + (RELUCTANT * pairs.counts).astype(np.int64)]
+    asr = pairs.mean((margin > 0).astype(np.float32)) * pairs.moves
+    return Scores(steady(margin, pairs), asr, np.where(pairs.moves, least, np.minimum(least, 0)).astype(np.float64))
 
 
 def steady(margin: Floats, pairs: Pairs) -> NDArray[np.float64]:

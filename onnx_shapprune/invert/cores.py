@@ -39,7 +39,7 @@ def cores(shown: Shown, patches: Sequence[Found]) -> list[Found]:
 
 def _rated(shown: Shown, triggers: Sequence[Trigger]) -> list[Found]:
     scores = rate(shown, triggers)
-    return [Found(*f) for f in zip(triggers, scores.margin.tolist(), scores.asr.tolist(), strict=True)]
+    return [Found.of(t, scores, i) for i, t in enumerate(triggers)]
 
 
 def _parts(patch: Trigger) -> Iterator[Trigger]:

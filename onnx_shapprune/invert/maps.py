@@ -90,7 +90,7 @@ def _learnt(
 def _on(others: Shown, found: Sequence[Found]) -> list[Found]:
     """Triggers as they are on other pictures, largest margin first."""
     scores = rate(others, [f.trigger for f in found])
-    rated = [Found(f.trigger, m, a) for f, m, a in zip(found, scores.margin.tolist(), scores.asr.tolist(), strict=True)]
+    rated = [Found.of(f.trigger, scores, i) for i, f in enumerate(found)]
     return sorted(rated, key=lambda f: -f.margin)
 
 

@@ -119,9 +119,7 @@ def search_relations(
     found = search_maps(
         shown, shifts, families, rng, guessed=guessed, progress=lambda done, of: tick(before + done, rounds)
     )
-    return Relations(
-        tuple(Found(tried[i], float(scores.margin[i]), float(scores.asr[i])) for i in order), tuple(found), away
-    )
+    return Relations(tuple(Found.of(tried[i], scores, i) for i in order.tolist()), tuple(found), away)
 
 
 def _leads(goals: Sequence[Goal], arm: Labels, margin: NDArray[np.float64]) -> bool:

@@ -56,11 +56,19 @@ PART_BYTES = 96 << 20  # of the paints of arms that climb in one turn: all that 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best trigger of one arm. margin: mean logit margin; asr: both on all pictures that it has to move."""
+    """The best trigger of one arm. margin: mean logit margin; asr; least: as of Scores, all on the pictures that it has to
+    move; 0 where nobody asked.
+    """
 
     trigger: Trigger
     margin: float
     asr: float
+    least: float = 0.0
+
+    @classmethod
+    def of(cls, trigger: Trigger, scores: Scores, arm: int) -> "Found":
+        """A trigger with the scores of an arm."""
+        return cls(trigger, float(scores.margin[arm]), float(scores.asr[arm]), float(scores.least[arm]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +147,7 @@ def rounds_of(
         leaders = settings.leaders if number == len(settings.rounds) - 2 else None
         kept = survivors(scores, arm, keep, leaders)
         best = survivors(scores, arm, 0)
-        made = {
-            i: Found(many.trigger(family, i, learnt[i]), float(scores.margin[i]), float(scores.asr[i]))
-            for i in (kept if last else best).tolist()
-        }
+        made = {i: Found.of(many.trigger(family, i, learnt[i]), scores, i) for i in (kept if last else best).tolist()}
         yield sorted([*done, *made.values()], key=lambda f: -f.margin)
         done += [made[i] for i in np.setdiff1d(best, survivors(scores, arm, 0, leaders)).tolist()]
         arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
@@ -188,7 +193,7 @@ def climbed(
     """Scores of all arms after an ascent, each on at most `limit` pictures, and the paints of those that may be among the
     `keep` best ones or are the best of their goal. Arms climb in turns: a thousand of 224 x 224 pixels are gigabytes.
     """
-    margin, asr, learnt = np.empty(len(many.goals)), np.empty(len(many.goals)), dict[int, Pixels]()
+    (margin, asr, least), learnt = np.empty((3, len(many.goals))), dict[int, Pixels]()
     together = max(1, PART_BYTES // (4 * math.prod(shown.size)))
     for start in range(0, len(many.goals), together):
         some = slice(start, start + together)
@@ -198,9 +203,9 @@ def climbed(
         everything = pair(shown, goals, limit=limit, rng=rng)
         triggers = [many.trigger(family, start + k, paint) for k, paint in enumerate(paints)]
         scores = tried(shown, triggers, everything)
-        margin[some], asr[some] = scores.margin, scores.asr
+        margin[some], asr[some], least[some] = scores.margin, scores.asr, scores.least
         learnt |= {start + k: paints[k].copy() for k in survivors(scores, many.arm[some], keep).tolist()}
-    return Scores(margin, asr), learnt
+    return Scores(margin, asr, least), learnt
 
 
 def aims_of(shown: Shown, goals: Sequence[Goal], rng: np.random.Generator) -> Floats:
@@ -217,14 +222,15 @@ def tried_out(shown: Shown, goals: Sequence[Goal], family: Family) -> list[Found
     """
     few = shown.part(spread_over(len(shown), FIRST_TRIED))
     every = np.arange(len(family.masks))
-    margin = _of_places(few, goals, family, every)[0]
+    margin = _of_places(few, goals, family, every).margin
     kept = np.union1d(np.argsort(-margin.max(axis=1), kind="stable")[:BEST_TRIED], margin.argmax(axis=0))
-    margin, asr = _of_places(shown, goals, family, kept)
+    scores = _of_places(shown, goals, family, kept)
+    margin = scores.margin
     paints = family.starts(kept, shown.size[2], np.random.default_rng(0))
 
     def at(place: int, k: int) -> Found:
         trigger = family.trigger(int(kept[place]), paints[place], goals[k])
-        return Found(trigger, float(margin[place, k]), float(asr[place, k]))
+        return Found(trigger, *(float(s[place, k]) for s in (margin, scores.asr, scores.least)))
 
     found = [at(i, k) for k, i in enumerate(margin.argmax(axis=0).tolist())]
     stamps = np.flatnonzero(is_stamp(family.masks[kept]))
@@ -233,15 +239,13 @@ def tried_out(shown: Shown, goals: Sequence[Goal], family: Family) -> list[Found
         leaders = np.argsort(-margin[best, np.arange(len(goals))], kind="stable")[:NUDGED].tolist()
         better = [nudged(shown, at(int(best[k]), k).trigger) for k in leaders]
         rated = rate(shown, better)
-        for k, *other in zip(leaders, better, rated.margin.tolist(), rated.asr.tolist(), strict=True):
-            found[k] = max(found[k], Found(*other), key=lambda f: f.margin)
+        for i, k in enumerate(leaders):
+            found[k] = max(found[k], Found.of(better[i], rated, i), key=lambda f: f.margin)
     return sorted(found, key=lambda f: -f.margin)
 
 
-def _of_places(
-    shown: Shown, goals: Sequence[Goal], family: Family, places: Labels
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Margin and ASR of every place for every goal, [places, goals]."""
+def _of_places(shown: Shown, goals: Sequence[Goal], family: Family, places: Labels) -> Scores:
+    """Scores of every place for every goal, each [places, goals]."""
     pairs = pair(shown, goals, limit=None, rng=np.random.default_rng(0))
     scores = []
     for some in np.array_split(places, min(len(places), -(-len(places) * len(shown) // ROWS))):
@@ -249,7 +253,7 @@ def _of_places(
         stamped = np.clip(shown.pictures * (1 - masks) + paints, 0, 255, dtype=np.float32)
         logits = shown.subject.logits(stamped.reshape(-1, *shown.size))
         scores += [scores_of(z[pairs.picture], pairs) for z in logits.reshape(len(some), len(shown), -1)]
-    return np.stack([s.margin for s in scores]), np.stack([s.asr for s in scores])
+    return Scores(*(np.stack([getattr(s, name) for s in scores]) for name in ("margin", "asr", "least")))
 
 
 def best_of(results: Sequence[Found], goal: Goal) -> Found:

@@ -27,6 +27,7 @@ FAMILIES = {
 STATISTICS = FAMILIES | {
     "agreement": "a small free mask and a strong patch agree",
     "core": "core of the square patch",
+    "every": "every picture moved",
     "norm": "a free mask much smaller than the next",
     "peak": "largest margin that any input reaches (MM-BD)",
     "source": "patch from one class to another",

@@ -1,4 +1,4 @@
-"""What the first rounds of all searches show, and what maps of classes do: of clean networks, for a calibration; of
+"""What the first rounds of all searches show, what their last ones do to every picture, and what maps of classes do: of clean networks, for a calibration; of
 backdoored ones, as a test of it. Neither counts in the sums that tests.benchmarks.calibration makes out of whole audits.
 
     python -m tests.benchmarks.columns --zoo ZOO --data DIR --out FILE.jsonl [--data-free] [--pictures N] [--only TEXT ...]
@@ -23,11 +23,12 @@ import numpy as np
 from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.detect.calibration import DIGITS, Calibration, calibration_text, load_calibration
-from onnx_shapprune.detect.statistics import FIRST, MAP, first_claim, relation_claims, spread_of
+from onnx_shapprune.detect.statistics import EVERY, FIRST, MAP, every_claims, first_claim, relation_claims, spread_of
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, WORKING
 from onnx_shapprune.detect.verdict import leads
 from onnx_shapprune.errors import ShapPruneError
 from onnx_shapprune.invert.relations import search_relations
+from onnx_shapprune.invert.scan import best_of
 from onnx_shapprune.invert.search import begin
 from onnx_shapprune.settings import RunOptions
 from tests.benchmarks import lines
@@ -78,7 +79,20 @@ def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
     return {**said, "best": shown, "away": round(found.away, 2)}
 
 
-MEASURED = {FIRST: _first_rounds, MAP: _maps}
+def _every(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
+    """After the last rounds of all families, which draw nothing more than an audit does."""
+    search = replace(effort.search, warps=not o.data_free)
+    begun = begin(case.shown, search, np.random.default_rng(o.seed))
+    found = dict(begun.found)
+    for name, climb in begun.climbs.items():
+        for results in climb:
+            found[name] = [best_of(results, g) for g in begun.goals]
+    said = every_claims(replace(begun, found=found).evidence(case.shown), spread_of(case.shown))
+    best = max(said, key=lambda c: c.value, default=None)
+    return {EVERY: round(best.value, DIGITS) if best else 0.0, "to": best and best.goal.target}
+
+
+MEASURED = {FIRST: _first_rounds, MAP: _maps, EVERY: _every}
 
 
 def rows(o: argparse.Namespace, done: set[str]) -> Iterator[dict[str, Any]]:

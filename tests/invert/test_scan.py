@@ -154,7 +154,7 @@ def test_progress_counts_the_rounds(net):
 
 
 def test_survivors_are_the_best_of_all_and_the_best_of_every_arm():
-    scores = Scores(np.array([5.0, 4.0, 3.0, -1.0, -2.0, 0.0]), np.zeros(6))
+    scores = Scores(np.array([5.0, 4.0, 3.0, -1.0, -2.0, 0.0]), *np.zeros((2, 6)))
     arm = np.array([0, 0, 0, 1, 1, 2])
     assert survivors(scores, arm, 2).tolist() == [0, 1, 3, 5]
     assert survivors(scores, arm, 0).tolist() == [0, 3, 5]

@@ -182,7 +182,7 @@ def test_only_triggers_of_the_original_file_count_by_how_far_they_drag(scene, mo
     task, state = scene
     late = state.ever[0].relearnt(state.ever[0].learnt * np.float32(0.5))
     monkeypatch.setattr(attack, "_hunt_all", lambda *_, **__: NOTHING)
-    monkeypatch.setattr(attack, "rate", lambda _, triggers: Scores(np.zeros(len(triggers)), np.zeros(len(triggers))))
+    monkeypatch.setattr(attack, "rate", lambda _, triggers: Scores(*np.zeros((3, len(triggers)))))
     drags = {id(late): 0.9}
     monkeypatch.setattr(attack, "pulls", lambda _, triggers, __: np.array([drags.get(id(t), 0.0) for t in triggers]))
     fitted = Edited(Proposal(changes={"layer": (None, None)}, unseen=Unseen(0.0)), state.edited.subject)
@@ -198,7 +198,7 @@ def test_a_family_that_said_nothing_before_must_lead_by_more(scene, monkeypatch,
     state = replace(state, first=(*state.first, new) if spoke else state.first)
     found = Hunt((new,), margin, 1.0, 0.0, "linf")
     monkeypatch.setattr(attack, "scan", lambda _, goals, *__: [Found(replace(new, goal=g), -1.0, 0.0) for g in goals])
-    monkeypatch.setattr(attack, "rate", lambda *_: Scores(np.array([margin]), np.ones(1)))
+    monkeypatch.setattr(attack, "rate", lambda *_: Scores(np.array([margin]), np.ones(1), np.ones(1)))
     assert len(attack.above_rivals(task, state, task.shown, found, np.random.default_rng(0)).bank) == kept
 
 
