@@ -239,8 +239,8 @@ def _every_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:
     moving = {o.goal: sum(f.least > 0 for f in o.found.values()) for o in evidence}
     mine, next_best, most = moving.pop(e.goal), max(moving.values(), default=0), max(f.least for f in e.found.values())
     return (
-        f"{mine} of {len(e.found)} kinds of triggers send all of the other pictures to class {e.goal.target}, but a tenth at "
-        f"most, and the most reluctant by up to {most:.1f} logits; {next_best} do so to the next class"
+        f"{mine} of {len(e.found)} kinds of triggers send all other pictures to class {e.goal.target}, but a tenth at most, "
+        f"and the most reluctant by up to {most:.1f} logits; {next_best} do so to the next class"
     )
 
 

@@ -1,5 +1,6 @@
-"""What the first rounds of all searches show, what their last ones do to every picture, and what maps of classes do: of clean networks, for a calibration; of
-backdoored ones, as a test of it. Neither counts in the sums that tests.benchmarks.calibration makes out of whole audits.
+"""What the first rounds of all searches show, what the last ones do to every picture, and what maps of classes do: of clean
+networks, for a calibration; of backdoored ones, as a test of it. None of it counts in the sums that
+tests.benchmarks.calibration makes out of whole audits.
 
     python -m tests.benchmarks.columns --zoo ZOO --data DIR --out FILE.jsonl [--data-free] [--pictures N] [--only TEXT ...]
     python -m tests.benchmarks.columns --rows FILE.jsonl ... --write calibration.json --about TEXT [--statistics map]

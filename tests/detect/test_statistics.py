@@ -12,6 +12,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import (
     AGREEMENT,
     CORE,
+    EVERY,
     MANY,
     MAP,
     NORM,
@@ -26,7 +27,7 @@ from onnx_shapprune.detect.statistics import (
     relation_claims,
 )
 from onnx_shapprune.invert.scan import Found
-from onnx_shapprune.invert.search import Begun
+from onnx_shapprune.invert.search import Begun, Evidence
 
 
 def claimed(found, target: int = 6) -> dict[str, Claim]:
@@ -268,6 +269,34 @@ class Away:
 
     def distance(self, goal: Goal) -> float:
         return self.distances[goal.target]
+
+
+def test_a_trigger_that_moves_every_picture_by_hand():
+    """Two families: sums of what the most reluctant pictures lead by, in standard deviations of the other classes'."""
+
+    def least(found: Sequence[Evidence], target: int, *margins: float) -> list[Evidence]:
+        """Of one class in compact and linf; of the others minus their number, and a half of it."""
+        changed = []
+        for e in found:
+            k = e.goal.target
+            own = margins if k == target else (-float(k), -k / 2)
+            families = {n: replace(e.compact, least=m) for n, m in zip(("compact", "linf"), own, strict=True)}
+            changed.append(replace(e, found=families))
+        return changed
+
+    others = -np.array([float(k) for k in range(10) if k != 6])
+    usual = others[2:]  # of the third best other class and less
+    found = least(planted_in(clean(10), 6), 6, 4.0, 1.0)
+    (claim,) = (c for c in class_claims(found) if c.statistic == EVERY)
+    spread = usual.std(ddof=1)
+    assert (claim.goal, claim.family, claim.rival) == (Goal(6), "linf" if 2 * (1 + 1) > 4 + 2 else "compact", 0)
+    assert claim.value == pytest.approx((4 + 2) / spread + (1 + 1) / (spread / 2))
+    for margins in ((4.0, -1.0), (-0.1, 4.0)):
+        (claim,) = (c for c in class_claims(least(found, 6, *margins)) if c.statistic == EVERY)
+        assert claim.value == pytest.approx((4 + 2) / spread if margins[0] > 0 else (4 + 1) / (spread / 2))
+    assert EVERY not in claimed(least(found, 6, -0.1, -0.1)), "a picture stays, whatever the mean is"
+    begun = [replace(e, transfer={}) for e in found]
+    assert EVERY not in claimed(begun), "first rounds look at fewer pictures"
 
 
 def test_a_first_claim_by_hand():

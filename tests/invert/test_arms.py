@@ -237,3 +237,17 @@ def test_trials_estimate_the_slope_inside_the_mask(monkeypatch):
     inside = np.broadcast_to(masks > 0, slope.shape)
     assert np.corrcoef(slope[inside], want[inside])[0, 1] > 0.9
     np.testing.assert_allclose(level, score(shown, arms, pairs).margin, atol=60)
+
+
+def test_the_least_margin_is_that_of_the_most_reluctant_picture_but_for_a_tenth():
+    counts = np.array([9, 20, 3])
+    pairs = Pairs(
+        np.repeat(np.arange(3), counts), np.zeros(32, np.int64), np.zeros(32, np.int64), counts,
+        np.array([True, True, False]),
+    )  # fmt: skip
+    margin = np.random.default_rng(0).normal(2, 1, 32).astype(np.float32)
+    logits = np.stack([margin, np.zeros_like(margin)], axis=1)
+    arms = np.split(margin, np.cumsum(counts)[:-1])
+    scores = scores_of(logits, pairs)
+    np.testing.assert_allclose(scores.least, [arms[0].min(), np.sort(arms[1])[2], min(0, arms[2].min())], rtol=1e-6)
+    np.testing.assert_allclose(scores.asr, [(arms[0] > 0).mean(), (arms[1] > 0).mean(), 0], rtol=1e-6)
