@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from onnx_shapprune.case.subject import BATCH, BATCH_SHARE, Floats, Pixels, Subject
@@ -132,21 +131,21 @@ def realign(
             if change.share or change.shift.any():
                 change_copy(copy, linear, change)
                 changed[linear.name] = (linear, change)
-    made = [_prepared(prepared, copy, changed) for copy, changed in zip(models, changes, strict=True)]
+    made = [_known(replace(prepared, model=copy), changed) for copy, changed in zip(models, changes, strict=True)]
     return Realigned(made[0], changes[0], tuple(made[1:]))
 
 
-def _prepared(before: Prepared, model: onnx.ModelProto, changes: Mapping[str, tuple[Linear, Change]]) -> Prepared:
-    """The working copy after changes. What nobody probed has no gradient: the new constants, and what a MatMul makes before
-    its shift.
+def _known(made: Prepared, changes: Mapping[str, tuple[Linear, Change]]) -> Prepared:
+    """A changed working copy with what is known of its tensors. What nobody probed has no gradient: the new constants, and
+    what a MatMul makes before its shift.
     """
-    infos = before.infos | {
+    infos = made.infos | {
         t.name: TensorInfo(tuple(t.dims), np.dtype(np.float32))
-        for t in model.graph.initializer
-        if t.name not in before.infos
+        for t in made.model.graph.initializer
+        if t.name not in made.infos
     }
     infos |= {before_shift(linear): infos[linear.made] for linear, _ in changes.values() if linear.made in infos}
-    return replace(before, model=model, infos=infos)
+    return replace(made, infos=infos)
 
 
 def _room(subject: Subject, linears: Sequence[Linear]) -> int:

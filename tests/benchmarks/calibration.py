@@ -23,7 +23,7 @@ from onnx_shapprune.detect.calibration import (
     load_calibration,
     strongest,
 )
-from onnx_shapprune.detect.statistics import AGREEMENT, FIRST, NORM, PEAK, Claim
+from onnx_shapprune.detect.statistics import AGREEMENT, EVERY, FIRST, NORM, PEAK, Claim
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY, NAMED, WORKING
 from onnx_shapprune.record.audit import AuditRecord, ClaimPart
 from tests.benchmarks.summary import Row, read_rows, wilson
@@ -56,7 +56,7 @@ def audits(results: Sequence[Path]) -> list[Audit]:
                 continue
             if any(c.statistic == FIRST for c in record.claims):
                 raise SystemExit(f"{kept} ended with its first rounds: audit with -- --whole-search")
-            looked = [*(f.family for f in record.classes[0].families), AGREEMENT, NORM, PEAK]
+            looked = [*(f.family for f in record.classes[0].families), AGREEMENT, NORM, PEAK, EVERY]
             values = dict.fromkeys(looked, 0.0) | largest(_claim(c) for c in record.claims)
             if record.first_rounds is not None:
                 values[FIRST] = record.first_rounds
