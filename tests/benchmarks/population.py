@@ -61,7 +61,7 @@ POOR = 5000
 FLAWS = ("hurried", "masked", "sparse", "cropped", "paler")
 POOR_DATA = ("mnist", "gtsrb", "digits")
 HURRY, HOLE, CROP, PALE, KEPT = (0.1, 0.3), (0.3, 0.7), (0.65, 0.9), (0.25, 0.6), (0.1, 0.5)  # ranges of how strong
-# From here on they are clean ones that answer more of the pictures rightly: twice as wide, and trained on all that are there.
+# From here on they are clean ones that answer more of the pictures rightly: twice as wide, and trained on all there are.
 GOOD = 6000
 GOOD_DATA, GOOD_NETS, EPOCHS = ("cifar10", "cifar10", "gtsrb"), ("resnet", "strided", "vgg", "plain", "depthwise"), 6
 SWIFT = ("plain", "vgg", "lenet", "dense", "strided", "depthwise")
