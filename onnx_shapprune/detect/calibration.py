@@ -8,10 +8,11 @@ nothing as a change of the whole picture, and the strongest of what is natural a
 against the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share
 of clean models that show anything as unusual.
 
-Three things have a share of the false alarms for themselves. That triggers of many kinds move every picture has half of it
-(OF_EVERY). Pairs and maps of classes have a small one (OF_APART): those of
-clean models are at times far ahead. And of the changes of the whole picture the one that says most counts once more alone
-(OF_KIND): a planted warp is seen by warps, a sinusoid by sinusoids, and by nothing else. That is a doubt, and names nothing.
+Three things have a share of the false alarms for themselves. What triggers of all kinds do to the most reluctant picture is
+known of fewer clean models: it is added to what the sums say, and both together have half of theirs (OF_EVERY). Pairs and
+maps of classes have a small one (OF_APART): those of clean models are at times far ahead. And of the changes of the whole
+picture the one that says most counts once more alone (OF_KIND): a planted warp is seen by warps, a sinusoid by sinusoids,
+and by nothing else. That is a doubt, and names nothing.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown
@@ -181,7 +182,9 @@ class Calibration(BaseModel):
             elif claim.statistic in APART:
                 p = min(1.0, own / OF_APART)
             elif claim.statistic == EVERY:
-                p = min(1.0, own / OF_EVERY)
+                said = min((sums.get((claim.goal, name), 1.0) for name in SUMS), default=1.0)
+                together = both(own, self._of_model(said, synthesised=synthesised)) / OF_EVERY
+                p = min(1.0, together) if own < 1 else 1.0
             elif not adds:
                 p = self._of_model(own, synthesised=synthesised)
             else:
@@ -228,6 +231,12 @@ class Calibration(BaseModel):
         if len(known) < FEWEST_MODELS or value <= 0:
             return 1.0
         return rarity(known, value, SCALES.get(claim.statistic, LEAST_SCALE))
+
+
+def both(p: float, other: float) -> float:
+    """What two p-values say together, by Fisher's method: 0..1."""
+    product = p * other
+    return product * (1 - math.log(product)) if product > 0 else 0.0
 
 
 def rarity(known: NDArray[np.float64], value: float, least: float) -> float:

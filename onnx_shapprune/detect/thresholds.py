@@ -214,7 +214,8 @@ MANY = 10
 # for one that moves 56 % of its pictures; with few classes as well since 2026-11-28, when of 26 deployed networks of others
 # five were suspicious for one, without pictures.
 OF_APART = 0.1
-# The same of what triggers of all families do to the most reluctant pictures. 2026-11-29, chosen: half.
+# The same of what triggers of all families do to the most reluctant pictures, together with the sums. 2026-11-29, chosen:
+# half. Alone it would have made a clean network of others suspicious and almost named it.
 OF_EVERY = 0.5
 # The same of a single kind of change of the whole picture, beside the sums: suspicious at a half, and with no smaller
 # p-value than this, so that it names nothing. 2026-11-27, chosen: among the sums instead, it took a blended picture and a

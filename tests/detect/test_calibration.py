@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -243,19 +244,42 @@ def test_what_is_said_about_one_class_is_added_up():
     assert calibration.rated(apart)[0][1] > 0.1, "about six classes they say no more than one each"
     pair = Claim(Goal(0, source=1), SOURCE, 9.0, 0.0)
     assert [p for c, p in calibration.rated([*everywhere, pair]) if c != pair] == [p for _, p in agreed]
-    mapped, every = Claim(Goal(0, mapping=(1, 0)), MAP, 9.0, 0.0), Claim(Goal(0), EVERY, 9.0, 0.0)
-    for claim, share in ((pair, OF_APART), (mapped, OF_APART), (every, OF_EVERY)):
+    for claim in (pair, Claim(Goal(0, mapping=(1, 0)), MAP, 9.0, 0.0)):
         known = {**calibration.pictures, claim.statistic: tuple(float(v) for v in range(8))}
         apart_from_sums = calibration.model_copy(update={"pictures": known})
         ((_, p),) = apart_from_sums.rated([claim])
-        assert p == min(1.0, apart_from_sums.alone(claim) / share), "it has a line of its own"
-    assert calibration.sums([*everywhere, every]) == calibration.sums(everywhere)
+        assert p == min(1.0, apart_from_sums.alone(claim) / OF_APART), "several classes have a line of their own"
     peak = Claim(Goal(0), PEAK, 0.5, 0.0)
     with_peaks = calibration.model_copy(update={"pictures": {**calibration.pictures, PEAK: (0.1,) * 30 + (1.0,) * 10}})
     ((_, p),) = [r for r in with_peaks.rated([*everywhere, peak]) if r[0] == peak]
     assert p == with_peaks.alone(peak) > 0.1, "a peak, which looks at no picture, says no more than it shows itself"
     alone = Calibration(about="", pictures=columns([largest(claims) for (claims,) in audits]))
     assert len({p for _, p in alone.rated(about_one(*range(1, 7)))}) > 3, "without sums nothing is added up"
+
+
+def test_what_moves_every_picture_is_added_to_the_sums_of_its_class():
+    rng = np.random.default_rng(0)
+    audits = [[about_one(*rng.exponential(1.0, 6).tolist())] for _ in range(40)]
+    rows = added([largest(claims) for (claims,) in audits], audits)
+    of_every = tuple(float(v) for v in range(20))
+    known = Calibration(about="", pictures={**columns(rows), EVERY: of_every}, strongest=strongest(rows))
+    unknown = known.model_copy(update={"pictures": columns(rows)})
+    every, claims = Claim(Goal(0), EVERY, 18.0, 0.0), about_one(*[3.0] * 6)
+    assert known.sums([*claims, every]) == known.sums(claims), "it counts in no sum"
+
+    def p_of(by: Calibration, *said: Claim) -> dict[str, float]:
+        return {c.statistic: p for c, p in by.rated(said)}
+
+    said = p_of(known, *claims, every)
+    product = known.alone(every) * said["a"]
+    assert said[EVERY] == pytest.approx(product * (1 - math.log(product)) / OF_EVERY)
+    assert said["a"] == p_of(known, *claims)["a"], "what the others say stays"
+    alone = p_of(known, every)[EVERY]
+    assert said[EVERY] < known.alone(every) < alone, "beside nothing it says less than it shows"
+    other = Claim(Goal(1), EVERY, 18.0, 0.0)
+    assert p_of(known, *claims, other)[EVERY] == alone, "of another class as well"
+    assert p_of(unknown, *claims, every)[EVERY] == 1
+    assert p_of(known, *claims, Claim(Goal(0), EVERY, 0.0, 0.0))[EVERY] == 1
 
 
 def test_what_patches_say_is_added_up_by_itself():
