@@ -236,11 +236,12 @@ def _core_reason(core: Found, claim: Claim) -> str:
 
 
 def _every_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:
+    kinds, most = len(e.found), max(f.least for f in e.found.values())
     moving = {o.goal: sum(f.least > 0 for f in o.found.values()) for o in evidence}
-    mine, next_best, most = moving.pop(e.goal), max(moving.values(), default=0), max(f.least for f in e.found.values())
+    mine, next_best = moving.pop(e.goal), max(moving.values(), default=0)
     return (
-        f"{mine} of {len(e.found)} kinds of triggers send all other pictures to class {e.goal.target}, but a tenth at most, "
-        f"and the most reluctant by up to {most:.1f} logits; {next_best} do so to the next class"
+        f"{mine} of {kinds} kinds of triggers send all other pictures, but a tenth at most, to class {e.goal.target}, the "
+        f"most reluctant by up to {most:.1f} logits (next class: {next_best} of {kinds})"
     )
 
 

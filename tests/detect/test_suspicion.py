@@ -1,6 +1,7 @@
 """The rule on hand-made evidence and a hand-made calibration. Every case stands far from any threshold."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,7 @@ from hand_made import (
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import APART, Calibration
-from onnx_shapprune.detect.statistics import Claim
+from onnx_shapprune.detect.statistics import EVERY, Claim
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, put_to_collapse, suspicion_of
 from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH
 from onnx_shapprune.detect.verdict import PEAK, Levels, suspects
@@ -248,6 +249,25 @@ def test_a_peak_names_its_class_with_the_triggers_that_work():
     assert [t.family for t in suspicion.triggers[Goal(6)]] == ["compact", "l2"]
     lost = [replace(e, found={"compact": replace(e.compact, margin=-1.0)}, transfer={}) for e in found]
     assert judged(lost).triggers[Goal(6)] == ()
+
+
+def test_what_moves_every_picture_is_told_with_the_triggers_that_do():
+    found = with_family(with_family(clean(10), "linf", 6, 2.0), "smooth", 6, 1.0)
+
+    def moving(e: Evidence, families: Mapping[str, float]) -> Evidence:
+        changed = {n: replace(f, least=families.get(n, -1.0)) for n, f in e.found.items()}
+        return replace(e, found=changed)
+
+    moved = {6: {"compact": 30.0, "linf": 45.0}, 2: {"compact": 0.5}}
+    found = [moving(e, moved.get(e.goal.target, {})) for e in found]
+    known = CALIBRATION.model_copy(update={"pictures": {**CALIBRATION.pictures, EVERY: (0.0,) * 60 + (1.0,) * 20}})
+    suspicion = judged(found, calibration=known)
+    (claim,) = (c for c in suspicion.claimed if c.statistic == EVERY and c.goal == Goal(6))
+    assert claim.reasons == (
+        "2 of 3 kinds of triggers send all other pictures, but a tenth at most, to class 6, the most reluctant by up to 45.0"
+        " logits (next class: 1 of 3)",
+    )
+    assert {t.family for t in suspicion.triggers[Goal(6)]} >= {"compact", "linf"}
 
 
 def test_claims_come_with_the_most_unusual_first():
