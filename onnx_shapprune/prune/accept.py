@@ -8,7 +8,6 @@ import numpy as np
 
 from onnx_shapprune.case.progress import Progress
 from onnx_shapprune.prune.attack import attacked
-from onnx_shapprune.prune.lesson import Unseen
 from onnx_shapprune.prune.proposal import Edited, Proposal, edited
 from onnx_shapprune.prune.state import State, Task
 from onnx_shapprune.prune.thresholds import EXPECTED_SLACK, LAST_RESORT, MARGIN_BUDGET, UNSEEN_ALIVE
@@ -22,13 +21,18 @@ def accept(task: Task, state: State, proposals: Generator[Proposal, None, None])
     with closing(proposals):  # a game holds sessions and cached activations
         for proposal in proposals:
             made = edited(task.original, proposal, task.shown.subject)
-            last = proposal.fit is not None and proposal.fit.strength < LAST_RESORT
-            unseen = proposal.unseen or Unseen(0.0)
-            lost = max(task.surely_lost(made.subject), unseen.lost / (1 if last else EXPECTED_SLACK))
-            if lost <= state.budget(task.settings) and unseen.asr <= UNSEEN_ALIVE:
+            lost = max(task.surely_lost(made.subject), expected(proposal))
+            asr = proposal.unseen.asr if proposal.unseen else 0.0
+            if lost <= state.budget(task.settings) and asr <= UNSEEN_ALIVE:
                 return state, made
             state = replace(state, banned=state.banned | set(proposal.by_cost[:1]))
     return state, None
+
+
+def expected(proposal: Proposal) -> float:
+    """What a proposal is expected to lose on unseen pictures, 0..1, as it is held against the budget."""
+    last = proposal.fit is not None and proposal.fit.strength < LAST_RESORT
+    return proposal.unseen.lost / (1 if last else EXPECTED_SLACK) if proposal.unseen else 0.0
 
 
 def give_back(task: Task, state: State, rng: np.random.Generator, progress: Progress | None = None) -> State:

@@ -14,6 +14,7 @@ from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import COVERING
 from onnx_shapprune.invert.scan import rounds_for, scan
 from onnx_shapprune.invert.trigger import Trigger
+from onnx_shapprune.prune.accept import expected
 from onnx_shapprune.prune.attack import named_alive
 from onnx_shapprune.prune.lesson import Lesson
 from onnx_shapprune.prune.proposal import Proposal, applied, edited
@@ -74,7 +75,7 @@ def realigned(
             break
         if state.held is None and (strength == left[-1] or not _alive(task, lesson.learnt(made.prepared), teachers)):
             yield proposal
-        else:
+        elif state.held is not None or expected(proposal) <= state.budget(task.settings):
             spare = proposal
     if (
         spare

@@ -85,6 +85,16 @@ def test_where_triggers_outlive_all_fits_the_strongest_comes_first_and_the_next_
     assert strengths(*scene) == [STRENGTHS[-1], STRENGTHS[-2]]
 
 
+def test_of_fits_that_triggers_outlive_the_strongest_that_can_be_borne_is_kept(scene, alive, monkeypatch):
+    alive(True)
+    costs = dict(zip(STRENGTHS, (0.001, 0.01, 0.02, 0.025, 0.029, 0.05, 0.02, 0.5), strict=True))
+    monkeypatch.setattr(realigned, "expected", lambda p: costs[p.fit.strength])
+    task, state = scene
+    assert strengths(task, state) == [STRENGTHS[-1], 1.0], "a budget of 0.02"
+    costs[1.0] = costs[100.0] = 0.021
+    assert strengths(task, state) == [STRENGTHS[-1], 300.0]
+
+
 def test_a_strength_that_did_not_hold_is_taught_once_more_and_then_left(scene, alive):
     task, state = scene
     alive(False)
