@@ -92,8 +92,7 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
 def every_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
     """A claim for each class to which a trigger moves every picture, but for a tenth: the sum over all families of what the
     margins of the most reluctant pictures lead by. What a model is by nature weak to moves most pictures far, and few
-    families of it move all; a trigger that was learnt works whatever it stands on. family: that says most. spread: as for
-    `class_claims`.
+    families of it move all; a trigger that was learnt works whatever it stands on. spread: as for `class_claims`.
     """
     names = [n for n in evidence[0].found if all(n in e.found for e in evidence)]
     ways = _ways([e.distance for e in evidence], spread)
@@ -106,7 +105,7 @@ def every_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
     )
     sums = said.sum(axis=1)
     return [
-        Claim(e.goal, EVERY, float(sums[k]), float(np.delete(sums, k).max(initial=0.0)), names[int(said[k].argmax())])
+        Claim(e.goal, EVERY, float(sums[k]), float(np.delete(sums, k).max(initial=0.0)))
         for k, e in enumerate(evidence)
         if sums[k] > 0
     ]
