@@ -130,7 +130,7 @@ def results(opened: Opened, pictures: NDArray[np.float32]) -> dict[str, Callable
         trigger = family.trigger(0, family.starts(np.array([0]), 3, np.random.default_rng(0))[0], Goal(0))
         lesson = Lesson(shown, subject, linears[-2:], [trigger], rich=False)
         made = lesson.fitted(Fit(rows=500), np.random.default_rng(0))
-        return lesson.learnt(made).logits(pictures)
+        return lesson.learnt(made.prepared).logits(pictures)
 
     return {
         "gradient": lambda: subject.gradient(pictures, targets)[1],
