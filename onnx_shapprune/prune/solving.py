@@ -75,13 +75,13 @@ def solved(weight: Doubles, samples: Sequence[Sample], ridge: float, *, free: bo
     With fewer rows than a row has values it is the same as [W, 0] + M' (R R' + m)^-1 R, a smaller system.
     """
     by_rows = sum(len(s.places) for s in samples) <= weight.shape[2]
-    found = _by_rows(weight, samples, ridge, free) if by_rows else _by_moments(weight, samples, ridge, free, lanes)
+    found = (_by_rows if by_rows else _by_moments)(weight, samples, ridge, free, lanes)
     return [Change(weight + news, shifts.reshape(-1), weight) for news, shifts in found]
 
 
 def _by_moments(
     weight: Doubles, samples: Sequence[Sample], ridge: float, free: bool, lanes: int
-) -> Iterator[tuple[Doubles, Doubles]]:
+) -> list[tuple[Doubles, Doubles]]:
     """What is added to the weight, and the shift [groups, out/groups], of the fit and of each fold."""
     groups, outputs, size = weight.shape
     powers = [np.zeros((groups, size + 1, size + 1)) for _ in samples[0].stay]
@@ -101,12 +101,13 @@ def _by_moments(
             np.subtract(whole, less, out=less)
             less *= scale
             total += less
-    added: Doubles | None = None
-    while powers:
-        power = powers.pop(0)
-        news, shifts = _of_moments(power, missed if added is None else added @ power, ridge, free)
-        added = np.concatenate([news, shifts[..., None]], axis=2) if added is None else added
-        yield news, shifts
+    first = _of_moments(powers[0], missed, ridge, free)
+    added = np.concatenate([first[0], first[1][..., None]], axis=2)
+
+    def of_fold(power: Doubles) -> tuple[Doubles, Doubles]:
+        return _of_moments(power, added @ power, ridge, free)
+
+    return [first, *side_by_side(of_fold, powers[1:], lanes)]
 
 
 def _moments(weight: Doubles, sample: Sample, chunks: Sequence[slice]) -> tuple[Doubles, Doubles]:
@@ -155,7 +156,9 @@ def _factor(system: Doubles, ridge: float) -> tuple[Doubles, bool] | None:
     return np.asarray(factor), bool(lower)
 
 
-def _by_rows(weight: Doubles, samples: Sequence[Sample], ridge: float, free: bool) -> Iterator[tuple[Doubles, Doubles]]:
+def _by_rows(
+    weight: Doubles, samples: Sequence[Sample], ridge: float, free: bool, lanes: int
+) -> list[tuple[Doubles, Doubles]]:
     """As `_by_moments`, by a system with one unknown for each row."""
     across = weight.swapaxes(1, 2).astype(np.float32)
     picked = [(np.sqrt(s.weight[c]), *s.picked(c, across)) for s in samples for c in s.chunks()]
@@ -164,11 +167,15 @@ def _by_rows(weight: Doubles, samples: Sequence[Sample], ridge: float, free: boo
     systems = [ssyrk(1.0, r.T, trans=1) for r in rows]  # as for moments, the ridge bears float32
     stay = np.concatenate([s.stay for s in samples], axis=1)
     roots = np.concatenate([np.repeat(np.sqrt(s.scales)[:, None], len(s.places), axis=1) for s in samples], axis=1)
-    for fold, (some, root) in enumerate(zip(map(np.flatnonzero, stay), roots, strict=True)):
-        news, shifts, root = np.zeros_like(weight), np.zeros(weight.shape[:2]), root[some]
+
+    def of_rows(missed: Floats, fold: int) -> tuple[Doubles, Doubles]:
+        some = np.flatnonzero(stay[fold])
+        root = roots[fold, some]
+        news, shifts = np.zeros_like(weight), np.zeros(weight.shape[:2])
         for g in range(len(rows)):
             e, one = root[:, None] * missed[g, some].astype(np.float64), root * ones[some]
-            system = systems[g][np.ix_(some, some)] * np.outer(root, root)
+            system = systems[g][np.ix_(some, some)] * root[:, None]
+            system *= root
             factor = _factor(system, ridge * float(np.trace(system)) / weight.shape[2])
             if factor is not None and np.isfinite(e).all():
                 if free:  # as if 1 1' were added to the system; beside rows of small values it would drown them
@@ -177,6 +184,9 @@ def _by_rows(weight: Doubles, samples: Sequence[Sample], ridge: float, free: boo
                 solution = cho_solve(factor, e).T
                 news[g] = (solution * root).astype(np.float32) @ rows[g][some]
                 shifts[g] = solution @ one * free
-        yield news, shifts
-        if fold == 0:
-            missed = rows @ news.swapaxes(1, 2).astype(np.float32) + ones[:, None].astype(np.float32) * shifts[:, None]
+        return news, shifts
+
+    news, shifts = of_rows(missed, 0)
+    answered = rows @ news.swapaxes(1, 2).astype(np.float32) + ones[:, None].astype(np.float32) * shifts[:, None]
+    folds = range(1, len(stay))
+    return [(news, shifts), *side_by_side(partial(of_rows, np.asarray(answered, np.float32)), folds, lanes)]
