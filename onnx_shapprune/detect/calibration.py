@@ -182,9 +182,8 @@ class Calibration(BaseModel):
             elif claim.statistic in APART:
                 p = min(1.0, own / OF_APART)
             elif claim.statistic == EVERY:
-                said = min((sums.get((claim.goal, name), 1.0) for name in SUMS), default=1.0)
-                together = both(own, self._of_model(said, synthesised=synthesised)) / OF_EVERY
-                p = min(1.0, together) if own < 1 else 1.0
+                said = self._of_model(min(sums.get((claim.goal, s), 1.0) for s in SUMS), synthesised=synthesised)
+                p = min(1.0, both(own, said) / OF_EVERY) if own < 1 else 1.0
             elif not adds:
                 p = self._of_model(own, synthesised=synthesised)
             else:

@@ -77,9 +77,8 @@ def realigned(
             yield proposal
         elif state.held is not None or expected(proposal) <= state.budget(task.settings):
             spare = proposal
-    if (
-        spare
-    ):  # the furthest that is cheap; or what beats more triggers costs too much, and the adversary may know better ones
+    # The furthest that is cheap; or what beats more triggers costs too much, and the adversary may know better ones.
+    if spare:
         yield spare
 
 
