@@ -21,6 +21,17 @@ from onnx_shapprune.graph.units import Layer, find_units
 from onnx_shapprune.pictures.preprocess import Preprocessing
 from onnx_shapprune.runtime.session import Device
 
+
+class InTurn:
+    """What stands in for a subject does, beside its answers: a batch of at most `batch` rows after the other."""
+
+    batch = 10**6
+
+    def beside(self, count, run, *, each=1):
+        step = max(1, self.batch // each)
+        return [run(slice(start, start + step)) for start in range(0, count, step)]
+
+
 DEVICE = Device(threads=1)
 SIZE = 8
 CORNER = (slice(5, 8), slice(5, 8))  # rows and columns of the planted 3 x 3 area

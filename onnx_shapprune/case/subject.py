@@ -4,9 +4,11 @@ A trigger is searched where an attacker would put it, in the picture's bytes 0..
 and the graph's input, so its adjoint is applied to every gradient.
 """
 
+from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from threading import Lock, RLock
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from onnx_shapprune.graph.cost import activation_bytes
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.pictures.preprocess import Preprocessing, pull_back, to_input
 from onnx_shapprune.runtime.cuda import total_memory
-from onnx_shapprune.runtime.lanes import lanes_of, session_beside, side_by_side
+from onnx_shapprune.runtime.lanes import in_lane, in_order, lanes_of, session_beside, side_by_side
 from onnx_shapprune.runtime.memory import give_back
 from onnx_shapprune.runtime.session import CPU, Device, Session
 from onnx_shapprune.runtime.weights import beside, elsewhere, filled, held, in_common, shell, weight_bytes
@@ -29,6 +31,7 @@ if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
 Pixels = NDArray[np.float32]
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Result = TypeVar("Result")
 
 # Larger batches gain nothing, and a gradient keeps the activations of all its pictures.
 BATCH = 64
@@ -49,6 +52,12 @@ class Work:
 
     pictures: int = 0
     coalitions: int = 0
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def shown(self, pictures: int) -> None:
+        """Count pictures, in whichever thread."""
+        with self._lock:
+            self.pictures += pictures
 
 
 class Subject:
@@ -79,15 +88,17 @@ class Subject:
         self._forward: Session | None = None
         self._backward: Session | None = None
         self._obstacle: str | None = None
+        self._opening = RLock()  # lanes may be the first to ask
 
     @property
     def prepared(self) -> Prepared:
         """The working copy."""
-        if self._original is not None:
-            model = self._prepared.model
-            self._prepared = replace(self._prepared, model=filled(model, held(model, self._original)))
-            self._original = None
-        return self._prepared
+        with self._opening:
+            if self._original is not None:
+                model = self._prepared.model
+                self._prepared = replace(self._prepared, model=filled(model, held(model, self._original)))
+                self._original = None
+            return self._prepared
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -103,6 +114,7 @@ class Subject:
             x, n = self._batch_to(pictures, s)
             return forward.run({name: x})[0][:n]
 
+        self.work.shown(len(pictures))
         parts = side_by_side(scored, self._slices(len(pictures)), self._lanes)
         scores = np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
         if scores.shape != (len(pictures), self.classes):
@@ -139,8 +151,15 @@ class Subject:
             g = np.nan_to_num(g[:n], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
             return z[:n], pull_back(g, self.preprocessing, picture_shape=_picture_shape(pictures))
 
+        self.work.shown(len(pictures))
         logits, gradients = zip(*side_by_side(sloped, self._slices(len(pictures)), self._lanes), strict=True)
         return np.concatenate(logits), np.concatenate(gradients)
+
+    def beside(self, count: int, run: Callable[[slice], Result], *, each: int = 1) -> Iterator[Result]:
+        """What `run` gives for slices of `count` things with `each` so many pictures, in order: as many in a slice as fit
+        into a batch, several slices side by side. So what numpy does before and after a batch has all threads too.
+        """
+        return in_order(run, self._slices(count, each), self._lanes)
 
     def within(self, reach: Reach | None) -> "Subject":
         """The same model with other scores; this one must have no reach of its own yet, and rests."""
@@ -168,23 +187,25 @@ class Subject:
         return self._obstacle
 
     def _onwards(self) -> Session:
-        if self._forward is None:
-            self._forward = session_beside(self.prepared.model, self.device, self._lanes)
-        return self._forward
+        with self._opening:
+            if self._forward is None:
+                self._forward = session_beside(self.prepared.model, self.device, self._lanes)
+            return self._forward
 
     def _both_ways(self) -> Session:
-        if self._backward is None:
-            p = self.prepared
-            model = attack_gradient(
-                shell(p.model, elsewhere),
-                p.infos,
-                input_name=p.input,
-                logits_name=p.logits,
-                wrt=[p.input],
-                weights=p.model,
-            )
-            self._backward = session_beside(model, self.device, self._lanes, p.model)
-        return self._backward
+        with self._opening:
+            if self._backward is None:
+                p = self.prepared
+                model = attack_gradient(
+                    shell(p.model, elsewhere),
+                    p.infos,
+                    input_name=p.input,
+                    logits_name=p.logits,
+                    wrt=[p.input],
+                    weights=p.model,
+                )
+                self._backward = session_beside(model, self.device, self._lanes, p.model)
+            return self._backward
 
     def rest(self, original: "onnx.ModelProto | None" = None) -> None:
         """Give back the memory of the sessions, most of what a subject holds; what needs them opens them anew.
@@ -209,10 +230,11 @@ class Subject:
             shown = np.concatenate([shown, np.repeat(shown[-1:], size - n, axis=0)])
         return to_input(shown, self.preprocessing), n
 
-    def _slices(self, n: int) -> list[slice]:
-        """At least one for every lane, where there are so many pictures."""
-        self.work.pictures += n
-        step = max(1, min(self._batch, -(-n // self._lanes)))
+    def _slices(self, n: int, each: int = 1) -> list[slice]:
+        """Of n things with `each` so many pictures: at least one for every lane, where there are so many things; within a
+        lane they are its own.
+        """
+        step = max(1, min(self._batch // each, -(-n // (1 if in_lane() else self._lanes))))
         return [slice(start, start + step) for start in range(0, n, step)]
 
 

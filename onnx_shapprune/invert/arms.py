@@ -1,6 +1,6 @@
 """Many searches in one batch: an arm is one trigger for one goal on the pictures that this goal is about."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +10,8 @@ from onnx_shapprune.case.goal import UNMOVED, Goal
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, margins
 from onnx_shapprune.invert.trigger import Trigger
-from onnx_shapprune.invert.warping import flow_gradient, warped
+from onnx_shapprune.invert.warping import bend
 
-# Triggered pictures that are held at once: all arms on all pictures are gigabytes at 224 x 224.
-PIECE, PIECE_BYTES = 256, 24 << 20
 # Where there is no gradient: pairs of trials a step, and how far each goes, in bytes of a pixel that the trigger covers.
 DIRECTIONS, REACH = 12, 24.0
 # Median margins that a single picture's counts for at most: a network that behaves well stays under it.
@@ -58,12 +56,6 @@ class Pairs:
         """Mean over the pictures of each arm: [m, ...] -> float64 [arms, ...]."""
         shape = (-1, *[1] * (values.ndim - 1))
         return np.add.reduceat(values.astype(np.float64), self.starts, axis=0) / self.counts.reshape(shape)
-
-    def pieces(self, pictures: Pixels) -> Iterator[slice]:
-        """Rows in turns, so many that the triggered `pictures` of a turn take PIECE_BYTES."""
-        size = max(1, min(PIECE, PIECE_BYTES // max(1, pictures[:1].nbytes)))
-        for start in range(0, len(self.arm), size):
-            yield slice(start, start + size)
 
 
 def pair(shown: Shown, goals: Sequence[Goal], *, limit: int | None, rng: np.random.Generator) -> Pairs:
@@ -111,18 +103,23 @@ def slopes(
     pictures, masks, paints = shown.pictures, arms.masks, arms.paints
     slope = np.zeros(paints.shape, np.float32)
     under = np.zeros((len(paints) if below else 0, *pictures.shape[1:]), np.float32)
-    logits = []
-    for s in pairs.pieces(shown.pictures):
+
+    def learnt(s: slice) -> tuple[Floats, Labels, Floats, Floats | None]:
         arm, picture = pairs.arm[s], pairs.picture[s]
         clean = pictures[picture]
-        on = warped(clean, paints[arm]) if arms.warps else stamp(pictures, masks, paints, arm, picture)
+        bent = bend(clean, paints[arm]) if arms.warps else None
+        on = bent.pictures if bent else stamp(pictures, masks, paints, arm, picture)
         z, g = shown.subject.gradient(on, pairs.target[s], w_ce=w_ce, w_margin=w_margin)
-        logits.append(z)
         first = np.flatnonzero(np.diff(arm, prepend=-1))
-        learnt = flow_gradient(clean, paints[arm], g) if arms.warps else g
-        slope[arm[first]] += np.add.reduceat(learnt, first, axis=0)
-        if below:
-            under[arm[first]] += np.add.reduceat(g * clean, first, axis=0)
+        more = np.add.reduceat(g * clean, first, axis=0) if below else None
+        return z, arm[first], np.add.reduceat(bent.in_flow(g) if bent else g, first, axis=0), more
+
+    logits = []
+    for z, some, more, more_under in shown.subject.beside(len(pairs.arm), learnt):
+        logits.append(z)
+        slope[some] += more
+        if more_under is not None:
+            under[some] += more_under
     share = np.float32(1) / pairs.counts[:, None, None, None].astype(np.float32)
     slope *= share
     under *= share[: len(under)]
@@ -157,11 +154,15 @@ class Scores:
 
 def score(shown: Shown, arms: Arms, pairs: Pairs) -> Scores:
     """Forward-only evaluation of every arm on its pictures; not of warps."""
-    parts = [
-        shown.subject.logits(stamp(shown.pictures, arms.masks, arms.paints, pairs.arm[s], pairs.picture[s]))
-        for s in pairs.pieces(shown.pictures)
-    ]
-    return scores_of(np.concatenate(parts), pairs)
+
+    def scored(s: slice) -> Floats:
+        return shown.subject.logits(stamp(shown.pictures, arms.masks, arms.paints, pairs.arm[s], pairs.picture[s]))
+
+    return _all_scored(shown, pairs, scored)
+
+
+def _all_scored(shown: Shown, pairs: Pairs, scored: Callable[[slice], Floats]) -> Scores:
+    return scores_of(np.concatenate(list(shown.subject.beside(len(pairs.arm), scored))), pairs)
 
 
 def scores_of(logits: Floats, pairs: Pairs) -> Scores:
@@ -185,12 +186,14 @@ def steady(margin: Floats, pairs: Pairs) -> NDArray[np.float64]:
 
 def tried(shown: Shown, triggers: Sequence[Trigger], pairs: Pairs) -> Scores:
     """Every trigger, as an arm, on its pictures."""
-    logits = []
-    for s in pairs.pieces(shown.pictures):
+
+    def scored(s: slice) -> Floats:
         arm, clean = pairs.arm[s], shown.pictures[pairs.picture[s]]
-        rows = [triggers[a].apply(clean[arm == a]) for a in np.unique(arm).tolist()]
-        logits.append(shown.subject.logits(np.concatenate(rows)))
-    return scores_of(np.concatenate(logits), pairs)
+        return shown.subject.logits(
+            np.concatenate([triggers[a].apply(clean[arm == a]) for a in np.unique(arm).tolist()])
+        )
+
+    return _all_scored(shown, pairs, scored)
 
 
 def rate(shown: Shown, triggers: Sequence[Trigger]) -> Scores:

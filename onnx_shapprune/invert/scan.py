@@ -50,7 +50,6 @@ class ScanSettings:
 # stamp is then nudged: the leader, and whoever is a rival. The five largest statistics of 112 clean networks are 4.7 to 8.5
 # with it, and were 4.8 to 7.1. 2026-11-27, tests.benchmarks.population.
 FIRST_TRIED, BEST_TRIED, NUDGED = 4, 24, 4
-ROWS = 64  # pictures that are stamped at once, about
 PART_BYTES = 96 << 20  # of the paints of arms that climb in one turn: all that climb at 32 x 32 pixels
 
 
@@ -247,12 +246,15 @@ def tried_out(shown: Shown, goals: Sequence[Goal], family: Family) -> list[Found
 def _of_places(shown: Shown, goals: Sequence[Goal], family: Family, places: Labels) -> Scores:
     """Scores of every place for every goal, each [places, goals]."""
     pairs = pair(shown, goals, limit=None, rng=np.random.default_rng(0))
-    scores = []
-    for some in np.array_split(places, min(len(places), -(-len(places) * len(shown) // ROWS))):
+
+    def scored(s: slice) -> list[Scores]:
+        some = places[s]
         masks, paints = family.masks[some, None], family.starts(some, shown.size[2], np.random.default_rng(0))[:, None]
         stamped = np.clip(shown.pictures * (1 - masks) + paints, 0, 255, dtype=np.float32)
         logits = shown.subject.logits(stamped.reshape(-1, *shown.size))
-        scores += [scores_of(z[pairs.picture], pairs) for z in logits.reshape(len(some), len(shown), -1)]
+        return [scores_of(z[pairs.picture], pairs) for z in logits.reshape(len(some), len(shown), -1)]
+
+    scores = [s for part in shown.subject.beside(len(places), scored, each=len(shown)) for s in part]
     return Scores(*(np.stack([getattr(s, name) for s in scores]) for name in ("margin", "asr", "least")))
 
 

@@ -256,7 +256,7 @@ def _shortlist(shown: Shown, table: Table, units: Playable, count: int) -> list[
     effect = Sensitivity(subject.prepared, units.layers, subject.device).margin_drop(
         table.inputs[: len(targets)], targets, weights
     )
-    subject.work.pictures += len(targets)
+    subject.work.shown(len(targets))
     first = np.cumsum([0, *(layer.channels for layer in units.layers)])
     return sorted(_every(units), key=lambda u: -effect[first[u.layer] + u.channel])[:count]
 

@@ -29,7 +29,7 @@ from onnx_shapprune.case import subject
 from onnx_shapprune.commands import audit as auditing
 from onnx_shapprune.commands import repair as repairing
 from onnx_shapprune.detect import examination
-from onnx_shapprune.invert import arms, scan, search
+from onnx_shapprune.invert import arms, scan, search, warping
 from onnx_shapprune.prune import collapse, lesson, realign
 from onnx_shapprune.runtime.session import Device, session_options
 from onnx_shapprune.settings import InputOptions, RunOptions
@@ -59,8 +59,8 @@ STEPS: tuple[tuple[Any, str, str], ...] = (
     (subject, "attack_gradient", "build of gradient graphs"),
     (subject.Session, "__init__", "sessions opened"),
     (arms, "stamp", "triggers put on"),
-    (arms, "warped", "triggers put on"),
-    (arms, "flow_gradient", "gradient of warps"),
+    (arms, "bend", "triggers put on"),
+    (warping.Bent, "in_flow", "gradient of warps"),
     (arms, "slopes", "sums of gradients"),
     (arms, "pair", "draws"),
     (scan, "pair", "draws"),

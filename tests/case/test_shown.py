@@ -1,6 +1,7 @@
 """Which pictures a trigger has to move, and what follows for every rate."""
 
 import numpy as np
+import planted
 import pytest
 
 from onnx_shapprune.case.goal import UNMOVED, Goal, shift_map
@@ -10,7 +11,7 @@ LOGITS = np.array([[4, 0, 1], [0, 3, 1], [2, 0, 5], [0, 1, 6]], np.float32)
 LABELS = np.array([0, 1, 2, 1])  # the last one is taken for class 2
 
 
-class Fixed:
+class Fixed(planted.InTurn):
     """A model that gives the same logits to the first pictures, whatever they show."""
 
     def __init__(self, logits: np.ndarray) -> None:

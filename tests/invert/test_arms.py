@@ -9,7 +9,6 @@ import pytest
 from onnx_shapprune.case.goal import Goal, all_to_one, shift_map
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.invert.arms import (
-    PIECE,
     Arms,
     Pairs,
     pair,
@@ -165,7 +164,7 @@ def test_what_goes_to_the_target_by_itself_counts_neither_as_success_nor_as_reco
     assert rate(shown.part(np.array([6, 7])), [works]).asr.tolist() == [0]
 
 
-class Linear:
+class Linear(planted.InTurn):
     """Logits that are linear in the bytes: weight [pixels, classes]."""
 
     classes = 3
@@ -195,8 +194,8 @@ def test_slopes_are_the_mean_gradients_of_each_arm(arms):
     paints = (masks * r.uniform(0, 255, (arms, *shape))).astype(np.float32)
     shown = Shown(subject, x, LABELS, told(LABELS).logits)
     pairs = pair(shown, goals, limit=None, rng=r)
-    if arms > 3:
-        assert pairs.arm[PIECE - 1] == pairs.arm[PIECE], "an arm is cut in two"
+    subject.batch = 7
+    assert pairs.arm[6] == pairs.arm[7], "an arm is cut in two"
     logits, slope, under = slopes(shown, Arms(masks, paints, goals), pairs, w_margin=0.5, below=True)
     assert slope.shape == under.shape == (arms, *shape)
     for a in range(arms):
@@ -210,15 +209,6 @@ def test_slopes_are_the_mean_gradients_of_each_arm(arms):
             want_under += g[0].astype(float) * x[k] / len(rows)
         np.testing.assert_allclose(slope[a], want, atol=1e-5)
         np.testing.assert_allclose(under[a], want_under, atol=1e-3)
-
-
-def test_large_pictures_are_triggered_a_few_at_a_time(monkeypatch):
-    pictures = np.zeros((5, 2, 3, 2), np.float32)
-    pairs = pair(told(LABELS), [Goal(0)] * 4, limit=None, rng=rng())
-    monkeypatch.setattr("onnx_shapprune.invert.arms.PIECE_BYTES", 3 * pictures[0].nbytes + 1)
-    rows = [list(range(*s.indices(len(pairs.arm)))) for s in pairs.pieces(pictures)]
-    assert {len(r) for r in rows[:-1]} == {3}
-    assert [i for r in rows for i in r] == list(range(len(pairs.arm)))
 
 
 def test_trials_estimate_the_slope_inside_the_mask(monkeypatch):

@@ -130,7 +130,7 @@ def test_target_class_pictures_are_never_stamped(net):
     shown: list[tuple[int, int]] = []
     x = np.stack([np.full((8, 8, 1), v, np.float32) for v in (0, 50, 100, 150)])
 
-    class Watched:
+    class Watched(planted.InTurn):
         classes = net.classes
 
         logits = staticmethod(net.logits)
@@ -149,7 +149,7 @@ def test_target_class_pictures_are_never_stamped(net):
     assert sorted(set(shown)) == [(1, 0), (1, 2), (2, 0), (2, 1), (2, 3)]
 
 
-class Scripted:
+class Scripted(planted.InTurn):
     """A subject that obeys its trigger in the steps that the script names, and whose loss has no gradient at all.
 
     Then only the cost moves the mask. `masks` keeps the mask of every step, read off the stamped black picture.

@@ -1,6 +1,7 @@
 """Plain shapes: which there are, and that a shape without a slope towards it is found by trying."""
 
 import numpy as np
+import planted
 import pytest
 
 from onnx_shapprune.case.goal import Goal, all_to_one
@@ -11,7 +12,7 @@ from onnx_shapprune.invert.scan import ScanSettings, scan, tried_out
 from onnx_shapprune.invert.trigger import Trigger
 
 
-class Locked:
+class Locked(planted.InTurn):
     """Class 1 wins by far where the four pixels in the lower right corner and one in the upper left are white, and else
     nothing depends on the picture: a search by gradient has nothing to follow.
     """

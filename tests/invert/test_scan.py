@@ -161,7 +161,7 @@ def test_survivors_are_the_best_of_all_and_the_best_of_every_arm():
     assert survivors(scores, arm, 99).tolist() == [0, 1, 2, 3, 4, 5]
 
 
-class Toy:
+class Toy(planted.InTurn):
     """Logits that are linear in the bytes around grey; class 1 answers to a faint checkerboard all over the picture."""
 
     classes = 4

@@ -9,7 +9,7 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.invert.arms import Arms, pair, slopes
 from onnx_shapprune.invert.families import warp
 from onnx_shapprune.invert.scan import ScanSettings, best_of, scan
-from onnx_shapprune.invert.warping import flow_gradient, warped
+from onnx_shapprune.invert.warping import bend, warped
 
 SHAPE = (3, 7, 9, 2)
 
@@ -50,7 +50,7 @@ def test_the_gradient_is_that_of_finite_differences():
     x, at, weight = pictures(), flows(), np.random.default_rng(2).normal(size=SHAPE).astype(np.float32)
     # Away from whole pixels, where it has a kink.
     at = np.where(np.abs(at - np.round(at)) < 0.05, at + np.float32(0.1), at).astype(np.float32)
-    got = flow_gradient(x, at, weight)
+    got = bend(x, at).in_flow(weight)
     assert got.dtype == np.float32
     for axis in (0, 1):
         step = np.zeros((7, 9, 2), np.float32)
@@ -60,7 +60,7 @@ def test_the_gradient_is_that_of_finite_differences():
 
 
 def test_beyond_the_border_nothing_pulls():
-    assert not flow_gradient(pictures(), np.full((7, 9, 2), 20, np.float32), np.ones(SHAPE, np.float32)).any()
+    assert not bend(pictures(), np.full((7, 9, 2), 20, np.float32)).in_flow(np.ones(SHAPE, np.float32)).any()
 
 
 def test_pictures_of_one_pixel_do_not_break():
@@ -106,4 +106,4 @@ def test_slopes_are_means_over_the_pictures_of_an_arm(moved):
     for arm in range(2):
         shown = warped(x, two[arm])
         _, gradient = moved.gradient(shown, np.ones(5, np.int64))
-        np.testing.assert_allclose(slope[arm], flow_gradient(x, two[arm], gradient).mean(axis=0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(slope[arm], bend(x, two[arm]).in_flow(gradient).mean(axis=0), rtol=1e-4, atol=1e-6)

@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+import planted
 import pytest
 from hand_made import CALIBRATION, FAMILIES, clean, planted_in
 from PIL import Image
@@ -19,7 +20,7 @@ from onnx_shapprune.recording.triggers import trigger_parts
 LABELS = np.array([3, 0, 1, 2, 4], np.int64)
 
 
-class Brightness:
+class Brightness(planted.InTurn):
     """Stands in for a network: class 3 by the brightness of the upper left pixel, class 0 otherwise."""
 
     def logits(self, pictures):

@@ -8,8 +8,11 @@ import planted
 import pytest
 from threadpoolctl import threadpool_info
 
+from onnx_shapprune.case.goal import all_to_one
+from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.invert.arms import Arms, pair, slopes
 from onnx_shapprune.runtime.lanes import lanes_of, one_thread_each, side_by_side, threads_of
 from onnx_shapprune.runtime.session import CUDA, Device
 
@@ -34,6 +37,16 @@ def test_an_error_of_one_run_is_raised(lanes):
 
     with pytest.raises(ModelError, match="third"):
         side_by_side(run, [0, 1, 2, 3], lanes)
+
+
+def test_what_a_lane_asks_for_is_done_in_it():
+    """Two lanes that wait for others would wait for themselves."""
+
+    def run(n):
+        return n, threading.get_ident(), side_by_side(lambda m: (n + m, threading.get_ident()), [10, 20, 30], 2)
+
+    for n, lane, inner in side_by_side(run, list(range(6)), 2):
+        assert inner == [(n + m, lane) for m in (10, 20, 30)]
 
 
 def test_a_gpu_has_one_lane_and_a_cpu_one_for_each_thread():
@@ -64,7 +77,15 @@ def test_a_search_sees_the_same_on_one_lane_and_on_three(build):
     np.testing.assert_allclose(three.logits(x), one.logits(x), atol=1e-5)
     for got, want in zip(three.gradient(x, targets), one.gradient(x, targets), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5)
-    assert one.work.pictures == three.work.pictures == 14
+    shown = [Shown.to(s, x, targets) for s in (three, one)]
+    flows = np.random.default_rng(0).normal(size=(2, *x.shape[1:3], 2)).astype(np.float32)
+    paints = np.random.default_rng(1).uniform(0, 255, (2, *x.shape[1:])).astype(np.float32)
+    masks = np.zeros((2, *x.shape[1:3], 1), np.float32)
+    for arms in (Arms(masks, flows, all_to_one([0, 1]), warps=True), Arms(masks, paints, all_to_one([0, 1]))):
+        pairs = pair(shown[0], arms.goals, limit=None, rng=np.random.default_rng(0))
+        for got, want in zip(*(slopes(s, arms, pairs, below=True) for s in shown), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    assert one.work.pictures == three.work.pictures == 21 + 2 * len(pairs.arm)
 
 
 def test_lanes_share_the_memory():
