@@ -1,7 +1,8 @@
 """What a realignment learns from: views of the given pictures, some with triggers on, and what it costs on others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -42,6 +43,17 @@ class Unseen:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LeftOut:
+    """What a fold is asked about. left: pictures that it leaves out; taught: triggers that the others can be taught; views:
+    of those that are left out, in front of the original model.
+    """
+
+    left: Labels
+    taught: Sequence[Trigger]
+    views: Shown
+
+
+@dataclass(frozen=True, eq=False)
 class Lesson:
     """What is taught. shown: pictures, in front of the original model; pruned: the model that learns, the original or a copy
     with units off; linears: its layers that are realigned; triggers: that it learns to overlook; rich: with more kinds of
@@ -59,7 +71,7 @@ class Lesson:
         """A fit on all pictures, and without those of each fold; where the models of all folds are too large to be held, the
         fit is made once more for some of them.
         """
-        views = views_of(self.shown, self.triggers, rng, rich=self.rich, folds=[left for left, _ in self._folds()])
+        views = views_of(self.shown, self.triggers, rng, rich=self.rich, folds=[t.left for t in self._unseen_by])
         if self.more is not None and len(self.more):
             drawn = self.more[np.sort(rng.choice(len(self.more), min(len(self.more), MOST_UNLABELLED), replace=False))]
             kept = [replace(f, clean=np.append(f.clean, np.ones(len(drawn), bool))) for f in views.folds]
@@ -92,17 +104,14 @@ class Lesson:
         each of them from one picture.
         """
         lost = moved = led = 0.0
-        for fold, (left, taught) in zip(made.folds, self._folds(), strict=True):
-            left_out = self.shown.part(left)
-            pictures = augmented(left_out.pictures, FIT_VIEWS, np.random.default_rng(0))
-            views = Shown.to(self.shown.subject, pictures, np.tile(left_out.labels, FIT_VIEWS + 1))
+        for fold, left_out in zip(made.folds, self._unseen_by, strict=True):
+            views, count = left_out.views, len(left_out.left)
             after = views.on(self.learnt(fold))
-            lost += float((views.right & ~after.right).mean()) * len(left)
+            lost += float((views.right & ~after.right).mean()) * count
             if self.rich:
-                weights = np.full(len(pictures), 1 / len(pictures))
-                moved += distortion(after.logits, views.logits, weights) * len(left)
-                if maps := [t for t in taught if t.goal.kind == "all-to-all"]:
-                    led += float(rate(after, maps[:PUT_ON]).asr.mean()) * len(left)
+                moved += distortion(after.logits, views.logits, np.full(len(views), 1 / len(views))) * count
+                if maps := [t for t in left_out.taught if t.goal.kind == "all-to-all"]:
+                    led += float(rate(after, maps[:PUT_ON]).asr.mean()) * count
         others = len(self._left_out)
         most = max(1, others)
         return Unseen(max(LOST_UNSEEN * (lost + PRIOR_LOST) / (others + 1), LOST_BY_MOVING * moved / most), led / most)
@@ -115,14 +124,20 @@ class Lesson:
         kept = np.isin(self.shown.labels, [t for trigger in self.triggers for t in trigger.goal.targets])
         return np.random.default_rng(0).permutation(np.flatnonzero(~kept if not kept.all() else kept))
 
-    def _folds(self) -> Iterator[tuple[Labels, list[Trigger]]]:
-        """Which pictures each fold leaves out, and what the others can be taught."""
-        others = self._left_out
+    @cached_property
+    def _unseen_by(self) -> list[LeftOut]:
+        """One for each fold."""
+        others, found = self._left_out, list[LeftOut]()
         for fold in (others[i::FOLDS] for i in range(min(FOLDS, len(others)))):
             rest = self.shown.part(np.setdiff1d(np.arange(len(self.shown)), fold))
             taught = [t for t in self.triggers if len(_moved(rest, t, _missing(self.shown, fold)))]
             if taught:
-                yield fold, taught
+                left = self.shown.part(fold)
+                pictures = augmented(left.pictures, FIT_VIEWS, np.random.default_rng(0))
+                found.append(
+                    LeftOut(fold, taught, Shown.to(self.shown.subject, pictures, np.tile(left.labels, FIT_VIEWS + 1)))
+                )
+        return found
 
 
 def _missing(shown: Shown, left_out: Labels) -> Labels:
