@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from onnx_shapprune.detect.thresholds import DOUBT, LED, MOVED_ENOUGH, NAMED, NATURAL, SECOND
+from onnx_shapprune.detect.thresholds import DOUBT, LEAST_SAID, LED, MOVED_ENOUGH, NAMED, NATURAL, SECOND
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 Subject = TypeVar("Subject", bound=Hashable)
@@ -225,7 +225,9 @@ def cautious_moved(moved: int, limit: int = MOVED_ENOUGH) -> tuple[str, ...]:
 
 
 def apart(p: float, *limits: float) -> str:
-    """A p-value in as few digits as tell it from each limit that it is not equal to."""
+    """A p-value in as few digits as tell it from each limit that it is not equal to; below LEAST_SAID no more than that."""
+    if p < LEAST_SAID <= min(limits, default=1):
+        return f"below {LEAST_SAID:g}"
     for digits in range(1, DIGITS):
         shown = f"{p:.{digits}g}"
         if all(p == limit or float(shown) != float(f"{limit:.{DIGITS}g}") for limit in limits):

@@ -235,7 +235,7 @@ def _named(record: Record, again: Verdict[Aim]) -> list[Finding]:
         findings.append(
             _finding(
                 "OSP101" if kind == "all-to-one" else "OSP102",
-                claimed.reasons[0] + (f" (p-value {p:.2g})" if p > 0 else ""),
+                claimed.reasons[0] + (f" (p-value {apart(p)})" if p > 0 else ""),
                 confidence=sure,
                 source_class=source,
                 target_class=None if kind == "all-to-all" else targets[0],

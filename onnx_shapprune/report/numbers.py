@@ -2,7 +2,7 @@
 
 import math
 
-from onnx_shapprune.detect.thresholds import NORMAL_95
+from onnx_shapprune.detect.thresholds import LEAST_SAID, NORMAL_95
 
 
 def number(value: float | None) -> str:
@@ -24,7 +24,9 @@ def count(number: int, noun: str) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Three decimals, or a power of ten where those say nothing."""
+    """Three decimals, or a power of ten where those say nothing; below LEAST_SAID no more than that."""
+    if value is not None and value < LEAST_SAID:
+        return f"below {LEAST_SAID:g}"
     return "-" if value is None else f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 

@@ -213,6 +213,9 @@ def test_of_a_second_file_only_the_peak_of_a_repaired_class_says_little():
         (0.005004, (0.005, 0.02), "0.005004"),
         (0.019999, (0.005, 0.02), "0.019999"),
         (0.02, (0.005, 0.02), "0.02"),
+        (1e-6, (0.005, 0.02), "1e-06"),
+        (2e-14, (0.005, 0.02), "below 1e-06"),
+        (2e-9, (1e-9, 0.02), "2e-09"),
     ],
 )
 def test_two_numbers_that_differ_are_never_shown_alike(p, limits, shown):

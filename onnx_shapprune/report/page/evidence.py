@@ -58,7 +58,11 @@ def claims(record: Record) -> Section | None:
     hot = [i for i, c in enumerate(record.claims) if c.p_value <= levels_of(record).named]
     basis = record.calibration
     score = record.score if isinstance(record, AuditRecord) else None
-    whole = "" if score is None else f" Of the model as a whole, all statistics counted, p = {p_value(10**-score)}."
+    whole = (
+        ""
+        if score is None
+        else f" Of the model as a whole, all statistics counted, the p-value is {p_value(10**-score)}."
+    )
     return section(
         "claims",
         "Evidence and calibration",
