@@ -27,7 +27,7 @@ class InTurn:
 
     batch = 10**6
 
-    def beside(self, count, run, *, each=1):
+    def in_batches(self, count, run, *, each=1):
         step = max(1, self.batch // each)
         return [run(slice(start, start + step)) for start in range(0, count, step)]
 

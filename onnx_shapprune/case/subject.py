@@ -155,7 +155,7 @@ class Subject:
         logits, gradients = zip(*side_by_side(sloped, self._slices(len(pictures)), self._lanes), strict=True)
         return np.concatenate(logits), np.concatenate(gradients)
 
-    def beside(self, count: int, run: Callable[[slice], Result], *, each: int = 1) -> Iterator[Result]:
+    def in_batches(self, count: int, run: Callable[[slice], Result], *, each: int = 1) -> Iterator[Result]:
         """What `run` gives for slices of `count` things with `each` so many pictures, in order: as many in a slice as fit
         into a batch, several slices side by side. So what numpy does before and after a batch has all threads too.
         """

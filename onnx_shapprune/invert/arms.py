@@ -115,7 +115,7 @@ def slopes(
         return z, arm[first], np.add.reduceat(bent.in_flow(g) if bent else g, first, axis=0), more
 
     logits = []
-    for z, some, more, more_under in shown.subject.beside(len(pairs.arm), learnt):
+    for z, some, more, more_under in shown.subject.in_batches(len(pairs.arm), learnt):
         logits.append(z)
         slope[some] += more
         if more_under is not None:
@@ -162,7 +162,7 @@ def score(shown: Shown, arms: Arms, pairs: Pairs) -> Scores:
 
 
 def _all_scored(shown: Shown, pairs: Pairs, scored: Callable[[slice], Floats]) -> Scores:
-    return scores_of(np.concatenate(list(shown.subject.beside(len(pairs.arm), scored))), pairs)
+    return scores_of(np.concatenate(list(shown.subject.in_batches(len(pairs.arm), scored))), pairs)
 
 
 def scores_of(logits: Floats, pairs: Pairs) -> Scores:

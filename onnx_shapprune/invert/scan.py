@@ -254,7 +254,7 @@ def _of_places(shown: Shown, goals: Sequence[Goal], family: Family, places: Labe
         logits = shown.subject.logits(stamped.reshape(-1, *shown.size))
         return [scores_of(z[pairs.picture], pairs) for z in logits.reshape(len(some), len(shown), -1)]
 
-    scores = [s for part in shown.subject.beside(len(places), scored, each=len(shown)) for s in part]
+    scores = [s for part in shown.subject.in_batches(len(places), scored, each=len(shown)) for s in part]
     return Scores(*(np.stack([getattr(s, name) for s in scores]) for name in ("margin", "asr", "least")))
 
 
