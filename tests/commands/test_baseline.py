@@ -81,15 +81,17 @@ def test_all_games_and_all_models_are_counted(folder, tmp_path, monkeypatch):
             games.append(self)
             super().__init__(*args, **settings)
 
-    slices = Subject._slices
+    def counting(run):
+        def counted(self, shown, *rest, **settings):
+            subjects.append(self)
+            pictures.append(len(shown))
+            return run(self, shown, *rest, **settings)
 
-    def counted(self, n):
-        subjects.append(self)
-        pictures.append(n)
-        return slices(self, n)
+        return counted
 
     monkeypatch.setattr(rounds, "DualGame", Noted)
-    monkeypatch.setattr(Subject, "_slices", counted)
+    for name in ("logits", "gradient"):
+        monkeypatch.setattr(Subject, name, counting(getattr(Subject, name)))
     record = sanitize(folder / "planted.onnx", folder / "right.npz", output=tmp_path / "out.onnx", run=PRUNE)
     assert record.repair.status == "repaired"
     assert len(games) > 1
