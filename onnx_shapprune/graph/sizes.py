@@ -1,7 +1,8 @@
 """Arithmetic on sizes: what a graph computes from the shapes of its tensors, whatever the picture shows.
 
 Exporters write the counts of loops and the conditions of branches that way. Nothing runs here: whole numbers of a few
-operators are worked out in Python. A size that is not known is None, and so is all that is computed from it.
+operators are worked out in Python. A size that is not known is None, and so is all that is computed from it. Neither is a
+number known that onnxruntime might wrap or round, as Python does not: else a file could have it take another branch.
 """
 
 import operator
@@ -22,6 +23,9 @@ SMALL = 64  # elements; longer constants are no sizes
 # What onnx's own inference raises about graphs that it cannot follow; the last about operators with odd inputs.
 NOT_INFERRED = (onnx.shape_inference.InferenceError, ValueError, RuntimeError, IndexError)
 INTEGERS = (TensorProto.INT32, TensorProto.INT64)
+# Of narrower ones Python's arithmetic is not that of onnxruntime.
+KINDS = (*INTEGERS, TensorProto.BOOL, TensorProto.FLOAT, TensorProto.DOUBLE)
+WHOLE = 1 << 31  # integers below are the same in 32 bits as in 64
 
 
 def inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
@@ -57,7 +61,7 @@ def known_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[Size]]) ->
     found = {
         name: np.asarray(edit.array_of(t), object)
         for name, t in edit.constants(graph).items()
-        if int(np.prod(t.dims)) <= SMALL and t.data_location != TensorProto.EXTERNAL
+        if t.data_type in KINDS and int(np.prod(t.dims)) <= SMALL and t.data_location != TensorProto.EXTERNAL
     }
     for node in graph.node:
         if node.op_type in ("Shape", "Size") and node.input[0] in shapes:
@@ -99,7 +103,7 @@ def _of_shape(node: onnx.NodeProto, shape: Sequence[Size]) -> Numbers:
     if node.op_type == "Size":
         total = 1
         for d in sizes:
-            total = None if d is None or total is None else total * d  # type: ignore[assignment]
+            total = None if d is None or total is None else _sure(total * d)  # type: ignore[assignment]
         return np.asarray(total, object)
     given = edit.attributes(node)
     made = np.empty(len(sizes), object)
@@ -113,13 +117,26 @@ def _each(function: Callable[..., Any]) -> Callable[..., Numbers]:
     return lambda given, *values: np.asarray(whole(*values), object)
 
 
+def _sure(a: Any) -> Any:
+    """A number that any kind of arithmetic has to give, None for one that might be wrapped or rounded."""
+    if isinstance(a, float):
+        return a if float(np.float32(a)) == a else None
+    return a if a is None or abs(a) < WHOLE else None
+
+
+def _worked_out(function: Callable[..., Any]) -> Callable[..., Numbers]:
+    return _each(lambda a, b: _sure(function(a, b)))
+
+
 def _divided(a: Any, b: Any) -> Any:
     return a / b if isinstance(a, float) or isinstance(b, float) else int(a / b) if abs(a) < 1 << 52 else None
 
 
 def _cast(given: Mapping[str, Any], values: Numbers) -> Numbers:
+    if given["to"] not in KINDS:
+        raise ValueError("a kind that wraps or rounds in another way")
     kind: Callable[[Any], Any] = int if given["to"] in INTEGERS else bool if given["to"] == TensorProto.BOOL else float
-    return _each(lambda a: kind(a))(given, values)
+    return _each(lambda a: _sure(kind(a)))(given, values)
 
 
 def _gather(given: Mapping[str, Any], values: Numbers, index: Numbers) -> Numbers:
@@ -162,10 +179,10 @@ RULES: dict[str, Callable[..., Any]] = {
     "LessOrEqual": _compare(operator.le),
     "Greater": _compare(operator.gt),
     "GreaterOrEqual": _compare(operator.ge),
-    "Add": _each(lambda a, b: a + b),
-    "Sub": _each(lambda a, b: a - b),
-    "Mul": _each(lambda a, b: a * b),
-    "Div": _each(_divided),
+    "Add": _worked_out(operator.add),
+    "Sub": _worked_out(operator.sub),
+    "Mul": _worked_out(operator.mul),
+    "Div": _worked_out(_divided),
     "Min": _compare(min),
     "Max": _compare(max),
 }

@@ -6,7 +6,7 @@ import pytest
 from onnx import helper
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.passes.ends import Tail
+from onnx_shapprune.graph.passes.ends import Tail, end_of
 
 DOUBLED = 40
 
@@ -40,3 +40,10 @@ def test_what_is_added_to_itself_again_and_again_does_not():
     doubled = [("Add", [f"a{i}", f"a{i}"], f"a{i + 1}") for i in range(DOUBLED)]
     assert not tail(("ReduceMax", ["z"], "a0"), *doubled).follows_from(f"a{DOUBLED}", "z")
     assert tail(("ReduceMax", ["z"], "a0"), *doubled[:2]).follows_from("a2", "z")
+
+
+@pytest.mark.parametrize(("axis", "comes_off"), [(None, True), (-1, True), (1, True), (0, False), (-2, False)])
+def test_a_softmax_over_the_pictures_of_a_batch_stays(axis, comes_off):
+    given = {} if axis is None else {"axis": axis}
+    node = helper.make_node("Softmax", ["z"], ["y"], **given)
+    assert (end_of(helper.make_graph([node], "end", [], []), "y") is not None) == comes_off

@@ -173,7 +173,15 @@ def end_of(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
         return node
     while node is not None and node.op_type not in ENDS:
         node = tail.made.get(before(node, tail) or "")
-    return node
+    return node if node is not None and _within_a_picture(node) else None
+
+
+def _within_a_picture(node: onnx.NodeProto) -> bool:
+    """Whether an end looks at the scores of one picture: the first axis is that of the pictures, and an axis counted from
+    the back may be it.
+    """
+    axis = edit.attributes(node).get("axis", -1)
+    return node.op_type == "Sigmoid" or axis == -1 or (isinstance(axis, int) and axis > 0)
 
 
 def _ends_in_logits(model: onnx.ModelProto) -> bool:
