@@ -114,7 +114,12 @@ def _of_shape(node: onnx.NodeProto, shape: Sequence[Size]) -> Numbers:
 def _each(function: Callable[..., Any]) -> Callable[..., Numbers]:
     """Number by number, None where one of them is."""
     whole = np.frompyfunc(lambda *v: None if None in v else function(*v), function.__code__.co_argcount, 1)
-    return lambda given, *values: np.asarray(whole(*values), object)
+
+    def every(given: Mapping[str, Any], *values: Numbers) -> Numbers:
+        with np.errstate(all="ignore"):  # a file may hold any number
+            return np.asarray(whole(*values), object)
+
+    return every
 
 
 def _sure(a: Any) -> Any:

@@ -92,6 +92,14 @@ def test_batch_is_cut_into_parts_and_counted():
     np.testing.assert_allclose(together[[0, BATCH - 1, BATCH + 4]], alone, rtol=1e-3, atol=1e-8)
 
 
+def test_things_with_many_pictures_each_come_few_at_a_time():
+    subject = planted.subject_of(models.vgg_maxpool())
+    for count, each in ((BATCH + 5, 1), (7, BATCH // 3), (3, 2 * BATCH)):
+        parts = list(subject.in_batches(count, lambda s: s, each=each))
+        assert [i for s in parts for i in range(count)[s]] == list(range(count))
+        assert max(len(range(count)[s]) for s in parts) == max(1, BATCH // each)
+
+
 def test_fewer_pictures_go_together_where_they_would_fill_the_cache(monkeypatch):
     model, x = models.vgg_maxpool(), planted.random_pictures(5)
     every = planted.subject_of(model).gradient(x, np.arange(5) % 4)[1]

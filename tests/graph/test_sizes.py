@@ -14,10 +14,12 @@ CHAINS = {
     "a cast that wraps in 32 bits": ([("Mul", 2**32), ("Cast", TensorProto.INT32)], None),
     "a cast that wraps in 8 bits": ([("Mul", 64), ("Cast", TensorProto.UINT8)], None),
     "a float that is no sum of sizes": ([("Cast", TensorProto.FLOAT), ("Mul", 2.0**20), ("Add", 0.5)], None),
+    "a float beyond all of 32 bits": ([("Cast", TensorProto.DOUBLE), ("Mul", 1e300)], None),
     "a float that is exact": ([("Cast", TensorProto.FLOAT), ("Mul", 0.5)], SIDE / 2),
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", CHAINS)
 def test_what_may_wrap_or_round_is_not_known(name):
     chain, known = CHAINS[name]
