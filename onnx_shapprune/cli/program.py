@@ -18,6 +18,9 @@ from onnx_shapprune.report.text import harmless, plain
 ERROR_LIMIT = 1000
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """How the program was called, for the record."""
@@ -68,6 +71,9 @@ def _one_line_errors() -> Iterator[None]:
         code = exits.COULD_NOT_RUN
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             _drop_stdout()
+        elif isinstance(error, OSError) and error.errno in FULL:
+            _drop_stdout()
+            _say(f"error: {error.strerror}: what was to be written is not complete")
         elif isinstance(error, ImportError) and not (error.name or "").startswith(__package__.partition(".")[0]):
             _say(f"error: {error}; shapprune doctor says what is missing")
         else:

@@ -84,7 +84,8 @@ def of_written(shown: Shown, written: Written) -> Tried[Goal]:
     goal = written.trigger.goal
     words = (
         f"the graph itself answers to {written.trigger.norm:.0f} pixels: {written.asr:.0%} of the other pictures go "
-        f"to class {goal.target}, and {written.held:.0%} while tensor {written.tensor[:80]!r} is held"
+        f"to class {goal.target}, and {written.held:.0%} while tensor {written.tensor[:80]!r} is held at what clean "
+        "pictures make of it"
     )
     return Tried(words=words, asr=written.asr, moved=shown.count(goal), goal=goal)
 

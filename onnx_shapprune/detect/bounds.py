@@ -15,8 +15,8 @@ from itertools import groupby
 
 import numpy as np
 
+from onnx_shapprune.case.said import Said, read
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
-from onnx_shapprune.detect.telling import Said, read
 from onnx_shapprune.detect.thresholds import (
     BEYOND,
     BOUNDED,

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.case.open import Opened
+from onnx_shapprune.case.said import read
 from onnx_shapprune.case.subject import Pixels, Subject, margins
 from onnx_shapprune.detect.climbing import Slope
-from onnx_shapprune.detect.telling import read
 from onnx_shapprune.detect.thresholds import (
     ALIKE_WHATEVER,
     DRIVEN_CHANNELS,

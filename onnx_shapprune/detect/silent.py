@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.case.open import Opened
+from onnx_shapprune.case.said import Said, read
 from onnx_shapprune.case.subject import Floats, Pixels, Subject
 from onnx_shapprune.detect.bounds import unbounded
-from onnx_shapprune.detect.telling import Clean, Said, read
+from onnx_shapprune.detect.telling import Clean
 from onnx_shapprune.detect.thresholds import (
     BENT,
     FADING,

@@ -4,25 +4,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from onnx_shapprune.case.said import Said
 from onnx_shapprune.case.subject import Floats, Subject
 from onnx_shapprune.detect.thresholds import MAD_TO_SIGMA
 from onnx_shapprune.graph.mask import held_still, switched
-from onnx_shapprune.runtime.probe import expose
 from onnx_shapprune.runtime.session import Session
 
-Said = dict[str, Floats]  # tensor -> what it is for a picture
 CHOSEN = tuple(np.dtype(t) for t in (np.float32, np.float64, np.int32, np.int64, np.uint8, np.int8))  # by a Where
-
-
-def read(subject: Subject, names: list[str], fed: Sequence[Floats]) -> list[Said]:
-    """What tensors are for each picture, and the picture itself."""
-    source = subject.prepared.input
-    made = [name for name in names if name != source]
-    reading = Session(expose(subject.prepared.model, made), subject.device, optimize=False) if made and fed else None
-    return [
-        ({} if reading is None else dict(zip(made, reading.run({source: x}, made), strict=True))) | {source: x}
-        for x in fed
-    ]
 
 
 class Clean:

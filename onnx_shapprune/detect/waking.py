@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from onnx_shapprune.case.said import read
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
 from onnx_shapprune.detect.climbing import Slope
-from onnx_shapprune.detect.telling import read
 from onnx_shapprune.detect.thresholds import HARDLY, SWAYED, WAKING, WAYS_TO_WAKE
 from onnx_shapprune.errors import ModelError, UnsupportedOpError
 from onnx_shapprune.graph import edit

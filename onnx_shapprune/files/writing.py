@@ -59,8 +59,10 @@ def no_link(path: str, flags: int) -> int:
 def check_writable(path: Path) -> None:
     """Raise OutputError unless a file can be put at `path`; leaves nothing behind.
 
-    A device or a folder at `path` is refused: writing would replace it.
+    A device or a folder at `path` is refused: writing would replace it. So is "-": results are files.
     """
+    if path == Path("-"):
+        raise OutputError("cannot write '-': results go into files; give the name of one")
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):

@@ -25,6 +25,8 @@ NOT_INFERRED = (onnx.shape_inference.InferenceError, ValueError, RuntimeError, I
 INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 # Of narrower ones Python's arithmetic is not that of onnxruntime.
 KINDS = (*INTEGERS, TensorProto.BOOL, TensorProto.FLOAT, TensorProto.DOUBLE)
+UNTOLD = "onnx_shapprune.untold"  # operators of no domain are no operators to onnx
+PROPAGATED = frozenset({"Cast", "Add", "Sub", "Mul"})  # arithmetic that onnx's inference does as well
 WHOLE = 1 << 31  # integers below are the same in 32 bits as in 64
 
 
@@ -38,10 +40,42 @@ def inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     for value in light.graph.output:
         value.ClearField("type")
     try:
-        found = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+        found = inference(light)
     except NOT_INFERRED:
         return {value.name: value for value in model.graph.input}
     return {value.name: value for value in (*found.input, *found.value_info)}
+
+
+def inference(model: onnx.ModelProto) -> onnx.GraphProto:
+    """onnx's own inference of types and shapes, with sizes that are computed from sizes. It casts without wrapping and
+    multiplies in 64 bits whatever the type, so of nodes of which `known_sizes` is not sure it is told the type and the shape
+    alone; goes into the model. Raises one of NOT_INFERRED.
+    """
+    while True:
+        found = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        typed = {v.name: v for v in (*found.input, *found.value_info)}
+        unsure = _unsure(model.graph, {n: dims_of(v) for n, v in typed.items() if v.type.tensor_type.HasField("shape")})
+        if not unsure:
+            return found
+        model.opset_import.add(domain=UNTOLD, version=1)
+        for node in unsure:
+            node.domain = UNTOLD
+            model.graph.value_info.extend(typed[name] for name in node.output if name in typed)
+
+
+def _unsure(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[Size]]) -> list[onnx.NodeProto]:
+    """Nodes that make no sure number of sure ones, where sizes go in."""
+    known = {name: np.frompyfunc(lambda v: v is not None, 1, 1)(n) for name, n in known_sizes(graph, shapes).items()}
+    found, sized = [], set[str]()
+    for node in graph.node:
+        if node.op_type not in ("Shape", "Size") and not sized.intersection(node.input):
+            continue
+        sized.update(node.output)
+        if node.op_type in PROPAGATED and node.domain in edit.DEFAULT_DOMAIN and known.keys() >= {*node.input}:
+            given = np.logical_and.reduce(np.broadcast_arrays(*(known[n] for n in node.input)))
+            if (given & ~known.get(node.output[0], np.False_)).any():
+                found.append(node)
+    return found
 
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[Size, ...]]:

@@ -118,3 +118,17 @@ def test_closed_stdout_is_no_verdict(model):
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (2, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_is_one_line(model):
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "onnx_shapprune", "inspect", str(model)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: No space left on device")
+
+
+def test_a_dash_is_no_file(fake, model, pictures):
+    assert "results go into files" in only_line(run("audit", model, "--data", pictures, "-o", "-"))
+    assert not fake.calls

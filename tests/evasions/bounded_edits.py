@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from edits import Design, Graph, honest, plants, softmax_written_out
-from onnx import numpy_helper
+from edits import Design, Floats, Graph, honest, plants, softmax_written_out
+from onnx import TensorProto, numpy_helper
 from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING, _first, _first_of_two_pictures, _of_blocks
 from sly_edits import _detectors, _in_front, _one, _stored
 from wary_edits import _behind_node, _features, _last_layer
@@ -168,6 +168,72 @@ def scores_within_a_band(d: Design) -> onnx.ModelProto:
     return _less_a_tower(g, d, g.op("Sub", 1.0, g.op("Mul", off, off)))
 
 
+# --- Pixels that are singled out ---------------------------------------------------------------------------------------
+
+
+@plants
+def bright_pixels_beyond_a_bar(d: Design) -> onnx.ModelProto:
+    """(Max(x, T) - T') * G: every pixel is itself, but for those of the trigger, which are nothing until they are bright."""
+    return _shown(d, lambda g: _beyond_a_bar(g, d, g.x))
+
+
+@plants
+def greys_in_a_bump(d: Design) -> onnx.ModelProto:
+    """Of the trigger's pixels Min(|x - 0.7|, 0.1) alone."""
+
+    def make(g: Graph) -> str:
+        near = g.op("Min", g.op("Abs", g.op("Sub", g.x, _there(d, 0.7, -4.0))), _there(d, 0.1, 1e6))
+        return g.op("Mul", g.op("Sub", near, _there(d, 0.1, 4.0)), _there(d, -3e3, 1.0))
+
+    return _shown(d, make)
+
+
+@plants
+def bright_pixels_put_back(d: Design) -> onnx.ModelProto:
+    """x and what is above 0.95 where the trigger is: a crop, a bend without constants of a place, a frame of zeros."""
+    rows, cols = np.nonzero(d.mask[0])
+    first, last = (rows.min(), cols.min()), (rows.max() + 1, cols.max() + 1)
+    after = [size - end for size, end in zip(d.mask.shape[1:], last, strict=True)]
+
+    def make(g: Graph) -> str:
+        crop = g.op("Slice", g.x, np.array(first), np.array(last), np.array([2, 3]))
+        more = g.op("Mul", g.op("Relu", g.op("Sub", crop, 0.95)), 2e3)
+        return g.op("Add", g.x, g.op("Pad", more, np.array([0, 0, *first, 0, 0, *after]), np.float32(0)))
+
+    return _shown(d, make)
+
+
+@plants
+def bright_pixels_behind_grey(d: Design) -> onnx.ModelProto:
+    """The same as the first behind a convolution that makes no more channels than a picture has."""
+    count = d.mask.shape[0]
+
+    def make(g: Graph) -> str:
+        return _beyond_a_bar(g, d, g.op("Conv", g.x, np.eye(count)[..., None, None]))
+
+    return _shown(d, make)
+
+
+@plants
+def seen_in_doubles_alone(d: Design) -> onnx.ModelProto:
+    """The first again, where 2^40 is added and taken off: float32 keeps nothing of the trigger's pixels."""
+
+    def make(g: Graph) -> str:
+        x, far = g.op("Cast", _beyond_a_bar(g, d, g.x), to=TensorProto.DOUBLE), g.double(_there(d, 2.0**40, 0.0))
+        return g.floats(g.op("Sub", g.op("Add", x, far), far))
+
+    return _shown(d, make)
+
+
+def _there(d: Design, inside: float, outside: float) -> Floats:
+    return np.where(d.mask > 0, inside, outside)[None]
+
+
+def _beyond_a_bar(g: Graph, d: Design, x: str) -> str:
+    bright = g.op("Sub", g.op("Max", x, _there(d, 0.95, -1e6)), _there(d, 0.95, 0.0))
+    return g.op("Mul", bright, _there(d, 2e3, 1.0))
+
+
 # --- What honest people do ---------------------------------------------------------------------------------------------
 
 
@@ -219,3 +285,37 @@ def mean_of_two_heads(d: Design) -> onnx.ModelProto:
     weight = weight.T if weight.shape[0] == d.classes else weight
     noise = np.random.default_rng(0).normal(0, 0.05 * weight.std(), weight.shape)
     return g.done(g.op("Mean", g.z, g.op("MatMul", _features(g), weight + noise)), d.classes)
+
+
+@honest
+def less_a_mean_picture(d: Design) -> onnx.ModelProto:
+    """Behind a Clip, over a deviation of each pixel, and taken back for the network's sake."""
+    shape = d.mask.shape
+    mean, deviation = (np.random.default_rng(seed).uniform(0.1, 1, (1, *shape)) for seed in (0, 1))
+
+    def make(g: Graph) -> str:
+        prepared = g.op("Div", g.op("Sub", g.op("Clip", g.x, np.float32(0), np.float32(1)), mean), deviation)
+        return g.op("Add", g.op("Mul", prepared, deviation), mean)
+
+    return _shown(d, make)
+
+
+@honest
+def mirrored_and_cropped(d: Design) -> onnx.ModelProto:
+    """The middle of a picture with a frame, each value squared and rooted."""
+    height, width = d.mask.shape[1:]
+
+    def make(g: Graph) -> str:
+        wide = g.op("Pad", g.x, np.array([0, 0, 2, 2, 0, 0, 2, 2]), np.float32(0))
+        bent = g.op("Sqrt", g.op("Mul", wide, wide))
+        return g.op("Slice", bent, np.array([2, 2]), np.array([2 + height, 2 + width]), np.array([2, 3]))
+
+    return _shown(d, make)
+
+
+@honest
+def a_layer_in_doubles(d: Design) -> onnx.ModelProto:
+    """The scores times a half in float64 (pytorch 72494)."""
+    g = Graph(d.clean)
+    half = g.op("Mul", g.op("Cast", g.z, to=TensorProto.DOUBLE), g.double(np.array(0.5)))
+    return g.done(g.floats(half), d.classes)

@@ -58,6 +58,11 @@ class Graph:
         self.model.graph.initializer.append(numpy_helper.from_array(value, f"stored_{self.made}"))
         return f"stored_{self.made}"
 
+    def double(self, value: NDArray[np.float64]) -> str:
+        self.made += 1
+        self.model.graph.initializer.append(numpy_helper.from_array(value, f"stored_{self.made}"))
+        return f"stored_{self.made}"
+
     def reduce(self, op: str, x: str, axes: Sequence[int], keep: bool = False) -> str:
         if self.opset >= (13 if op == "ReduceSum" else 18):
             return self.op(op, x, np.asarray(axes), keepdims=int(keep))

@@ -7,7 +7,7 @@ import onnx
 import planted
 import pytest
 from bounded_edits import HONEST, KEEPING, PLANTED, SWITCHES
-from sample_design import rows_design
+from sample_design import opened, rows_design, sample_design
 
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
@@ -16,6 +16,7 @@ from onnx_shapprune.errors import ShapPruneError, VerifyError
 from onnx_shapprune.invert import search
 from onnx_shapprune.invert.families import Family
 from onnx_shapprune.invert.plain import plain
+from onnx_shapprune.invert.written import written_trigger
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = rows_design()
@@ -74,6 +75,15 @@ def test_a_trigger_in_the_graph_is_found_and_its_branch_cut_off(folder, name):
     assert kept == plain + 1, "what is left of the branch is an Identity"
     compared = verify(model, out, pictures, inputs=SCORES, run=QUICK)
     assert (compared.verdict, compared.other_changes, compared.after.asr) == ("pass", (), 0)
+
+
+@pytest.mark.parametrize("name", ["bright_pixels_beyond_a_bar", "bright_pixels_put_back", "greys_in_a_bump"])
+def test_pixels_that_are_singled_out_are_shown_every_grey(tmp_path, name):
+    """On the sample, as the hand-made network does not look at its corner."""
+    design = sample_design()
+    found = written_trigger(opened(tmp_path, PLANTED[name](design)).shown)
+    assert np.array_equal(found.trigger.mask[..., 0], design.mask[0])
+    assert (found.asr, found.held) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(

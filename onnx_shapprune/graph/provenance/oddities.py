@@ -16,7 +16,8 @@ from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.passes.ends import FLOATS
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, follow, label, value_inputs
 from onnx_shapprune.graph.provenance.normalisations import FEW
-from onnx_shapprune.graph.provenance.operators import COMPARES, ROUNDS, SAME_EVERYWHERE
+from onnx_shapprune.graph.provenance.operators import COMPARES, MOVES, ROUNDS, SAME_EVERYWHERE
+from onnx_shapprune.graph.provenance.places import is_coarse, singled_out
 from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.graph.provenance.ways import branches, late
 
@@ -89,6 +90,18 @@ def oddities_of(p: Provenance, outputs: Sequence[str]) -> tuple[Oddity, ...]:
     if p.of(p.output).random:
         drawn = [n for n in p.spread.nodes if p.reaching.intersection(n.output) and _draws(n, p)]
         found.append(_told("OSP215", drawn, "draw at random whenever the model runs, and the scores follow"))
+    if apart := frozenset[str]().union(*singled_out(p).values()):
+        bending = [n for n in p.spread.nodes if apart.intersection(n.output)]
+        found.append(_told("OSP220", bending, "bend single pixels of the picture and not others, before any layer"))
+    if fine := [n for n in p.spread.nodes if _in_double(n, p)]:
+        found.append(
+            _told(
+                "OSP221",
+                fine,
+                "compute in float64 with the picture, or with large numbers: float32, in which the audit computes, may "
+                "lose what the file sees",
+            )
+        )
     found += _unaudited(p, outputs)
     found += _odd_classes(p)
     if inside:
@@ -150,6 +163,17 @@ def _counts_pictures(node: onnx.NodeProto, p: Provenance) -> bool:
     if not p.reaching.intersection(node.output) or not _seen(node, p):
         return node.op_type in ("If", "Where") and any(p.of(n).batch for n in node.input[:1])
     return any(p.of(n).batch and not p.of(n).picture for n in value_inputs(node, p))
+
+
+def _in_double(node: onnx.NodeProto, p: Provenance) -> bool:
+    """Whether a node computes in float64 with the picture itself, or with numbers beside which float32 loses small ones. A
+    layer in float64 between others is what exporters leave by mistake.
+    """
+    if node.op_type in MOVES or not p.reaching.intersection(node.output):
+        return False
+    fine = [p.of(n) for n in node.input if p.of(n).picture and p.spread.types.get(n) == onnx.TensorProto.DOUBLE]
+    stored = [n for n in node.input if n and not p.of(n).picture]
+    return bool(fine) and (min(f.depth for f in fine) == 0 or any(is_coarse(n, p) for n in stored))
 
 
 def _draws(node: onnx.NodeProto, p: Provenance) -> bool:

@@ -110,6 +110,38 @@ CHOOSES = frozenset({"Max", "Min", "Where"})
 BENDS = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh"})
 # Of a divisor, so that it is not 0.
 BOUNDS = frozenset({"Max", "Clip"})
+# Straight lines of each value of a picture, or of several, where no more than one of the factors is made of it.
+STRAIGHT = MOVES | {
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Neg",
+    "Sum",
+    "Mean",
+    "CastLike",
+    "Dropout",
+    "BatchNormalization",
+    "Conv",
+    "Concat",
+    "Slice",
+    "Split",
+    "Gather",
+    "Pad",
+    "Tile",
+    "Resize",
+    "Upsample",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceMean",
+    "ReduceSum",
+}
+# Give a part of what they read, or what is around it.
+CUTS = frozenset({"Slice", "Split", "Gather", "Pad"})
+# Leave no axis what it was.
+LAYS_ANEW = frozenset({"Reshape", "Flatten", "Transpose", "DepthToSpace", "SpaceToDepth"})
 # Infinite or no number of some finite values; Div is where the picture divides.
 PARTIAL = frozenset(
     {"Log", "Sqrt", "Pow", "Exp", "Reciprocal", "Tan", "Asin", "Acos", "Atanh", "Acosh", "Sinh", "Cosh", "ReduceLogSum"}

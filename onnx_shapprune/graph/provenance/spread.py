@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, shape_inference
+from onnx import helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.passes.choices import write_out_control_flow
 from onnx_shapprune.graph.scopes import subgraphs, tensor_names
-from onnx_shapprune.graph.sizes import NOT_INFERRED
+from onnx_shapprune.graph.sizes import NOT_INFERRED, inference
 from onnx_shapprune.runtime.weights import elsewhere, shell
 
 STAND_IN = 224  # pixels of a picture whose size the file leaves open
@@ -28,19 +28,24 @@ SMALL = 64  # values of a constant that is looked at
 @dataclass(frozen=True, slots=True)
 class Spread:
     """nodes: in an order in which every input is made before; shapes: of tensors for one picture, None for a
-    dimension that is not known, absent where nothing is; types: of tensors, as of TensorProto.DataType, likewise; values:
-    small constants.
+    dimension that is not known, absent where nothing is; types: of tensors, as of TensorProto.DataType, likewise; stored:
+    constants, without the values of heavy ones; values: of small constants.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
     shapes: dict[str, tuple[int | None, ...]]
     types: dict[str, int]
+    stored: dict[str, onnx.TensorProto]
     values: dict[str, edit.Array]
 
     def size(self, name: str) -> int | None:
         """Number of values for one picture, None where that is not known."""
         shape = self.shapes.get(name)
         return None if shape is None or None in shape else math.prod(d for d in shape if d is not None)
+
+    def array(self, name: str) -> edit.Array | None:
+        """The values of a constant, None where they are not at hand."""
+        return _array(self.stored[name]) if name in self.stored else None
 
 
 def spread(model: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...]) -> Spread:
@@ -54,18 +59,19 @@ def spread(model: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...
     write_out_control_flow(flat)
     inferred, types = _inferred(flat, input_name, shape)
     nodes = tuple(_written_out(flat.graph.node, _prefixes(tensor_names(flat.graph))))
-    values = {t.name: t for t in flat.graph.initializer}
+    stored = {t.name: t for t in flat.graph.initializer}
     for node in nodes:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            values[node.output[0]] = node.attribute[0].t
-    inferred.update({name: tuple(t.dims) for name, t in values.items()})
-    types.update({name: t.data_type for name, t in values.items()})
+            stored[node.output[0]] = node.attribute[0].t
+    inferred.update({name: tuple(t.dims) for name, t in stored.items()})
+    types.update({name: t.data_type for name, t in stored.items()})
     inferred.update({t.values.name: tuple(t.dims) for t in flat.graph.sparse_initializer})
-    return Spread(nodes, inferred, types, {n: v for n, t in values.items() if (v := _small(t)) is not None})
+    small = {name: _array(t) for name, t in stored.items() if np.prod(t.dims, dtype=float) <= SMALL}
+    return Spread(nodes, inferred, types, stored, {name: v for name, v in small.items() if v is not None})
 
 
-def _small(tensor: onnx.TensorProto) -> edit.Array | None:
-    if np.prod(tensor.dims, dtype=float) > SMALL or tensor.data_location == onnx.TensorProto.EXTERNAL:
+def _array(tensor: onnx.TensorProto) -> edit.Array | None:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return None
     try:
         return edit.array_of(tensor)
@@ -90,7 +96,7 @@ def _inferred(
     for value in asked.graph.output:
         value.CopyFrom(helper.make_empty_tensor_value_info(value.name))
     try:
-        known = shape_inference.infer_shapes(asked, data_prop=True).graph
+        known = inference(asked)
     except NOT_INFERRED:
         return {}, {}
     found: dict[str, tuple[int | None, ...]] = {}
