@@ -69,7 +69,8 @@ class ProgressReport:
         if stage != self._stage:
             if self._stage:
                 self._finish(now)
-            self._stage, self._began, self._last_note = stage, now, ""
+            # One that tells of itself only when its first step is done began where the one before ended.
+            self._stage, self._began, self._last_note = stage, self._free if done else now, ""
         if done != self._done:
             self._moved = now
         self._done, self._total, self._costly = done, total, costly
@@ -112,9 +113,7 @@ class ProgressReport:
         self._drawn, self._on_screen = now, True
 
     def _left(self, now: float) -> float:
-        """Seconds that the stage still takes, at the pace up to its last step. A stage may tell of itself only when its
-        first step is done: its time runs from the end of the one before.
-        """
+        """Seconds that the stage still takes, at the pace up to its last step."""
         took, left = self._costly
         return max(0.0, (self._moved - self._free) / took * left - (now - self._moved))
 

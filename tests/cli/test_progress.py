@@ -40,6 +40,15 @@ def test_lines_name_classes_once_and_end_the_stage():
     assert walk("lines", note="round 1", step=0) == "search: round 1\n"  # a note says it all
 
 
+def test_a_stage_that_tells_when_it_is_done_began_where_the_one_before_ended():
+    stream, clock = io.StringIO(), Clock()
+    report = ProgressReport(stream, "lines", clock=clock)
+    for stage, took in (("plain triggers", 2.0), ("warp triggers", 0.5)):
+        clock.now += took
+        report(stage, 1, 1, "")
+    assert stream.getvalue() == "plain triggers: done in 2.0 s\nwarp triggers: done in 0.5 s\n"
+
+
 def test_one_line_overwrites_itself_and_is_gone_at_the_end(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = walk("bar")
