@@ -7,12 +7,14 @@ import onnx
 import planted
 import pytest
 from bounded_edits import HONEST, KEEPING, PLANTED, SWITCHES
-from sample_design import opened, rows_design, sample_design
+from sample_design import answers, opened, rows_design, sample_design
 
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.commands.verify import verify
 from onnx_shapprune.errors import ShapPruneError, VerifyError
+from onnx_shapprune.graph.detour import without_branches
+from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.invert import search
 from onnx_shapprune.invert.families import Family
 from onnx_shapprune.invert.plain import plain
@@ -84,6 +86,9 @@ def test_pixels_that_are_singled_out_are_shown_every_grey(tmp_path, name):
     found = written_trigger(opened(tmp_path, PLANTED[name](design)).shown)
     assert np.array_equal(found.trigger.mask[..., 0], design.mask[0])
     assert (found.asr, found.held) == (1.0, 0.0)
+    cut, _ = without_branches(PLANTED[name](design), find_interface(PLANTED[name](design), output="scores"))
+    (clean, stamped), (mended, disarmed) = (answers(m, design) for m in (design.clean, cut))
+    assert (mended, disarmed) == (clean, stamped)
 
 
 @pytest.mark.parametrize(
