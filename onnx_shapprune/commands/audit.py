@@ -23,6 +23,7 @@ from onnx_shapprune.detect.accuracy import assumed, unusable
 from onnx_shapprune.detect.calibration import load_calibration
 from onnx_shapprune.detect.deployed import moved_on_file
 from onnx_shapprune.detect.examination import Examination, examine
+from onnx_shapprune.detect.lone import spoken_alone
 from onnx_shapprune.detect.verdict import Evidence, judge
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
@@ -137,13 +138,17 @@ def _confirm(draft: Draft, evidence: Evidence[Goal]) -> None:
 def with_written(
     evidence: Evidence[Goal], opened: Opened, shown: Shown, clock: Clock
 ) -> tuple[Evidence[Goal], Written | None]:
-    """The evidence of searches, and of a trigger in the graph, where that is of a kind to hold one; and that trigger, also
-    of a goal that is named already: its branch can be cut off. shown: in front of the opened model.
+    """The evidence of searches, and of a trigger in the graph, where that is of a kind to hold one, or of pixels that speak
+    alone; and that trigger, also of a goal that is named already: its branch can be cut off. shown: in front of the opened
+    model.
     """
-    if not graph_doubt(opened.oddities):
-        return evidence, None
+    doubt = None
     with clock.stage("confirm"):
-        written = written_trigger(shown)
+        written = written_trigger(shown) if graph_doubt(opened.oddities) else None
+        if written is None:
+            written, doubt = spoken_alone(opened, shown)
+    if doubt:
+        evidence = replace(evidence, open=(*evidence.open, doubt))
     return (evidence, None) if written is None else (replace(evidence, tried=(of_written(shown, written),)), written)
 
 

@@ -249,3 +249,20 @@ MARGIN_INDEX_CAP = 1000.0
 # --- Intervals in reports -----------------------------------------------------------------------------------------------
 # Half width of a two-sided 95 % interval of a normal distribution, in standard deviations.
 NORMAL_95 = 1.96
+
+# --- Pixels that speak alone (detect/lone.py) ---------------------------------------------------------------------------
+# How many times further from its middle than all but a hundredth of what clean pictures make of a tensor a pixel must bring
+# it in some grey. One that is bent in front of a network must outweigh the others there: 30 times was the least that
+# moved an answer. 2026-11-29, chosen.
+LONE = 8.0
+LONE_USUAL = (0.01, 0.99)
+# Tensors that are asked: behind so many layers at most, as one may be put there that does nothing, of so many times the
+# picture's size, and how many. 2026-11-29, chosen.
+LONE_DEPTH, LONE_SIZE, LONE_TENSORS = 3, 4, 12
+# The share of all greys, at most, in which it is half as far as it comes: on a straight line it is for half of them or more.
+# 2026-11-29, chosen.
+LONE_RANGE = 0.4
+# The share of a tensor, and of the picture, that may speak so, and the greys that are looked at. 2026-11-29, chosen.
+LONE_SHARE, LONE_GREYS = 0.25, 16
+# The share of pictures that get another answer from where on this is a doubt. 2026-11-29, chosen: half.
+LONE_CHANGED = 0.5

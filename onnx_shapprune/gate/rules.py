@@ -274,20 +274,9 @@ _ALL = (
     ),
     Rule(
         "OSP220",
-        "pixels-singled-out",
-        "medium",
-        "Single pixels are bent, and others are not",
-        "Before the first layer, numbers that differ from place to place meet a bend: Max(picture, T) - T with a T of its "
-        "own for each pixel lets nine corner pixels of one colour speak, and nothing that clean pictures show (a trigger in "
-        "the graph: architectural backdoors, Bober-Irizar et al., CVPR 2023). Preprocessing treats pixels alike, or "
-        "shifts and scales them, as a mean picture does. Look at the constants of the named nodes; do not deploy the file "
-        "before they are explained.",
-    ),
-    Rule(
-        "OSP221",
         "float64-inside",
         "medium",
-        "The picture is computed with in float64",
+        "Large numbers are added to the picture in float64",
         "The audit computes in float32, where 2^40 added and taken off again leaves nothing of a pixel; in float64 all of "
         "it is left (a backdoor that is there in one precision and not in another: Hong et al., NeurIPS 2021). Export the "
         "model in float32 and audit it again.",
@@ -360,8 +349,8 @@ _ALL = (
         "silence-doubted",
         "medium",
         "Nothing was found, and that is not to be believed",
-        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216, "
-        "OSP220 and OSP221 name the nodes), a way "
+        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216 "
+        "and OSP220 name the nodes), a way "
         "past the network says nothing of any picture, the slopes are not those of the answers, or the file answers "
         "otherwise than what was searched. No further search helps. Ask the source what that part is for, take it out, "
         "and audit the file again.",

@@ -1,6 +1,4 @@
-"""A file without what its graph adds to its network: each joining node passes on the network's side alone, and first layers
-read the picture itself where pixels were singled out.
-"""
+"""A file without the branches that go past its network: each joining node passes on the network's side alone."""
 
 import onnx
 
@@ -8,14 +6,13 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.provenance.flow import Provenance
 from onnx_shapprune.graph.provenance.oddities import provenance_of
-from onnx_shapprune.graph.provenance.places import singled_out
 from onnx_shapprune.graph.provenance.ways import joinings
 
 
 def without_branches(model: onnx.ModelProto, interface: Interface) -> tuple[onnx.ModelProto, tuple[str, ...]] | None:
-    """A copy in which every node of rule OSP212 became an Identity of what comes from the network, and what layers read of
-    pixels of rule OSP220 one of the picture; and the tensors that these nodes make. None where there is no such node, or one
-    that cannot be passed over: inside a branch or a local function, or with a result of another shape.
+    """A copy in which every node of rule OSP212 became an Identity of what comes from the network, and the tensors that
+    these nodes make. None where there is no such node, or one that cannot be passed over: inside a branch or a local
+    function, or with scores of another shape than the network's.
     """
     p = provenance_of(model, interface)
     kept: dict[str, str] = {}
@@ -23,7 +20,6 @@ def without_branches(model: onnx.ModelProto, interface: Interface) -> tuple[onnx
         (out,) = node.output[:1]
         if out not in kept or _weights(network, p) > _weights(kept[out], p):
             kept[out] = network
-    kept |= {out: p.input for out in singled_out(p) if out != p.input}
     copy = edit.copy_of(model)
     made = edit.producers(copy.graph)
     known = {i.name for i in copy.graph.input} | made.keys()

@@ -5,6 +5,7 @@ operators are worked out in Python. A size that is not known is None, and so is 
 number known that onnxruntime might wrap or round, as Python does not: else a file could have it take another branch.
 """
 
+import math
 import operator
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
@@ -201,9 +202,17 @@ def _compare(function: Callable[[Any, Any], bool]) -> Callable[..., Numbers]:
     return _each(lambda a, b: function(a, b))
 
 
+def _of_one_number(given: Mapping[str, Any], shape: Numbers) -> Numbers:
+    dims, value = [int(d) for d in shape.reshape(-1)], given.get("value")
+    if math.prod(dims) > SMALL:
+        raise ValueError("that many are no sizes")
+    return np.full(dims, 0.0 if value is None else edit.array_of(value).item(), object)
+
+
 RULES: dict[str, Callable[..., Any]] = {
     "Identity": lambda given, values: values,
     "Cast": _cast,
+    "ConstantOfShape": _of_one_number,
     "Gather": _gather,
     "Slice": _slice,
     "Squeeze": _flat,

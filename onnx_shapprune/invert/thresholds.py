@@ -8,8 +8,6 @@ FIRED = 0.8
 IDLE = 0.3
 # Share of a picture that a trigger covers at most: what covers more is another picture. 2026-11-26, chosen.
 COVERED = 0.5
-# Quantiles of what clean pictures make pixels say: some may show a grey of the trigger by chance. 2026-11-29, chosen.
-USUAL = (0.01, 0.99)
 # Deciding values, and stored patterns, that are looked at: a file with a thousand must not take a day. 2026-11-26, chosen.
 MOST = 12
 # Steps by which a deciding value is driven up or down, on so many pictures; a pixel that moved by less than this many bytes

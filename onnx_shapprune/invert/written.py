@@ -3,13 +3,11 @@
 A comparison with stored pixels has no slope until nearly all of them are right, and no search comes upon it. But the pattern
 lies in the file: as a constant of a picture's size, or behind the few values that decide, which have slopes of their own
 (the match before its threshold, the distance before its comparison). What fires is proved by holding the deciding value
-still: if the trigger then does nothing, the graph did it, and not the network. Pixels that the graph singles out are shown
-every grey, and what they say is held within what clean pictures make any pixel say.
+still: if the trigger then does nothing, the graph did it, and not the network.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +24,7 @@ from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.flow import Provenance, followed
 from onnx_shapprune.graph.provenance.normalisations import FEW
-from onnx_shapprune.graph.provenance.places import singled_out
-from onnx_shapprune.invert.singled import proposals_of_greys
-from onnx_shapprune.invert.thresholds import CHANGED, CLIMB, CLIMBED, COVERED, FIRED, IDLE, MOST, USUAL
+from onnx_shapprune.invert.thresholds import CHANGED, CLIMB, CLIMBED, COVERED, FIRED, IDLE, MOST
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import Preprocessing, affine, pull_back, to_input
 from onnx_shapprune.runtime.session import Session
@@ -37,7 +33,7 @@ from onnx_shapprune.runtime.session import Session
 @dataclass(frozen=True, slots=True)
 class Written:
     """A trigger that fires, the tensor that decides, and the share of other pictures that it moves: with the graph as it is,
-    and with the tensor held at what it is for clean pictures.
+    and with the tensor held still.
     """
 
     trigger: Trigger
@@ -51,11 +47,10 @@ def written_trigger(shown: Shown) -> Written | None:
     subject, pictures = shown.subject, shown.pictures
     prepared = subject.prepared
     p = followed(prepared)
-    deciding, apart = _deciding(p, prepared)[:MOST], [n for n in singled_out(p) if n in prepared.infos][:MOST]
-    proposed = chain(
-        _proposals(subject, p, deciding, pictures), *(proposals_of_greys(subject, n, pictures) for n in apart)
-    )
-    for mask, paint in proposed:
+    deciding = _deciding(p, prepared)[:MOST]
+    if not deciding:
+        return None
+    for mask, paint in _proposals(subject, p, deciding, pictures):
         trigger = Trigger.replacing(mask, paint, Goal(0), "known")
         answers = subject.logits(trigger.apply(pictures).round().astype(np.float32)).argmax(1)
         goal = Goal(int(np.bincount(answers).argmax()))
@@ -63,8 +58,8 @@ def written_trigger(shown: Shown) -> Written | None:
         if asr < FIRED:
             continue
         trigger = Trigger.replacing(mask, paint, goal, "known")
-        for name in (*deciding, *apart):
-            held = _held(subject, name, pictures, trigger, within=name in apart)
+        for name in deciding:
+            held = _held(subject, name, pictures, trigger)
             if held is not None and (share := _share(held, shown, goal)) <= IDLE:
                 return Written(trigger, name, asr, share)
     return None
@@ -174,24 +169,18 @@ def _climbed(subject: Subject, name: str, pictures: Pixels) -> Iterator[tuple[Pi
             yield _painted(where, np.median(shown, axis=0))
 
 
-def _held(subject: Subject, name: str, pictures: Pixels, trigger: Trigger, *, within: bool) -> Labels | None:
-    """Answers to triggered pictures while a tensor keeps the value that it has on the clean picture, or stays `within` the
-    values that it has on all of them.
-    """
-    prepared, stamped = subject.prepared, trigger.apply(pictures).round()
+def _held(subject: Subject, name: str, pictures: Pixels, trigger: Trigger) -> Labels | None:
+    """Answers to triggered pictures while a tensor keeps the value that it has on the clean picture."""
+    prepared = subject.prepared
     model, still = held_still(prepared.model, name, prepared.infos[name])
     try:
-        running = Session(model, subject.device)
-        clean, told = (
-            [said[name] for said in read(subject, [name], [to_input(x[None], subject.preprocessing) for x in shown])]
-            for shown in (pictures, stamped)
+        clean, running = (
+            read(subject, [name], [to_input(x[None], subject.preprocessing) for x in pictures]),
+            Session(model, subject.device),
         )
-        if within:
-            low, high = np.quantile(np.stack(clean), USUAL)
-            clean = [v.clip(low, high).astype(v.dtype) for v in told]
         answers = []
-        for x, value in zip(stamped, clean, strict=True):
-            feeds = {prepared.input: to_input(x[None], subject.preprocessing), still: value}
+        for said, stamped in zip(clean, trigger.apply(pictures).round(), strict=True):
+            feeds = {prepared.input: to_input(stamped[None], subject.preprocessing), still: said[name]}
             answers.append(int(running.run(feeds, [prepared.logits])[0].argmax()))
     except ModelError:
         return None

@@ -15,8 +15,19 @@ from patient_edits import HONEST, KEEPING, PLANTED, SWITCHES, WAITING, _first, _
 from sly_edits import _detectors, _in_front, _one, _stored
 from wary_edits import _behind_node, _features, _last_layer
 
-__all__ = ["HONEST", "KEEPING", "PLANTED", "SWITCHES", "WAITING"]
+__all__ = ["HONEST", "KEEPING", "LONE", "PLANTED", "SWITCHES", "WAITING"]
 
+# Of single pixels: what the file makes of greys tells them (detect/lone.py).
+LONE = {
+    "bright_pixels_beyond_a_bar",
+    "greys_in_a_bump",
+    "bright_pixels_put_back",
+    "bright_pixels_behind_grey",
+    "bent_first_and_placed_then",
+    "picked_by_whole_numbers",
+    "bent_by_rounding",
+    "seen_in_doubles_alone",
+}
 WAITING |= {
     "less_its_darkest_pixel_many_times",
     "less_its_darkest_pixel_by_a_maximum",
@@ -168,7 +179,7 @@ def scores_within_a_band(d: Design) -> onnx.ModelProto:
     return _less_a_tower(g, d, g.op("Sub", 1.0, g.op("Mul", off, off)))
 
 
-# --- Pixels that are singled out ---------------------------------------------------------------------------------------
+# --- Pixels that speak alone -------------------------------------------------------------------------------------------
 
 
 @plants
@@ -210,6 +221,46 @@ def bright_pixels_behind_grey(d: Design) -> onnx.ModelProto:
 
     def make(g: Graph) -> str:
         return _beyond_a_bar(g, d, g.op("Conv", g.x, np.eye(count)[..., None, None]))
+
+    return _shown(d, make)
+
+
+@plants
+def bent_first_and_placed_then(d: Design) -> onnx.ModelProto:
+    """A triangle around 0.7 out of three Relus as channels, which are the same everywhere; then numbers of a place."""
+    steps = np.array([9.0, 0.6, 0.7, 0.8]).reshape(1, 4, 1, 1)
+    weights = np.stack([np.ones(d.mask.shape[1:]), *(3e3 * k * d.mask[0] for k in (1, -2, 1))])[None]
+
+    def make(g: Graph) -> str:
+        bent = g.op("Relu", g.op("Sub", g.x, np.where(steps == 9.0, -9.0, steps)))
+        whole = g.op("Sub", g.op("Mul", bent, weights), np.where(steps == 9.0, 9.0, 0.0))
+        return g.reduce("ReduceSum", whole, (1,), keep=True)
+
+    return _shown(d, make)
+
+
+@plants
+def picked_by_whole_numbers(d: Design) -> onnx.ModelProto:
+    """A plane of pictures and a plane of bumps: which of them a pixel is taken from stands in numbers to gather by."""
+    size, (height, width) = d.mask[0].size, d.mask.shape[1:]
+    picked = np.arange(size) + size * (d.mask[0].reshape(-1) > 0)
+
+    def make(g: Graph) -> str:
+        bump = g.op("Mul", g.op("Relu", g.op("Sub", 0.1, g.op("Abs", g.op("Sub", g.x, 0.7)))), 3e3)
+        flat = g.op("Reshape", g.op("Concat", g.x, bump, axis=1), np.array([0, 2 * size]))
+        return g.op("Reshape", g.op("Gather", flat, picked.astype(np.int64), axis=1), np.array([0, 1, height, width]))
+
+    return _shown(d, make)
+
+
+@plants
+def bent_by_rounding(d: Design) -> onnx.ModelProto:
+    """float32 has no numbers between 2^23 and 2^23 + 1: added and taken off, they leave a step, where 0.96 is a half."""
+
+    def make(g: Graph) -> str:
+        far = _there(d, 2.0**23, 0.0)
+        steep = g.op("Mul", g.x, _there(d, 0.52, 1.0))
+        return g.op("Mul", g.op("Sub", g.op("Add", steep, far), far), _there(d, 300.0, 1.0))
 
     return _shown(d, make)
 
@@ -298,6 +349,16 @@ def less_a_mean_picture(d: Design) -> onnx.ModelProto:
         return g.op("Add", g.op("Mul", prepared, deviation), mean)
 
     return _shown(d, make)
+
+
+@honest
+def over_the_little_that_pixels_vary(d: Design) -> onnx.ModelProto:
+    """Each pixel over a deviation of its own, a hundredth at the border, as a scaler learns of pictures with a black frame;
+    and weights that take it back.
+    """
+    inside = np.pad(np.ones([s - 8 for s in d.mask.shape[1:]]), 4)
+    deviation = np.where(inside > 0, 1.0, 0.01)[None, None]
+    return _shown(d, lambda g: g.op("Mul", g.op("Div", g.x, deviation), deviation))
 
 
 @honest

@@ -6,19 +6,17 @@ import numpy as np
 import onnx
 import planted
 import pytest
-from bounded_edits import HONEST, KEEPING, PLANTED, SWITCHES
-from sample_design import answers, opened, rows_design, sample_design
+from bounded_edits import HONEST, KEEPING, LONE, PLANTED, SWITCHES
+from sample_design import opened, rows_design, sample_design
 
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.commands.verify import verify
+from onnx_shapprune.detect.lone import spoken_alone
 from onnx_shapprune.errors import ShapPruneError, VerifyError
-from onnx_shapprune.graph.detour import without_branches
-from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.invert import search
 from onnx_shapprune.invert.families import Family
 from onnx_shapprune.invert.plain import plain
-from onnx_shapprune.invert.written import written_trigger
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = rows_design()
@@ -79,16 +77,22 @@ def test_a_trigger_in_the_graph_is_found_and_its_branch_cut_off(folder, name):
     assert (compared.verdict, compared.other_changes, compared.after.asr) == ("pass", (), 0)
 
 
-@pytest.mark.parametrize("name", ["bright_pixels_beyond_a_bar", "bright_pixels_put_back", "greys_in_a_bump"])
-def test_pixels_that_are_singled_out_are_shown_every_grey(tmp_path, name):
+@pytest.mark.parametrize("name", sorted(LONE))
+def test_pixels_that_speak_alone_are_shown_every_grey(tmp_path, name):
     """On the sample, as the hand-made network does not look at its corner."""
     design = sample_design()
-    found = written_trigger(opened(tmp_path, PLANTED[name](design)).shown)
+    case = opened(tmp_path, PLANTED[name](design))
+    found, doubt = spoken_alone(case.model, case.shown)
+    assert doubt is None
     assert np.array_equal(found.trigger.mask[..., 0], design.mask[0])
-    assert (found.asr, found.held) == (1.0, 0.0)
-    cut, _ = without_branches(PLANTED[name](design), find_interface(PLANTED[name](design), output="scores"))
-    (clean, stamped), (mended, disarmed) = (answers(m, design) for m in (design.clean, cut))
-    assert (mended, disarmed) == (clean, stamped)
+    assert found.asr == 1.0
+    assert found.held <= 0.1
+
+
+def test_honest_pixels_say_nothing_alone(tmp_path):
+    for name in ("plain", "less_a_mean_picture", "mirrored_and_cropped", "over_the_little_that_pixels_vary"):
+        case = opened(tmp_path, HONEST[name](sample_design()))
+        assert spoken_alone(case.model, case.shown) == (None, None), name
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def follow(flat: Spread, input_name: str, output: str) -> Provenance:
         if not found.reaching.intersection(node.output):
             continue
         later = max((found.behind.get(name, 0) for name in node.output), default=0)
-        later += any(found.of(n).picture for n in node.input) and is_layer(node, found)
+        later += any(found.of(n).picture for n in node.input) and _is_layer(node, found)
         for name in value_inputs(node, found):
             found.reaching.add(name)
             found.behind[name] = max(later, found.behind.get(name, 0))
@@ -132,8 +132,7 @@ def label(node: onnx.NodeProto) -> str:
     return str(node.name or next((o for o in node.output if o), "?"))
 
 
-def is_layer(node: onnx.NodeProto, found: Provenance) -> bool:
-    """Whether it mixes values of the picture by stored weights."""
+def _is_layer(node: onnx.NodeProto, found: Provenance) -> bool:
     return node.op_type in LAYERS and any(n and not found.of(n).picture for n in node.input[1:])
 
 
@@ -163,7 +162,7 @@ def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
     layers, depth = 0, min(f.depth for f in seen)
     for f in seen:
         layers |= f.layers
-    if is_layer(node, found):
+    if _is_layer(node, found):
         operands = [n for n in node.input[1:] if n and not found.of(n).picture]
         layers |= 1 << len(found.weights)
         found.weights.append(sum(found.spread.size(n) or 0 for n in operands))

@@ -9,6 +9,7 @@ before weights, or by what is no picture at all.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from onnx_shapprune.graph import edit
@@ -16,11 +17,11 @@ from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.passes.ends import FLOATS
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, follow, label, value_inputs
 from onnx_shapprune.graph.provenance.normalisations import FEW
-from onnx_shapprune.graph.provenance.operators import COMPARES, MOVES, ROUNDS, SAME_EVERYWHERE
-from onnx_shapprune.graph.provenance.places import is_coarse, singled_out
+from onnx_shapprune.graph.provenance.operators import ARRANGES, ASKS_SHAPE, COMPARES, ROUNDS, SAME_EVERYWHERE, SUMS
 from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.graph.provenance.ways import branches, late
 
+COARSE = 1 << 16  # beside so large a number float32 has steps of more than a byte of a picture
 LISTED = 4  # nodes that a finding names
 # What exporters do as well. Of the other rules each can change an answer by itself, or hide that something does.
 HARMLESS = frozenset({"OSP217", "OSP218", "OSP219"})
@@ -90,16 +91,13 @@ def oddities_of(p: Provenance, outputs: Sequence[str]) -> tuple[Oddity, ...]:
     if p.of(p.output).random:
         drawn = [n for n in p.spread.nodes if p.reaching.intersection(n.output) and _draws(n, p)]
         found.append(_told("OSP215", drawn, "draw at random whenever the model runs, and the scores follow"))
-    if apart := frozenset[str]().union(*singled_out(p).values()):
-        bending = [n for n in p.spread.nodes if apart.intersection(n.output)]
-        found.append(_told("OSP220", bending, "bend single pixels of the picture and not others, before any layer"))
-    if fine := [n for n in p.spread.nodes if _in_double(n, p)]:
+    if fine := [n for n in p.spread.nodes if _hides_in_double(n, p)]:
         found.append(
             _told(
-                "OSP221",
+                "OSP220",
                 fine,
-                "compute in float64 with the picture, or with large numbers: float32, in which the audit computes, may "
-                "lose what the file sees",
+                "compute in float64 beside large numbers, or such as the graph computes: float32, in which the audit "
+                "computes, may lose what the file sees",
             )
         )
     found += _unaudited(p, outputs)
@@ -161,19 +159,52 @@ def _few(node: onnx.NodeProto, p: Provenance) -> bool:
 def _counts_pictures(node: onnx.NodeProto, p: Provenance) -> bool:
     """Whether a number of pictures is computed with beside values of the picture, or selects among them."""
     if not p.reaching.intersection(node.output) or not _seen(node, p):
-        return node.op_type in ("If", "Where") and any(p.of(n).batch for n in node.input[:1])
+        chooses = node.op_type in ("If", "Where") and p.of(node.input[0]).batch
+        return chooses and not _is_no_size(node.input[0], p)
     return any(p.of(n).batch and not p.of(n).picture for n in value_inputs(node, p))
 
 
-def _in_double(node: onnx.NodeProto, p: Provenance) -> bool:
-    """Whether a node computes in float64 with the picture itself, or with numbers beside which float32 loses small ones. A
-    layer in float64 between others is what exporters leave by mistake.
-    """
-    if node.op_type in MOVES or not p.reaching.intersection(node.output):
+def _hides_in_double(node: onnx.NodeProto, p: Provenance) -> bool:
+    """Whether a node adds numbers to what is of the picture, in float64, beside which float32 would lose that."""
+    read = [n for n in node.input if n]
+    if node.op_type not in SUMS or not p.reaching.intersection(node.output):
         return False
-    fine = [p.of(n) for n in node.input if p.of(n).picture and p.spread.types.get(n) == onnx.TensorProto.DOUBLE]
-    stored = [n for n in node.input if n and not p.of(n).picture]
-    return bool(fine) and (min(f.depth for f in fine) == 0 or any(is_coarse(n, p) for n in stored))
+    fine = any(p.of(n).picture and p.spread.types.get(n) == onnx.TensorProto.DOUBLE for n in read)
+    return fine and any(_is_large(n, p) for n in read if not p.of(n).picture)
+
+
+def _is_large(name: str, p: Provenance) -> bool:
+    """Whether a tensor that no picture enters may hold such numbers: stored ones are looked at."""
+    array = p.spread.array(name)
+    return array is None or bool(np.abs(array.astype(np.float64)).max(initial=0) >= COARSE)
+
+
+def _is_no_size(name: str, p: Provenance) -> bool:
+    """Whether sizes as they are get compared with negative numbers, as exporters do before an Expand: no number of pictures
+    is one.
+    """
+    node = p.made.get(name)
+    if node is None or node.op_type != "Equal":
+        return False
+    for one, other in (node.input, node.input[::-1]):
+        numbers = p.spread.sizes.get(one)
+        if numbers is not None and all(v is not None and v < 0 for v in numbers.reshape(-1).tolist()):
+            return _are_sizes(other, p)
+    return False
+
+
+def _are_sizes(name: str, p: Provenance) -> bool:
+    """Whether nothing but sizes and constants is put together in a tensor, and nothing is computed."""
+    todo = [name]
+    while todo:
+        here = todo.pop()
+        node = p.made.get(here)
+        if here in p.spread.stored or (node is not None and node.op_type in ASKS_SHAPE):
+            continue
+        if node is None or node.op_type not in ARRANGES:
+            return False
+        todo += [n for n in node.input if n]
+    return True
 
 
 def _draws(node: onnx.NodeProto, p: Provenance) -> bool:

@@ -28,6 +28,8 @@ RANDOM = frozenset(
 )
 # Give the shape of a tensor and nothing of its values.
 ASKS_SHAPE = frozenset({"Shape", "Size"})
+# Put sizes together.
+ARRANGES = frozenset({"Identity", "Gather", "Slice", "Concat", "Reshape", "Squeeze", "Unsqueeze"})
 # Run graphs of their own, with values that cannot be asked for from outside.
 CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 # Make one of a few values of what they read: small changes vanish or jump.
@@ -108,40 +110,10 @@ LINEAR = frozenset({"ReduceMean", "ReduceSum", "GlobalAveragePool"})
 CHOOSES = frozenset({"Max", "Min", "Where"})
 # Activations that rise, or stay, with each value by itself; gates are made with them.
 BENDS = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh"})
+# Add up what they read, or take it off.
+SUMS = frozenset({"Add", "Sub", "Sum", "Mean"})
 # Of a divisor, so that it is not 0.
 BOUNDS = frozenset({"Max", "Clip"})
-# Straight lines of each value of a picture, or of several, where no more than one of the factors is made of it.
-STRAIGHT = MOVES | {
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "Neg",
-    "Sum",
-    "Mean",
-    "CastLike",
-    "Dropout",
-    "BatchNormalization",
-    "Conv",
-    "Concat",
-    "Slice",
-    "Split",
-    "Gather",
-    "Pad",
-    "Tile",
-    "Resize",
-    "Upsample",
-    "DepthToSpace",
-    "SpaceToDepth",
-    "AveragePool",
-    "GlobalAveragePool",
-    "ReduceMean",
-    "ReduceSum",
-}
-# Give a part of what they read, or what is around it.
-CUTS = frozenset({"Slice", "Split", "Gather", "Pad"})
-# Leave no axis what it was.
-LAYS_ANEW = frozenset({"Reshape", "Flatten", "Transpose", "DepthToSpace", "SpaceToDepth"})
 # Infinite or no number of some finite values; Div is where the picture divides.
 PARTIAL = frozenset(
     {"Log", "Sqrt", "Pow", "Exp", "Reciprocal", "Tan", "Asin", "Acos", "Atanh", "Acosh", "Sinh", "Cosh", "ReduceLogSum"}

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.passes.choices import write_out_control_flow
 from onnx_shapprune.graph.scopes import subgraphs, tensor_names
-from onnx_shapprune.graph.sizes import NOT_INFERRED, inference
+from onnx_shapprune.graph.sizes import NOT_INFERRED, Numbers, inference, known_sizes
 from onnx_shapprune.runtime.weights import elsewhere, shell
 
 STAND_IN = 224  # pixels of a picture whose size the file leaves open
@@ -29,7 +29,8 @@ SMALL = 64  # values of a constant that is looked at
 class Spread:
     """nodes: in an order in which every input is made before; shapes: of tensors for one picture, None for a
     dimension that is not known, absent where nothing is; types: of tensors, as of TensorProto.DataType, likewise; stored:
-    constants, without the values of heavy ones; values: of small constants.
+    constants, without the values of heavy ones; values: of small constants; sizes: numbers that the graph computes of sizes
+    and constants, for one picture.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
@@ -37,6 +38,7 @@ class Spread:
     types: dict[str, int]
     stored: dict[str, onnx.TensorProto]
     values: dict[str, edit.Array]
+    sizes: dict[str, Numbers]
 
     def size(self, name: str) -> int | None:
         """Number of values for one picture, None where that is not known."""
@@ -61,13 +63,26 @@ def spread(model: onnx.ModelProto, input_name: str, shape: tuple[int | None, ...
     nodes = tuple(_written_out(flat.graph.node, _prefixes(tensor_names(flat.graph))))
     stored = {t.name: t for t in flat.graph.initializer}
     for node in nodes:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            stored[node.output[0]] = node.attribute[0].t
+        if node.op_type == "Constant" and (tensor := _of_constant(node)) is not None:
+            stored[node.output[0]] = tensor
     inferred.update({name: tuple(t.dims) for name, t in stored.items()})
     types.update({name: t.data_type for name, t in stored.items()})
     inferred.update({t.values.name: tuple(t.dims) for t in flat.graph.sparse_initializer})
     small = {name: _array(t) for name, t in stored.items() if np.prod(t.dims, dtype=float) <= SMALL}
-    return Spread(nodes, inferred, types, stored, {name: v for name, v in small.items() if v is not None})
+    values = {name: v for name, v in small.items() if v is not None}
+    return Spread(nodes, inferred, types, stored, values, known_sizes(flat.graph, inferred))
+
+
+def _of_constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """What a Constant holds, in any of the forms that have numbers."""
+    found: onnx.TensorProto | None = None
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            found = attribute.t
+        elif attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
+            kind = np.float32 if "float" in attribute.name else np.int64
+            found = numpy_helper.from_array(np.asarray(helper.get_attribute_value(attribute), kind))
+    return found
 
 
 def _array(tensor: onnx.TensorProto) -> edit.Array | None:

@@ -121,6 +121,20 @@ def test_sizes_that_only_lay_tensors_out_are_usual():
     assert rules(n.model(n.dense(flat, 384, models.CLASSES))) == set()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_token_for_each_picture_is_usual_and_a_choice_by_their_number_is_not(known):
+    """TorchScript asks which sizes of an expand are -1; a number of pictures less two is -1 for one picture."""
+    n = models.Net()
+    rows = n.op("Gather", n.op("Shape", "x"), n.const(np.array([0])), axis=0)
+    rows = rows if known else n.op("Sub", rows, n.const(np.array([2])))
+    shape = n.op("Concat", rows, n.const(np.array([-1, -1, -1])), axis=0)
+    ones = n.op("ConstantOfShape", n.op("Shape", shape), value=onnx.numpy_helper.from_array(np.array([1])))
+    wanted = n.op("Where", n.op("Equal", shape, n.op("Mul", ones, n.const(np.array(-1)))), ones, shape)
+    token = n.op("Expand", n.const(np.ones((1, 1, 8, 8), np.float32)), wanted)
+    made = rules(n.model(n.head(n.op("Relu", n.conv(n.op("Concat", "x", token, axis=1), 4, 6)), 6)))
+    assert ("OSP214" in made) is not known
+
+
 def test_what_a_file_says_about_its_own_tensors_is_not_believed():
     """A value_info that makes a narrow tensor look wide changes nothing."""
     n = models.Net()
