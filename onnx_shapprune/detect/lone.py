@@ -9,6 +9,7 @@ search would have to come upon such pixels by slopes that are not there.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,10 @@ from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.pictures.spread import spread_over
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Session
+from onnx_shapprune.runtime.weights import elsewhere, shell
+
+if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
+    import onnx
 
 GREYS = 256
 
@@ -93,8 +98,8 @@ def lone_pixels(opened: Opened, shown: Shown) -> Iterator[Lone]:
     try:
         front, deployed = _Front(opened, pictures, names), DeployedFile(opened)
         usual, loud = deployed.scores(pictures).argmax(1), front.loud()
-    except ModelError:
-        return  # what cannot be run, other checks say
+    except (ModelError, ValueError):
+        return  # what cannot be run, or has another size for every picture, other checks say
     for name in loud:
         try:
             for mask, paint in front.painted(name):
@@ -104,7 +109,7 @@ def lone_pixels(opened: Opened, shown: Shown) -> Iterator[Lone]:
                 changed = answers != usual
                 still = (front.held(name, stamped) == answers)[changed].mean() if changed.any() else 0.0
                 yield Lone(trigger, name, float(changed.mean()), float(still), usual, answers)
-        except ModelError:
+        except (ModelError, ValueError):
             continue
 
 
@@ -113,8 +118,13 @@ def _near_the_picture(opened: Opened, size: int) -> list[str]:
     p = provenance_of(opened.file.loaded, opened.interface)
     made = [n for node in p.spread.nodes for n in node.output if n in p.reaching and p.of(n).picture]
     few = [n for n in made if p.of(n).depth <= LONE_DEPTH and FEW < (p.spread.size(n) or size) <= LONE_SIZE * size]
-    named = edit.producers(edit.inlined(opened.file.proto).graph)
+    named = edit.producers(_written_out(opened).graph)
     return [n for n in few if n in named and p.spread.types.get(n) in FLOATS][:LONE_TENSORS]
+
+
+def _written_out(opened: Opened) -> "onnx.ModelProto":
+    """The file with local functions written out, standing in for its weights."""
+    return edit.inlined(shell(opened.file.loaded, elsewhere))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +148,7 @@ class _Front:
     """The front of the file, up to some tensors, and clean pictures [n, h, w, c] of whole bytes."""
 
     def __init__(self, opened: Opened, pictures: Pixels, names: Sequence[str]) -> None:
-        self._opened, self._pictures, self._model = opened, pictures, edit.inlined(opened.file.loaded)
+        self._opened, self._pictures, self._model = opened, pictures, _written_out(opened)
         clean = dict(zip(names, zip(*self._runs(names, pictures), strict=True), strict=True))
         most = LONE_SIZE * pictures[0].size
         self._usual = {n: _Usual.of(np.stack(v)) for n, v in clean.items() if v[0].size <= most}
@@ -191,7 +201,7 @@ class _Front:
         i, session = self._opened.interface, self._session([name])
         values = [session.run(self._fed(x), [name])[0] for x in stamped]
         model, still = held_still(self._model, name, TensorInfo(values[0].shape, values[0].dtype))
-        holding, answers = Session(model, self._opened.subject.device), list[int]()
+        holding, answers = self._opens(model), list[int]()
         for x, value in zip(stamped, values, strict=True):
             feeds = self._fed(x) | {still: value.clip(*self._usual[name].ends).astype(value.dtype)}
             scores = holding.run(feeds, [i.output])[0].reshape(1, -1)
@@ -216,7 +226,10 @@ class _Front:
         front = edit.copy_of(self._model)
         edit.set_output(front.graph, *names)
         edit.prune_dead(front.graph)
-        return Session(front, self._opened.subject.device)
+        return self._opens(front)
+
+    def _opens(self, model: "onnx.ModelProto") -> Session:
+        return Session(model, self._opened.subject.device, weights=self._opened.file.loaded)
 
     def _fed(self, picture: Pixels) -> dict[str, Array]:
         i = self._opened.interface
