@@ -66,7 +66,10 @@ def inference(model: onnx.ModelProto) -> onnx.GraphProto:
 
 def _unsure(graph: onnx.GraphProto, shapes: Mapping[str, Sequence[Size]]) -> list[onnx.NodeProto]:
     """Nodes that make no sure number of sure ones, where sizes go in."""
-    known = {name: np.frompyfunc(lambda v: v is not None, 1, 1)(n) for name, n in known_sizes(graph, shapes).items()}
+    known = {
+        name: np.array([v is not None for v in numbers.reshape(-1)], np.bool_).reshape(numbers.shape)
+        for name, numbers in known_sizes(graph, shapes).items()
+    }
     found, sized = [], set[str]()
     for node in graph.node:
         if node.op_type not in ("Shape", "Size") and not sized.intersection(node.input):
