@@ -32,7 +32,8 @@ def normalised(met: Iterable[tuple[onnx.NodeProto, str, str]], p: Provenance) ->
     for node, name, other in met:
         if is_statistic(node, name, other, p) and not _rescales(node, name, other, p):
             bounded = node.op_type == "Div"
-            mine, its = roots_of(name, p, bounded), roots_of(other, p, bounded)
+            mine, its = roots_beside(name, other, p, bounded), roots_of(other, p, bounded)
+            its = mine if mine == frozenset({other}) else its
             if mine and its and name not in mine:
                 made = _summed(node.output[0], mine | its, p)
                 yield Normalised(node, made, name, other, _sources((name, other), mine | its, p))
@@ -74,8 +75,8 @@ def is_statistic(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> 
     if not is_whole(name, p):
         return False
     bounded = node.op_type == "Div" and node.input[1] == name
-    mine, its = roots_of(name, p, bounded), roots_of(other, p, bounded)
-    return mine is not None and its is not None and mine <= its
+    mine, its = roots_beside(name, other, p, bounded), roots_of(other, p, bounded)
+    return mine == frozenset({other}) or (mine is not None and its is not None and mine <= its)
 
 
 def _rescales(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> bool:
@@ -97,18 +98,18 @@ def _rescales(node: onnx.NodeProto, name: str, other: str, p: Provenance) -> boo
     return whole.op_type in ("ConvInteger", "MatMulInteger") and step.output[0] in whole.input
 
 
-def roots_of(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
+def roots_of(name: str, p: Provenance, bounded: bool, end: str = "") -> frozenset[str] | None:
     """Tensors that it is a statistic of, activations that are products among them; None where it is made as no mean, norm or
     extreme is: before many values become one they are shifted and scaled by single numbers, and last of all bent no more
     than by a square or by leaving out the sign. A reciprocal there would be a peak, and an extreme of other extremes a
-    search for a patch.
+    search for a patch. end: a tensor behind which nobody looks.
     """
     todo, done, found = [(name, "", False)], {(name, "", False)}, set()
     allowed = STATISTICS | (BOUNDS if bounded else frozenset())
     while todo:
         here, becomes, touched = todo.pop()
         node = p.made.get(here)
-        if node is None or node.op_type not in allowed or activated(node, p):
+        if node is None or here == end or node.op_type not in allowed or activated(node, p):
             found.add(here)
             continue
         seen = [n for n in value_inputs(node, p) if p.of(n).picture]
@@ -128,6 +129,14 @@ def roots_of(name: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
         todo += ahead
         done |= ahead
     return frozenset(found)
+
+
+def roots_beside(name: str, other: str, p: Provenance, bounded: bool) -> frozenset[str] | None:
+    """The same where it meets another tensor: that one, if it is a statistic of nothing else, as the norm of pooled features
+    is by which those are divided.
+    """
+    near = roots_of(name, p, bounded, other)
+    return near if near == frozenset({other}) else roots_of(name, p, bounded)
 
 
 def activated(node: onnx.NodeProto, p: Provenance) -> str | None:

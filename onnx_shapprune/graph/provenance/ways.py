@@ -11,7 +11,14 @@ from itertools import combinations
 import onnx
 
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, value_inputs
-from onnx_shapprune.graph.provenance.normalisations import FEW, compares, is_statistic, is_whole, quantises, roots_of
+from onnx_shapprune.graph.provenance.normalisations import (
+    FEW,
+    compares,
+    is_statistic,
+    is_whole,
+    quantises,
+    roots_beside,
+)
 from onnx_shapprune.graph.provenance.operators import CHOOSES, LAYERS, PARTIAL, REDUCES
 
 HEAVIER = 4  # times the weights of a branch: what it joins is the network
@@ -94,7 +101,7 @@ def ways(p: Provenance) -> tuple[Way, ...]:
         forked = [first for first in _beginnings(name, mine & ~its, p) if _goes_round(first, name, readers, p)]
         for tensor in (name, *forked):
             statistic = tensor == name and is_statistic(node, name, other, p)
-            roots = roots_of(name, p, node.op_type == "Div") if statistic else None
+            roots = roots_beside(name, other, p, node.op_type == "Div") if statistic else None
             way = Way(
                 tensor,
                 node,

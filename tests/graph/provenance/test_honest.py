@@ -56,6 +56,13 @@ def activation_by_where(n: models.Net, x: str) -> str:
     return n.op("Where", n.op("Greater", x, zero), x, n.op("Mul", x, slope))
 
 
+def features_of_length_one(n: models.Net, x: str) -> str:
+    """Pooled, over their norm, which is not 0: in front of a cosine classifier (NormFace, Wang et al., ACM MM 2017)."""
+    pooled = n.op("GlobalAveragePool", x)
+    norm = n.op("Clip", n.op("ReduceL2", pooled, axes=[1], keepdims=1), n.const(np.float32(1e-12)))
+    return n.op("Div", pooled, n.op("Expand", norm, n.op("Shape", pooled)))
+
+
 def gate_by_steps(n: models.Net, x: str) -> str:
     """HardSwish written out: x * Clip(x + 3, 0, 6) / 6."""
     three, six = n.const(np.float32(3)), n.const(np.float32(6))
@@ -98,7 +105,7 @@ def masked_attention(n: models.Net, x: str) -> str:
 
 IDIOMS = (
     activation_by_where, gate_by_steps, whole_picture_norm, narrow_squeeze, response_norm, simulated_quantisation,
-    masked_attention,
+    masked_attention, features_of_length_one,
 )  # fmt: skip
 
 
