@@ -82,6 +82,19 @@ def training_norm(seed: int = 0, *, opset: int = 12) -> onnx.ModelProto:
     return n.model(n.head(n.op("Relu", x), 6), opset=opset)
 
 
+def standardised_weights(seed: int = 0) -> onnx.ModelProto:
+    """A BatchNormalization in training mode, of weights alone, as timm has it for NFNets and BiT (arXiv:1903.10520)."""
+    n = Net(seed)
+    ones, zeros = n.const(np.ones(6, np.float32)), n.const(np.zeros(6, np.float32))
+    stored = n.rng.normal(size=(1, 6, 27)).astype(np.float32)
+    flat, mean, variance = (n.const(a) for a in (stored, stored.mean((0, 2)), stored.var((0, 2))))
+    made = n.op("BatchNormalization", flat, ones, zeros, mean, variance, momentum=1.0, training_mode=1)
+    n.nodes[-1].output.extend(["its_mean", "its_variance"])
+    weights = n.op("Reshape", made, n.const(np.array([6, 3, 3, 3])))
+    x = n.op("Relu", n.op("Conv", "x", weights, pads=[1, 1, 1, 1]))
+    return n.model(n.head(n.op("Relu", n.conv(x, 6, 6)), 6), opset=17)
+
+
 def maps(seed: int = 0) -> onnx.ModelProto:
     """A score a pixel (segmentation)."""
     n = Net(seed)

@@ -62,6 +62,17 @@ def refuse(hazards: Sequence[Hazard]) -> None:
             raise ModelError(f"{hazard.rule}: {hazard.text}{hint}")
 
 
+def _fed(graph: onnx.GraphProto) -> set[str]:
+    """Tensors of a graph that depend on what it is fed with, in whatever order its nodes stand."""
+    todo = [i.name for i in graph.input if i.name not in {t.name for t in graph.initializer}]
+    readers, found = edit.consumers(graph), set(todo)
+    while todo:
+        made = {o for node in readers.get(todo.pop(), ()) for o in node.output} - found
+        found |= made
+        todo += made
+    return found
+
+
 Key = tuple[str, str, str]  # of a local function: domain, name, overload
 
 
@@ -93,11 +104,12 @@ class _Look:
         self._model, self._limits = model, limits
         self._functions = {_key(f): _Body() for f in model.functions}
         self._domains = {*KNOWN_DOMAINS, *(f.domain for f in model.functions)}
+        self._main = _Body()
         self._visited = self._generated = 0
         self.hazards: list[Hazard] = []
 
     def everything(self) -> None:
-        model, main = self._model, _Body()
+        model, main = self._model, self._main
         self._names([model.producer_name, model.producer_version, model.domain, *_of_metadata(model)], "the model")
         scopes = [self._graph(model.graph, Constants(), main)]
         for training in model.training_info:
@@ -148,7 +160,7 @@ class _Look:
                     self._sparse(sparse)
             if all(sound) and node.domain in edit.DEFAULT_DOMAIN:
                 self._bound(node, scope)
-                self._batch(node)
+                self._batch(node, scope)
             inner = list(subgraphs(node))
             if inner and scope.depth >= self._limits.depth:
                 self._say("OSP007", f"subgraphs nested deeper than {self._limits.depth} (limit depth)")
@@ -160,10 +172,14 @@ class _Look:
                 self._names([graph.name], "a subgraph")
                 yield self._graph(graph, scope.known, scope.body, depth=scope.depth + 1, trips=rounds)
 
-    def _batch(self, node: onnx.NodeProto) -> None:
-        """A BatchNormalization in training mode, which older versions tell by its outputs."""
+    def _batch(self, node: onnx.NodeProto, scope: _Scope) -> None:
+        """A BatchNormalization in training mode, which older versions tell by its outputs. One of weights, which no picture
+        enters, is how they are standardised (Qiao et al., arXiv:1903.10520).
+        """
         trains = any(a.name == "training_mode" and a.i for a in node.attribute) or any(node.output[1:])
-        if node.op_type == "BatchNormalization" and trains:
+        if node.op_type != "BatchNormalization" or not trains:
+            return
+        if scope.depth or scope.body is not self._main or node.input[0] in _fed(self._model.graph):
             self._say(
                 "OSP009",
                 f"BatchNormalization {_name(node)} is in training mode, so answers depend on the other pictures of the "

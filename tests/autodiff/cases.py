@@ -295,6 +295,19 @@ INDEXING = [
         order=["x", "i"],
     ),
     Case(
+        op="ScatterND",
+        label="pairs",
+        inputs={"x": normal(3, 6, 4), "i": np.array([[0, 5], [1, 2]]), "u": normal(2, 4)},
+        order=["x", "i", "u"],
+    ),
+    Case(
+        op="ScatterND",
+        label="added",
+        inputs={"x": normal(3, 6, 4), "i": np.array([[0, 5], [1, 2], [0, 5]]), "u": normal(3, 4)},
+        order=["x", "i", "u"],
+        attributes={"reduction": "add"},
+    ),
+    Case(
         op="GatherElements",
         label="repeated",
         inputs={"x": normal(3, 4), "i": np.array([[0, 0], [3, 1], [2, 2]])},

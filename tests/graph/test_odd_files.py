@@ -157,6 +157,13 @@ def test_training_mode_is_one_finding_in_every_version(opset, tmp_path):
     assert not isinstance(caught.value, HostileFileError)
 
 
+def test_weights_may_be_standardised_in_training_mode(tmp_path):
+    """No picture enters them, so they depend on no other picture of a batch."""
+    opened = open_file(tmp_path, odd_files.standardised_weights())
+    assert not opened.subject.obstacle
+    assert len(opened.units.layers) == 1
+
+
 def test_outputs_without_a_name_are_no_training_mode(tmp_path):
     model = odd_files.training_norm()
     norm = next(node for node in model.graph.node if node.op_type == "BatchNormalization")

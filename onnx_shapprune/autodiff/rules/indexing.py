@@ -161,6 +161,16 @@ def gather_nd(b: Builder, node: Node, dy: str) -> list[str | None]:
     return [b("ScatterND", b.zeros_like(x), where, dy, reduction="add"), None]
 
 
+@vjp("ScatterND", since=16)
+def scatter_nd(b: Builder, node: Node, dy: str) -> list[str | None]:
+    """dy where it was put to what was put there, and elsewhere to what it was put into; positions are thought to differ."""
+    if node.attribute("reduction", "none") not in ("none", "add"):
+        raise RefusedError("reduction")
+    _, where, put = node.inputs
+    kept = dy if node.attribute("reduction", "none") == "add" else b("ScatterND", dy, where, b.zeros_like(put))
+    return [kept, None, b("GatherND", dy, where)]
+
+
 @vjp("GatherElements", since=13)
 def gather_elements(b: Builder, node: Node, dy: str) -> list[str | None]:
     """dy added at the positions it was taken from."""

@@ -151,7 +151,11 @@ def _split(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
 
 
 def _batch_norm(work: _Edit, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """One in training mode is of weights (graph/preflight.py), and exporters give it their own mean and variance: then both
+    modes are the same, and where they are not the copy is no copy.
+    """
     _drop(node, "spatial", "is_test", "consumed_inputs", "training_mode")
+    del node.output[1:]
     yield node
 
 
