@@ -83,7 +83,7 @@ def training_norm(seed: int = 0, *, opset: int = 12) -> onnx.ModelProto:
 
 
 def standardised_weights(seed: int = 0) -> onnx.ModelProto:
-    """A BatchNormalization in training mode, of weights alone, as timm has it for NFNets and BiT (arXiv:1903.10520)."""
+    """A BatchNormalization in training mode, of weights alone, as timm has it for NFNets (arXiv:1903.10520)."""
     n = Net(seed)
     ones, zeros = n.const(np.ones(6, np.float32)), n.const(np.zeros(6, np.float32))
     stored = n.rng.normal(size=(1, 6, 27)).astype(np.float32)
