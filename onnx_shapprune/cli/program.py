@@ -16,8 +16,6 @@ from onnx_shapprune.errors import ShapPruneError
 from onnx_shapprune.report.text import harmless, plain
 
 ERROR_LIMIT = 1000
-
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -14,7 +14,7 @@ from onnx_shapprune.case.goal import UNMOVED
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
-from onnx_shapprune.detect.half import fed, half_doubt
+from onnx_shapprune.detect.half import Array, fed, half_doubt
 from onnx_shapprune.detect.slopes import in_steps, without_slope
 from onnx_shapprune.detect.thresholds import (
     ASKED,
@@ -88,7 +88,7 @@ class DeployedFile:
         """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for one at a time. Raises ModelError where the file
         fails, or gives each picture another number of scores.
         """
-        return np.concatenate([self._scores(self._run(x[None]), 1) for x in pictures])
+        return np.concatenate([self.scores_of(self._run(x[None]), 1) for x in pictures])
 
     def together(self, pictures: Pixels) -> Floats | None:
         """The same in one batch; None where that is fixed, or fails: some files leave the batch open and have a shape stored
@@ -100,15 +100,18 @@ class DeployedFile:
             out = self._run(pictures)
         except ModelError:
             return None
-        return self._scores(out, len(pictures))
+        return self.scores_of(out, len(pictures))
+
+    def feeds(self, pictures: Pixels) -> dict[str, Array]:
+        """Pictures as it takes them; a fixed batch gets copies."""
+        i = self._interface
+        return {i.input: fed(to_input(pictures, self._preprocessing).astype(i.dtype), i)}
 
     def _run(self, pictures: Pixels) -> Floats:
-        """What it gives; a fixed batch gets copies."""
-        i = self._interface
-        rows = to_input(pictures, self._preprocessing).astype(i.dtype)
-        return np.asarray(self._session.run({i.input: fed(rows, i)}, [i.output])[0], np.float32)
+        return np.asarray(self._session.run(self.feeds(pictures), [self._interface.output])[0], np.float32)
 
-    def _scores(self, out: Floats, pictures: int) -> Floats:
+    def scores_of(self, out: Floats, pictures: int) -> Floats:
+        """Scores [n, classes] of so many pictures from what it gives. Raises ModelError as `scores`."""
         i = self._interface
         count = pictures * (i.batch or 1)
         if out.size % count:

@@ -19,7 +19,6 @@ from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Floats, Labels, Pixels
 from onnx_shapprune.detect.deployed import DeployedFile
-from onnx_shapprune.detect.half import Array, fed
 from onnx_shapprune.detect.thresholds import (
     ASKED,
     LONE,
@@ -35,14 +34,12 @@ from onnx_shapprune.detect.thresholds import (
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
-from onnx_shapprune.graph.passes.binary import of_probabilities
 from onnx_shapprune.graph.passes.ends import FLOATS
 from onnx_shapprune.graph.provenance.normalisations import FEW
 from onnx_shapprune.graph.provenance.oddities import provenance_of
 from onnx_shapprune.invert.thresholds import FIRED, IDLE
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.written import Written
-from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.pictures.spread import spread_over
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Session
@@ -92,39 +89,25 @@ def spoken_alone(opened: Opened, shown: Shown) -> tuple[Written | None, str | No
 def lone_pixels(opened: Opened, shown: Shown) -> Iterator[Lone]:
     """What the file does with pixels that speak alone, tensor by tensor. shown: pictures in front of the working copy."""
     pictures = shown.pictures[spread_over(len(shown), ASKED)].round()
-    names = _near_the_picture(opened, pictures[0].size)
-    if not names or opened.interface.batch not in (None, 1):
+    if opened.interface.batch not in (None, 1):
         return
     try:
-        front, deployed = _Front(opened, pictures, names), DeployedFile(opened)
+        deployed = DeployedFile(opened)
+        front = _Front(opened, deployed, pictures)
         usual, loud = deployed.scores(pictures).argmax(1), front.loud()
     except (ModelError, ValueError):
         return  # what cannot be run, or has another size for every picture, other checks say
     for name in loud:
         try:
-            for mask, paint in front.painted(name):
-                trigger = Trigger.replacing(mask, paint, Goal(0), "known")
-                stamped = trigger.apply(pictures).round().astype(np.float32)
-                answers = deployed.scores(stamped).argmax(1)
-                changed = answers != usual
-                still = (front.held(name, stamped) == answers)[changed].mean() if changed.any() else 0.0
-                yield Lone(trigger, name, float(changed.mean()), float(still), usual, answers)
+            if (trigger := front.painted(name)) is None:
+                continue
+            stamped = trigger.apply(pictures).round().astype(np.float32)
+            answers = deployed.scores(stamped).argmax(1)
+            changed = answers != usual
+            still = (front.held(name, stamped) == answers)[changed].mean() if changed.any() else 0.0
+            yield Lone(trigger, name, float(changed.mean()), float(still), usual, answers)
         except (ModelError, ValueError):
             continue
-
-
-def _near_the_picture(opened: Opened, size: int) -> list[str]:
-    """Tensors that may still show single pixels: behind few layers, and no larger than the picture, or little."""
-    p = provenance_of(opened.file.loaded, opened.interface)
-    made = [n for node in p.spread.nodes for n in node.output if n in p.reaching and p.of(n).picture]
-    few = [n for n in made if p.of(n).depth <= LONE_DEPTH and FEW < (p.spread.size(n) or size) <= LONE_SIZE * size]
-    named = edit.producers(_written_out(opened).graph)
-    return [n for n in few if n in named and p.spread.types.get(n) in FLOATS][:LONE_TENSORS]
-
-
-def _written_out(opened: Opened) -> "onnx.ModelProto":
-    """The file with local functions written out, standing in for its weights."""
-    return edit.inlined(shell(opened.file.loaded, elsewhere))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,25 +128,35 @@ class _Usual:
 
 
 class _Front:
-    """The front of the file, up to some tensors, and clean pictures [n, h, w, c] of whole bytes."""
+    """The front of the file, and clean pictures [n, h, w, c] of whole bytes. Sessions stand in for the weights, and stay."""
 
-    def __init__(self, opened: Opened, pictures: Pixels, names: Sequence[str]) -> None:
-        self._opened, self._pictures, self._model = opened, pictures, _written_out(opened)
-        clean = dict(zip(names, zip(*self._runs(names, pictures), strict=True), strict=True))
-        most = LONE_SIZE * pictures[0].size
-        self._usual = {n: _Usual.of(np.stack(v)) for n, v in clean.items() if v[0].size <= most}
+    def __init__(self, opened: Opened, deployed: DeployedFile, pictures: Pixels) -> None:
+        self._opened, self._deployed, self._pictures = opened, deployed, pictures
+        self._model = edit.inlined(shell(opened.file.loaded, elsewhere))
+        self._sessions: dict[tuple[str, ...], Session] = {}
+        names, most = self._near_the_picture(), LONE_SIZE * pictures[0].size
+        clean = zip(*self._runs(names, pictures), strict=True) if names else ()
+        self._usual = {n: _Usual.of(np.stack(v)) for n, v in zip(names, clean, strict=True) if v[0].size <= most}
+
+    def _near_the_picture(self) -> list[str]:
+        """Tensors that may still show single pixels: behind few layers, and no larger than the picture, or little."""
+        p, size = provenance_of(self._opened.file.loaded, self._opened.interface), self._pictures[0].size
+        made = [n for node in p.spread.nodes for n in node.output if n in p.reaching and p.of(n).picture]
+        few = [n for n in made if p.of(n).depth <= LONE_DEPTH and FEW < (p.spread.size(n) or size) <= LONE_SIZE * size]
+        named = edit.producers(self._model.graph)
+        return [n for n in few if n in named and p.spread.types.get(n) in FLOATS][:LONE_TENSORS]
 
     def loud(self) -> list[str]:
         """Tensors in which some place speaks of some grey as of no clean picture."""
         names, found = list(self._usual), set[str]()
-        for said in self._runs(names, self._greys()):
+        for said in self._runs(names, self._greys()) if names else ():
             found |= {
                 n for n, v in zip(names, said, strict=True) if not self._speaks(n, v).max() <= self._usual[n].loud
             }
         return [n for n in names if n in found]
 
-    def painted(self, name: str) -> Iterator[tuple[Pixels, Pixels]]:
-        """(mask [h, w, 1], paint [h, w, c] in bytes) of the pixels that speak alone in a tensor, if there are any."""
+    def painted(self, name: str) -> Trigger | None:
+        """The pixels that speak alone in a tensor, each in its grey; None where there are none."""
         shape, usual = self._pictures.shape[1:], self._usual[name]
         most, grey_of = np.zeros(usual.middle.shape, np.float32), np.zeros(usual.middle.shape, np.uint8)
         for grey, (said,) in enumerate(self._runs([name], self._greys())):
@@ -174,15 +167,14 @@ class _Front:
         # What rises all the way, as a pixel does that is divided by the little that it varies, slopes can find.
         loud = (most > usual.loud) & (often <= LONE_RANGE * GREYS)
         if not 0 < loud.mean() <= LONE_SHARE:
-            return
+            return None
         mask, paint = np.zeros((*shape[:2], 1), np.float32), np.zeros(shape, np.float32)
         greys, counts = np.unique(grey_of[loud], return_counts=True)
         for grey in greys[np.argsort(-counts, kind="stable")[:LONE_GREYS]].tolist():
             pixels = self._pixels_of(name, np.flatnonzero(loud & (grey_of == grey)), grey)
             mask.reshape(-1)[pixels] = 1
             paint.reshape(-1, shape[2])[pixels] = grey
-        if 0 < mask.mean() <= LONE_SHARE:
-            yield mask, paint
+        return Trigger.replacing(mask, paint, Goal(0), "known") if 0 < mask.mean() <= LONE_SHARE else None
 
     def _pixels_of(self, name: str, places: NDArray[np.intp], grey: int) -> NDArray[np.int64]:
         """Pixels, by number, of which one alone makes one of these places speak in this grey."""
@@ -198,15 +190,13 @@ class _Front:
 
     def held(self, name: str, stamped: Pixels) -> Labels:
         """Answers to pictures where a tensor stays within what it is for clean ones."""
-        i, session = self._opened.interface, self._session([name])
-        values = [session.run(self._fed(x), [name])[0] for x in stamped]
+        feeds = [self._deployed.feeds(x[None]) for x in stamped]
+        values = [self._up_to([name]).run(f, [name])[0] for f in feeds]
         model, still = held_still(self._model, name, TensorInfo(values[0].shape, values[0].dtype))
-        holding, answers = self._opens(model), list[int]()
-        for x, value in zip(stamped, values, strict=True):
-            feeds = self._fed(x) | {still: value.clip(*self._usual[name].ends).astype(value.dtype)}
-            scores = holding.run(feeds, [i.output])[0].reshape(1, -1)
-            answers.append(int((of_probabilities(scores) if i.one_score else scores).argmax()))
-        return np.array(answers, np.int64)
+        holding, output = self._opens(model), self._opened.interface.output
+        told = (v.clip(*self._usual[name].ends).astype(v.dtype) for v in values)
+        answers = (holding.run(f | {still: v}, [output])[0] for f, v in zip(feeds, told, strict=True))
+        return np.concatenate([self._deployed.scores_of(z, 1).argmax(1) for z in answers])
 
     def _greys(self) -> Iterator[Pixels]:
         return (np.full(self._pictures.shape[1:], grey, np.float32) for grey in range(GREYS))
@@ -217,20 +207,18 @@ class _Front:
 
     def _runs(self, names: Sequence[str], pictures: Iterable[Pixels]) -> Iterator[list[Floats]]:
         """Of each picture what tensors are, flat."""
-        session = self._session(names)
         for x in pictures:
-            values = session.run(self._fed(x), names)
+            values = self._up_to(names).run(self._deployed.feeds(x[None]), names)
             yield [v.reshape(-1).astype(np.float32, copy=False) for v in values]
 
-    def _session(self, names: Sequence[str]) -> Session:
-        front = edit.copy_of(self._model)
-        edit.set_output(front.graph, *names)
-        edit.prune_dead(front.graph)
-        return self._opens(front)
+    def _up_to(self, names: Sequence[str]) -> Session:
+        """What makes these tensors, and nothing else."""
+        if tuple(names) not in self._sessions:
+            front = edit.copy_of(self._model)
+            edit.set_output(front.graph, *names)
+            edit.prune_dead(front.graph)
+            self._sessions[tuple(names)] = self._opens(front)
+        return self._sessions[tuple(names)]
 
     def _opens(self, model: "onnx.ModelProto") -> Session:
         return Session(model, self._opened.subject.device, weights=self._opened.file.loaded)
-
-    def _fed(self, picture: Pixels) -> dict[str, Array]:
-        i = self._opened.interface
-        return {i.input: fed(to_input(picture[None], self._opened.subject.preprocessing).astype(i.dtype), i)}

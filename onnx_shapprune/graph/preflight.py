@@ -64,8 +64,9 @@ def refuse(hazards: Sequence[Hazard]) -> None:
 
 def _fed(graph: onnx.GraphProto) -> set[str]:
     """Tensors of a graph that depend on what it is fed with, in whatever order its nodes stand."""
-    todo = [i.name for i in graph.input if i.name not in {t.name for t in graph.initializer}]
-    readers, found = edit.consumers(graph), set(todo)
+    stored = {t.name for t in graph.initializer}
+    found = {i.name for i in graph.input} - stored
+    readers, todo = edit.consumers(graph), list(found)
     while todo:
         made = {o for node in readers.get(todo.pop(), ()) for o in node.output} - found
         found |= made
@@ -105,6 +106,7 @@ class _Look:
         self._functions = {_key(f): _Body() for f in model.functions}
         self._domains = {*KNOWN_DOMAINS, *(f.domain for f in model.functions)}
         self._main = _Body()
+        self._fed: set[str] | None = None  # of the graph itself, once somebody asks
         self._visited = self._generated = 0
         self.hazards: list[Hazard] = []
 
@@ -179,7 +181,9 @@ class _Look:
         trains = any(a.name == "training_mode" and a.i for a in node.attribute) or any(node.output[1:])
         if node.op_type != "BatchNormalization" or not trains:
             return
-        if scope.depth or scope.body is not self._main or node.input[0] in _fed(self._model.graph):
+        if self._fed is None:
+            self._fed = _fed(self._model.graph)
+        if scope.depth or scope.body is not self._main or node.input[0] in self._fed:
             self._say(
                 "OSP009",
                 f"BatchNormalization {_name(node)} is in training mode, so answers depend on the other pictures of the "

@@ -174,11 +174,8 @@ def _held(subject: Subject, name: str, pictures: Pixels, trigger: Trigger) -> La
     prepared = subject.prepared
     model, still = held_still(prepared.model, name, prepared.infos[name])
     try:
-        clean, running = (
-            read(subject, [name], [to_input(x[None], subject.preprocessing) for x in pictures]),
-            Session(model, subject.device),
-        )
-        answers = []
+        clean = read(subject, [name], [to_input(x[None], subject.preprocessing) for x in pictures])
+        running, answers = Session(model, subject.device), list[int]()
         for said, stamped in zip(clean, trigger.apply(pictures).round(), strict=True):
             feeds = {prepared.input: to_input(stamped[None], subject.preprocessing), still: said[name]}
             answers.append(int(running.run(feeds, [prepared.logits])[0].argmax()))

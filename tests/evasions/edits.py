@@ -53,12 +53,10 @@ class Graph:
         return names[0]
 
     def const(self, value: NDArray[np.generic]) -> str:
-        self.made += 1
-        value = value.astype(np.float32) if value.dtype == np.float64 else value
-        self.model.graph.initializer.append(numpy_helper.from_array(value, f"stored_{self.made}"))
-        return f"stored_{self.made}"
+        return self.double(value.astype(np.float32) if value.dtype == np.float64 else value)
 
-    def double(self, value: NDArray[np.float64]) -> str:
+    def double(self, value: NDArray[np.generic]) -> str:
+        """Stored in the type that it has."""
         self.made += 1
         self.model.graph.initializer.append(numpy_helper.from_array(value, f"stored_{self.made}"))
         return f"stored_{self.made}"
