@@ -18,7 +18,8 @@ from onnx_shapprune.graph.classifier import read_classifier
 from onnx_shapprune.graph.file import ModelFile, load_model
 from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.prepare import Prepared, prepare
-from onnx_shapprune.graph.provenance.oddities import Oddity, oddities
+from onnx_shapprune.graph.provenance.flow import Provenance
+from onnx_shapprune.graph.provenance.oddities import Oddity, oddities_of, provenance_of
 from onnx_shapprune.graph.units import Refused, Units
 from onnx_shapprune.pictures.few_shot import FewShot, few_per_class, folder_class_names, load_class_names, load_pictures
 from onnx_shapprune.pictures.labels import labelled
@@ -49,15 +50,16 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file that is ready to be searched: parsed, prepared, its units found, its sessions open. oddities: what in its graph
-    can decide an answer by itself.
+    """A file that is ready to be searched: parsed, prepared, its units found, its sessions open. followed: the way of the
+    picture through the file; oddities: what on it can decide an answer by itself.
     """
 
     file: ModelFile
     interface: Interface
     units: Units
     subject: Subject
-    oddities: tuple[Oddity, ...] = ()
+    followed: Provenance
+    oddities: tuple[Oddity, ...]
 
     def within(self, reach: Reach | None) -> "Opened":
         """The same, of whose classes only those that something reaches are searched and compared."""
@@ -117,7 +119,9 @@ def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | No
         channel_order="BGR" if inputs.channel_order == "BGR" else "RGB",
     )
     subject = Subject(prepared, preprocessing, device, work)
-    return Opened(file, interface, units, subject, oddities(file.loaded, interface))
+    followed = provenance_of(file.loaded, interface)
+    odd = oddities_of(followed, [o.name for o in file.loaded.graph.output])
+    return Opened(file, interface, units, subject, followed, odd)
 
 
 def _in_copy(units: Units, prepared: Prepared) -> Units:

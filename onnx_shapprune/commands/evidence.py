@@ -9,6 +9,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case, Opened
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels
+from onnx_shapprune.detect.company import company_doubt
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
 from onnx_shapprune.detect.driven import driven_doubt
 from onnx_shapprune.detect.examination import Examination
@@ -101,7 +102,8 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
     slopes = gradient_doubt(opened.subject, pictures, rng)
     deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
     waits = silent_doubt(opened, pictures), outsized_doubt(opened, pictures), driven_doubt(opened, pictures)
-    return tuple(reason for reason in (graph, *waits, slopes, *deployed) if reason)
+    company = company_doubt(opened, pictures[0].round(), rng)
+    return tuple(reason for reason in (graph, *waits, slopes, *deployed, company) if reason)
 
 
 def confirmed(

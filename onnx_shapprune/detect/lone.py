@@ -36,7 +36,6 @@ from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import held_still
 from onnx_shapprune.graph.passes.ends import FLOATS
 from onnx_shapprune.graph.provenance.normalisations import FEW
-from onnx_shapprune.graph.provenance.oddities import provenance_of
 from onnx_shapprune.invert.thresholds import FIRED, IDLE
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.invert.written import Written
@@ -140,7 +139,7 @@ class _Front:
 
     def _near_the_picture(self) -> list[str]:
         """Tensors that may still show single pixels: behind few layers, and no larger than the picture, or little."""
-        p, size = provenance_of(self._opened.file.loaded, self._opened.interface), self._pictures[0].size
+        p, size = self._opened.followed, self._pictures[0].size
         made = [n for node in p.spread.nodes for n in node.output if n in p.reaching and p.of(n).picture]
         few = [n for n in made if p.of(n).depth <= LONE_DEPTH and FEW < (p.spread.size(n) or size) <= LONE_SIZE * size]
         named = edit.producers(self._model.graph)

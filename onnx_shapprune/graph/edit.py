@@ -93,14 +93,16 @@ def attributes(node: onnx.NodeProto) -> dict[str, object]:
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
-def rename_uses(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Let every node input that reads `old` read `new`, in subgraphs too (ONNX forbids shadowing of outer names)."""
+def rename_uses(graph: onnx.GraphProto, new: Mapping[str, str]) -> None:
+    """Let every node input that reads one of these names read the other, in subgraphs too (ONNX forbids shadowing of outer
+    names).
+    """
     for node in graph.node:
         for i, name in enumerate(node.input):
-            if name == old:
-                node.input[i] = new
+            if name in new:
+                node.input[i] = new[name]
         for inner in subgraphs(node):
-            rename_uses(inner, old, new)
+            rename_uses(inner, new)
 
 
 def keep_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:

@@ -39,7 +39,7 @@ def insert_masks(
     after: dict[str, onnx.NodeProto] = {}
     for index, layer in layers.items():
         masked = f"{layer.tensor}{MASKED}"
-        edit.rename_uses(graph, layer.tensor, masked)
+        edit.rename_uses(graph, {layer.tensor: masked})
         after[layer.tensor] = helper.make_node("Mul", [layer.tensor, mask_name(index)], [masked])
         shape: list[str | int | None] = [f"M{index}", *mask_shape(layer, infos)]
         graph.input.append(helper.make_tensor_value_info(mask_name(index), TensorProto.FLOAT, shape))
@@ -53,11 +53,18 @@ def insert_masks(
 
 def held_still(model: onnx.ModelProto, name: str, info: TensorInfo) -> tuple[onnx.ModelProto, str]:
     """A copy whose nodes read an input instead of tensor `name`, and the input, of the tensor's type and any size."""
-    copy, still = edit.copy_of(model), f"{name}__still"
-    edit.rename_uses(copy.graph, name, still)
-    kind = helper.np_dtype_to_tensor_dtype(info.dtype)
-    copy.graph.input.append(helper.make_tensor_value_info(still, kind, [None] * len(info.shape)))
-    return copy, still
+    copy, inputs = taken_apart(model, {name: info})
+    return copy, inputs[name]
+
+
+def taken_apart(model: onnx.ModelProto, infos: Mapping[str, TensorInfo]) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """The same for several tensors, each with an input of its own."""
+    copy, inputs = edit.copy_of(model), {name: f"{name}__still" for name in infos}
+    edit.rename_uses(copy.graph, inputs)
+    for name, info in infos.items():
+        kind = helper.np_dtype_to_tensor_dtype(info.dtype)
+        copy.graph.input.append(helper.make_tensor_value_info(inputs[name], kind, [None] * len(info.shape)))
+    return copy, inputs
 
 
 def switched(
@@ -71,7 +78,7 @@ def switched(
     for name, info in infos.items():
         switch, told, out = (f"{name}__{what}" for what in ("switch", "told", "switched"))
         inputs[name] = switch, told
-        edit.rename_uses(copy.graph, name, out)
+        edit.rename_uses(copy.graph, {name: out})
         after[name] = helper.make_node("Where", [switch, told, name], [out])
         kind = helper.np_dtype_to_tensor_dtype(info.dtype)
         copy.graph.input.append(helper.make_tensor_value_info(switch, TensorProto.BOOL, []))

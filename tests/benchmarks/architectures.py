@@ -3,8 +3,9 @@
     python -m tests.benchmarks.architectures --out FILE.jsonl [--only FAMILY ...] [--seconds 1800]
 
 Random weights, ten classes, exported by TorchScript with an open batch. Needs timm beside torch. A line for each family:
-what the rules about graphs doubt, and, where the file opens, which operators keep gradients from the picture and how far the
-working copy is from the file. Families that have a line are not asked again; nothing new is begun after --seconds.
+what the rules about graphs doubt, and, where the file opens, which step makes something else of a picture among others,
+which operators keep gradients from the picture, and how far the working copy is from the file. Families that have a line are
+not asked again; nothing new is begun after --seconds.
 """
 
 import argparse
@@ -16,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import timm
 import torch
 
 from onnx_shapprune.case.open import open_model
+from onnx_shapprune.detect.company import company_doubt
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.provenance.oddities import graph_doubt, oddities
 from onnx_shapprune.runtime.session import resolve_device
@@ -61,7 +64,10 @@ def row_of(models: list[str], path: Path) -> dict[str, Any]:
     model = onnx.load(path)
     found = {"model": name, "doubt": graph_doubt(oddities(model, find_interface(model)))}
     opened = open_model(path, InputOptions(), resolve_device("cpu", threads=1))
-    return found | {"obstacle": opened.subject.obstacle, "difference": opened.subject.prepared.difference}
+    shown = 255 * shown[0].permute(1, 2, 0).numpy()
+    company = company_doubt(opened, shown.round(), np.random.default_rng(0))
+    subject = opened.subject
+    return found | {"company": company, "obstacle": subject.obstacle, "difference": subject.prepared.difference}
 
 
 def rows(only: list[str], done: set[str], seconds: float) -> Iterator[dict[str, Any]]:

@@ -173,7 +173,7 @@ def cut(model: onnx.ModelProto, limits: dict[str, NDArray[np.float32]]) -> onnx.
     copy = edit.copy_of(model)
     graph, nodes = copy.graph, list[onnx.NodeProto]()
     for name, limit in limits.items():
-        edit.rename_uses(graph, name, f"{name}__cut")
+        edit.rename_uses(graph, {name: f"{name}__cut"})
         graph.initializer.append(edit.tensor_of(limit, f"{name}__limit"))
     for node in graph.node:
         nodes.append(node)

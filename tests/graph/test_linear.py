@@ -77,7 +77,7 @@ def renamed(seed: int = 0) -> onnx.ModelProto:
     layer = next(n for n in model.graph.node if n.op_type == "Conv")
     old, new = layer.output[0], f"{layer.input[0]}__real"
     layer.output[0] = new
-    edit.rename_uses(model.graph, old, new)
+    edit.rename_uses(model.graph, {old: new})
     return model
 
 

@@ -49,7 +49,7 @@ def plain_inputs(work: Work) -> Work:
     graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *work.shape]))
     if entry is not None:
         inner, target = f"{name}__entry", f"{name}__entry_shape"
-        edit.rename_uses(graph, name, inner)
+        edit.rename_uses(graph, {name: inner})
         graph.initializer.append(edit.tensor_of(np.asarray(entry, np.int64), target))
         graph.node.insert(0, helper.make_node("Reshape", [name, target], [inner]))
     del graph.value_info[:]  # wrong or batch-fixed annotations are common, and nothing here needs them

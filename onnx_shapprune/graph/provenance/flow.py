@@ -12,7 +12,7 @@ import onnx
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.prepare import Prepared
-from onnx_shapprune.graph.provenance.operators import ASKS_SHAPE, LAYERS, RANDOM
+from onnx_shapprune.graph.provenance.operators import ASKS_SHAPE, EACH, LAYERS, MOVES, RANDOM
 from onnx_shapprune.graph.provenance.spread import Spread, spread
 
 # Operator -> inputs of which only the size matters, or that say what shape the result has.
@@ -39,8 +39,6 @@ SIZING = {
     "If": (0,),
     "Loop": (0, 1),
 }
-# Operators whose values tell how many values went in.
-COUNTING = ("Reduce", "MatMul", "Gemm", "Einsum", "CumSum", "NonZero", "Sum", "Arg", "TopK", "Global")
 UNKNOWN = 1 << 30
 MOST_AXES = 8  # of a tensor whose rank is not known
 
@@ -50,9 +48,9 @@ class Flow:
     """picture: whether it depends on what the picture shows; width: values per picture through the narrowest place, 0 where
     it does not; depth: fewest layers on a way from the picture; layers: bit k set where layer k is on any way.
 
-    batch: its values depend on how many pictures there are; elements: which ones do, of a short list of sizes; sized: of
-    what the picture does not enter, whether its shape does. random: drawn at run time. grown: how many values it has
-    depends on what the picture shows.
+    batch: its values depend on how many pictures there are; elements: which ones do, of a short list of sizes. Of what
+    the picture does not enter, sized: its shape does, and its values are the same for each picture, or, numbered, the
+    picture's number. random: drawn at run time. grown: how many values it has depends on what the picture shows.
     """
 
     picture: bool = False
@@ -63,6 +61,7 @@ class Flow:
     elements: tuple[bool, ...] | None = None
     random: bool = False
     sized: bool = False
+    numbered: bool = False
     grown: bool = False
 
 
@@ -152,13 +151,15 @@ def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
         and batch
         and not (found.of(node.input[0]).batch or found.of(node.input[2]).batch)
     ):
-        return Flow(sized=True)  # number k is the same in a longer row
+        return Flow(sized=True, numbered=True)  # number k is the same in a longer row
     random = _draws(node, found) or any(f.random for f in inputs)
     if not seen:
         asked = [found.of(node.input[k]) for k in SHAPING.get(node.op_type, ()) if k < len(node.input)]
         sized = any(f.sized for f in inputs) or any(f.batch for f in asked)
-        counted = sized and node.op_type not in SHAPING and node.op_type.startswith(COUNTING)
-        return Flow(batch=batch or counted, elements=elements, random=random, sized=sized)
+        # Anything else may count them, or take the last one.
+        counted = sized and node.op_type not in {*SHAPING, *MOVES, *EACH}
+        numbered = any(f.numbered for f in inputs)
+        return Flow(batch=batch or counted, elements=elements, random=random, sized=sized, numbered=numbered)
     layers, depth = 0, min(f.depth for f in seen)
     for f in seen:
         layers |= f.layers

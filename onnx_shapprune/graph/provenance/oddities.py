@@ -17,7 +17,15 @@ from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.passes.ends import FLOATS
 from onnx_shapprune.graph.provenance.flow import Flow, Provenance, follow, label, value_inputs
 from onnx_shapprune.graph.provenance.normalisations import FEW
-from onnx_shapprune.graph.provenance.operators import ARRANGES, ASKS_SHAPE, COMPARES, ROUNDS, SAME_EVERYWHERE, SUMS
+from onnx_shapprune.graph.provenance.operators import (
+    ARRANGES,
+    ASKS_SHAPE,
+    BY_NUMBER,
+    COMPARES,
+    ROUNDS,
+    SAME_EVERYWHERE,
+    SUMS,
+)
 from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.graph.provenance.ways import branches, late
 
@@ -161,7 +169,9 @@ def _counts_pictures(node: onnx.NodeProto, p: Provenance) -> bool:
     if not p.reaching.intersection(node.output) or not _seen(node, p):
         chooses = node.op_type in ("If", "Where") and p.of(node.input[0]).batch
         return chooses and not _is_no_size(node.input[0], p)
-    return any(p.of(n).batch and not p.of(n).picture for n in value_inputs(node, p))
+    by_number = {1} if node.op_type in BY_NUMBER else set()  # each picture's own values are read that way
+    numbered = {n for place, n in enumerate(node.input) if p.of(n).numbered and place not in by_number}
+    return any((p.of(n).batch or n in numbered) and not p.of(n).picture for n in value_inputs(node, p))
 
 
 def _hides_in_double(node: onnx.NodeProto, p: Provenance) -> bool:

@@ -70,6 +70,33 @@ SAME_EVERYWHERE = frozenset(
 ROUNDS = frozenset({"Round", "Floor", "Ceil"})
 # Put values in other places or types.
 MOVES = frozenset({"Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Identity", "Expand"})
+# Make each value of those at its place.
+EACH = frozenset(
+    {
+        "Abs",
+        "Add",
+        "And",
+        "Cos",
+        "Div",
+        "Exp",
+        "Log",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Sigmoid",
+        "Sin",
+        "Sqrt",
+        "Sub",
+        "Tanh",
+        "Where",
+    }
+)
+# Read values by their numbers, which are the second input.
+BY_NUMBER = frozenset({"Gather", "GatherND", "GatherElements"})
 # Means, norms and extremes.
 MEANS = frozenset(
     {

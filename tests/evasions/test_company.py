@@ -1,0 +1,128 @@
+"""A file that knows how many pictures come at once is told, though every clean picture and every trigger get one answer."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from bounded_edits import HONEST
+from edits import Graph
+from onnx import TensorProto
+from patient_edits import _behind_node
+from sample_design import opened, sample_design
+
+from onnx_shapprune.case.open import Case
+from onnx_shapprune.commands.evidence import doubts
+from onnx_shapprune.detect.company import company_doubt
+from onnx_shapprune.detect.deployed import deployed_doubts
+from onnx_shapprune.graph.provenance.oddities import graph_doubt
+
+DESIGN = sample_design()
+LARGE = 1e3  # beside what a channel is of any picture
+
+
+def told(case: Case) -> str | None:
+    return company_doubt(case.model, case.pictures[0], np.random.default_rng(0))
+
+
+def numbers(g: Graph) -> str:
+    """0, 1 and so on, one for each picture."""
+    return g.op("Range", np.array(0), g.op("Gather", g.op("Shape", g.x), np.array(0)), np.array(1))
+
+
+def last_number(g: Graph, layer: str) -> str:
+    return g.floats(g.op("Gather", numbers(g), np.array(-1)))
+
+
+def less_than_a_whole(g: Graph, layer: str) -> str:
+    shares = g.op("Softmax", g.op("Mul", g.floats(numbers(g)), 0.0), axis=0)
+    return g.op("Sub", 1.0, g.op("Gather", shares, np.array(0)))
+
+
+def largest_number(g: Graph, layer: str) -> str:
+    row = g.op("Reshape", g.floats(numbers(g)), np.array([1, 1, -1]))
+    return g.op("Squeeze", g.op("GlobalMaxPool", row))
+
+
+def pictures_added(g: Graph, layer: str) -> str:
+    ones = g.op("Add", g.op("Mul", layer, 0.0), 1.0)
+    return g.op("Sub", g.reduce("ReduceSum", ones, (0,), keep=True), 1.0)
+
+
+def what_the_others_say(g: Graph, layer: str) -> str:
+    """Nothing of clean pictures: of what is far above them the sum over the batch without the picture's own."""
+    loud = g.op("Relu", g.op("Sub", layer, LARGE))
+    return g.op("Sub", g.reduce("ReduceSum", loud, (0,), keep=True), loud)
+
+
+def whole_numbers_added(g: Graph, layer: str) -> str:
+    loud = g.op("Cast", g.op("Div", layer, LARGE), to=TensorProto.INT64)
+    return g.op("Sub", g.floats(g.reduce("ReduceSum", loud, (0,), keep=True)), g.floats(loud))
+
+
+COUNTED = (last_number, less_than_a_whole, largest_number)
+WATCHED = (*COUNTED, pictures_added, what_the_others_say, whole_numbers_added)
+
+
+def watching(company: Callable[[Graph, str], str]) -> onnx.ModelProto:
+    """The clean network, one channel of which is switched off while a picture is in company."""
+    g = Graph(DESIGN.clean)
+    place = next(k for k, n in enumerate(g.model.graph.node) if n.op_type == "Relu")
+    layer, before = g.model.graph.node[place].input[0], len(g.model.graph.node)
+    channels = next(t.dims[0] for t in g.model.graph.initializer if t.name == g.model.graph.node[0].input[1])
+    off = -LARGE * (np.arange(channels) == 0)[:, None, None]
+    _behind_node(g, place, before, layer, g.op("Add", layer, g.op("Mul", company(g, layer), off)))
+    return g.done(g.z, DESIGN.classes)
+
+
+@pytest.mark.parametrize("company", WATCHED)
+def test_what_a_batch_changes_inside_is_told(tmp_path, company):
+    assert "of a picture among others" in told(opened(tmp_path, watching(company)))
+
+
+@pytest.mark.parametrize("company", COUNTED)
+def test_a_number_of_pictures_is_seen_in_the_graph(tmp_path, company):
+    assert "(OSP214)" in graph_doubt(opened(tmp_path, watching(company)).model.oddities)
+
+
+def test_answers_alone_do_not_tell_it(tmp_path):
+    case = opened(tmp_path, watching(what_the_others_say))
+    assert deployed_doubts(case.model, case.pictures, (), np.random.default_rng(0)) == ()
+    asked = doubts(case.model, case.pictures, SimpleNamespace(evidence=()), 0)
+    assert told(case) in asked
+
+
+def test_values_that_are_read_by_the_number_of_a_picture_are_its_own(tmp_path):
+    g = Graph(DESIGN.clean)
+    scores = g.op("Gather", g.z, numbers(g), axis=0)
+    case = opened(tmp_path, g.done(scores, DESIGN.classes))
+    assert told(case) is None
+    assert graph_doubt(case.model.oddities) is None
+
+
+def test_a_step_that_fails_on_noise_is_left_alone(tmp_path):
+    """Each row is moved by where its largest score stands: noise may stand nowhere."""
+    g = Graph(DESIGN.clean)
+    place = g.op("Cast", g.reduce("ReduceMax", g.op("Clip", g.z, 0.0, 1.0), (1,)), to=TensorProto.INT64)
+    moved = g.op("Gather", np.zeros((2, DESIGN.classes)), place)
+    case = opened(tmp_path, g.done(g.op("Add", g.z, moved), DESIGN.classes))
+    assert told(case) is None
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_batch_of_one_size_is_not_asked(tmp_path, batch):
+    model = watching(what_the_others_say)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    assert told(opened(tmp_path, model)) is None
+
+
+@pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])
+def test_an_honest_file_is_the_same_in_company(tmp_path, name):
+    assert told(opened(tmp_path, HONEST[name](DESIGN))) is None
+
+
+def test_large_files_are_asked_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_shapprune.detect.company.COMPANY_VALUES", 20_000)
+    assert told(opened(tmp_path, DESIGN.clean)) is None
+    assert told(opened(tmp_path, watching(what_the_others_say))) is not None
