@@ -102,7 +102,7 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
     slopes = gradient_doubt(opened.subject, pictures, rng)
     deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
     waits = silent_doubt(opened, pictures), outsized_doubt(opened, pictures), driven_doubt(opened, pictures)
-    company = company_doubt(opened, pictures[0].round(), rng)
+    company = company_doubt(opened, pictures, rng)
     return tuple(reason for reason in (graph, *waits, slopes, *deployed, company) if reason)
 
 

@@ -6,6 +6,7 @@ comes upon. But some step has to put a number of pictures beside values, or pict
 is given.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,13 +15,13 @@ import numpy as np
 
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Pixels
-from onnx_shapprune.detect.half import Array, fed
-from onnx_shapprune.detect.thresholds import COMPANY, COMPANY_NOISE, COMPANY_VALUES, OTHERWISE
+from onnx_shapprune.detect.deployed import DeployedFile
+from onnx_shapprune.detect.half import Array
+from onnx_shapprune.detect.thresholds import ASKED, COMPANY, COMPANY_NOISE, COMPANY_VALUES, OTHERWISE
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import taken_apart
 from onnx_shapprune.graph.provenance.flow import label
-from onnx_shapprune.pictures.preprocess import to_input
 from onnx_shapprune.runtime.probe import TensorInfo, run_exposed
 from onnx_shapprune.runtime.session import Device, Session
 from onnx_shapprune.runtime.weights import elsewhere, shell
@@ -29,47 +30,47 @@ if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
     import onnx
 
 Values = Mapping[str, Array]
+OF_THE_BATCH = frozenset(
+    {"DynamicQuantizeLinear"}
+)  # its step is that of the largest value of all pictures, in honest files too
 
 
-def company_doubt(opened: Opened, picture: Pixels, rng: np.random.Generator) -> str | None:
+def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) -> str | None:
     """Which step makes something else of a picture among others, in words; None where none does, and where the file takes
-    batches of one size. picture: a clean one, float32 [h, w, c] in 0..255.
+    batches of one size. pictures: clean ones, float32 [n, h, w, c] in 0..255.
     """
-    i, p, weights = opened.interface, opened.followed, opened.file.loaded
-    if i.batch is not None:
+    p, file = opened.followed, DeployedFile(opened)
+    if opened.interface.batch is not None:
         return None
-    model = edit.inlined(shell(weights, elsewhere))
-    row = to_input(picture[None], opened.subject.preprocessing).astype(i.dtype)
-    given = [{i.input: fed(np.repeat(row, count, axis=0), i)} for count in (1, COMPANY)]
+    shown = pictures[np.arange(COMPANY) % len(pictures)].round()
+    given = [file.feeds(some) for some in (*shown[:, None], shown)]
+    model = edit.inlined(shell(opened.file.loaded, elsewhere))
     try:
-        one, many = run_exposed(model, given, opened.subject.device, weights)
+        runs = run_exposed(model, [given[0], given[-1]], opened.subject.device, opened.file.loaded)
+        one, many = ({name: TensorInfo(v.shape, v.dtype) for name, v in run.items()} for run in runs)
     except (ModelError, ValueError):
-        return None  # a batch that fails gives nobody a wrong answer
-    made = edit.producers(model.graph)
-    both = p.reaching & one.keys() & many.keys()
-    asked = [n for n in made if n in both and one[n].dtype.kind in "fb" and not p.of(n).random]
-    axes = {n: _axis(one[n], many[n]) for n in asked}
-    odd = next((n for n in asked if not _same(_repeated(one[n], axes[n]), many[n])), None)
-    if odd is None:
-        noisy = {n: one[n] for n in asked if one[n].dtype.kind == "f" and p.of(n).picture}
-        infos = {n: TensorInfo(v.shape, v.dtype) for n, v in noisy.items()}
-        apart = _Apart(*taken_apart(model, infos), infos, axes, given, opened.subject.device, weights)
-        del many, noisy
-        parts = _parts({n: one[n].size for n in asked})
-        odd = next((n for part in parts for n in apart.differing(part, rng)), None)
-    if odd is None:
-        return None
-    node = made[odd]
-    return (
-        f"{node.op_type} {label(node)[:80]!r} makes something else of a picture among others than of the same one alone: "
-        "the file may know who is looking"
-    )
+        # What fails gives nobody a wrong answer; but a file that fails where it is asked may know that it is.
+        larger = file.together(np.repeat(shown[:1], ASKED, axis=0))
+        return None if larger is None else f"a batch of {COMPANY} pictures fails, and one of {ASKED} does not"
+    made, known = edit.producers(model.graph), p.reaching & one.keys() & many.keys()
+    asked = {n: one[n] for n in made if n in known and one[n].dtype.kind in "fb" and not p.of(n).random}
+    noisy = {n: info for n, info in asked.items() if info.dtype.kind == "f" and p.of(n).picture}
+    axes = {n: _axis(one[n].shape, many[n].shape) for n in asked}
+    steps = _Steps(*taken_apart(model, noisy), noisy, axes, given, opened.subject.device, opened.file.loaded)
+    for names in _parts(asked):
+        for odd in steps.differing(names, rng):
+            return (
+                f"{made[odd].op_type} {label(made[odd])[:80]!r} makes something else of a picture among others than of the "
+                "same one alone: the file may know who is looking"
+            )
+    return None
 
 
 @dataclass(frozen=True, slots=True)
-class _Apart:
+class _Steps:
     """A file whose steps each read inputs of their own. inputs: of which tensors, and how these are called; infos: what
-    these tensors are for one picture; axes: along which each grows with the pictures; given: one picture and several.
+    these tensors are for one picture; axes: along which each tensor grows with the pictures; given: each picture alone, and
+    all of them.
     """
 
     model: "onnx.ModelProto"
@@ -85,35 +86,43 @@ class _Apart:
         front = edit.copy_of(self.model)
         edit.set_output(front.graph, *names)
         edit.prune_dead(front.graph)
+        shared = set[str]()
+        for node in front.graph.node:
+            if node.op_type in OF_THE_BATCH or shared.intersection(node.input):
+                shared.update(node.output)
         try:
             session = Session(front, self.device, weights=self.weights)
-            read = [n for n in self.inputs if self.inputs[n] in session.inputs]
-            noise = {n: _noise(self.infos[n], rng) for n in read}
-            one, many = (
-                dict(zip(names, session.run(feeds, names), strict=True))
-                for feeds in (
-                    {**self.given[0], **{self.inputs[n]: v for n, v in noise.items()}},
-                    {**self.given[1], **{self.inputs[n]: _repeated(v, self.axes[n]) for n, v in noise.items()}},
-                )
-            )
+            for size in COMPANY_NOISE:
+                *alone, together = ([*session.run(feeds, names)] for feeds in self._noise(session, size, rng))
+                for name, *each, many in zip(names, *alone, together, strict=True):
+                    if name not in shared and not _same(_joined(each, self.axes[name]), many):
+                        yield name
         except ModelError:  # some step does not run on noise: it alone is left
             for half in (names[: len(names) // 2], names[len(names) // 2 :]) if len(names) > 1 else ():
                 yield from self.differing(half, rng)
-            return
-        yield from (n for n in names if not _same(_repeated(one[n], self.axes[n]), many[n]))
+
+    def _noise(self, session: Session, size: float, rng: np.random.Generator) -> Iterator[Values]:
+        """What each picture is given alone, and all of them. size: of the noise, as a logarithm."""
+        read = {name: own for name, own in self.inputs.items() if own in session.inputs}
+        count = len(self.given) - 1
+        noise = {
+            n: [_noise(self.infos[n], size, rng) for _ in range(count if self.axes[n] is not None else 1)] for n in read
+        }
+        inputs = [{n: v for n, v in each.items() if n in session.inputs} for each in self.given]
+        for k in range(count):
+            yield inputs[k] | {read[n]: values[k % len(values)] for n, values in noise.items()}
+        yield inputs[-1] | {read[n]: _joined(values, self.axes[n]) for n, values in noise.items()}
 
 
-def _axis(one: Array, many: Array) -> int | None:
+def _axis(one: Sequence[int | None], many: Sequence[int | None]) -> int | None:
     """Along which axis a tensor grows with the pictures; None where it does not, or not by their number alone."""
-    if one.ndim != many.ndim:
-        return None
-    grown = [k for k, (a, b) in enumerate(zip(one.shape, many.shape, strict=True)) if a != b]
-    return grown[0] if len(grown) == 1 and many.shape[grown[0]] == COMPANY * one.shape[grown[0]] else None
+    grown = [k for k, (a, b) in enumerate(zip(one, many, strict=False)) if a != b]
+    return grown[0] if len(one) == len(many) and len(grown) == 1 else None
 
 
-def _repeated(one: Array, axis: int | None) -> Array:
-    """What a tensor is for one picture, as often as it is shown."""
-    return one if axis is None else np.concatenate([one] * COMPANY, axis=axis)
+def _joined(each: Sequence[Array], axis: int | None) -> Array:
+    """What a tensor is for all pictures, of what it is for each."""
+    return each[0] if axis is None else np.concatenate(each, axis=axis)
 
 
 def _same(one: Array, many: Array) -> bool:
@@ -126,17 +135,19 @@ def _same(one: Array, many: Array) -> bool:
     return bool(np.isclose(a, b, rtol=each, atol=most * largest, equal_nan=True).all())
 
 
-def _noise(info: TensorInfo, rng: np.random.Generator) -> Array:
+def _noise(info: TensorInfo, size: float, rng: np.random.Generator) -> Array:
+    """Of a few sizes: whole numbers that are made of it are small ones and large ones."""
     shape = [d or 0 for d in info.shape]
-    noise = rng.standard_normal(shape) * np.exp(COMPANY_NOISE * rng.standard_normal(shape))
+    noise = rng.standard_normal(shape) * np.exp(size + 3 * rng.standard_normal(shape))
     most = float(np.finfo(np.float16 if info.dtype == np.float16 else np.float32).max)
     return noise.clip(-most, most).astype(info.dtype)
 
 
-def _parts(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+def _parts(infos: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
     """Tensors in their order, few enough to be held at a time."""
     part, held = list[str](), 0
-    for name, size in sizes.items():
+    for name, info in infos.items():
+        size = math.prod(d or 0 for d in info.shape)
         if part and held + size > COMPANY_VALUES:
             yield part
             part, held = [], 0

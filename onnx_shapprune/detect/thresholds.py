@@ -77,13 +77,13 @@ REPEATS = 4
 # Of the pictures that a named trigger moves on the copy that was searched, the share that it must move on the file itself,
 # one at a time and in whole bytes: else it names nothing. 2026-11-26, chosen: half; patches lose nothing by rounding.
 ON_FILE = 0.5
-# Pictures that each step is asked about beside one alone; of a value, and of the largest of its tensor, what they may differ
-# by; the logarithm's deviation of noise, so that whole numbers made of it are small ones and large ones; and values of one
-# picture that are held at a time, about. 2026-11-29, chosen: 52 networks of others do not differ in a bit.
-COMPANY = 3
+# Pictures that each step is asked about, alone and together; of a value, and of the largest of its tensor, what they may
+# differ by; how large noise is, as logarithms, since a step may wait for large values; and values of one picture that are
+# held at a time, about. 2026-11-29, chosen: 52 networks of others do not differ in a bit.
+COMPANY = 2
 OTHERWISE = 1e-3, 1e-6
-COMPANY_NOISE = 3.0
-COMPANY_VALUES = 1 << 24
+COMPANY_NOISE = 0.0, 24.0
+COMPANY_VALUES = 1 << 23
 # Of a byte: noise that no picture on disk can show. Definition: under half a byte.
 FRACTION = 0.45
 # Of the scores' spread: two scores that are so far apart stand in the same order in every precision; and the share of such

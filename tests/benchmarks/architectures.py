@@ -57,15 +57,14 @@ def row_of(models: list[str], path: Path) -> dict[str, Any]:
     if weights > LARGEST:
         return {"model": name, "error": "too large"}
     net = timm.create_model(name, num_classes=10).eval()
-    shown = torch.rand(1, *net.default_cfg["input_size"])
+    shown = torch.rand(2, *net.default_cfg["input_size"])
     names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
     with torch.no_grad():
-        torch.onnx.export(net, (shown,), str(path), dynamo=False, opset_version=17, **names)
+        torch.onnx.export(net, (shown[:1],), str(path), dynamo=False, opset_version=17, **names)
     model = onnx.load(path)
     found = {"model": name, "doubt": graph_doubt(oddities(model, find_interface(model)))}
     opened = open_model(path, InputOptions(), resolve_device("cpu", threads=1))
-    shown = 255 * shown[0].permute(1, 2, 0).numpy()
-    company = company_doubt(opened, shown.round(), np.random.default_rng(0))
+    company = company_doubt(opened, 255 * shown.permute(0, 2, 3, 1).numpy(), np.random.default_rng(0))
     subject = opened.subject
     return found | {"company": company, "obstacle": subject.obstacle, "difference": subject.prepared.difference}
 

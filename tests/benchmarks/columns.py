@@ -54,7 +54,8 @@ def row_of(entry: Entry, o: argparse.Namespace) -> dict[str, Any]:
     subject, opened = case.model.subject, time.process_time()
     right = float((subject.logits(held[:HELD].astype(np.float32)).argmax(1) == truth[:HELD]).mean())
     effort, before = effort_for(subject.prepared, run), subject.work.pictures
-    shown = {k: v for s in o.statistics for k, v in MEASURED[s](case, effort, o).items()}
+    measured = dict.fromkeys(MEASURED[s] for s in o.statistics)
+    shown = {k: v for measure in measured for k, v in measure(case, effort, o).items()}
     return {
         "file": entry.file, "kind": entry.kind, "target": entry.target, "acc": round(right, 3),
         "free": o.data_free, "classes": len(subject.reachable), "edge": max(case.shown.size[:2]),
@@ -63,11 +64,25 @@ def row_of(entry: Entry, o: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _first_rounds(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
-    settings = replace(effort.search, warps=not o.data_free)
+def _searched(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
+    """After the first rounds of all families, and after the last ones where these are asked for: those draw nothing more
+    than an audit does.
+    """
+    settings, spread = replace(effort.search, warps=not o.data_free), spread_of(case.shown)
     begun = begin(case.shown, settings, np.random.default_rng(o.seed))
-    claim = first_claim(begun, case.shown, spread_of(case.shown))
-    return {FIRST: round(claim.value, DIGITS), "leader": claim.goal.target, "led": leads(begun.moved)}
+    shown: dict[str, Any] = {}
+    if FIRST in o.statistics:
+        claim = first_claim(begun, case.shown, spread)
+        shown = {FIRST: round(claim.value, DIGITS), "leader": claim.goal.target, "led": leads(begun.moved)}
+    if EVERY in o.statistics:
+        found = dict(begun.found)
+        for name, climb in begun.climbs.items():
+            for results in climb:
+                found[name] = [best_of(results, g) for g in begun.goals]
+        said = every_claims(replace(begun, found=found).evidence(case.shown), spread)
+        best = max(said, key=lambda c: c.value, default=None)
+        shown |= {EVERY: round(best.value, DIGITS) if best else 0.0, "to": best and best.goal.target}
+    return shown
 
 
 def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
@@ -80,20 +95,7 @@ def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
     return {**said, "best": shown, "away": round(found.away, 2)}
 
 
-def _every(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
-    """After the last rounds of all families, which draw nothing more than an audit does."""
-    search = replace(effort.search, warps=not o.data_free)
-    begun = begin(case.shown, search, np.random.default_rng(o.seed))
-    found = dict(begun.found)
-    for name, climb in begun.climbs.items():
-        for results in climb:
-            found[name] = [best_of(results, g) for g in begun.goals]
-    said = every_claims(replace(begun, found=found).evidence(case.shown), spread_of(case.shown))
-    best = max(said, key=lambda c: c.value, default=None)
-    return {EVERY: round(best.value, DIGITS) if best else 0.0, "to": best and best.goal.target}
-
-
-MEASURED = {FIRST: _first_rounds, MAP: _maps, EVERY: _every}
+MEASURED = {FIRST: _searched, MAP: _maps, EVERY: _searched}
 
 
 def rows(o: argparse.Namespace, done: set[str]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from bounded_edits import HONEST
 from edits import Graph
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from patient_edits import _behind_node
 from sample_design import opened, sample_design
 
@@ -20,10 +20,11 @@ from onnx_shapprune.graph.provenance.oddities import graph_doubt
 
 DESIGN = sample_design()
 LARGE = 1e3  # beside what a channel is of any picture
+LAYER = (16, 28, 28)  # the first one's values for a picture
 
 
 def told(case: Case) -> str | None:
-    return company_doubt(case.model, case.pictures[0], np.random.default_rng(0))
+    return company_doubt(case.model, case.pictures, np.random.default_rng(0))
 
 
 def numbers(g: Graph) -> str:
@@ -56,13 +57,18 @@ def what_the_others_say(g: Graph, layer: str) -> str:
     return g.op("Sub", g.reduce("ReduceSum", loud, (0,), keep=True), loud)
 
 
+def unlike_the_loudest(g: Graph, layer: str) -> str:
+    """Nothing of one picture, however often it is shown."""
+    return g.op("Sub", g.reduce("ReduceMax", layer, (0,), keep=True), layer)
+
+
 def whole_numbers_added(g: Graph, layer: str) -> str:
     loud = g.op("Cast", g.op("Div", layer, LARGE), to=TensorProto.INT64)
     return g.op("Sub", g.floats(g.reduce("ReduceSum", loud, (0,), keep=True)), g.floats(loud))
 
 
 COUNTED = (last_number, less_than_a_whole, largest_number)
-WATCHED = (*COUNTED, pictures_added, what_the_others_say, whole_numbers_added)
+WATCHED = (*COUNTED, pictures_added, what_the_others_say, unlike_the_loudest, whole_numbers_added)
 
 
 def watching(company: Callable[[Graph, str], str]) -> onnx.ModelProto:
@@ -107,6 +113,39 @@ def test_a_step_that_fails_on_noise_is_left_alone(tmp_path):
     place = g.op("Cast", g.reduce("ReduceMax", g.op("Clip", g.z, 0.0, 1.0), (1,)), to=TensorProto.INT64)
     moved = g.op("Gather", np.zeros((2, DESIGN.classes)), place)
     case = opened(tmp_path, g.done(g.op("Add", g.z, moved), DESIGN.classes))
+    assert told(case) is None
+
+
+def test_a_batch_that_fails_where_it_is_asked_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_shapprune.detect.company.COMPANY", 3)
+    g = Graph(DESIGN.clean)
+    n = g.op("Gather", g.op("Shape", g.x), np.array([0]))
+    apart = g.op("Min", g.op("Abs", g.op("Sub", n, np.array([3]))), np.array([1]))
+    size = g.op("Concat", n, g.op("Sub", np.array([DESIGN.classes + 1]), apart), axis=0)
+    case = opened(tmp_path, g.done(g.op("Reshape", g.z, size), DESIGN.classes))
+    assert "a batch of 3 pictures fails, and one of 16 does not" in told(case)
+
+
+def rows_that_remember(g: Graph, layer: str) -> str:
+    """A recurrent layer takes the batch for a row of steps, and remembers what is a billion times as large as values are."""
+    flat = g.op("Unsqueeze", g.op("Flatten", layer), np.array([1]))
+    size = int(np.prod(LAYER))
+    read = np.zeros((1, 1, size))
+    read[0, 0, 0] = 1
+    kept = g.op("RNN", flat, read, np.ones((1, 1, 1)), np.array([[-1e9, 0.0]]), hidden_size=1, activations=["Relu"])
+    return g.op("Reshape", kept, np.array([-1, 1, 1, 1]))
+
+
+def test_a_step_that_waits_for_large_values_is_told(tmp_path):
+    assert "RNN" in told(opened(tmp_path, watching(rows_that_remember)))
+
+
+def test_the_step_of_a_quantiser_is_that_of_the_batch(tmp_path):
+    """As onnxruntime's dynamic quantisation writes it."""
+    g = Graph(DESIGN.clean)
+    whole, step, zero = (f"whole_{k}" for k in range(3))
+    g.model.graph.node.append(helper.make_node("DynamicQuantizeLinear", [g.z], [whole, step, zero]))
+    case = opened(tmp_path, g.done(g.op("DequantizeLinear", whole, step, zero), DESIGN.classes))
     assert told(case) is None
 
 
