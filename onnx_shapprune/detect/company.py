@@ -22,6 +22,7 @@ from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import taken_apart
 from onnx_shapprune.graph.provenance.flow import label
+from onnx_shapprune.graph.scopes import operands
 from onnx_shapprune.runtime.probe import TensorInfo, run_exposed
 from onnx_shapprune.runtime.session import Device, Session
 from onnx_shapprune.runtime.weights import elsewhere, shell
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
     import onnx
 
 Values = Mapping[str, Array]
+BANK = 1 << 18  # values of noise, which are given again and again: to draw new ones takes longer than the steps
 OF_THE_BATCH = frozenset(
     {"DynamicQuantizeLinear"}
 )  # its step is that of the largest value of all pictures, in honest files too
@@ -86,6 +88,10 @@ class _Steps:
         front = edit.copy_of(self.model)
         edit.set_output(front.graph, *names)
         edit.prune_dead(front.graph)
+        read = {name for node in front.graph.node for name in operands(node)}
+        inputs = [i for i in front.graph.input if i.name in read]
+        del front.graph.input[:]
+        front.graph.input.extend(inputs)
         shared = set[str]()
         for node in front.graph.node:
             if node.op_type in OF_THE_BATCH or shared.intersection(node.input):
@@ -93,7 +99,9 @@ class _Steps:
         try:
             session = Session(front, self.device, weights=self.weights)
             for size in COMPANY_NOISE:
-                *alone, together = ([*session.run(feeds, names)] for feeds in self._noise(session, size, rng))
+                *alone, together = (
+                    [*session.run(feeds, names)] for feeds in self._noise(session, _bank(size, rng), rng)
+                )
                 for name, *each, many in zip(names, *alone, together, strict=True):
                     if name not in shared and not _same(_joined(each, self.axes[name]), many):
                         yield name
@@ -101,12 +109,12 @@ class _Steps:
             for half in (names[: len(names) // 2], names[len(names) // 2 :]) if len(names) > 1 else ():
                 yield from self.differing(half, rng)
 
-    def _noise(self, session: Session, size: float, rng: np.random.Generator) -> Iterator[Values]:
-        """What each picture is given alone, and all of them. size: of the noise, as a logarithm."""
+    def _noise(self, session: Session, bank: Array, rng: np.random.Generator) -> Iterator[Values]:
+        """What each picture is given alone, and all of them."""
         read = {name: own for name, own in self.inputs.items() if own in session.inputs}
         count = len(self.given) - 1
         noise = {
-            n: [_noise(self.infos[n], size, rng) for _ in range(count if self.axes[n] is not None else 1)] for n in read
+            n: [_noise(self.infos[n], bank, rng) for _ in range(count if self.axes[n] is not None else 1)] for n in read
         }
         inputs = [{n: v for n, v in each.items() if n in session.inputs} for each in self.given]
         for k in range(count):
@@ -135,12 +143,16 @@ def _same(one: Array, many: Array) -> bool:
     return bool(np.isclose(a, b, rtol=each, atol=most * largest, equal_nan=True).all())
 
 
-def _noise(info: TensorInfo, size: float, rng: np.random.Generator) -> Array:
-    """Of a few sizes: whole numbers that are made of it are small ones and large ones."""
+def _bank(size: float, rng: np.random.Generator) -> Array:
+    """Noise of either sign about 1, so that whole numbers made of it are small ones and large ones; or huge, of one sign."""
+    noise = rng.standard_normal(BANK) * np.exp(abs(size) + 3 * rng.standard_normal(BANK))
+    return np.copysign(noise, size) if size else noise
+
+
+def _noise(info: TensorInfo, bank: Array, rng: np.random.Generator) -> Array:
     shape = [d or 0 for d in info.shape]
-    noise = rng.standard_normal(shape) * np.exp(size + 3 * rng.standard_normal(shape))
     most = float(np.finfo(np.float16 if info.dtype == np.float16 else np.float32).max)
-    return noise.clip(-most, most).astype(info.dtype)
+    return np.resize(bank[rng.integers(BANK // 2) :], shape).clip(-most, most).astype(info.dtype)
 
 
 def _parts(infos: Mapping[str, TensorInfo]) -> Iterator[list[str]]:

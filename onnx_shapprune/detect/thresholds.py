@@ -78,11 +78,11 @@ REPEATS = 4
 # one at a time and in whole bytes: else it names nothing. 2026-11-26, chosen: half; patches lose nothing by rounding.
 ON_FILE = 0.5
 # Pictures that each step is asked about, alone and together; of a value, and of the largest of its tensor, what they may
-# differ by; how large noise is, as logarithms, since a step may wait for large values; and values of one picture that are
-# held at a time, about. 2026-11-29, chosen: 52 networks of others do not differ in a bit.
+# differ by; how large noise is, as logarithms with the sign of it, since a step may wait for large values; and values of one
+# picture that are held at a time, about. 2026-11-29, chosen: 52 networks of others do not differ in a bit.
 COMPANY = 2
 OTHERWISE = 1e-3, 1e-6
-COMPANY_NOISE = 0.0, 24.0
+COMPANY_NOISE = 0.0, 24.0, -24.0
 COMPANY_VALUES = 1 << 23
 # Of a byte: noise that no picture on disk can show. Definition: under half a byte.
 FRACTION = 0.45
