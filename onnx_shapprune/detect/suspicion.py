@@ -24,7 +24,7 @@ from onnx_shapprune.detect.statistics import (
     norm_ratio,
     relation_claims,
 )
-from onnx_shapprune.detect.thresholds import DOUBT, MANY, NAMED, PUT_TO_COLLAPSE
+from onnx_shapprune.detect.thresholds import DOUBT, LEAST_SAID, MANY, NAMED, PUT_TO_COLLAPSE
 from onnx_shapprune.detect.verdict import Claimed, Levels, cautious_moved, names, suspects
 from onnx_shapprune.invert.families import COVERING, Family
 from onnx_shapprune.invert.relations import Relations
@@ -151,14 +151,16 @@ def suspicion_of(
 
 
 def put_to_collapse(suspicion: Suspicion) -> list[tuple[Goal, str]]:
-    """Goals that would be named and, of models with few classes, those that claims speak for more than clean models mostly
-    do, the most unusual first, each with the family that leads. Pairs and maps of classes have no other classes to fall back
-    to, and are not put to it.
+    """Goals that would be named, but for those of models with many classes that hardly any clean model could reach; and of
+    models with few classes those that claims speak for more than clean models mostly do. The most unusual first, each with
+    the family that leads. Pairs and maps of classes have no other classes to fall back to, and are not put to it.
     """
     found: dict[Goal, str] = {}
-    line = DOUBT if len(suspicion.classes) < MANY else NAMED
+    few = len(suspicion.classes) < MANY
+    line = DOUBT if few else NAMED
+    beyond = {claim.goal for claim, p in suspicion.claims if not few and p <= LEAST_SAID}
     for claim, p in suspicion.claims:
-        if p <= line and claim.goal.kind == "all-to-one":
+        if p <= line and claim.goal.kind == "all-to-one" and claim.goal not in beyond:
             found[claim.goal] = found.get(claim.goal) or claim.family
     return [(goal, family or "compact") for goal, family in found.items()][:PUT_TO_COLLAPSE]
 

@@ -41,7 +41,9 @@ MOVED_ENOUGH = 5
 # round it says nothing: of eleven leading classes of small clean networks ten lost three quarters and more, of nine of
 # backdoored ones seven. Those are of tests.benchmarks.population, with claims up to a p-value of 0.3 put to it. With MANY
 # classes or more doubts are not put to it: of 29 clean networks of that population and 15 backdoored ones that would have
-# been doubted one of either came back, without pictures, and of others a backdoored one (2026-11-28).
+# been doubted one of either came back, without pictures, and of others a backdoored one (2026-11-28). Nor are those whose
+# p-value is below LEAST_SAID: of three networks that were doubted for it alone two are such ones, and all are backdoored
+# (2026-11-29).
 NATURAL = 0.5
 # Goals that are put to it, the most unusual first.
 PUT_TO_COLLAPSE = 2

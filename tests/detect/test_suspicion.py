@@ -362,9 +362,10 @@ def test_a_class_that_pictures_barely_miss_is_measured_by_the_models_own_logits(
 
 
 @pytest.mark.parametrize(
-    ("classes", "p", "put"), [(9, 0.02, True), (10, 0.02, False), (10, 0.001, True), (9, 0.2, False)]
+    ("classes", "p", "put"),
+    [(9, 0.02, True), (10, 0.02, False), (10, 0.001, True), (9, 0.2, False), (9, 1e-9, True), (10, 1e-9, False)],
 )
-def test_doubts_are_put_to_collapse_where_classes_are_few(classes, p, put):
+def test_what_is_put_to_collapse_hangs_on_the_number_of_classes(classes, p, put):
     found = judged(planted_in(clean(classes), 6))
     claim = Claim(Goal(6), "compact", 1.0, 0.0, "compact")
     pair = Claim(Goal(6, source=1), "source", 1.0, 0.0, "compact")
