@@ -1,6 +1,6 @@
 """What each command knows, as the verdict takes it: counted and measured here, decided in detect/verdict.py."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -156,9 +156,12 @@ def of_second(
     )
 
 
-def of_repaired(searched: Evidence[Goal], targets: tuple[int, ...], *, synthesised: bool) -> Evidence[Goal]:
-    """What the searches say about a file whose `targets` were repaired."""
-    return searched.weakened(lambda c: left_over(c.goal.targets, c.statistic, targets, synthesised=synthesised))
+def of_repaired(searched: Evidence[Goal], goals: Collection[Goal], *, synthesised: bool) -> Evidence[Goal]:
+    """What the searches say about a file that was repaired against some goals."""
+    aims = [(g.kind, g.targets) for g in goals]
+    return searched.weakened(
+        lambda c: left_over((c.goal.kind, c.goal.targets), c.statistic, aims, synthesised=synthesised)
+    )
 
 
 def of_presented(searched: Evidence[Goal], targets: tuple[int, ...], *, synthesised: bool) -> Evidence[Goal]:

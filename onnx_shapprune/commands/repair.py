@@ -273,7 +273,7 @@ def _audited(draft: Draft, original: Original, plan: Repair, how: _Run) -> _Atte
         return _Attempt(plan, files, repairs.not_repaired(plan.reason, plan, difference), reread)
     again = search(reread, draft.case, how.run, how.run.seed + 1, prefixed(how.progress, "re-audit: "))
     synthesised = draft.case.few.drawn
-    evidence = of_repaired(of_search(again), draft.targets, synthesised=synthesised)
+    evidence = of_repaired(of_search(again), draft.goals, synthesised=synthesised)
     verdict = judged(evidence, draft.limits, lambda: doubts(reread, pictures, again, how.run.seed + 1))
     if verdict.outcome != "pass":
         reason = f"in a full audit of the repaired file, {verdict.reasons[0]}"

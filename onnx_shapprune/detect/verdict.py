@@ -13,6 +13,8 @@ from onnx_shapprune.detect.thresholds import DOUBT, LEAST_SAID, LED, MOVED_ENOUG
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 Subject = TypeVar("Subject", bound=Hashable)
+Aimed = tuple[str, Collection[int]]  # the kind of a goal, and its targets
+MAPPED = "all-to-all"  # the kind of which every class is a target
 PEAK = "peak"  # the statistic that no trigger stands behind (MM-BD)
 # What all families say together after all rounds but their last; a claim only where the search of single classes ended so.
 FIRST = "first"
@@ -176,13 +178,15 @@ def suspects(claims: Sequence[Claimed[Subject]], levels: Levels) -> dict[Subject
     return found
 
 
-def left_over(claimed: Collection[int], statistic: str, targets: Collection[int], *, synthesised: bool) -> bool:
-    """Whether a claim about a file whose `targets` were repaired is weak: about a class that was there before and was not
-    named, or where only MM-BD speaks, which has no trigger to show, unless the pictures are `synthesised`: a pruned network
-    is no more like the clean ones than a backdoored one is.
+def left_over(claimed: Aimed, statistic: str, repaired: Collection[Aimed], *, synthesised: bool) -> bool:
+    """Whether a claim about a repaired file is weak: about a class that was there before and was not named, or was among
+    those of a map only, or where only MM-BD speaks, which has no trigger to show, unless the pictures are `synthesised`: a
+    pruned network is no more like the clean ones than a backdoored one is.
     """
-    others = not set(claimed) & set(targets)
-    return others or peak_left_over(claimed, statistic, targets, synthesised=synthesised)
+    kind, targets = claimed
+    alike = {t for k, each in repaired if (k == MAPPED) is (kind == MAPPED) for t in each}
+    every = {t for _, each in repaired for t in each}
+    return not alike & set(targets) or peak_left_over(targets, statistic, every, synthesised=synthesised)
 
 
 def peak_left_over(claimed: Collection[int], statistic: str, targets: Collection[int], *, synthesised: bool) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from onnx_shapprune.detect.verdict import (
+    MAPPED,
+    Aimed,
     Claimed,
     Evidence,
     Levels,
@@ -55,7 +57,10 @@ def evidence_of(record: Record) -> Evidence[Aim]:
     if isinstance(record, AuditRecord) and is_rewritten(record):
         drawn = record.data.drawn
         again: Evidence[Aim] = Evidence(claims=_claimed(record.repair.claims))
-        return again.weakened(lambda c: left_over(c.goal[1], c.statistic, record.target_classes, synthesised=drawn))
+        aims: list[Aimed] = [(a.kind, a.targets) for a in record.attacks]
+        if all(kind != MAPPED for kind, _ in aims):  # a trigger in the graph is no attack of the searches
+            aims.append(("all-to-one", record.target_classes))
+        return again.weakened(lambda c: left_over(c.goal[:2], c.statistic, aims, synthesised=drawn))
     led = not record.classes or leads(c.asr for c in record.classes)
     claims = [*_called(record), *_claimed(record.claims)]
     evidence: Evidence[Aim] = Evidence(

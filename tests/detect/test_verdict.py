@@ -189,12 +189,22 @@ def test_reasons_of_one_goal_come_together_and_once():
 
 
 def test_what_is_left_over_after_a_repair():
-    assert left_over((2,), "compact", (5,), synthesised=False), "it was there before, and not named"
-    assert not left_over((5,), "compact", (5,), synthesised=False)
-    assert left_over((5,), "peak", (5,), synthesised=False), "MM-BD alone has no trigger to show"
-    assert not left_over((5,), "peak", (5,), synthesised=True)
+    def left(kind: str, target: int, statistic: str, *, synthesised: bool = False) -> bool:
+        return left_over(("all-to-one", (target,)), statistic, [(kind, (5,))], synthesised=synthesised)
+
+    assert left("all-to-one", 2, "compact"), "it was there before, and not named"
+    assert not left("all-to-one", 5, "compact")
+    assert left("all-to-all", 5, "compact"), "a map was named, and no class"
+    assert not left("source-specific", 5, "compact")
+    assert left("all-to-one", 5, "peak"), "MM-BD alone has no trigger to show"
+    assert not left("all-to-one", 5, "peak", synthesised=True)
+    every = [("all-to-all", (0, 1, 2))]
+    assert not left_over(("all-to-all", (0, 1, 2)), "map", every, synthesised=False)
+    assert left_over(("all-to-all", (0, 1, 2)), "map", [("all-to-one", (2,))], synthesised=False)
     found = Evidence(claims=(claim(2, 0.005), claim(5, 0.5)))
-    weaker = found.weakened(lambda c: left_over((c.goal,), c.statistic, (5,), synthesised=False))
+    weaker = found.weakened(
+        lambda c: left_over(("all-to-one", (c.goal,)), c.statistic, [("all-to-one", (5,))], synthesised=False)
+    )
     assert (judge(found, LIMITS).outcome, judge(weaker, LIMITS).outcome) == ("fail", "pass")
 
 
