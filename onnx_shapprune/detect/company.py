@@ -32,9 +32,8 @@ if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
 
 Values = Mapping[str, Array]
 BANK = 1 << 18  # values of noise, which are given again and again: to draw new ones takes longer than the steps
-OF_THE_BATCH = frozenset(
-    {"DynamicQuantizeLinear"}
-)  # its step is that of the largest value of all pictures, in honest files too
+# Its step is that of the largest value of all pictures, in honest files too.
+OF_THE_BATCH = frozenset({"DynamicQuantizeLinear"})
 
 
 def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) -> str | None:
@@ -60,11 +59,8 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
     axes = {n: _axis(one[n].shape, many[n].shape) for n in asked}
     steps = _Steps(*taken_apart(model, noisy), noisy, axes, given, opened.subject.device, opened.file.loaded)
     for names in _parts(asked):
-        for odd in steps.differing(names, rng):
-            return (
-                f"{made[odd].op_type} {label(made[odd])[:80]!r} makes something else of a picture among others than of the "
-                "same one alone: the file may know who is looking"
-            )
+        for odd, why in steps.odd(names, rng):
+            return f"{made[odd].op_type} {label(made[odd])[:80]!r} {why}: the file may know who is looking"
     return None
 
 
@@ -83,8 +79,10 @@ class _Steps:
     device: Device
     weights: "onnx.ModelProto"
 
-    def differing(self, names: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
-        """Of these tensors the ones that are something else among others, when what they are made of is noise."""
+    def odd(self, names: Sequence[str], rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+        """Of these tensors the ones that are something else among others, when what they are made of is noise, or are not
+        made of it; and which it is, in words.
+        """
         front = edit.copy_of(self.model)
         edit.set_output(front.graph, *names)
         edit.prune_dead(front.graph)
@@ -104,10 +102,12 @@ class _Steps:
                 )
                 for name, *each, many in zip(names, *alone, together, strict=True):
                     if name not in shared and not _same(_joined(each, self.axes[name]), many):
-                        yield name
-        except ModelError:  # some step does not run on noise: it alone is left
+                        yield name, "makes something else of a picture among others than of the same one alone"
+        except ModelError:
+            if len(names) == 1:
+                yield names[0], "cannot be asked what it makes of a picture among others"
             for half in (names[: len(names) // 2], names[len(names) // 2 :]) if len(names) > 1 else ():
-                yield from self.differing(half, rng)
+                yield from self.odd(half, rng)
 
     def _noise(self, session: Session, bank: Array, rng: np.random.Generator) -> Iterator[Values]:
         """What each picture is given alone, and all of them."""
@@ -152,7 +152,7 @@ def _bank(size: float, rng: np.random.Generator) -> Array:
 def _noise(info: TensorInfo, bank: Array, rng: np.random.Generator) -> Array:
     shape = [d or 0 for d in info.shape]
     most = float(np.finfo(np.float16 if info.dtype == np.float16 else np.float32).max)
-    return np.resize(bank[rng.integers(BANK // 2) :], shape).clip(-most, most).astype(info.dtype)
+    return np.asarray(np.resize(bank[rng.integers(BANK // 2) :], shape).clip(-most, most), info.dtype)
 
 
 def _parts(infos: Mapping[str, TensorInfo]) -> Iterator[list[str]]:

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.prepare import Prepared
+from onnx_shapprune.graph.scopes import tensor_names
 from onnx_shapprune.graph.units import Layer
 from onnx_shapprune.runtime.probe import TensorInfo
 
@@ -59,7 +60,10 @@ def held_still(model: onnx.ModelProto, name: str, info: TensorInfo) -> tuple[onn
 
 def taken_apart(model: onnx.ModelProto, infos: Mapping[str, TensorInfo]) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The same for several tensors, each with an input of its own."""
-    copy, inputs = edit.copy_of(model), {name: f"{name}__still" for name in infos}
+    copy, taken, end = edit.copy_of(model), tensor_names(model.graph), "__still"
+    while any(name.endswith(end) for name in taken):
+        end += "_"
+    inputs = {name: f"{name}{end}" for name in infos}
     edit.rename_uses(copy.graph, inputs)
     for name, info in infos.items():
         kind = helper.np_dtype_to_tensor_dtype(info.dtype)

@@ -16,6 +16,7 @@ from onnx_shapprune.case.open import Case
 from onnx_shapprune.commands.evidence import doubts
 from onnx_shapprune.detect.company import company_doubt
 from onnx_shapprune.detect.deployed import deployed_doubts
+from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 
 DESIGN = sample_design()
@@ -107,13 +108,23 @@ def test_values_that_are_read_by_the_number_of_a_picture_are_its_own(tmp_path):
     assert graph_doubt(case.model.oddities) is None
 
 
-def test_a_step_that_fails_on_noise_is_left_alone(tmp_path):
-    """Each row is moved by where its largest score stands: noise may stand nowhere."""
+def test_a_step_that_fails_on_noise_is_told(tmp_path):
+    """Scores are moved by a row of a table, whose number is no number of a row for noise."""
     g = Graph(DESIGN.clean)
     place = g.op("Cast", g.reduce("ReduceMax", g.op("Clip", g.z, 0.0, 1.0), (1,)), to=TensorProto.INT64)
     moved = g.op("Gather", np.zeros((2, DESIGN.classes)), place)
     case = opened(tmp_path, g.done(g.op("Add", g.z, moved), DESIGN.classes))
-    assert told(case) is None
+    assert "cannot be asked" in told(case)
+
+
+def test_names_that_the_check_would_give_are_no_way_round_it(tmp_path):
+    model = watching(what_the_others_say)
+    for node in model.graph.node:
+        if node.op_type == "Relu":
+            before, node.output[0] = node.output[0], "added_1__still"
+            edit.rename_uses(model.graph, {before: "added_1__still"})
+            break
+    assert "among others" in told(opened(tmp_path, model))
 
 
 def test_a_batch_that_fails_where_it_is_asked_is_told(tmp_path, monkeypatch):
