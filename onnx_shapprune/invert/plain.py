@@ -6,7 +6,7 @@ arXiv:1708.06733; TrojAI's polygons). These few hundred are simply tried, for al
 moved, grown and cut (nudge).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from onnx_shapprune.invert.families import Family, grid_corners, replaced, squar
 from onnx_shapprune.invert.nudge import unit_of
 
 Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 Shape = NDArray[np.bool_]  # [h, w], the pixels that are covered
 # Squares: sides in units of a 32nd of the picture's shorter side, each with its places per axis. One that lies between two
 # places of the larger ones shares half of its pixels with one of them, from where it is nudged on.
@@ -29,15 +30,25 @@ def plain(height: int, width: int, channels: int) -> Family:
     six corners of the colour cube.
     """
     unit = unit_of(height, width)
-    shapes = list(_shapes(height, width, unit))
-    masks, paints = [], []
+    return _family(list(_shapes(height, width, unit)), channels, unit)
+
+
+def corners(height: int, width: int, channels: int) -> Family:
+    """Of these what stands in corners, in white and black: all that is tried for maps of classes."""
+    unit = unit_of(height, width)
+    return _family(list(_in_corners(height, width, unit)), channels, unit, coloured=False)
+
+
+def _family(shapes: Sequence[Shape], channels: int, unit: int, *, coloured: bool = True) -> Family:
+    height, width = shapes[0].shape
+    masks, paints = list[Shape](), list[Floats]()
     for colour in (255.0, 0.0):
         masks += shapes
         paints += [np.full(channels, colour, np.float32)] * len(shapes)
-    for colour in CUBE if channels == 3 else ():
-        coloured = list(_squares(height, width, 3 * unit, 3))
-        masks += coloured
-        paints += [colour] * len(coloured)
+    for colour in CUBE if channels == 3 and coloured else ():
+        squares = list(_squares(height, width, 3 * unit, 3))
+        masks += squares
+        paints += [colour] * len(squares)
     covered = np.stack(masks)[..., None]
     colours = np.stack(paints)[:, None, None, :]
     fixed = np.where(covered, colours, 0).astype(np.uint8)  # bytes: these are hundreds of pictures
@@ -49,11 +60,7 @@ def _shapes(height: int, width: int, unit: int) -> Iterator[Shape]:
     """One colour each."""
     for side, grid in SQUARES.items():
         yield from _squares(height, width, side * unit, grid)
-    for inset in (0, unit):
-        for side in (unit, 3 * unit):
-            first, second, third, fourth = _corners(height, width, side, inset)
-            yield from (first, second, third, fourth)
-            yield from (first | fourth, second | third, first | second | third | fourth)
+    yield from _in_corners(height, width, unit)
     rows, columns = np.indices((height, width))
     for band in (unit, 3 * unit):
         yield from (rows < band, rows >= height - band, columns < band, columns >= width - band)
@@ -61,6 +68,14 @@ def _shapes(height: int, width: int, unit: int) -> Iterator[Shape]:
     border = (rows < unit) | (rows >= height - unit) | (columns < unit) | (columns >= width - unit)
     yield from (border, abs(rows * width - columns * height) < unit * width)
     yield abs(rows * width - (width - 1 - columns) * height) < unit * width
+
+
+def _in_corners(height: int, width: int, unit: int) -> Iterator[Shape]:
+    for inset in (0, unit):
+        for side in (unit, 3 * unit):
+            first, second, third, fourth = _corners(height, width, side, inset)
+            yield from (first, second, third, fourth)
+            yield from (first | fourth, second | third, first | second | third | fourth)
 
 
 def _squares(height: int, width: int, side: int, grid: int) -> Iterator[Shape]:

@@ -20,6 +20,7 @@ from onnx_shapprune.case.subject import Labels, Pixels
 from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.families import compact, whole_picture
 from onnx_shapprune.invert.maps import search_maps
+from onnx_shapprune.invert.plain import corners
 from onnx_shapprune.invert.scan import Climb, Found, Many, ScanSettings, aims_of, climbed, survivors
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.augment import posed
@@ -80,6 +81,7 @@ def search_relations(
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
     families = [(family, ScanSettings(rounds=settings.maps))]
+    families += [(corners(height, width, shown.size[2]), ScanSettings(rounds=()))]  # tried, and not learnt
     spread = [f for f in whole_picture(height, width) if f.name in SPREAD and (warps or not f.warps)]
     families += [(f, ScanSettings(rounds=settings.spread)) for f in spread]
     before = len(settings.pairs)

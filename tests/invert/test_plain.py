@@ -4,10 +4,11 @@ import numpy as np
 import planted
 import pytest
 
-from onnx_shapprune.case.goal import Goal, all_to_one
+from onnx_shapprune.case.goal import Goal, all_to_one, shift_map
 from onnx_shapprune.case.shown import Shown
+from onnx_shapprune.invert.maps import search_maps
 from onnx_shapprune.invert.nudge import nudged
-from onnx_shapprune.invert.plain import plain
+from onnx_shapprune.invert.plain import corners, plain
 from onnx_shapprune.invert.scan import ScanSettings, scan, tried_out
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -30,9 +31,39 @@ class Locked(planted.InTurn):
         return z
 
 
+class Turning(planted.InTurn):
+    """Greys of six classes; each is the next one's where the last pixel is white, and no slope leads there."""
+
+    classes = 6
+    obstacle = ""
+    reachable = tuple(range(6))
+
+    def logits(self, pictures):
+        turned = pictures[:, -1, -1, 0] >= 250
+        answers = (np.round(pictures[:, :-3, :-3].mean((1, 2, 3)) / 40).astype(np.int64) + turned) % 6
+        return 9 * np.eye(6, dtype=np.float32)[answers]
+
+
+def test_a_pixel_that_sends_each_class_to_the_next_is_found_by_trying():
+    labels = np.arange(6)
+    x = np.broadcast_to(np.float32(40) * labels[:, None, None, None], (6, 28, 28, 1)).copy()
+    shown = Shown.to(Turning(), x, labels)
+    maps, tried = [shift_map(6, k, range(6)) for k in range(1, 6)], (corners(28, 28, 1), ScanSettings(rounds=()))
+    best = search_maps(shown, maps, [tried], np.random.default_rng(0))[0]
+    assert (best.trigger.goal, best.asr, best.margin) == (maps[0], 1, 9)
+
+
+def test_what_stands_in_corners_is_a_part_of_all_shapes():
+    every, few = plain(32, 32, 3), corners(32, 32, 3)
+    stamps = {f.tobytes() + m.tobytes() for f, m in zip(every.fixed, every.masks, strict=True)}
+    assert {f.tobytes() + m.tobytes() for f, m in zip(few.fixed, few.masks, strict=True)} < stamps
+    assert len(few.masks) <= 80
+
+
 @pytest.mark.parametrize("size", [(28, 28, 1), (32, 32, 3), (8, 8, 1), (47, 55, 3), (224, 160, 3)])
-def test_shapes_fill_their_masks_with_plain_colours_and_nothing_else(size):
-    family = plain(*size)
+@pytest.mark.parametrize("shapes", [plain, corners])
+def test_shapes_fill_their_masks_with_plain_colours_and_nothing_else(shapes, size):
+    family = shapes(*size)
     assert family.masks.shape == (len(family.fixed), *size[:2], 1)
     assert family.fixed.shape[1:] == size
     assert set(np.unique(family.masks)) == {0, 1}

@@ -114,7 +114,7 @@ def test_later_rounds_go_to_what_the_first_one_shows(planted_map, rounds):
         Shown.to(subject, x.astype(np.float32), y), RelationSettings(), np.random.default_rng(0),
         progress=lambda done, of: told.append((done, of)),
     )  # fmt: skip
-    assert told == [(i, 9) for i in (*rounds, *range(4, 10))], "three rounds of pairs, six families of maps"
+    assert told == [(i, 10) for i in (*rounds, *range(4, 11))], "three rounds of pairs, seven families of maps"
 
 
 def test_results_come_in_order_and_away_is_the_usual_distance(found):

@@ -156,8 +156,8 @@ def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
     if not seen:
         asked = [found.of(node.input[k]) for k in SHAPING.get(node.op_type, ()) if k < len(node.input)]
         sized = any(f.sized for f in inputs) or any(f.batch for f in asked)
-        # Anything else may count them, or take the last one.
-        counted = sized and node.op_type not in {*SHAPING, *MOVES, *EACH}
+        # Anything else may count them, or take the last one. What is put beside them must be taken off again.
+        counted = sized and node.op_type not in {*SHAPING, *MOVES, *EACH, "Concat"}
         numbered = any(f.numbered for f in inputs)
         return Flow(batch=batch or counted, elements=elements, random=random, sized=sized, numbered=numbered)
     layers, depth = 0, min(f.depth for f in seen)

@@ -95,8 +95,8 @@ EACH = frozenset(
         "Where",
     }
 )
-# Read values by their numbers, which are the second input.
-BY_NUMBER = frozenset({"Gather", "GatherND", "GatherElements"})
+# Read or write values by their numbers, which are the second input.
+BY_NUMBER = frozenset({"Gather", "GatherND", "GatherElements", "ScatterND", "ScatterElements"})
 # Means, norms and extremes.
 MEANS = frozenset(
     {
