@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
     import onnx
 
 Values = Mapping[str, Array]
+Way = tuple[int, int] | None  # how pictures lie in a tensor, as of _ways
 BANK = 1 << 18  # values of noise, which are given again and again: to draw new ones takes longer than the steps
 # Its step is that of the largest value of all pictures, in honest files too.
 OF_THE_BATCH = frozenset({"DynamicQuantizeLinear"})
@@ -45,9 +46,13 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
         return None
     shown = pictures[np.arange(COMPANY) % len(pictures)].round()
     given = [file.feeds(some) for some in (*shown[:, None], shown)]
-    model = edit.inlined(shell(opened.file.loaded, elsewhere))
+    model, device, weights = (
+        edit.inlined(shell(opened.file.loaded, elsewhere)),
+        opened.subject.device,
+        opened.file.loaded,
+    )
     try:
-        runs = run_exposed(model, [given[0], given[-1]], opened.subject.device, opened.file.loaded)
+        runs = run_exposed(model, [given[0], given[-1]], device, weights)
         one, many = ({name: TensorInfo(v.shape, v.dtype) for name, v in run.items()} for run in runs)
     except (ModelError, ValueError):
         # What fails gives nobody a wrong answer; but a file that fails where it is asked may know that it is.
@@ -55,9 +60,17 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
         return None if larger is None else f"a batch of {COMPANY} pictures fails, and one of {ASKED} does not"
     made, known = edit.producers(model.graph), p.reaching & one.keys() & many.keys()
     asked = {n: one[n] for n in made if n in known and one[n].dtype.kind in "fb" and not p.of(n).random}
+    ways = {n: _ways(one[n].shape, many[n].shape) for n in asked}
+    if merged := {n for n, found in ways.items() if len(found) > 1}:
+        *alone, together = ({n: run[n] for n in merged} for run in run_exposed(model, given, device, weights))
+        for n in merged:
+            ways[n] = [w for w in ways[n] if _same(_joined([run[n] for run in alone], w), together[n])] or ways[n][:1]
+        del alone, together
+    # What is the same either way, as zeros are, says nothing of how pictures lie in it: it stays as it is.
+    asked = {n: info for n, info in asked.items() if len(ways[n]) == 1}
     noisy = {n: info for n, info in asked.items() if info.dtype.kind == "f" and p.of(n).picture}
-    axes = {n: _axis(one[n].shape, many[n].shape) for n in asked}
-    steps = _Steps(*taken_apart(model, noisy), noisy, axes, given, opened.subject.device, opened.file.loaded)
+    lie = {n: ways[n][0] for n in asked}
+    steps = _Steps(*taken_apart(model, noisy), noisy, lie, given, device, weights)
     for names in _parts(asked):
         for odd, why in steps.odd(names, rng):
             return f"{made[odd].op_type} {label(made[odd])[:80]!r} {why}: the file may know who is looking"
@@ -67,14 +80,13 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
 @dataclass(frozen=True, slots=True)
 class _Steps:
     """A file whose steps each read inputs of their own. inputs: of which tensors, and how these are called; infos: what
-    these tensors are for one picture; axes: along which each tensor grows with the pictures; given: each picture alone, and
-    all of them.
+    these tensors are for one picture; lie: how pictures lie in each tensor; given: each picture alone, and all of them.
     """
 
     model: "onnx.ModelProto"
     inputs: dict[str, str]
     infos: dict[str, TensorInfo]
-    axes: dict[str, int | None]
+    lie: dict[str, Way]
     given: Sequence[Values]
     device: Device
     weights: "onnx.ModelProto"
@@ -101,7 +113,7 @@ class _Steps:
                     [*session.run(feeds, names)] for feeds in self._noise(session, _bank(size, rng), rng)
                 )
                 for name, *each, many in zip(names, *alone, together, strict=True):
-                    if name not in shared and not _same(_joined(each, self.axes[name]), many):
+                    if name not in shared and not _same(_joined(each, self.lie[name]), many):
                         yield name, "makes something else of a picture among others than of the same one alone"
         except ModelError:
             if len(names) == 1:
@@ -114,23 +126,33 @@ class _Steps:
         read = {name: own for name, own in self.inputs.items() if own in session.inputs}
         count = len(self.given) - 1
         noise = {
-            n: [_noise(self.infos[n], bank, rng) for _ in range(count if self.axes[n] is not None else 1)] for n in read
+            n: [_noise(self.infos[n], bank, rng) for _ in range(count if self.lie[n] is not None else 1)] for n in read
         }
         inputs = [{n: v for n, v in each.items() if n in session.inputs} for each in self.given]
         for k in range(count):
             yield inputs[k] | {read[n]: values[k % len(values)] for n, values in noise.items()}
-        yield inputs[-1] | {read[n]: _joined(values, self.axes[n]) for n, values in noise.items()}
+        yield inputs[-1] | {read[n]: _joined(values, self.lie[n]) for n, values in noise.items()}
 
 
-def _axis(one: Sequence[int | None], many: Sequence[int | None]) -> int | None:
-    """Along which axis a tensor grows with the pictures; None where it does not, or not by their number alone."""
+def _ways(one: Sequence[int | None], many: Sequence[int | None]) -> list[Way]:
+    """How the pictures may lie in a tensor that has these shapes for one and for all: None where it does not grow with them,
+    or not by their number alone; else along which axis, and of how many parts of it each has one behind the other's.
+    """
     grown = [k for k, (a, b) in enumerate(zip(one, many, strict=False)) if a != b]
-    return grown[0] if len(one) == len(many) and len(grown) == 1 else None
+    if len(one) != len(many) or len(grown) != 1:
+        return [None]
+    size = one[grown[0]] or 1
+    return [(grown[0], parts) for parts in range(1, size + 1) if size % parts == 0]
 
 
-def _joined(each: Sequence[Array], axis: int | None) -> Array:
+def _joined(each: Sequence[Array], way: Way) -> Array:
     """What a tensor is for all pictures, of what it is for each."""
-    return each[0] if axis is None else np.concatenate(each, axis=axis)
+    if way is None:
+        return each[0]
+    axis, parts = way
+    before, size, behind = each[0].shape[:axis], each[0].shape[axis], each[0].shape[axis + 1 :]
+    apart = [a.reshape(*before, parts, size // parts, *behind) for a in each]
+    return np.stack(apart, axis=axis + 1).reshape(*before, len(each) * size, *behind)
 
 
 def _same(one: Array, many: Array) -> bool:

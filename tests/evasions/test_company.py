@@ -108,6 +108,19 @@ def test_values_that_are_read_by_the_number_of_a_picture_are_its_own(tmp_path):
     assert graph_doubt(case.model.oddities) is None
 
 
+def test_pictures_may_lie_side_by_side_in_an_axis(tmp_path):
+    """As PyTorch's attention puts places in front of pictures and makes one axis of both."""
+    g = Graph(DESIGN.clean)
+    place = next(k for k, n in enumerate(g.model.graph.node) if n.op_type == "Relu")
+    layer, before = g.model.graph.node[place].input[0], len(g.model.graph.node)
+    channels, height, width = LAYER
+    rows = g.op("Reshape", g.op("Transpose", layer, perm=[2, 0, 3, 1]), np.array([-1, width, channels]))
+    moved = g.op("Add", g.op("MatMul", rows, np.eye(channels)), 0.5)
+    back = g.op("Reshape", moved, np.array([height, -1, width, channels]))
+    _behind_node(g, place, before, layer, g.op("Transpose", back, perm=[1, 3, 0, 2]))
+    assert told(opened(tmp_path, g.done(g.z, DESIGN.classes))) is None
+
+
 def test_a_step_that_fails_on_noise_is_told(tmp_path):
     """Scores are moved by a row of a table, whose number is no number of a row for noise."""
     g = Graph(DESIGN.clean)
