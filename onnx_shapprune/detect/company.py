@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # onnx stays inside runtime/, graph/ and autodiff/
 Values = Mapping[str, Array]
 Way = tuple[int, int] | None  # how pictures lie in a tensor, as of _ways
 BANK = 1 << 18  # values of noise, which are given again and again: to draw new ones takes longer than the steps
-# Its step is that of the largest value of all pictures, in honest files too.
+# The step that it rounds to is that of the largest value of all pictures, in honest files too.
 OF_THE_BATCH = frozenset({"DynamicQuantizeLinear"})
 
 
@@ -46,11 +46,8 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
         return None
     shown = pictures[np.arange(COMPANY) % len(pictures)].round()
     given = [file.feeds(some) for some in (*shown[:, None], shown)]
-    model, device, weights = (
-        edit.inlined(shell(opened.file.loaded, elsewhere)),
-        opened.subject.device,
-        opened.file.loaded,
-    )
+    device, weights = opened.subject.device, opened.file.loaded
+    model = edit.inlined(shell(weights, elsewhere))
     try:
         runs = run_exposed(model, [given[0], given[-1]], device, weights)
         one, many = ({name: TensorInfo(v.shape, v.dtype) for name, v in run.items()} for run in runs)
