@@ -25,6 +25,7 @@ from onnx_shapprune.detect.thresholds import (
     LONE_CHANGED,
     LONE_DEPTH,
     LONE_GREYS,
+    LONE_MOVED,
     LONE_RANGE,
     LONE_SHARE,
     LONE_SIZE,
@@ -54,13 +55,15 @@ GREYS = 256
 class Lone:
     """Pixels that speak alone. trigger: that paints them; tensor: in which they do; changed: the share of pictures, 0..1,
     that gets another answer with it; still: of these, the share that gets it also while the tensor says no more than of
-    clean pictures; usual, answers: to each picture, without and with it.
+    clean pictures; beside: the share that gets another answer with as many pixels elsewhere, at the least; usual, answers:
+    to each picture, without and with it.
     """
 
     trigger: Trigger
     tensor: str
     changed: float
     still: float
+    beside: float
     usual: Labels
     answers: Labels
 
@@ -77,6 +80,8 @@ def spoken_alone(opened: Opened, shown: Shown) -> tuple[Written | None, str | No
         asr = float((lone.answers[lone.usual != goal] == goal).mean()) if (lone.usual != goal).any() else 0.0
         if asr >= FIRED:
             return Written(replace(lone.trigger, goal=Goal(goal)), lone.tensor, asr, lone.still), None
+        if lone.beside > LONE_CHANGED * lone.changed:
+            continue  # these pictures are near to other classes: as many pixels anywhere do that
         doubt = (
             f"the graph itself answers to {lone.trigger.norm:.0f} pixels, each by itself: {lone.changed:.0%} of the "
             f"pictures get another answer, and {lone.still:.0%} of these also while tensor {lone.tensor[:80]!r} is held at "
@@ -96,6 +101,7 @@ def lone_pixels(opened: Opened, shown: Shown) -> Iterator[Lone]:
         usual, loud = deployed.scores(pictures).argmax(1), front.loud()
     except (ModelError, ValueError):
         return  # what cannot be run, or has another size for every picture, other checks say
+    size = pictures.shape[1:3]
     for name in loud:
         try:
             if (trigger := front.painted(name)) is None:
@@ -104,7 +110,10 @@ def lone_pixels(opened: Opened, shown: Shown) -> Iterator[Lone]:
             answers = deployed.scores(stamped).argmax(1)
             changed = answers != usual
             still = (front.held(name, stamped) == answers)[changed].mean() if changed.any() else 0.0
-            yield Lone(trigger, name, float(changed.mean()), float(still), usual, answers)
+            moved = (trigger.shifted(*(int(s * n) for s, n in zip(way, size, strict=True))) for way in LONE_MOVED)
+            other = [deployed.scores(t.apply(pictures).round().astype(np.float32)).argmax(1) != usual for t in moved]
+            beside = min(float(each.mean()) for each in other)
+            yield Lone(trigger, name, float(changed.mean()), float(still), beside, usual, answers)
         except (ModelError, ValueError):
             continue
 

@@ -273,5 +273,7 @@ LONE_DEPTH, LONE_SIZE, LONE_TENSORS = 3, 4, 12
 LONE_RANGE = 0.4
 # The share of a tensor, and of the picture, that may speak so, and the greys that are looked at. 2026-11-29, chosen.
 LONE_SHARE, LONE_GREYS = 0.25, 16
-# The share of pictures that get another answer from where on this is a doubt. 2026-11-29, chosen: half.
+# The share of pictures that get another answer from where on this is a doubt. 2026-11-29, chosen: half. It is none where the
+# same pixels, moved by these shares of the picture, down and to the right, change more than half as many.
 LONE_CHANGED = 0.5
+LONE_MOVED = (1 / 3, 1 / 3), (1 / 2, 1 / 5)

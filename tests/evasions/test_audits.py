@@ -9,14 +9,16 @@ import pytest
 from bounded_edits import HONEST, KEEPING, LONE, PLANTED, SWITCHES
 from sample_design import opened, rows_design, sample_design
 
+from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.commands.audit import audit
 from onnx_shapprune.commands.repair import sanitize
 from onnx_shapprune.commands.verify import verify
-from onnx_shapprune.detect.lone import spoken_alone
+from onnx_shapprune.detect.lone import Lone, spoken_alone
 from onnx_shapprune.errors import ShapPruneError, VerifyError
 from onnx_shapprune.invert import search
 from onnx_shapprune.invert.families import Family
 from onnx_shapprune.invert.plain import plain
+from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.settings import InputOptions, RunOptions
 
 DESIGN = rows_design()
@@ -75,6 +77,17 @@ def test_a_trigger_in_the_graph_is_found_and_its_branch_cut_off(folder, name):
     assert kept == plain + 1, "what is left of the branch is an Identity"
     compared = verify(model, out, pictures, inputs=SCORES, run=QUICK)
     assert (compared.verdict, compared.other_changes, compared.after.asr) == ("pass", (), 0)
+
+
+@pytest.mark.parametrize(("beside", "told"), [(0.1, True), (0.4, False)])
+def test_pixels_that_change_as_much_elsewhere_are_no_doubt(beside, told, monkeypatch):
+    trigger = Trigger.replacing(np.eye(4, dtype=np.float32)[..., None], np.zeros((4, 4, 1)), Goal(0), "known")
+    answers = np.arange(6), np.array([1, 2, 0, 3, 4, 5])
+    lone = Lone(trigger, "front", changed=0.5, still=0.0, beside=beside, usual=answers[0], answers=answers[1])
+    monkeypatch.setattr("onnx_shapprune.detect.lone.lone_pixels", lambda opened, shown: iter([lone]))
+    written, doubt = spoken_alone(None, None)
+    assert written is None
+    assert (doubt is not None) is told
 
 
 @pytest.mark.parametrize("name", sorted(LONE))
