@@ -108,7 +108,7 @@ def test_synthesised_pictures_are_judged_by_what_is_known_of_them_and_not_warped
     assert drawn.suspicion.named == {}
     assert set(given.evidence[0].found) - set(drawn.evidence[0].found) == {"warp"}
     assert drawn.relations is not None
-    assert {f.trigger.family for f in drawn.relations.maps} == {"compact", "l2", "blended", "smooth", "wave"}
+    assert {f.trigger.family for f in drawn.relations.maps} == {"compact", "plain", "l2", "blended", "smooth", "wave"}
     assert drawn.skipped == ()
 
 
