@@ -288,7 +288,7 @@ def _cut(draft: Draft, written: Written, how: _Run) -> tuple[tuple[Path, ...], R
     Nothing was learnt there, so clean pictures must get the very scores that they got before.
     """
     case, opened = draft.case, draft.case.model
-    cut = without_branches(opened.file.loaded, opened.interface)
+    cut = without_branches(opened.file.loaded, opened.followed)
     if cut is None:
         return (), repairs.not_repaired(
             "the trigger stands in the graph, where no node can be passed over to cut it off"

@@ -80,7 +80,7 @@ def _difference(before: Opened, after: Opened) -> Difference:
     # With external data inlined: references to other files compare equal whatever lies there.
     old, new, output = before.file.loaded, after.file.loaded, before.interface.output
     found = explained(old, new, before.units.layers, linear_layers(old, output)[0])
-    cut = without_branches(old, before.interface) if found.other else None
+    cut = without_branches(old, before.followed) if found.other else None
     if cut is None:
         return found
     left, _ = cut

@@ -41,9 +41,9 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
     """Which step makes something else of a picture among others, in words; None where none does, and where the file takes
     batches of one size. pictures: clean ones, float32 [n, h, w, c] in 0..255.
     """
-    p, file = opened.followed, DeployedFile(opened)
     if opened.interface.batch is not None:
         return None
+    p, file = opened.followed, DeployedFile(opened)
     shown = pictures[np.arange(COMPANY) % len(pictures)].round()
     given = [file.feeds(some) for some in (*shown[:, None], shown)]
     device, weights = opened.subject.device, opened.file.loaded
@@ -67,7 +67,8 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
     asked = {n: info for n, info in asked.items() if len(ways[n]) == 1}
     noisy = {n: info for n, info in asked.items() if info.dtype.kind == "f" and p.of(n).picture}
     lie = {n: ways[n][0] for n in asked}
-    steps = _Steps(*taken_apart(model, noisy), noisy, lie, given, device, weights)
+    banks = [_bank(size, rng) for size in COMPANY_NOISE]
+    steps = _Steps(*taken_apart(model, noisy), noisy, lie, given, banks, device, weights)
     for names in _parts(asked):
         for odd, why in steps.odd(names, rng):
             return f"{made[odd].op_type} {label(made[odd])[:80]!r} {why}: the file may know who is looking"
@@ -77,7 +78,8 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
 @dataclass(frozen=True, slots=True)
 class _Steps:
     """A file whose steps each read inputs of their own. inputs: of which tensors, and how these are called; infos: what
-    these tensors are for one picture; lie: how pictures lie in each tensor; given: each picture alone, and all of them.
+    these tensors are for one picture; lie: how pictures lie in each tensor; given: each picture alone, and all of them;
+    banks: of noise.
     """
 
     model: "onnx.ModelProto"
@@ -85,6 +87,7 @@ class _Steps:
     infos: dict[str, TensorInfo]
     lie: dict[str, Way]
     given: Sequence[Values]
+    banks: Sequence[Array]
     device: Device
     weights: "onnx.ModelProto"
 
@@ -105,10 +108,8 @@ class _Steps:
                 shared.update(node.output)
         try:
             session = Session(front, self.device, weights=self.weights)
-            for size in COMPANY_NOISE:
-                *alone, together = (
-                    [*session.run(feeds, names)] for feeds in self._noise(session, _bank(size, rng), rng)
-                )
+            for bank in self.banks:
+                *alone, together = (session.run(feeds, names) for feeds in self._noise(session, bank, rng))
                 for name, *each, many in zip(names, *alone, together, strict=True):
                     if name not in shared and not _same(_joined(each, self.lie[name]), many):
                         yield name, "makes something else of a picture among others than of the same one alone"
@@ -136,9 +137,9 @@ def _ways(one: Sequence[int | None], many: Sequence[int | None]) -> list[Way]:
     or not by their number alone; else along which axis, and of how many parts of it each has one behind the other's.
     """
     grown = [k for k, (a, b) in enumerate(zip(one, many, strict=False)) if a != b]
-    if len(one) != len(many) or len(grown) != 1:
+    size = one[grown[0]] or 0 if len(one) == len(many) and len(grown) == 1 else 0
+    if not size or many[grown[0]] != COMPANY * size:
         return [None]
-    size = one[grown[0]] or 1
     return [(grown[0], parts) for parts in range(1, size + 1) if size % parts == 0]
 
 

@@ -3,18 +3,15 @@
 import onnx
 
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.interface import Interface
 from onnx_shapprune.graph.provenance.flow import Provenance
-from onnx_shapprune.graph.provenance.oddities import provenance_of
 from onnx_shapprune.graph.provenance.ways import joinings
 
 
-def without_branches(model: onnx.ModelProto, interface: Interface) -> tuple[onnx.ModelProto, tuple[str, ...]] | None:
+def without_branches(model: onnx.ModelProto, p: Provenance) -> tuple[onnx.ModelProto, tuple[str, ...]] | None:
     """A copy in which every node of rule OSP212 became an Identity of what comes from the network, and the tensors that
     these nodes make. None where there is no such node, or one that cannot be passed over: inside a branch or a local
-    function, or with scores of another shape than the network's.
+    function, or with scores of another shape than the network's. p: the way of the picture through the model.
     """
-    p = provenance_of(model, interface)
     kept: dict[str, str] = {}
     for node, _, network in joinings(p):
         (out,) = node.output[:1]

@@ -80,8 +80,8 @@ def search_relations(
     classes, reachable = shown.subject.classes, shown.subject.reachable
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
-    families = [(family, ScanSettings(rounds=settings.maps))]
-    families += [(corners(height, width, shown.size[2]), ScanSettings(rounds=()))]  # tried, and not learnt
+    stamps = corners(height, width, shown.size[2]), ScanSettings(rounds=())  # nothing is learnt
+    families = [(family, ScanSettings(rounds=settings.maps)), stamps]
     spread = [f for f in whole_picture(height, width) if f.name in SPREAD and (warps or not f.warps)]
     families += [(f, ScanSettings(rounds=settings.spread)) for f in spread]
     before = len(settings.pairs)

@@ -39,6 +39,9 @@ SIZING = {
     "If": (0,),
     "Loop": (0, 1),
 }
+# Of values that are the same for each picture anything else may count them, or take the last one. What Concat puts beside
+# them must be taken off again.
+COUNTS_NOTHING = frozenset(SHAPING) | MOVES | EACH | {"Concat"}
 UNKNOWN = 1 << 30
 MOST_AXES = 8  # of a tensor whose rank is not known
 
@@ -156,8 +159,7 @@ def _through(node: onnx.NodeProto, found: Provenance) -> Flow:
     if not seen:
         asked = [found.of(node.input[k]) for k in SHAPING.get(node.op_type, ()) if k < len(node.input)]
         sized = any(f.sized for f in inputs) or any(f.batch for f in asked)
-        # Anything else may count them, or take the last one. What is put beside them must be taken off again.
-        counted = sized and node.op_type not in {*SHAPING, *MOVES, *EACH, "Concat"}
+        counted = sized and node.op_type not in COUNTS_NOTHING
         numbered = any(f.numbered for f in inputs)
         return Flow(batch=batch or counted, elements=elements, random=random, sized=sized, numbered=numbered)
     layers, depth = 0, min(f.depth for f in seen)
