@@ -338,6 +338,8 @@ NUMBERS = {3: "three", 5: "five", 8: "eight"}
                      f"{CROWD.classes[1]} classes and {PACKAGED.pixels[0]} to {PACKAGED.pixels[1]} pixels"),
         ("verdicts", f"up to {CROWD.classes[0] - 1} also {LARGE.pixels[0]} to {LARGE.pixels[1]} pixels"),
         ("verdicts", f"in networks of up to {relations.RelationSettings().classes} classes: patches that move one source"),
+        ("verdicts", f"in networks of up to {relations.RelationSettings().mapped}: patches, blended"),
+        ("verdicts", f"(all-to-all: up to {relations.RelationSettings().shifts} further, or back"),
         ("verdicts", f"Networks above {effort.THRIFTY_ABOVE // 10**6} million multiply-adds get fewer steps"),
         ("verdicts", f"Above {search.SearchSettings().most_classes} classes, a coarse search of all of them"),
         ("method", f"A goal is named at a p-value of {detect.NAMED:g}. A second goal needs {detect.SECOND:.4f}"),

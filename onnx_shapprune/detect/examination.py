@@ -90,7 +90,7 @@ def examine(
     relations = None
     # A peak says which class, and not which pictures go there; a class that too few pictures speak for is not named.
     sure = any(p <= NAMED and c.statistic != PEAK and not ground.cautions(c) for c, p in suspicion.claims)
-    wanted = not sure and relation is not None and len(subject.reachable) <= relation.classes
+    wanted = not sure and relation is not None and len(subject.reachable) <= relation.mapped
     if subject.obstacle:
         skipped.append("pairs of classes")
     elif wanted and relation is not None and time.monotonic() < deadline:

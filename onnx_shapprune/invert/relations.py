@@ -6,7 +6,7 @@ where a patch that completes one stroke fails and a planted one, which stays whe
 on other views. A map of all classes is one trigger for all of them (invert/maps.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from onnx_shapprune.case.progress import Ticks
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Labels, Pixels
 from onnx_shapprune.invert.arms import rate
-from onnx_shapprune.invert.families import compact, whole_picture
+from onnx_shapprune.invert.families import Family, compact, whole_picture
 from onnx_shapprune.invert.maps import search_maps
 from onnx_shapprune.invert.plain import corners
 from onnx_shapprune.invert.scan import Climb, Found, Many, ScanSettings, aims_of, climbed, survivors
@@ -36,14 +36,17 @@ Rounds = tuple[tuple[int, int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelationSettings:
-    """classes: of models with more, neither pairs nor maps are searched; side, grid: of the patches, as in SearchSettings;
-    views: posed views of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per
-    round, the first on all places and as the slope of untouched views says, the others on the best place of each pair; maps,
-    spread: rounds of the maps, of patches and of changes of the whole picture; guessed: maps that are read off the pairs,
-    beside y + k. Where a first round shows too little, the others are left out.
+    """classes: of models with more, pairs are not searched; mapped: of models with more, maps are not either; shifts: maps
+    send each class at most so many further, or back; side, grid: of the patches, as in SearchSettings; views: posed views
+    of every picture, to learn on and to measure on; pairs: (steps, pictures a step, pairs kept) per round, the first on all
+    places and as the slope of untouched views says, the others on the best place of each pair; maps, spread: rounds of the
+    maps, of patches and of changes of the whole picture; guessed: maps that are read off the pairs, beside y + k. Where a
+    first round shows too little, the others are left out.
     """
 
     classes: int = 20
+    mapped: int = 200
+    shifts: int = 21
     side: float = 0.2
     grid: int = 4
     views: tuple[int, int] = (4, 10)
@@ -56,7 +59,8 @@ class RelationSettings:
 @dataclass(frozen=True, slots=True)
 class Relations:
     """Best triggers of pairs and of maps, largest margin first; margins and ASR of pairs are of views they were not learnt
-    on, of maps as `search_maps` says. away: median over all pairs of the mean margin by which clean views miss the target.
+    on, of maps as `search_maps` says. away: median over all pairs, or maps where no pair was searched, of the mean margin
+    by which clean views, or pictures, miss the target.
     """
 
     pairs: tuple[Found, ...]
@@ -84,15 +88,35 @@ def search_relations(
     families = [(family, ScanSettings(rounds=settings.maps)), stamps]
     spread = [f for f in whole_picture(height, width) if f.name in SPREAD and (warps or not f.warps)]
     families += [(f, ScanSettings(rounds=settings.spread)) for f in spread]
-    before = len(settings.pairs)
+    before = len(settings.pairs) if len(reachable) <= settings.classes else 0
     rounds = before + len(families)
     tick(0, rounds)
+    pairs, guesses, ways = (
+        _pairs(shown, family, settings, rng, lambda done: tick(done, rounds)) if before else ([], [], [])
+    )
+    of = len(reachable)
+    shifts = [shift_map(classes, k, reachable) for k in range(1, of) if min(k, of - k) <= settings.shifts]
+    guessed = [m for m in dict.fromkeys(guesses) if m not in shifts]
+    found = search_maps(
+        shown, shifts, families, rng, guessed=guessed, progress=lambda done, of: tick(before + done, rounds)
+    )
+    ways = ways or [shown.distance(m) for m in shifts]
+    return Relations(tuple(pairs), tuple(found), float(np.median(ways)))
+
+
+def _pairs(
+    shown: Shown, family: Family, settings: RelationSettings, rng: np.random.Generator, tick: Callable[[int], None]
+) -> tuple[list[Found], list[Goal], list[float]]:
+    """The best patch of every pair of classes, largest margin first; maps that are read off them; and by how much clean
+    views of each pair miss the target. tick: rounds that are done.
+    """
     learn, measure = (answered_views(shown, v, rng) for v in settings.views)
+    reachable = shown.subject.reachable
     goals = [Goal(t, source=int(s)) for s in np.unique(shown.labels) for t in reachable if t != s]
     # A source class whose every view goes to the target by itself has nothing that a patch could move there.
     goals = [g for g in goals if learn.count(g) and measure.count(g)]
     if not goals:
-        return Relations((), (), 0.0)
+        return [], [], []
     places = len(family.masks)
     arm, place = np.repeat(np.arange(len(goals)), places), np.tile(np.arange(places), len(goals))
     paints: Pixels | None = None
@@ -103,10 +127,11 @@ def search_relations(
         climb = Climb(steps=steps, batch=batch)
         scores, learnt = climbed(learn, many, family, climb, rng, keep=keep, limit=batch)
         if number == 0:
-            guesses = _guess(goals, scores.margin.reshape(len(goals), places), classes)[: settings.guessed]
+            table = scores.margin.reshape(len(goals), places)
+            guesses = _guess(goals, table, shown.subject.classes)[: settings.guessed]
         kept = survivors(scores, arm, 0) if number == 0 else np.sort(np.argsort(-scores.margin, kind="stable")[:keep])
         arm, place, paints = arm[kept], place[kept], np.stack([learnt[i] for i in kept.tolist()])
-        tick(number + 1, rounds)
+        tick(number + 1)
         if number == 0 and not _leads(goals, arm, scores.margin[kept]):
             best = np.sort(np.argsort(-scores.margin[kept], kind="stable")[: settings.pairs[-1][2]])
             arm, place, paints = arm[best], place[best], paints[best]
@@ -115,13 +140,7 @@ def search_relations(
     tried = [Trigger(family.masks[p], x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
     scores = rate(measure, tried)
     order = np.argsort(-scores.margin, kind="stable")
-    away = float(np.median([measure.distance(g) for g in goals]))
-    shifts = [shift_map(classes, k, reachable) for k in range(1, len(reachable))]
-    guessed = [m for m in dict.fromkeys(guesses) if m not in shifts]
-    found = search_maps(
-        shown, shifts, families, rng, guessed=guessed, progress=lambda done, of: tick(before + done, rounds)
-    )
-    return Relations(tuple(Found.of(tried[i], scores, i) for i in order.tolist()), tuple(found), away)
+    return [Found.of(tried[i], scores, i) for i in order.tolist()], guesses, [measure.distance(g) for g in goals]
 
 
 def _leads(goals: Sequence[Goal], arm: Labels, margin: NDArray[np.float64]) -> bool:

@@ -86,7 +86,7 @@ def _searched(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, An
 
 
 def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
-    if len(case.model.subject.reachable) > effort.relations.classes:
+    if len(case.model.subject.reachable) > effort.relations.mapped:
         return {}
     found = search_relations(case.shown, effort.relations, np.random.default_rng(o.seed), warps=not o.data_free)
     said = {c.statistic: round(c.value, DIGITS) for c in relation_claims(found, spread_of(case.shown))}

@@ -67,7 +67,9 @@ def test_pairs_are_searched_where_too_few_pictures_speak_for_a_class(monkeypatch
     assert found.relations is not None
 
 
-@pytest.mark.parametrize("relation", [None, RelationSettings(classes=5)], ids=["not asked for", "too many classes"])
+@pytest.mark.parametrize(
+    "relation", [None, RelationSettings(classes=5, mapped=5)], ids=["not asked for", "too many classes"]
+)
 def test_pairs_that_are_too_dear_are_no_omission(relation):
     found = examined({0: 1}, relation)
     assert found.suspicion.named == {}

@@ -20,14 +20,14 @@ PLANTED = {
 }
 
 
-def searched(moved: dict[int, int], seed: int = 0, shown: slice = slice(None)) -> Relations:
+def searched(
+    moved: dict[int, int], seed: int = 0, shown: slice = slice(None), settings: RelationSettings | None = None
+) -> Relations:
     subject = planted.subject_of(planted.colours_net(moved))
     x, y = planted.colours_pictures()
     assert (subject.logits(x.astype(np.float32)).argmax(1) == y).all(), "the trigger is not on"
-    settings = RelationSettings()
-    return search_relations(
-        Shown.to(subject, x[shown].astype(np.float32), y[shown]), settings, np.random.default_rng(seed)
-    )
+    few = Shown.to(subject, x[shown].astype(np.float32), y[shown])
+    return search_relations(few, settings or RelationSettings(), np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,16 @@ def test_seed_decides(found):
     np.testing.assert_array_equal(again.pairs[0].trigger.paint, first.pairs[0].trigger.paint)
     assert [p.margin for p in other.pairs] != [p.margin for p in first.pairs]
     assert other.pairs[0].trigger.goal == first.pairs[0].trigger.goal
+
+
+def test_with_many_classes_only_the_next_maps_are_searched():
+    crowded = RelationSettings(classes=5, shifts=1)
+    next_one = searched(PLANTED["the next class"], settings=crowded)
+    assert next_one.pairs == ()
+    assert {m.trigger.goal for m in next_one.maps} == {shift_map(6, 1), shift_map(6, 5)}
+    assert (next_one.maps[0].trigger.goal, next_one.maps[0].asr) == (shift_map(6, 1), 1)
+    x, y = planted.colours_pictures()
+    clean = Shown.to(planted.subject_of(planted.colours_net(PLANTED["the next class"])), x.astype(np.float32), y)
+    assert next_one.away == pytest.approx(np.median([clean.distance(shift_map(6, k)) for k in (1, 5)]))
+    nothing = searched(PLANTED["nothing"], settings=crowded)
+    assert all(m.margin < 0 for m in nothing.maps)
