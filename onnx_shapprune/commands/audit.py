@@ -81,8 +81,7 @@ def examined(
     with clock.stage("open"):
         case = open_case(Path(model), None if data is None else Path(data), inputs, run)
     draft = Draft(case, thresholds_of(run), unusable=unusable(case, run.min_accuracy) or "")
-    if words := assumed(case.few):
-        draft.warnings.append(words)
+    draft.warnings += [words for words in (assumed(case.few), _of_several(case.model)) if words]
     evidence: Evidence[Goal] = Evidence(unusable=draft.unusable)
     if draft.unusable:
         pass
@@ -113,6 +112,13 @@ def examined(
         if draft.found.wanted and not draft.goals:
             draft.warnings.append(few_pictures(draft.found.classes, len(case.pictures), draft.found.wanted))
     return draft
+
+
+def _of_several(opened: Opened) -> str:
+    """Which of several outputs the verdict is about, in words; "" where there is one."""
+    names = [o.name for o in opened.file.loaded.graph.output]
+    others = ", ".join(n for n in names if n != opened.interface.output)
+    return f"audited is the output {opened.interface.output!r}, and not {others}" if others else ""
 
 
 def few_pictures(classes: int, given: int, wanted: int) -> str:

@@ -141,7 +141,8 @@ def _findings(
     warnings: list[str] = []
     proto = file.proto
     if len(proto.graph.output) > 1:
-        notes.append(f"{len(proto.graph.output)} outputs: --output-name says which one holds the class scores")
+        read = f", taken to be {interface.output!r}" if interface is not None else ""
+        notes.append(f"{len(proto.graph.output)} outputs: --output-name says which one holds the class scores{read}")
     if interface is not None:
         if interface.batch is not None:
             notes.append(f"the batch size is fixed at {interface.batch}: the audit frees it on its working copy")

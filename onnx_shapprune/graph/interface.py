@@ -66,14 +66,10 @@ def find_interface(
     names = [o.name for o in graph.output]
     if not names:
         raise ModelError("not an image classifier: the model has no outputs")
-    if output is None and len(names) > 1:
-        listed = f"{len(names)} outputs ({', '.join(names[:8])})"
-        if all(declared_fault(o.name, o) for o in graph.output):
-            raise ModelError(f"not an image classifier: none of its {listed} holds a score per class")
-        raise ModelError(f"the model has {listed}: choose the class scores")
     if output is not None and output not in names:
         raise ModelError(f"the model has no output {output!r}; it has {', '.join(names[:8])}")
-    result = next(o for o in graph.output if o.name == (output or names[0]))
+    output = output or _scores_among(graph.output)
+    result = next(o for o in graph.output if o.name == output)
     if result.type.WhichOneof("value") not in (None, "tensor_type"):
         raise ModelError(f"not an image classifier: output {result.name!r} is no tensor")
     chosen = _layout(shape, layout, first)
@@ -93,7 +89,7 @@ def find_interface(
             shape[axis] = asked
     return Interface(
         input=inputs[0].name,
-        output=output or names[0],
+        output=output,
         dims=tuple(shape[1:]),
         layout=chosen,
         channels=shape[channel],
@@ -103,6 +99,19 @@ def find_interface(
         dtype=PICTURE_TYPES[tensor.elem_type],
         entry=entry,
     )
+
+
+def _scores_among(outputs: Sequence[onnx.ValueInfoProto]) -> str:
+    """The only output, or the only one that may hold class scores. Raises ModelError where there is none, or several."""
+    may = [o for o in outputs if not declared_fault(o.name, o)]
+    if len(may) > 1:  # a confidence beside the scores is none of them
+        may = [o for o in may if not o.type.tensor_type.HasField("shape") or set(dims_of(o)[1:]) != {1}] or may
+    if len(outputs) == 1 or len(may) == 1:
+        return (may or outputs)[0].name
+    listed = f"{len(outputs)} outputs ({', '.join(o.name for o in outputs[:8])})"
+    if not may:
+        raise ModelError(f"not an image classifier: none of its {listed} holds a score per class")
+    raise ModelError(f"the model has {listed}: choose the class scores with --output-name")
 
 
 def first_channels(graph: onnx.GraphProto, name: str) -> tuple[int, int] | None:

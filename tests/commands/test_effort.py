@@ -51,3 +51,10 @@ def test_size_narrows_searches_and_switches_none_off(monkeypatch):
 
 def _steps(rounds: tuple[tuple[int, int, int], ...]) -> float:
     return float(np.prod(rounds, axis=1).sum())
+
+
+def test_a_network_whose_work_is_not_counted_has_a_width(monkeypatch):
+    """One that stands in the body of a Loop."""
+    prepared = planted.subject_of(planted.planted()).prepared
+    monkeypatch.setattr(effort, "multiply_adds", lambda model, infos: 0)
+    assert effort.effort_for(prepared, RunOptions()).search.covered(1000) == 1000

@@ -94,6 +94,26 @@ def test_reasons(model, options, reason):
         find_interface(model, **options)
 
 
+@pytest.mark.parametrize(
+    ("shapes", "chosen"),
+    [
+        ({"maps": ["N", 8, 24, 24], "probs": ["N", 10], "label": []}, "probs"),
+        ({"confidence": ["N", 1], "p": ["N", 10]}, "p"),
+        ({"p": ["N", 10], "values": ["N", 3]}, None),
+        ({"p": ["N", 10], "unknown": None}, None),
+    ],
+)
+def test_of_several_outputs_the_only_one_that_may_be_class_scores_is_taken(shapes, chosen):
+    model = graph(["N", 3, 8, 8], outputs=tuple(shapes))
+    for value, (name, shape) in zip(model.graph.output, shapes.items(), strict=True):
+        value.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    if chosen:
+        assert find_interface(model).output == chosen
+    else:
+        with pytest.raises(ModelError, match="choose the class scores with --output-name"):
+            find_interface(model)
+
+
 def test_a_detector_with_several_outputs_is_no_classifier():
     model = graph(["N", 3, 8, 8], outputs=("boxes", "scores"))
     for value, shape in zip(model.graph.output, (["N", 100, 4], ["N", 100, 80]), strict=True):

@@ -137,6 +137,7 @@ def test_a_file_fixed_at_batch_four_is_prepared():
         ("nan", "NaN or infinity"),
         ("custom", "cannot open the graph"),
         ("silent", "gives no scores"),
+        ("by place", "one picture gets 2 rows of scores"),
     ],
 )
 def test_files_that_cannot_be_prepared(change, reason):
@@ -148,6 +149,9 @@ def test_files_that_cannot_be_prepared(change, reason):
         nothing = n.op("Slice", "x", *cut)
         y = n.dense(n.op("Flatten", nothing), 192, 4)
         model = n.model(y)
+    if change == "by place":
+        y = n.dense(n.op("Flatten", n.op("Mul", "x", n.const(np.ones((2, 1, 1, 1), np.float32)))), 192, 4)
+        model = n.model(y, batch=2)
     if change == "nan":
         bias = numpy_helper.to_array(model.graph.initializer[1]) * np.float32("nan")
         model.graph.initializer[1].CopyFrom(numpy_helper.from_array(bias, model.graph.initializer[1].name))

@@ -30,6 +30,10 @@ def free_batch(
         raise ModelError("not an image classifier: the output is no tensor of floating-point scores")
     if np.ndim(rows[0]) == 0:
         return model, False
+    if np.ndim(rows[0]) > 1 and len(rows[0]) > 1:
+        raise ModelError(
+            f"one picture gets {len(rows[0])} rows of scores: what it is told depends on its place in a batch"
+        )
     want = np.concatenate(rows)
     for rewrite in (False, True):
         freed, session = model, single
