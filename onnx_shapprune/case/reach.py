@@ -8,8 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
-from onnx_shapprune.case.thresholds import ALIKE, FAR, NOISE, PUSHED, SHOWN, SPREAD, STEPS, STILL, STRIDE, USUAL
-from onnx_shapprune.graph.canonical import Reach
+from onnx_shapprune.case.thresholds import (
+    ALIKE,
+    FAR,
+    NOISE,
+    NOTHING,
+    PUSHED,
+    SHOWN,
+    SPREAD,
+    STEPS,
+    STILL,
+    STRIDE,
+    USUAL,
+)
+from onnx_shapprune.graph.canonical import Reach, last_weights
 from onnx_shapprune.pictures.spread import spread_over
 
 
@@ -49,7 +61,23 @@ def reach_of(subject: Subject, pictures: Pixels, labels: Labels) -> Reach | None
         tuple(offset.tolist()),
         scale,
         tuple(_notes(copies, still, far)),
+        tuple(_waits(last_weights(subject.prepared), copies, still)),
     )
+
+
+def _waits(weights: NDArray[np.float64] | None, copies: dict[int, int], still: list[int]) -> list[int]:
+    """Classes whose score does not move, or repeats another's, though their weights in the last layer do not say so."""
+    if weights is None:
+        return sorted([*copies, *still])
+    least = NOTHING * float(np.abs(weights).max(initial=0))
+
+    def follows(c: int) -> bool:
+        own, other = weights[c], weights[copies[c]]
+        gain = float(own @ other) / max(float(other @ other), 1e-30)
+        return float(np.abs(own - gain * other).max()) <= least
+
+    moving = [c for c in still if np.abs(weights[c]).max() > least]
+    return sorted([*moving, *(c for c in copies if not follows(c))])
 
 
 def _copies(z: NDArray[np.float64], answered: Labels, spread: float) -> dict[int, int]:

@@ -22,7 +22,7 @@ from onnx_shapprune.detect.calibration import (
     strongest,
 )
 from onnx_shapprune.detect.examination import Examination, examine
-from onnx_shapprune.detect.statistics import AGREEMENT, EVERY, FIRST, NORM, PEAK, Claim
+from onnx_shapprune.detect.statistics import AGREEMENT, EVERY, FIRST, MOST, NORM, PEAK, SEVERAL, Claim
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, MANY
 from onnx_shapprune.detect.verdict import judge
 from onnx_shapprune.errors import DataError, ShapPruneError
@@ -78,7 +78,7 @@ def calibrate(
         for seed in range(run.seed, run.seed + seeds):
             found, size = _examined(model, data, inputs, replace(run, seed=seed), known)
             claims = [c for c, _ in found.suspicion.claims]
-            looked = [*found.evidence[0].measured, AGREEMENT, NORM, PEAK, EVERY]
+            looked = [*found.evidence[0].measured, AGREEMENT, NORM, PEAK, EVERY, SEVERAL, MOST]
             first = {FIRST: found.first.value} if found.first else {}
             row = _larger(row, dict.fromkeys(looked, 0.0) | largest(claims) | first)
             audits[-1].append(claims)

@@ -8,9 +8,10 @@ nothing as a change of the whole picture, and the strongest of what is natural a
 against the smallest p-value that whole clean models reach, each of them judged by the others: what a claim gets is the share
 of clean models that show anything as unusual.
 
-Three things have a share of the false alarms for themselves. What triggers of all kinds do to the most reluctant picture is
+Some things have a share of the false alarms for themselves. What triggers of all kinds do to the most reluctant picture is
 known of fewer clean models: it is added to what the sums say, and both together have half of theirs (OF_EVERY). Pairs and
-maps of classes have a small one (OF_APART): those of clean models are at times far ahead. And of the changes of the whole
+maps of classes have a small one (OF_APART): those of clean models are at times far ahead; so have classes that patches lead
+to together. And of the changes of the whole
 picture the one that says most counts once more alone (OF_KIND): a planted warp is seen by warps, a sinusoid by sinusoids,
 and by nothing else. That is a doubt, and names nothing.
 
@@ -39,10 +40,12 @@ from onnx_shapprune.detect.statistics import (
     EVERY,
     FIRST,
     MAP,
+    MOST,
     OF_PATCHES,
     OF_WHOLE,
     PATCHES,
     PEAK,
+    SEVERAL,
     SOURCE,
     TOGETHER,
     WHOLE,
@@ -67,7 +70,8 @@ from onnx_shapprune.errors import DataError
 # A peak's value is -log10 of a p-value, which under its own model falls off as fast.
 SCALES = {PEAK: 1 / math.log(10), MAP: MAP_SCALE}
 APART = (SOURCE, MAP)  # statistics about several classes
-NOT_ADDED = (*APART, FIRST, EVERY)
+GROUPS = (SEVERAL, MOST)  # statistics about classes that are reached together
+NOT_ADDED = (*APART, *GROUPS, FIRST, EVERY)
 SUMS = (TOGETHER, OF_PATCHES)
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -179,7 +183,7 @@ class Calibration(BaseModel):
         for claim, own in zip(claims, alone, strict=True):
             if claim.statistic == FIRST:
                 p = own
-            elif claim.statistic in APART:
+            elif claim.statistic in (*APART, *GROUPS):
                 p = min(1.0, own / OF_APART)
             elif claim.statistic == EVERY:
                 said = self._of_model(min(sums.get((claim.goal, s), 1.0) for s in SUMS), synthesised=synthesised)
@@ -197,13 +201,14 @@ class Calibration(BaseModel):
             rated.append((claim, p, own))
         return [(c, p) for c, p, _ in sorted(rated, key=lambda r: r[1:])]
 
-    def usual(self, first: Claim, *, synthesised: bool = False) -> bool:
+    def usual(self, first: Claim, groups: Sequence[Claim] = (), *, synthesised: bool = False) -> bool:
         """Whether more than ENDS of the clean models show as much in the first rounds, or ENDS_UNSURE where few are known;
-        False where none are.
+        False where none are. groups: of the same rounds; what clean models show in the last ones is known of them.
         """
         known = (self.synthesised if synthesised else self.pictures).get(FIRST, ())
         share = self.alone(first, synthesised=synthesised) if known else 0.0
-        return share > (ENDS if len(known) >= WELL_KNOWN else ENDS_UNSURE)
+        together = min((self.alone(c, synthesised=synthesised) for c in groups), default=1.0)
+        return share > (ENDS if len(known) >= WELL_KNOWN else ENDS_UNSURE) and together > ENDS
 
     def sums(self, claims: Sequence[Claim]) -> list[Claim]:
         """What claims of one audit say about each class: a claim for each of the SUMS and the strongest of the WHOLE."""

@@ -8,7 +8,7 @@ is given.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,10 +39,13 @@ OF_THE_BATCH = frozenset({"DynamicQuantizeLinear"})
 
 def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) -> str | None:
     """Which step makes something else of a picture among others, in words; None where none does, and where the file takes
-    batches of one size. pictures: clean ones, float32 [n, h, w, c] in 0..255.
+    one picture at a time. Batches of another fixed size are opened. pictures: clean ones, float32 [n, h, w, c] in 0..255.
     """
-    if opened.interface.batch is not None:
+    batch = opened.interface.batch
+    if batch == 1:
         return None
+    if batch is not None:
+        opened = _with_an_open_batch(opened)
     p, file = opened.followed, DeployedFile(opened)
     shown = pictures[np.arange(COMPANY) % len(pictures)].round()
     given = [file.feeds(some) for some in (*shown[:, None], shown)]
@@ -52,6 +55,10 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
         runs = run_exposed(model, [given[0], given[-1]], device, weights)
         one, many = ({name: TensorInfo(v.shape, v.dtype) for name, v in run.items()} for run in runs)
     except (ModelError, ValueError):
+        if batch is not None:
+            return (
+                f"the file takes {batch} pictures at a time, and cannot be asked what it makes of each among the others"
+            )
         # What fails gives nobody a wrong answer; but a file that fails where it is asked may know that it is.
         larger = file.together(np.repeat(shown[:1], ASKED, axis=0))
         return None if larger is None else f"a batch of {COMPANY} pictures fails, and one of {ASKED} does not"
@@ -73,6 +80,17 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
         for odd, why in steps.odd(names, rng):
             return f"{made[odd].op_type} {label(made[odd])[:80]!r} {why}: the file may know who is looking"
     return None
+
+
+def _with_an_open_batch(opened: Opened) -> Opened:
+    """A file of a fixed batch as one that leaves it open."""
+    model = edit.copy_of(opened.file.loaded)
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name in (opened.interface.input, opened.interface.output) and value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "N"
+    del model.graph.value_info[:]
+    interface = replace(opened.interface, batch=None)
+    return replace(opened, file=replace(opened.file, loaded=model), interface=interface)
 
 
 @dataclass(frozen=True, slots=True)

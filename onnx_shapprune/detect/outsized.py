@@ -32,6 +32,8 @@ def outsized_doubt(opened: Opened, pictures: Pixels) -> str | None:
     """
     prepared = opened.subject.prepared
     layers = list(layer_rows(prepared))
+    if not layers:
+        return None
     factors = list(raised(prepared, layers))
     fed = [to_input(x[None], opened.subject.preprocessing) for x in pictures[spread_over(len(pictures), PASSED_ON)]]
     try:

@@ -24,16 +24,19 @@ from onnx_shapprune.detect.thresholds import (
     OTHER_TARGETS,
     PAIR_FLOOR,
     PEAK_SPREAD,
+    SEVERAL_FROM,
     SMALLEST_RATIO,
 )
 from onnx_shapprune.detect.verdict import FIRST as FIRST
 from onnx_shapprune.detect.verdict import PEAK as PEAK
 from onnx_shapprune.invert.cores import CORE as CORE
+from onnx_shapprune.invert.families import COVERING
 from onnx_shapprune.invert.relations import Relations
 from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Begun, Evidence
 
 AGREEMENT, NORM, SOURCE, MAP, EVERY = "agreement", "norm", "source", "map", "every"
+SEVERAL, MOST = "several", "most"
 # What is said about one class (detect/calibration.py): the sum of all of it, the sum of what patches and masks say, and the
 # most that any change of the whole picture says.
 TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"
@@ -57,7 +60,8 @@ class Claim:
 def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
     """A claim per class and family whose transfer was measured, one for the core of its patch, one for the agreement of
     patch and free mask and one for the free mask alone, one for each class that triggers move every picture to
-    (`every_claims`), and one for the class with the largest margin without any picture (MM-BD, `_peak_claim`).
+    (`every_claims`), one for each of several or of most that patches lead to (`group_claims`), and one for
+    the class with the largest margin without any picture (MM-BD, `_peak_claim`).
 
     A family, with MANY classes or more: transfer * lead in units of the other classes' spread, a standard deviation; lead:
     margin over the rival's. With fewer: transfer * sqrt(lead * overshoot), both over the distance that clean pictures are
@@ -85,7 +89,8 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
                 claims.append(Claim(e.goal, AGREEMENT, worked * math.sqrt(lead) * smaller, rival, family))
                 claims.append(Claim(e.goal, NORM, smaller, rival, family))
     # First rounds, with which a search may end, look at fewer pictures.
-    claims += every_claims(evidence, spread) if any(e.transfer for e in evidence) else []
+    if any(e.transfer for e in evidence):
+        claims += [*every_claims(evidence, spread), *group_claims(evidence, spread)]
     return claims + _peak_claim([e for e in evidence if e.peak is not None])
 
 
@@ -109,6 +114,48 @@ def every_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
         for k, e in enumerate(evidence)
         if sums[k] > 0
     ]
+
+
+def group_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
+    """Claims about classes that patches lead to together. spread: as for `class_claims`."""
+    return [*several_claims(evidence), *most_claims(evidence, spread)]
+
+
+def several_claims(evidence: Sequence[Evidence]) -> list[Claim]:
+    """A claim for each class of a group that patches move every picture to, but for a tenth, and to no other class: of four
+    planted targets none leads the others by far. By nature classes give way one after the other, without a gap.
+
+    value: the sum over patches and plain shapes, those of which the class is in the group, of the gap between the group and
+    the next class, in standard deviations of the margins behind it, each of the most reluctant picture.
+    """
+    if len(evidence) < MANY:
+        return []
+    sums, rivals = np.zeros(len(evidence)), np.full(len(evidence), -np.inf)
+    for name in COVERING:
+        if any(name not in e.found for e in evidence):
+            continue
+        least = np.array([e.found[name].least for e in evidence])
+        group, behind = np.flatnonzero(least > 0), np.sort(least[least <= 0])[::-1]
+        if len(group) < SEVERAL_FROM or len(behind) < len(group):
+            continue
+        usual = max(float(behind.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(behind))), 1e-3)
+        sums[group] += (least[group].min() - behind[0]) / usual
+        rivals[group] = np.maximum(rivals[group], behind[0])
+    return [Claim(e.goal, SEVERAL, float(sums[k]), float(rivals[k])) for k, e in enumerate(evidence) if sums[k] > 0]
+
+
+def most_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
+    """A claim for each class that a compact patch moves pictures to, where patches do so for more than half of the classes:
+    where each has its own trigger none leads. spread: as for `class_claims`.
+
+    value: mean margin of the patch of the class in the middle, over the usual distance of clean pictures.
+    """
+    if len(evidence) < MANY:
+        return []
+    margins = np.array([e.compact.margin for e in evidence])
+    middle = float(np.sort(margins)[::-1][len(margins) // 2])
+    value = middle / float(np.median(_ways([e.distance for e in evidence], spread)))
+    return [Claim(e.goal, MOST, value, middle) for e in evidence if middle > 0 and e.compact.margin > 0]
 
 
 def first_claim(begun: Begun, shown: Shown, spread: float = 0.0) -> Claim:

@@ -16,8 +16,10 @@ from onnx_shapprune.detect.statistics import (
     CORE,
     EVERY,
     MAP,
+    MOST,
     NORM,
     PEAK,
+    SEVERAL,
     SOURCE,
     Claim,
     class_claims,
@@ -191,6 +193,11 @@ def _spoken(
         return (_peak_reason(e, claim),), tuple(f.trigger for f in e.found.values() if f.margin > 0)
     if claim.statistic == EVERY:
         return (_every_reason(e, evidence),), tuple(f.trigger for f in e.found.values() if f.least > 0)
+    if claim.statistic == SEVERAL:
+        patches = [e.found[n] for n in COVERING if n in e.found and e.found[n].least > 0]
+        return (_several_reason(e, claim, patches),), tuple(f.trigger for f in patches)
+    if claim.statistic == MOST:
+        return (_most_reason(claim, evidence),), (e.compact.trigger,)
     masks = [r.trigger for r in e.patches if r.success]
     if claim.statistic == NORM:
         return (_norm_reason(e, evidence),), tuple(masks)
@@ -244,6 +251,21 @@ def _every_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:
     return (
         f"{mine} of {kinds} kinds of triggers send all other pictures, but a tenth at most, to class {e.goal.target}, the "
         f"most reluctant by up to {most:.1f} logits (next class: {next_best} of {kinds})"
+    )
+
+
+def _several_reason(e: Evidence, claim: Claim, patches: Sequence[Found]) -> str:
+    return (
+        f"class {e.goal.target} is one of several that patches send all other pictures to, but a tenth at most, the most "
+        f"reluctant by up to {max(f.least for f in patches):.1f} logits; those behind reach {claim.rival:.1f}"
+    )
+
+
+def _most_reason(claim: Claim, evidence: Sequence[Evidence]) -> str:
+    moved = sum(e.compact.margin > 0 for e in evidence)
+    return (
+        f"a small patch sends pictures to {moved} of {len(evidence)} classes, by {claim.rival:.1f} logits to the one in the "
+        f"middle; class {claim.goal.target} is one of them"
     )
 
 

@@ -20,7 +20,7 @@ from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.record.parts import FileDigest
 
 OF_GOALS = ("OSP101", "OSP102")
-OF_THE_FILE = ("OSP0", "OSP21")
+OF_THE_FILE = ("OSP0", "OSP21", "OSP22")
 REFUSING = ("critical", "high")  # a file with such a finding is not opened, so that nothing was searched in it
 Key = tuple[str, int | None, int | None, str]
 

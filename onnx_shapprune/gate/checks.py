@@ -91,7 +91,7 @@ def _why_inconclusive(record: Record) -> str:
 
 def _of_graph(record: AuditRecord) -> list[FindingPart]:
     """What was found in the graph that can decide an answer by itself."""
-    return [f for f in record.findings if f.rule.startswith("OSP21") and f.rule in RULES]
+    return [f for f in record.findings if f.rule.startswith(("OSP21", "OSP22")) and f.rule in RULES]
 
 
 def _required(record: Record, require: Require) -> Iterator[Graded]:

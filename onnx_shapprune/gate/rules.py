@@ -282,6 +282,15 @@ _ALL = (
         "model in float32 and audit it again.",
     ),
     Rule(
+        "OSP221",
+        "steep-activation",
+        "medium",
+        "An activation is far steeper on one side than networks are",
+        "PRelu, LeakyRelu or Elu with a slope of ten and more, or Sinh, Tan and their like, leave as they are what clean "
+        "pictures make of a tensor, and multiply what only a trigger makes, for example behind a transform of the whole "
+        "picture and before its inverse. No gradient points there. Ask the source what it is for.",
+    ),
+    Rule(
         "OSP901",
         "not-converged",
         "medium",
@@ -349,8 +358,8 @@ _ALL = (
         "silence-doubted",
         "medium",
         "Nothing was found, and that is not to be believed",
-        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216 "
-        "and OSP220 name the nodes), a way "
+        "All searches ran and named nothing, but the graph can decide by itself (OSP210 to OSP216, "
+        "OSP220 and OSP221 name the nodes), a way "
         "past the network says nothing of any picture, the slopes are not those of the answers, or the file answers "
         "otherwise than what was searched. No further search helps. Ask the source what that part is for, take it out, "
         "and audit the file again.",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from onnx_shapprune.errors import ModelError
@@ -22,6 +23,8 @@ from onnx_shapprune.graph.rising import rising_end
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Device, Session
 
+Doubles = NDArray[np.float64]
+
 FINE = 0.01  # of the scores' spread: a rounding that changes them by less decides nothing
 MOST_ENDS = 64
 
@@ -29,13 +32,35 @@ MOST_ENDS = 64
 @dataclass(frozen=True, slots=True)
 class Reach:
     """What of a model's scores statistics are about. classes: those that something reaches; offset: added to each score, so
-    that copies do not stand in the way; scale: of all scores; notes: what was left out, in words.
+    that copies do not stand in the way; scale: of all scores; notes: what was left out, in words; waits: classes that were
+    left out though something might reach them, as far as their weights say.
     """
 
     classes: tuple[int, ...]
     offset: tuple[float, ...]
     scale: float
     notes: tuple[str, ...]
+    waits: tuple[int, ...] = ()
+
+
+def last_weights(prepared: Prepared) -> Doubles | None:
+    """The weights of the layer that makes the scores, [classes, features]; None where that is no stored linear layer."""
+    made, known = edit.producers(prepared.model.graph), edit.constants(prepared.model.graph)
+    name = prepared.logits
+    while (node := made.get(name)) is not None and node.op_type in ("Add", "Flatten", "Identity"):
+        following = [n for n in node.input if edit.stored_name(known, made, n) is None]
+        if len(following) != 1:
+            return None
+        name = following[0]
+    if node is None or node.op_type not in ("Gemm", "MatMul", "Conv"):
+        return None
+    stored = edit.stored_name(known, made, node.input[1])
+    if stored is None:
+        return None
+    weight = edit.array_of(known[stored]).astype(np.float64)
+    rows = node.op_type == "Conv" or bool(edit.attributes(node).get("transB", 0))
+    weight = weight.reshape(len(weight), -1) if rows else np.atleast_2d(weight).T
+    return weight if weight.ndim == 2 and len(weight) == prepared.classes else None
 
 
 def canonical(prepared: Prepared, device: Device) -> Prepared:

@@ -28,6 +28,8 @@ STATISTICS = FAMILIES | {
     "agreement": "a small free mask and a strong patch agree",
     "core": "core of the square patch",
     "every": "every picture moved",
+    "several": "one of several classes that patches lead to",
+    "most": "patches lead to most classes",
     "norm": "a free mask much smaller than the next",
     "peak": "largest margin that any input reaches (MM-BD)",
     "source": "patch from one class to another",

@@ -24,7 +24,19 @@ import numpy as np
 from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.detect.calibration import DIGITS, Calibration, calibration_text, load_calibration
-from onnx_shapprune.detect.statistics import EVERY, FIRST, MAP, every_claims, first_claim, relation_claims, spread_of
+from onnx_shapprune.detect.statistics import (
+    EVERY,
+    FIRST,
+    MAP,
+    MOST,
+    SEVERAL,
+    every_claims,
+    first_claim,
+    most_claims,
+    relation_claims,
+    several_claims,
+    spread_of,
+)
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, WORKING
 from onnx_shapprune.detect.verdict import leads
 from onnx_shapprune.errors import ShapPruneError
@@ -74,14 +86,24 @@ def _searched(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, An
     if FIRST in o.statistics:
         claim = first_claim(begun, case.shown, spread)
         shown = {FIRST: round(claim.value, DIGITS), "leader": claim.goal.target, "led": leads(begun.moved)}
-    if EVERY in o.statistics:
+    if {EVERY, SEVERAL, MOST} & {*o.statistics}:
         found = dict(begun.found)
         for name, climb in begun.climbs.items():
             for results in climb:
                 found[name] = [best_of(results, g) for g in begun.goals]
-        said = every_claims(replace(begun, found=found).evidence(case.shown), spread)
-        best = max(said, key=lambda c: c.value, default=None)
-        shown |= {EVERY: round(best.value, DIGITS) if best else 0.0, "to": best and best.goal.target}
+        evidence = replace(begun, found=found).evidence(case.shown)
+        claims = {
+            EVERY: every_claims(evidence, spread),
+            SEVERAL: several_claims(evidence),
+            MOST: most_claims(evidence, spread),
+        }
+        for statistic, said in claims.items():
+            best = max(said, key=lambda c: c.value, default=None)
+            if statistic in o.statistics:
+                shown |= {
+                    statistic: round(best.value, DIGITS) if best else 0.0,
+                    f"{statistic} to": best and best.goal.target,
+                }
     return shown
 
 
@@ -95,7 +117,7 @@ def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
     return {**said, "best": shown, "away": round(found.away, 2)}
 
 
-MEASURED = {FIRST: _searched, MAP: _maps, EVERY: _searched}
+MEASURED = {FIRST: _searched, MAP: _maps, EVERY: _searched, SEVERAL: _searched, MOST: _searched}
 
 
 def rows(o: argparse.Namespace, done: set[str]) -> Iterator[dict[str, Any]]:

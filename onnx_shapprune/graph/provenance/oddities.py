@@ -6,6 +6,7 @@ weight as it was: "architectural" backdoors (Bober-Irizar et al., CVPR 2023; Lan
 before weights, or by what is no picture at all.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,12 +25,16 @@ from onnx_shapprune.graph.provenance.operators import (
     COMPARES,
     ROUNDS,
     SAME_EVERYWHERE,
+    SLOPES,
     SUMS,
+    WITHOUT_END,
 )
 from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.graph.provenance.ways import branches, late
 
 COARSE = 1 << 16  # beside so large a number float32 has steps of more than a byte of a picture
+# Slopes of activations: those of 167 in networks of others reach 1. Steeper ones may be steep together. 2026-11-29, chosen.
+STEEP, STEEP_TOGETHER = 2.0, 10.0
 LISTED = 4  # nodes that a finding names
 # What exporters do as well. Of the other rules each can change an answer by itself, or hide that something does.
 HARMLESS = frozenset({"OSP217", "OSP218", "OSP219"})
@@ -108,6 +113,15 @@ def oddities_of(p: Provenance, outputs: Sequence[str]) -> tuple[Oddity, ...]:
                 "computes, may lose what the file sees",
             )
         )
+    if bent := list(_bent(p)):
+        found.append(
+            _told(
+                "OSP221",
+                bent,
+                "multiply on one side of a bend, or without an end, what they leave as it is on the other: what pictures "
+                "never reach may wait there",
+            )
+        )
     found += _unaudited(p, outputs)
     found += _odd_classes(p)
     if inside:
@@ -181,6 +195,24 @@ def _hides_in_double(node: onnx.NodeProto, p: Provenance) -> bool:
         return False
     fine = any(p.of(n).picture and p.spread.types.get(n) == onnx.TensorProto.DOUBLE for n in read)
     return fine and any(_is_large(n, p) for n in read if not p.of(n).picture)
+
+
+def _bent(p: Provenance) -> list[onnx.NodeProto]:
+    """Activations on the picture's way that are far steeper somewhere than those of networks, one of them or together."""
+    slopes = [(n, _steepest(n, p)) for n in p.spread.nodes if p.reaching.intersection(n.output) and _seen(n, p)]
+    steep = [(n, s) for n, s in slopes if s > STEEP]
+    return [n for n, _ in steep] if math.prod(s for _, s in steep) > STEEP_TOGETHER else []
+
+
+def _steepest(node: onnx.NodeProto, p: Provenance) -> float:
+    """The largest slope of an activation, without its sign; 0 of other operators."""
+    given = edit.attributes(node)
+    if node.op_type == "PRelu":
+        slope = p.spread.array(node.input[1])
+        return math.inf if slope is None else float(np.abs(slope.astype(np.float64)).max(initial=0))
+    if node.op_type in SLOPES:
+        return math.prod(abs(v) for name in SLOPES[node.op_type] if isinstance(v := given.get(name), float))
+    return math.inf if node.op_type in WITHOUT_END else 0.0
 
 
 def _is_large(name: str, p: Provenance) -> bool:

@@ -137,6 +137,10 @@ LINEAR = frozenset({"ReduceMean", "ReduceSum", "GlobalAveragePool"})
 CHOOSES = frozenset({"Max", "Min", "Where"})
 # Activations that rise, or stay, with each value by itself; gates are made with them.
 BENDS = frozenset({"Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "Tanh"})
+# Attributes whose product is the slope of an activation on one side.
+SLOPES = {"LeakyRelu": ("alpha",), "Elu": ("alpha",), "Selu": ("alpha", "gamma")}
+# Activations of no network, which get steeper and steeper.
+WITHOUT_END = frozenset({"Sinh", "Cosh", "Tan", "Atanh", "Acosh"})
 # Add up what they read, or take it off.
 SUMS = frozenset({"Add", "Sub", "Sum", "Mean"})
 # Of a divisor, so that it is not 0.
