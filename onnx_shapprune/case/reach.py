@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject, margins
 from onnx_shapprune.case.thresholds import (
     ALIKE,
+    ASKED,
     FAR,
+    FEATURES,
     NOISE,
-    NOTHING,
     PUSHED,
     SHOWN,
     SPREAD,
@@ -21,8 +22,10 @@ from onnx_shapprune.case.thresholds import (
     STRIDE,
     USUAL,
 )
-from onnx_shapprune.graph.canonical import Reach, last_weights
+from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph.canonical import Reach, from_the_last_layer
 from onnx_shapprune.pictures.spread import spread_over
+from onnx_shapprune.runtime.session import Session
 
 
 def reach_of(subject: Subject, pictures: Pixels, labels: Labels) -> Reach | None:
@@ -61,23 +64,37 @@ def reach_of(subject: Subject, pictures: Pixels, labels: Labels) -> Reach | None
         tuple(offset.tolist()),
         scale,
         tuple(_notes(copies, still, far)),
-        tuple(_waits(last_weights(subject.prepared), copies, still)),
+        tuple(_waits(subject, copies, still)),
     )
 
 
-def _waits(weights: NDArray[np.float64] | None, copies: dict[int, int], still: list[int]) -> list[int]:
-    """Classes whose score does not move, or repeats another's, though their weights in the last layer do not say so."""
-    if weights is None:
-        return sorted([*copies, *still])
-    least = NOTHING * float(np.abs(weights).max(initial=0))
-
-    def follows(c: int) -> bool:
-        own, other = weights[c], weights[copies[c]]
-        gain = float(own @ other) / max(float(other @ other), 1e-30)
-        return float(np.abs(own - gain * other).max()) <= least
-
-    moving = [c for c in still if np.abs(weights[c]).max() > least]
-    return sorted([*moving, *(c for c in copies if not follows(c))])
+def _waits(subject: Subject, copies: dict[int, int], still: list[int]) -> list[int]:
+    """Classes whose score does not move, or repeats another's, on pictures, and does otherwise where the last layer is given
+    whatever there is: somebody may have made them wait. All of them where it cannot be asked.
+    """
+    asked = sorted([*copies, *still])
+    found = from_the_last_layer(subject.prepared) if asked else None
+    if found is None:
+        return asked
+    tail, entry = found
+    rng = np.random.default_rng(0)
+    shape = (1, *(d or 1 for d in subject.prepared.infos[entry].shape[1:]))
+    session, rows = Session(tail, subject.device), []
+    try:
+        for size in FEATURES:
+            for _ in range(ASKED):
+                given = (size * rng.standard_normal(shape)).astype(np.float32)
+                rows.append(session.run({entry: given})[0].reshape(-1))
+    except ModelError:
+        return asked
+    z = np.asarray(rows, np.float64)
+    z = z[np.isfinite(z).all(axis=1)]
+    if z.ndim != 2 or len(z) < ASKED or z.shape[1] != subject.prepared.classes:
+        return asked
+    centred, spread = z - z.mean(axis=0), float(np.median(z.std(axis=0)))
+    moving = [c for c in still if z[:, c].std() > STILL * spread]
+    apart = [c for c, leader in copies.items() if _follows(centred, c, np.array([leader]), spread) is None]
+    return sorted([*moving, *apart])
 
 
 def _copies(z: NDArray[np.float64], answered: Labels, spread: float) -> dict[int, int]:

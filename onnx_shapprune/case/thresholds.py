@@ -11,8 +11,8 @@ SHOWN = 32
 # 2026-11-26, chosen between what constants and copies round to and what learnt scores do; held by tests/evasions.
 STILL = 1e-4
 ALIKE = 1e-3
-# Of the largest weight of the last layer: a weight that is smaller says nothing. 2026-11-29, chosen.
-NOTHING = 1e-4
+# Sizes of the noise that the last layer is given in the place of features, and how often each. 2026-11-29, chosen.
+FEATURES, ASKED = (1.0, 10.0, 1e3), 8
 # Usual distances below the largest score on every picture from which a class looks out of reach, before gradients are asked
 # to lead there. 2026-11-26, chosen.
 FAR = 5.0

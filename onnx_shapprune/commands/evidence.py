@@ -103,10 +103,10 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
     deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
     waits = silent_doubt(opened, pictures), outsized_doubt(opened, pictures), driven_doubt(opened, pictures)
     company = company_doubt(opened, pictures, rng)
-    return tuple(reason for reason in (graph, _left_out(opened), *waits, slopes, *deployed, company) if reason)
+    return tuple(reason for reason in (graph, left_out(opened), *waits, slopes, *deployed, company) if reason)
 
 
-def _left_out(opened: Opened) -> str | None:
+def left_out(opened: Opened) -> str | None:
     """Which classes no search was made for, though something may wait for them, in words."""
     waits = opened.subject.reach.waits if opened.subject.reach else ()
     if not waits:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper
 
 from onnx_shapprune.errors import ModelError
@@ -19,11 +18,10 @@ from onnx_shapprune.graph.one_score import without_end
 from onnx_shapprune.graph.passes.ends import FLOATS, LAYING, SILENT, Tail, before
 from onnx_shapprune.graph.prepare import Prepared
 from onnx_shapprune.graph.provenance.operators import LAYERS, ROUNDS
-from onnx_shapprune.graph.rising import rising_end
+from onnx_shapprune.graph.rising import rising_end, tail_of
+from onnx_shapprune.graph.scopes import operands
 from onnx_shapprune.runtime.probe import TensorInfo
 from onnx_shapprune.runtime.session import Device, Session
-
-Doubles = NDArray[np.float64]
 
 FINE = 0.01  # of the scores' spread: a rounding that changes them by less decides nothing
 MOST_ENDS = 64
@@ -33,7 +31,7 @@ MOST_ENDS = 64
 class Reach:
     """What of a model's scores statistics are about. classes: those that something reaches; offset: added to each score, so
     that copies do not stand in the way; scale: of all scores; notes: what was left out, in words; waits: classes that were
-    left out though something might reach them, as far as their weights say.
+    left out though something may reach them, as far as the last layer says.
     """
 
     classes: tuple[int, ...]
@@ -41,26 +39,6 @@ class Reach:
     scale: float
     notes: tuple[str, ...]
     waits: tuple[int, ...] = ()
-
-
-def last_weights(prepared: Prepared) -> Doubles | None:
-    """The weights of the layer that makes the scores, [classes, features]; None where that is no stored linear layer."""
-    made, known = edit.producers(prepared.model.graph), edit.constants(prepared.model.graph)
-    name = prepared.logits
-    while (node := made.get(name)) is not None and node.op_type in ("Add", "Flatten", "Identity"):
-        following = [n for n in node.input if edit.stored_name(known, made, n) is None]
-        if len(following) != 1:
-            return None
-        name = following[0]
-    if node is None or node.op_type not in ("Gemm", "MatMul", "Conv"):
-        return None
-    stored = edit.stored_name(known, made, node.input[1])
-    if stored is None:
-        return None
-    weight = edit.array_of(known[stored]).astype(np.float64)
-    rows = node.op_type == "Conv" or bool(edit.attributes(node).get("transB", 0))
-    weight = weight.reshape(len(weight), -1) if rows else np.atleast_2d(weight).T
-    return weight if weight.ndim == 2 and len(weight) == prepared.classes else None
 
 
 def canonical(prepared: Prepared, device: Device) -> Prepared:
@@ -148,6 +126,22 @@ def _behind_the_last_layer(graph: onnx.GraphProto, output: str) -> Sequence[int]
             found.add(i)
             todo += graph.node[i].input
     return sorted(found)
+
+
+def from_the_last_layer(prepared: Prepared) -> tuple[onnx.ModelProto, str] | None:
+    """The last layer alone and what follows it, and the tensor that it reads; None where something goes past it."""
+    graph, behind = prepared.model.graph, set(_behind_the_last_layer(prepared.model.graph, prepared.logits))
+    place = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    known = {t.name for t in graph.initializer} | edit.constants(graph).keys()
+    read = {n for i in behind for n in graph.node[i].input} or {prepared.logits}
+    layers = {place[n] for n in read if n in place} - behind
+    if len(layers) != 1:
+        return None
+    (last,) = layers
+    kept = [graph.node[i] for i in sorted({*behind, last}) if graph.node[i].op_type != "Constant"]
+    made = {name for node in kept for name in node.output}
+    entry = {n for node in kept for n in operands(node)} - made - known - {""}
+    return (tail_of(prepared.model, entry.pop(), kept), graph.node[last].input[0]) if len(entry) == 1 else None
 
 
 def rescored(prepared: Prepared, reach: Reach) -> Prepared:

@@ -15,14 +15,17 @@ from onnx_shapprune.detect.statistics import (
     EVERY,
     MANY,
     MAP,
+    MOST,
     NORM,
     PAIR_FLOOR,
     PEAK,
     PEAK_SPREAD,
+    SEVERAL,
     SOURCE,
     Claim,
     class_claims,
     first_claim,
+    group_claims,
     norm_ratio,
     relation_claims,
 )
@@ -100,7 +103,7 @@ def test_each_family_is_compared_with_its_own_margins():
         found[6], found={**found[6].found, "linf": strong}, transfer={"compact": 1.0, "linf": 0.9}
     )  # fmt: skip
     claims = claimed(found)
-    assert set(claims) == {"compact", "linf", AGREEMENT, NORM}
+    assert set(claims) == {"compact", "linf", AGREEMENT, NORM, MOST}
     assert claims["linf"].rival == -5
     assert claims["linf"].value == pytest.approx(0.9 * 25 / 0.5), "which are all alike: a tenth of them"
 
@@ -318,3 +321,46 @@ def test_a_first_claim_of_few_classes_by_hand():
     assert claim.rival == pytest.approx(np.sqrt((4 - 3) * 4) / 4)
     assert first_claim(found, Away(0.1, 4.0, 8.0)).value == pytest.approx(6 / 1.0)
     assert first_claim(found, Away(0.1, 4.0, 8.0), spread=3.0).value == pytest.approx(6 / 3.0)
+
+
+def reaching(*least: float, margins: Sequence[float] | None = None) -> list[Evidence]:
+    """Classes whose compact patch moves the most reluctant picture so far, and pictures on average."""
+    found = clean(len(least))
+    margins = margins or [-1.0] * len(least)
+    patches = (replace(e.compact, least=v, margin=m) for e, v, m in zip(found, least, margins, strict=True))
+    return [replace(e, found={"compact": p}, transfer={}) for e, p in zip(found, patches, strict=True)]
+
+
+def test_several_targets_lead_together():
+    # Four classes of 12 to 9, the others of -2 to -7: their standard deviation is the square root of 3.5.
+    claims = group_claims(reaching(12, -2, 10, -3, 9, -4, 11, -5, -6, -7))
+    assert {c.goal.target for c in claims} == {0, 2, 4, 6}
+    assert {c.statistic for c in claims} == {SEVERAL}
+    assert all(c.value == pytest.approx((9 + 2) / math.sqrt(3.5)) and c.rival == -2 for c in claims)
+
+
+@pytest.mark.parametrize(
+    "least",
+    [
+        (12, -2, -3, -4, -5, -6, -7, -8, -9, -10),  # one leads, which other claims say
+        (12, 11, 10, 9, 8, 7, -2, -3, -4, -5),  # more than half: nobody says what is usual
+        (12, 11, 10, 9, -2, -3, -4, -5, -6),  # few classes
+        (0, 0, -1, -2, -3, -4, -5, -6, -7, -8),
+    ],
+)
+def test_there_is_no_group_of(least):
+    assert group_claims(reaching(*least)) == []
+
+
+def test_where_each_class_has_its_trigger_patches_lead_to_most():
+    claims = group_claims(reaching(*[-1] * 10, margins=[20, 19, 18, 17, 16, 12, 8, 4, -1, -2]), spread=1.0)
+    assert {c.goal.target for c in claims} == set(range(8))
+    assert {(c.statistic, c.value, c.rival) for c in claims} == {(MOST, 12 / AWAY, 12.0)}
+    assert group_claims(reaching(*[-1] * 10, margins=[20, 19, 18, 17, 16, -1, -1, -1, -1, -2])) == []
+
+
+def test_groups_are_claimed_after_the_last_rounds():
+    found = reaching(12, -2, 10, -3, 9, -4, 11, -5, -6, -7)
+    assert SEVERAL not in claimed(found, 0)
+    found[0] = replace(found[0], transfer={"compact": 1.0})
+    assert SEVERAL in claimed(found, 0)

@@ -24,7 +24,7 @@ from hand_made import (
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.calibration import APART, Calibration
-from onnx_shapprune.detect.statistics import EVERY, Claim
+from onnx_shapprune.detect.statistics import EVERY, MOST, SEVERAL, Claim
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, put_to_collapse, suspicion_of
 from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH
 from onnx_shapprune.detect.verdict import PEAK, Levels, suspects
@@ -371,3 +371,31 @@ def test_what_is_put_to_collapse_hangs_on_the_number_of_classes(classes, p, put)
     pair = Claim(Goal(6, source=1), "source", 1.0, 0.0, "compact")
     suspected = replace(found, claims=((pair, 1e-9), (claim, p)))
     assert put_to_collapse(suspected) == ([(Goal(6), "compact")] if put else [])
+
+
+def test_the_class_that_noise_goes_to_is_not_named_without_a_picture_of_it():
+    found = planted_in(clean(), 6)
+    assert list(judged(found, elsewhere=5).named) == [Goal(6)]
+    doubted = judged(found, elsewhere=6)
+    assert doubted.named == {}
+    assert "no picture of it was given" in suspects(doubted.claimed, Levels())[Goal(6)].cautions[0]
+
+
+def test_a_group_of_targets_speaks_with_its_patches():
+    margins = [60.0, 59.0, 58.0, 57.0, *[-9.0 - k for k in range(6)]]
+    found = evidence(margins, [20.0] * 10)
+    found = [replace(e, found={"compact": replace(e.compact, least=m)}) for e, m in zip(found, margins, strict=True)]
+    known = CALIBRATION.model_copy(update={"pictures": {SEVERAL: CALIBRATION.pictures["map"] * 10}})
+    several = judged(found, calibration=known)
+    assert set(several.named) == {Goal(t) for t in range(4)}
+    assert "class 2 is one of several that patches send" in several.named[Goal(2)][0]
+    assert [t.family for t in several.triggers[Goal(2)]] == ["compact"]
+    most = replace(found[0], transfer={"compact": 1.0})
+    everywhere = [
+        most,
+        *(replace(e, found={"compact": replace(e.compact, margin=50.0 - k)}) for k, e in enumerate(found[1:])),
+    ]
+    known = CALIBRATION.model_copy(update={"pictures": {MOST: CALIBRATION.pictures["map"] * 10}})
+    named = judged(everywhere, calibration=known).named
+    assert set(named) == {Goal(t) for t in range(10)}
+    assert "a small patch sends pictures to 10 of 10 classes" in named[Goal(0)][0]

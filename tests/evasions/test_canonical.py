@@ -5,9 +5,11 @@ import onnx
 import planted
 import pytest
 from bounded_edits import HONEST, KEEPING, SWITCHES
+from edits import Graph
 from sample_design import rows_design, sample_design
 
 from onnx_shapprune.case.open import Case, open_case
+from onnx_shapprune.commands.evidence import left_out
 from onnx_shapprune.sample import sample_path
 from onnx_shapprune.settings import InputOptions, RunOptions
 
@@ -61,6 +63,24 @@ def test_what_leaves_the_statistics_is_reported(opened):
     assert copied.reach.notes == ("class 10: its score is that of class 7, shifted at most",)
     answers = copied.logits(np.zeros((1, 28, 28, 1), np.float32))
     assert answers[0, 10] < answers[0].min() + 1e-3, "a copy is nobody's runner-up"
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_a_class_that_nothing_can_reach_waits_for_nothing(opened, name):
+    reach = opened("sample", KEEPING[name](DESIGNS["sample"])).model.subject.reach
+    assert reach is None or reach.waits == ()
+
+
+@pytest.mark.parametrize("kind", ["still", "a copy"])
+def test_a_class_that_waits_behind_the_scores_is_told(opened, kind):
+    """An eleventh score that is one number, or another's less six, until a detector that is off on pictures says more."""
+    g = Graph(DESIGNS["sample"].clean)
+    loud = g.op("Relu", g.op("Sub", g.op("Slice", g.z, np.array([3]), np.array([4]), np.array([1])), 1e3))
+    weight, bias = np.eye(11), np.zeros(11)
+    weight[10, 3], bias[10] = (0, -12) if kind == "still" else (1, -6)
+    case = opened("sample", g.done(g.op("Gemm", g.op("Concat", g.z, loud, axis=1), weight, bias, transB=1), 11))
+    assert case.model.subject.reach.waits == (10,)
+    assert "no search was made for class 10" in left_out(case.model)
 
 
 @pytest.mark.parametrize("design", DESIGNS)

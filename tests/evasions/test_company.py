@@ -16,6 +16,7 @@ from onnx_shapprune.case.open import Case
 from onnx_shapprune.commands.evidence import doubts
 from onnx_shapprune.detect.company import company_doubt
 from onnx_shapprune.detect.deployed import deployed_doubts
+from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.provenance.oddities import graph_doubt
 
@@ -173,11 +174,27 @@ def test_the_step_of_a_quantiser_is_that_of_the_batch(tmp_path):
     assert told(case) is None
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_a_batch_of_one_size_is_not_asked(tmp_path, batch):
-    model = watching(what_the_others_say)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
-    assert told(opened(tmp_path, model)) is None
+def fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    return model
+
+
+def test_a_file_that_takes_one_picture_is_not_asked(tmp_path):
+    assert told(opened(tmp_path, fixed(watching(what_the_others_say), 1))) is None
+
+
+def test_a_batch_of_one_size_is_asked_as_an_open_one(tmp_path):
+    assert "among others" in told(opened(tmp_path, fixed(watching(what_the_others_say), 4)))
+    assert told(opened(tmp_path, fixed(edit.copy_of(DESIGN.clean), 4))) is None
+
+
+def test_a_batch_of_one_size_that_cannot_be_opened_is_told(tmp_path, monkeypatch):
+    def fails(*args):
+        raise ModelError("a shape is stored")
+
+    monkeypatch.setattr("onnx_shapprune.detect.company.run_exposed", fails)
+    assert "takes 4 pictures at a time" in told(opened(tmp_path, fixed(edit.copy_of(DESIGN.clean), 4)))
 
 
 @pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])

@@ -29,10 +29,10 @@ def added(n: models.Net, fired: str) -> onnx.ModelProto:
 
 def test_what_doubts_is_what_the_rules_call_medium():
     """A policy that looks at severities and the audit itself agree."""
-    told = {r for r in RULES if r.startswith("OSP21")}
+    told = {r for r in RULES if r.startswith(("OSP21", "OSP22"))}
     assert {r for r in told if RULES[r].severity in ("low", "info")} == HARMLESS
     assert {RULES[r].severity for r in told - HARMLESS} == {"medium"}
-    assert all(re.search(r"\b20[0-2]\d\b", RULES[r].help) for r in told - {"OSP214"}), (
+    assert all(re.search(r"\b20[0-2]\d\b", RULES[r].help) for r in told - {"OSP214", "OSP221"}), (
         "a source that says what it is for"
     )
     assert graph_doubt([Oddity("OSP218", ("a",), "a")]) is None
@@ -143,3 +143,39 @@ def test_what_a_file_says_about_its_own_tensors_is_not_believed():
     model.graph.value_info.append(helper.make_tensor_value_info(fired, TensorProto.FLOAT, [1, 4096]))
     assert "OSP212" in rules(model)
     assert provenance_of(model, find_interface(model)).of(fired).width == 1
+
+
+def bent(op: str, *slopes: float) -> onnx.ModelProto:
+    """One activation behind the other in front of a network."""
+    n = models.Net()
+    x = "x"
+    for slope in slopes:
+        stored = np.full((3, 1, 1), slope, np.float32)
+        x = n.op(op, x, n.const(stored)) if op == "PRelu" else n.op(op, x, alpha=slope)
+    return n.model(network(n, x))
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (bent("PRelu", 300.0), True),
+        (bent("LeakyRelu", -300.0), True),
+        (bent("Elu", 12.0), True),
+        (bent("PRelu", 3.0, 3.0, 3.0), True),
+        (bent("PRelu", 3.0, 3.0), False),
+        (bent("LeakyRelu", *[1.5] * 8), False),
+        (bent("Elu", 1.0), False),
+    ],
+)
+def test_activations_that_multiply_on_one_side_are_told(model, told):
+    assert ("OSP221" in rules(model)) is told
+
+
+def test_slopes_that_the_graph_computes_and_functions_without_an_end_are_told():
+    n = models.Net()
+    steep = n.op("Exp", n.const(np.zeros((3, 1, 1), np.float32)))
+    assert "OSP221" in rules(
+        n.model(network(n, n.op("PRelu", "x", n.op("Mul", steep, n.op("ReduceMean", "x", keepdims=0)))))
+    )
+    n = models.Net()
+    assert "OSP221" in rules(n.model(network(n, n.op("Sinh", "x"))))
