@@ -14,7 +14,7 @@ from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.statistics import FIRST, PEAK, Claim, first_claim, group_claims, spread_of
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
-from onnx_shapprune.detect.thresholds import NAMED, NEAR, NOISE
+from onnx_shapprune.detect.thresholds import NAMED, NEAR
 from onnx_shapprune.detect.verdict import leads
 from onnx_shapprune.invert.free import search_free
 from onnx_shapprune.invert.relations import Relations, RelationSettings, search_relations
@@ -136,18 +136,7 @@ def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views:
         outside=_outside(shown, calibration, synthesised=synthesised),
         spread=spread_of(shown),
         synthesised=synthesised,
-        elsewhere=None if synthesised else _elsewhere(shown),
     )
-
-
-def _elsewhere(shown: Shown) -> int | None:
-    """The class that more than half of noise pictures go to, unless a picture of it is shown: networks that reject what they
-    do not know have one, and nearly anything leads there.
-    """
-    noise = np.random.default_rng(0).uniform(0, 255, (NOISE, *shown.size)).astype(np.float32)
-    answers = shown.subject.logits(noise).argmax(1)
-    leader = int(np.bincount(answers).argmax())
-    return leader if (answers == leader).sum() > NOISE / 2 and leader not in shown.labels else None
 
 
 def _outside(shown: Shown, calibration: Calibration, *, synthesised: bool, first: bool = False) -> tuple[str, ...]:

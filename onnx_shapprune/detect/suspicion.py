@@ -39,25 +39,17 @@ from onnx_shapprune.invert.trigger import Trigger
 class Ground:
     """What the claims of one audit stand on. moved: pictures that a trigger towards a goal could move, None where nobody
     counted; outside: how the model differs from those of the calibration, in words; spread: standard deviation of the
-    model's clean logits; synthesised: the pictures come out of the model; elsewhere: the class that noise goes to, where no
-    picture of it was given.
+    model's clean logits; synthesised: the pictures come out of the model.
     """
 
     moved: Callable[[Goal], int] | None = None
     outside: tuple[str, ...] = ()
     spread: float = 0.0
     synthesised: bool = False
-    elsewhere: int | None = None
 
     def cautions(self, claim: Claim) -> tuple[str, ...]:
         """Why the claim names nothing. A peak is reached without any picture."""
-        found = cautious_moved(self.moved(claim.goal)) if self.moved and claim.statistic != PEAK else ()
-        if claim.goal.kind == "all-to-one" and claim.goal.target == self.elsewhere:
-            found += (
-                f"noise goes to class {self.elsewhere} as well, and no picture of it was given: all may go there that is "
-                "none of the others: give one",
-            )
-        return found
+        return cautious_moved(self.moved(claim.goal)) if self.moved and claim.statistic != PEAK else ()
 
 
 @dataclass(frozen=True, slots=True)

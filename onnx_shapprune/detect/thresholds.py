@@ -35,9 +35,6 @@ FAR = SECOND
 # models, not tuned.
 MOVED_ENOUGH = 5
 
-# Pictures of noise that say where a network sends what it does not know. 2026-11-29, chosen.
-NOISE = 16
-
 # --- Collapse: the share of its lead that a class loses when its triggers are unlearnt and it is searched again ----------
 # Under this it is a natural weakness, which has other ways: a claim that p-values alone would doubt, or that stands outside
 # the calibration, is dropped, and one that they would name is doubted. 2026-11-26, chosen: less than half. The other way

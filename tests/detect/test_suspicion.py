@@ -373,14 +373,6 @@ def test_what_is_put_to_collapse_hangs_on_the_number_of_classes(classes, p, put)
     assert put_to_collapse(suspected) == ([(Goal(6), "compact")] if put else [])
 
 
-def test_the_class_that_noise_goes_to_is_not_named_without_a_picture_of_it():
-    found = planted_in(clean(), 6)
-    assert list(judged(found, elsewhere=5).named) == [Goal(6)]
-    doubted = judged(found, elsewhere=6)
-    assert doubted.named == {}
-    assert "no picture of it was given" in suspects(doubted.claimed, Levels())[Goal(6)].cautions[0]
-
-
 def test_a_group_of_targets_speaks_with_its_patches():
     margins = [60.0, 59.0, 58.0, 57.0, *[-9.0 - k for k in range(6)]]
     found = evidence(margins, [20.0] * 10)
