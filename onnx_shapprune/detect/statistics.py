@@ -21,6 +21,7 @@ from onnx_shapprune.detect.thresholds import (
     LEAST_WAY,
     MANY,
     MARGIN_MAD_FLOOR,
+    OF_GROUP,
     OTHER_TARGETS,
     PAIR_FLOOR,
     PEAK_SPREAD,
@@ -126,7 +127,8 @@ def several_claims(evidence: Sequence[Evidence]) -> list[Claim]:
     planted targets none leads the others by far. By nature classes give way one after the other, without a gap.
 
     value: the sum over patches and plain shapes, those of which the class is in the group, of the gap between the group and
-    the next class, in standard deviations of the margins behind it, each of the most reluctant picture.
+    the next class, in standard deviations of the margins behind it, each of the most reluctant picture. A class that most
+    of it speaks for has all of it: a search may miss a trigger.
     """
     if len(evidence) < MANY:
         return []
@@ -141,6 +143,7 @@ def several_claims(evidence: Sequence[Evidence]) -> list[Claim]:
         usual = max(float(behind.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(behind))), 1e-3)
         sums[group] += (least[group].min() - behind[0]) / usual
         rivals[group] = np.maximum(rivals[group], behind[0])
+    sums[sums >= OF_GROUP * sums.max()] = sums.max()
     return [Claim(e.goal, SEVERAL, float(sums[k]), float(rivals[k])) for k, e in enumerate(evidence) if sums[k] > 0]
 
 

@@ -215,8 +215,9 @@ LEAST_SPREAD = 1.0
 # So many other classes may be targets as well without hiding one: a class is compared with the next best. 2026-11-23,
 # chosen.
 OTHER_TARGETS = 2
-# Classes that are looked for as a group of targets, at least; half of all classes at most. 2026-11-29, chosen.
-SEVERAL_FROM = 2
+# Classes that are looked for as a group of targets, at least; half of all classes at most; and the share of what is said
+# about the group that has to be said about one of them. 2026-11-29, chosen.
+SEVERAL_FROM, OF_GROUP = 2, 0.5
 # A free mask counts as no smaller than this share of the next class's. 2026-11-26, chosen.
 SMALLEST_RATIO = 0.05
 # Classes from which their own spread says what is usual, and from which what speaks for one of them is added up: with

@@ -339,6 +339,17 @@ def test_several_targets_lead_together():
     assert all(c.value == pytest.approx((9 + 2) / math.sqrt(3.5)) and c.rival == -2 for c in claims)
 
 
+def test_a_class_that_one_search_misses_has_what_is_said_about_its_group():
+    found = reaching(12, -2, 10, -3, 9, -4, 11, -5, -6, -7)
+    plain = [12, -2, 10, -3, -8, -4, -9, -5, -6, -7]
+    both = [
+        replace(e, found={**e.found, "plain": replace(e.compact, least=v)}) for e, v in zip(found, plain, strict=True)
+    ]
+    values = {c.goal.target: c.value for c in group_claims(both)}
+    small = 12 / float(np.std(sorted(plain)[:8], ddof=1))
+    assert values == {t: pytest.approx(11 / math.sqrt(3.5) + small) for t in (0, 2, 4, 6)}
+
+
 @pytest.mark.parametrize(
     "least",
     [
