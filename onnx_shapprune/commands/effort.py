@@ -48,9 +48,7 @@ class Effort:
 def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     """The widths for one prepared model, with the user's settings filled in."""
     asked = round_settings(run)
-    work = max(
-        1, multiply_adds(prepared.model, prepared.infos)
-    )  # of a network in the body of a Loop nothing is counted
+    work = multiply_adds(prepared.model, prepared.infos) or 1  # in the body of a Loop nothing is counted
     coarse = int(COARSE_BUDGET / (3 * work * COARSE_WORK))  # a gradient is about three forward passes
     if work <= THRIFTY_ABOVE:
         return Effort(

@@ -11,9 +11,8 @@ of clean models that show anything as unusual.
 Some things have a share of the false alarms for themselves. What triggers of all kinds do to the most reluctant picture is
 known of fewer clean models: it is added to what the sums say, and both together have half of theirs (OF_EVERY). Pairs and
 maps of classes have a small one (OF_APART): those of clean models are at times far ahead; so have classes that patches lead
-to together. And of the changes of the whole
-picture the one that says most counts once more alone (OF_KIND): a planted warp is seen by warps, a sinusoid by sinusoids,
-and by nothing else. That is a doubt, and names nothing.
+to together. And of the changes of the whole picture the one that says most counts once more alone (OF_KIND): a planted warp
+is seen by warps, a sinusoid by sinusoids, and by nothing else. That is a doubt, and names nothing.
 
 p-values are conformal where clean models reach the value: the share of them that do. Beyond, an exponential tail is
 fitted to the upper quarter (peaks over a threshold; Pickands, Annals of Statistics 1975). A handful of models has not shown

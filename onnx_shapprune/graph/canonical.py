@@ -141,7 +141,10 @@ def from_the_last_layer(prepared: Prepared) -> tuple[onnx.ModelProto, str] | Non
     kept = [graph.node[i] for i in sorted({*behind, last}) if graph.node[i].op_type != "Constant"]
     made = {name for node in kept for name in node.output}
     entry = {n for node in kept for n in operands(node)} - made - known - {""}
-    return (tail_of(prepared.model, entry.pop(), kept), graph.node[last].input[0]) if len(entry) == 1 else None
+    if len(entry) != 1:
+        return None
+    (name,) = entry
+    return tail_of(prepared.model, name, kept), name
 
 
 def rescored(prepared: Prepared, reach: Reach) -> Prepared:
