@@ -134,18 +134,25 @@ def test_quantised(tmp_path):
     assert "warning: quantised (QLinearReduceMean): units and gradients cannot be had" in findings(tmp_path, model)
 
 
-def test_several_outputs_need_a_choice(tmp_path):
+def test_several_outputs_need_a_choice_where_more_than_one_may_be_scores(tmp_path):
     model = models.conv_bn_relu_residual()
-    first = model.graph.node[0].output[0]
-    model.graph.output.append(helper.make_tensor_value_info(first, TensorProto.FLOAT, ["N", 6, 8, 8]))
+    scores = model.graph.output[0].name
+    model.graph.output.append(
+        helper.make_tensor_value_info(model.graph.node[0].output[0], TensorProto.FLOAT, ["N", 6, 8, 8])
+    )
+    result = run("inspect", save(tmp_path, model))
+    assert result.exit_code == 0
+    assert f"class scores, taken to be '{scores}'" in " ".join(result.stdout.split())
+    model.graph.node.append(helper.make_node("Identity", [scores], ["again"]))
+    model.graph.output.append(helper.make_tensor_value_info("again", TensorProto.FLOAT, ["N", 4]))
     path = save(tmp_path, model)
     result = run("inspect", path, "-f", "json")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: the model has 2 outputs")
+    assert result.stderr.startswith("error: the model has 3 outputs")
     assert [o["name"] for o in json.loads(result.stdout)["outputs"]] == [o.name for o in model.graph.output]
-    result = run("inspect", path, "--output-name", model.graph.output[0].name)
+    result = run("inspect", path, "--output-name", scores)
     assert result.exit_code == 0
-    assert "2 outputs: --output-name" in result.stdout
+    assert "3 outputs: --output-name" in result.stdout
 
 
 def test_a_model_that_is_no_image_classifier_is_described_and_refused(tmp_path):
