@@ -800,3 +800,12 @@ def test_what_is_no_longer_what_was_audited_is_not_written(tmp_path):
     with pytest.raises(VerifyError, match="changed after its audit"):
         copied(source, target, sha256)
     assert target.read_bytes() == b"older"
+
+
+def test_of_several_outputs_the_report_says_which_one_it_is_about(folder, tmp_path):
+    model = onnx.load(folder / "planted.onnx")
+    features = model.graph.node[0].output[0]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(features, onnx.TensorProto.FLOAT, ["N", 4, 4, 4]))
+    onnx.save(model, tmp_path / "two.onnx")
+    record = audit(tmp_path / "two.onnx", folder / "pictures.npz", known_trigger=[folder / "trigger.npz"], run=QUICK)
+    assert f"audited is the output {OUTPUT!r}, and not {features}" in record.warnings
