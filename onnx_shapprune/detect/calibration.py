@@ -33,6 +33,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.special import gammaincc
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.detect.statistics import (
@@ -60,6 +61,7 @@ from onnx_shapprune.detect.thresholds import (
     OF_APART,
     OF_EVERY,
     OF_KIND,
+    SAME_MARGINS,
     SPEAKS,
     TAIL_FROM,
     WELL_KNOWN,
@@ -237,9 +239,13 @@ class Calibration(BaseModel):
 
 
 def both(p: float, other: float) -> float:
-    """What two p-values say together, by Fisher's method: 0..1."""
-    product = p * other
-    return product * (1 - math.log(product)) if product > 0 else 0.0
+    """What two p-values say together that are made of the same margins, by Brown's method (Biometrics 1975): Fisher's, with
+    the variance and the degrees of freedom that follow from their correlation (SAME_MARGINS). 0..1.
+    """
+    if p * other <= 0:
+        return 0.0
+    variance = 8 * (1 + SAME_MARGINS)  # of -2 log(p other), whose mean is 4
+    return float(gammaincc(16 / variance, -2 * math.log(p * other) * 4 / variance))
 
 
 def rarity(known: NDArray[np.float64], value: float, least: float) -> float:
