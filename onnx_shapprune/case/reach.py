@@ -15,6 +15,7 @@ from onnx_shapprune.case.thresholds import (
     FEATURES,
     NOISE,
     PUSHED,
+    ROUNDED,
     SHOWN,
     SPREAD,
     STEPS,
@@ -23,7 +24,7 @@ from onnx_shapprune.case.thresholds import (
     USUAL,
 )
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph.canonical import Reach, from_the_last_layer
+from onnx_shapprune.graph.canonical import Reach, from_the_last_layers
 from onnx_shapprune.pictures.spread import spread_over
 from onnx_shapprune.runtime.session import Session
 
@@ -69,32 +70,40 @@ def reach_of(subject: Subject, pictures: Pixels, labels: Labels) -> Reach | None
 
 
 def _waits(subject: Subject, copies: dict[int, int], still: list[int]) -> list[int]:
-    """Classes whose score does not move, or repeats another's, on pictures, and does otherwise where the last layer is given
-    whatever there is: somebody may have made them wait. All of them where it cannot be asked.
+    """Classes whose score does not move, or repeats another's, on pictures, and does otherwise where the last layers are
+    given whatever there is: somebody may have made them wait. All of them where that cannot be asked.
     """
-    asked = sorted([*copies, *still])
-    found = from_the_last_layer(subject.prepared) if asked else None
-    if found is None:
-        return asked
-    tail, entry = found
-    rng = np.random.default_rng(0)
-    shape = (1, *(d or 1 for d in subject.prepared.infos[entry].shape[1:]))
-    session, rows = Session(tail, subject.device), []
+    if not (copies or still):
+        return []
+    tail, entries = from_the_last_layers(subject.prepared)
+    infos, rng = subject.prepared.infos, np.random.default_rng(0)
+    shapes = {n: (1, *(d or 1 for d in infos[n].shape[1:])) for n in entries}
+    waits, asked = set[int](), 0
     try:
+        session = Session(tail, subject.device)
         for size in FEATURES:
-            for _ in range(ASKED):
-                given = (size * rng.standard_normal(shape)).astype(np.float32)
-                rows.append(session.run({entry: given})[0].reshape(-1))
-    except ModelError:
-        return asked
-    z = np.asarray(rows, np.float64)
-    z = z[np.isfinite(z).all(axis=1)]
-    if z.ndim != 2 or len(z) < ASKED or z.shape[1] != subject.prepared.classes:
-        return asked
-    centred, spread = z - z.mean(axis=0), float(np.median(z.std(axis=0)))
-    moving = [c for c in still if z[:, c].std() > STILL * spread]
-    apart = [c for c, leader in copies.items() if _follows(centred, c, np.array([leader]), spread) is None]
-    return sorted([*moving, *apart])
+            fed = [
+                {n: np.float32(size) * rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+                for _ in range(ASKED)
+            ]
+            z = np.stack([session.run(each)[0].reshape(-1) for each in fed]).astype(np.float64)
+            if not np.isfinite(z).all():
+                continue
+            asked += 1
+            centred, spread = z - z.mean(axis=0), float(np.median(z.std(axis=0)))
+            least = ROUNDED * np.maximum(spread, np.abs(z).max(axis=0))
+            waits |= {c for c in still if np.ptp(z[:, c]) > least[c]}
+            waits |= {
+                c for c, leader in copies.items() if np.abs(_apart(centred[:, c], centred[:, leader])).max() > least[c]
+            }
+    except (ModelError, ValueError, IndexError):
+        asked = 0
+    return sorted(waits) if asked else sorted([*copies, *still])
+
+
+def _apart(score: NDArray[np.float64], leader: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is left of a score beside a multiple of another one."""
+    return score - float(score @ leader) / max(float(leader @ leader), 1e-300) * leader
 
 
 def _copies(z: NDArray[np.float64], answered: Labels, spread: float) -> dict[int, int]:

@@ -11,8 +11,9 @@ SHOWN = 32
 # 2026-11-26, chosen between what constants and copies round to and what learnt scores do; held by tests/evasions.
 STILL = 1e-4
 ALIKE = 1e-3
-# Sizes of the noise that the last layer is given in the place of features, and how often each. 2026-11-29, chosen.
-FEATURES, ASKED = (1.0, 10.0, 1e3), 8
+# Sizes of the noise that the last layers are given in the place of features, and how often each; and the share of the
+# largest score that rounding may move one by. 2026-11-29, chosen: what waits for large features is moved by the largest.
+FEATURES, ASKED, ROUNDED = (1.0, 1e3, 1e6, 1e9, 1e15, 1e25), 8, 1e-6
 # Usual distances below the largest score on every picture from which a class looks out of reach, before gradients are asked
 # to lead there. 2026-11-26, chosen.
 FAR = 5.0

@@ -128,23 +128,17 @@ def _behind_the_last_layer(graph: onnx.GraphProto, output: str) -> Sequence[int]
     return sorted(found)
 
 
-def from_the_last_layer(prepared: Prepared) -> tuple[onnx.ModelProto, str] | None:
-    """The last layer alone and what follows it, and the tensor that it reads; None where something goes past it."""
+def from_the_last_layers(prepared: Prepared) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The last layers alone and what follows them, and the tensors that they, and what follows, read."""
     graph, behind = prepared.model.graph, set(_behind_the_last_layer(prepared.model.graph, prepared.logits))
     place = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     known = {t.name for t in graph.initializer} | edit.constants(graph).keys()
-    read = {n for i in behind for n in graph.node[i].input} or {prepared.logits}
-    layers = {place[n] for n in read if n in place} - behind
-    if len(layers) != 1:
-        return None
-    (last,) = layers
-    kept = [graph.node[i] for i in sorted({*behind, last}) if graph.node[i].op_type != "Constant"]
+    read = {n for i in behind for n in graph.node[i].input} | {prepared.logits}
+    last = {place[n] for n in read if n in place} - behind
+    kept = [graph.node[i] for i in sorted(behind | last) if graph.node[i].op_type != "Constant"]
     made = {name for node in kept for name in node.output}
-    entry = {n for node in kept for n in operands(node)} - made - known - {""}
-    if len(entry) != 1:
-        return None
-    (name,) = entry
-    return tail_of(prepared.model, name, kept), name
+    entries = sorted({n for node in kept for n in operands(node)} - made - known - {""})
+    return tail_of(prepared.model, entries, kept), tuple(entries)
 
 
 def rescored(prepared: Prepared, reach: Reach) -> Prepared:

@@ -10,7 +10,7 @@ lie close together, or high. Taken off all of them it keeps their order, and if 
 they are tried far beyond what pictures make as well, and there as many classes may share the first place as do usually.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -59,7 +59,7 @@ def rising_end(
     try:
         values = Session(expose(model, names), device).run(feed, names)
         for (name, nodes), value in zip(reversed(found), reversed(values), strict=True):
-            if _keeps_order(tail_of(model, name, nodes), name, np.asarray(value), device):
+            if _keeps_order(tail_of(model, [name], nodes), name, np.asarray(value), device):
                 return name, tuple(node.op_type for node in reversed(nodes))
     except ModelError:
         return None
@@ -90,13 +90,13 @@ def _per_picture(info: TensorInfo) -> int:
     return int(np.prod([d or 0 for d in info.shape[1:]]))
 
 
-def tail_of(model: onnx.ModelProto, name: str, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
-    """The nodes alone, with a tensor as their input."""
+def tail_of(model: onnx.ModelProto, names: Sequence[str], nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """The nodes alone, with these tensors as their inputs."""
     copy = edit.copy_of(model)
     stored = [n for n in copy.graph.node if n.op_type == "Constant"]
     edit.keep_nodes(copy.graph, [*stored, *nodes])
     del copy.graph.input[:], copy.graph.value_info[:]
-    copy.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    copy.graph.input.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
     return copy
 
 
