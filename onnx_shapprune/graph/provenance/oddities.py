@@ -23,6 +23,7 @@ from onnx_shapprune.graph.provenance.operators import (
     ASKS_SHAPE,
     BY_NUMBER,
     COMPARES,
+    LAYERS,
     ROUNDS,
     SAME_EVERYWHERE,
     SLOPES,
@@ -35,6 +36,7 @@ from onnx_shapprune.graph.provenance.ways import branches, late
 COARSE = 1 << 16  # beside so large a number float32 has steps of more than a byte of a picture
 # Slopes of activations: those of 167 in networks of others reach 1. Steeper ones may be steep together. 2026-11-29, chosen.
 STEEP, STEEP_TOGETHER = 2.0, 10.0
+LISTS = 4  # times the scores: what another output of layers of its own holds at most that may be scores as well
 LISTED = 4  # nodes that a finding names
 # What exporters do as well. Of the other rules each can change an answer by itself, or hide that something does.
 HARMLESS = frozenset({"OSP217", "OSP218", "OSP219"})
@@ -268,7 +270,8 @@ def _unaudited(p: Provenance, outputs: Sequence[str]) -> Iterator[Oddity]:
         size, audited = p.spread.size(name), p.spread.size(p.output)
         maker = p.made.get(name)
         where = label(maker) if maker is not None else name
-        few = size is None or size <= FEW or size == audited
+        beside = _has_layers_of_its_own(name, p) and (size is None or audited is None or size <= LISTS * audited)
+        few = size is None or size <= FEW or size == audited or beside
         list_of_its_own = name not in p.reaching and len(p.spread.shapes.get(name, ())) <= 2
         if list_of_its_own or (few and not (name in p.reaching and _ends_in(name, p))):
             yield Oddity(
@@ -277,6 +280,21 @@ def _unaudited(p: Provenance, outputs: Sequence[str]) -> Iterator[Oddity]:
                 f"output {name!r} of {where!r} is made of other values than the audited scores {p.output!r}: "
                 "nobody audits it; audit it too with --output-name",
             )
+
+
+def _has_layers_of_its_own(name: str, p: Provenance) -> bool:
+    """Whether layers make a tensor that the audited scores are not made of."""
+    todo, seen = [name], set[str]()
+    while todo:
+        here = todo.pop()
+        node = p.made.get(here)
+        if here in seen or here in p.reaching or node is None:
+            continue
+        seen.add(here)
+        if node.op_type in LAYERS and any(p.of(n).picture for n in node.input):
+            return True
+        todo += [n for n in node.input if n]
+    return False
 
 
 def _ends_in(name: str, p: Provenance) -> bool:

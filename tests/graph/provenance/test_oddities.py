@@ -179,3 +179,16 @@ def test_slopes_that_the_graph_computes_and_functions_without_an_end_are_told():
     )
     n = models.Net()
     assert "OSP221" in rules(n.model(network(n, n.op("Sinh", "x"))))
+
+
+@pytest.mark.parametrize(("pairs", "told"), [(1, True), (2, True), (8, False)])
+def test_another_list_of_scores_is_told_in_whatever_shape_it_comes(pairs, told):
+    """What has layers of its own, and no more values than a few times the scores; more are a map."""
+    n = models.Net()
+    scores = network(n)
+    flat = n.op("Flatten", n.op("GlobalAveragePool", n.op("Relu", n.conv("x", 3, 6))))
+    other = n.op("Reshape", n.dense(flat, 6, 4 * pairs), n.const(np.array([-1, pairs, 4])))
+    model = n.model(scores)
+    model.graph.output.append(helper.make_tensor_value_info(other, TensorProto.FLOAT, ["N", pairs, 4]))
+    found = oddities(model, find_interface(model, output=model.graph.output[0].name))
+    assert ("OSP216" in {o.rule for o in found}) is told
