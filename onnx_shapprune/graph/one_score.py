@@ -46,7 +46,7 @@ def without_end(prepared: Prepared, device: Device) -> Prepared:
     if not end:
         return prepared
     start = next(n for n in end[0].input if n not in tail.known)
-    line = _line(tail_of(prepared.model, start, end), start, prepared.infos[start], device)
+    line = _line(tail_of(prepared.model, [start], end), start, prepared.infos[start], device)
     return prepared if line is None else _measured_from(prepared, start, line, pair, end[:-2])
 
 

@@ -10,7 +10,7 @@ lie close together, or high. Taken off all of them it keeps their order, and if 
 they are tried far beyond what pictures make as well, and there as many classes may share the first place as do usually.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -90,7 +90,7 @@ def _per_picture(info: TensorInfo) -> int:
     return int(np.prod([d or 0 for d in info.shape[1:]]))
 
 
-def tail_of(model: onnx.ModelProto, names: Sequence[str], nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+def tail_of(model: onnx.ModelProto, names: list[str], nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
     """The nodes alone, with these tensors as their inputs."""
     copy = edit.copy_of(model)
     stored = [n for n in copy.graph.node if n.op_type == "Constant"]
