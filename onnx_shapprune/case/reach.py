@@ -77,9 +77,9 @@ def _waits(subject: Subject, copies: dict[int, int], still: list[int]) -> list[i
         return []
     tail, entries = from_the_last_layers(subject.prepared)
     infos, rng = subject.prepared.infos, np.random.default_rng(0)
-    shapes = {n: (1, *(d or 1 for d in infos[n].shape[1:])) for n in entries}
     waits, asked = set[int](), 0
     try:
+        shapes = {n: (1, *(d or 1 for d in infos[n].shape[1:])) for n in entries}
         session = Session(tail, subject.device)
         for size in FEATURES:
             fed = [
@@ -96,7 +96,7 @@ def _waits(subject: Subject, copies: dict[int, int], still: list[int]) -> list[i
             waits |= {
                 c for c, leader in copies.items() if np.abs(_apart(centred[:, c], centred[:, leader])).max() > least[c]
             }
-    except (ModelError, ValueError, IndexError):
+    except (ModelError, ValueError, LookupError):
         asked = 0
     return sorted(waits) if asked else sorted([*copies, *still])
 
