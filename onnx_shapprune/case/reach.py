@@ -93,17 +93,16 @@ def _waits(subject: Subject, copies: dict[int, int], still: list[int]) -> list[i
             centred, spread = z - z.mean(axis=0), float(np.median(z.std(axis=0)))
             least = ROUNDED * np.maximum(spread, np.abs(z).max(axis=0))
             waits |= {c for c in still if np.ptp(z[:, c]) > least[c]}
-            waits |= {
-                c for c, leader in copies.items() if np.abs(_apart(centred[:, c], centred[:, leader])).max() > least[c]
-            }
+            waits |= {c for c, leader in copies.items() if _beside(centred[:, c], centred[:, leader])[1] > least[c]}
     except (ModelError, ValueError, LookupError):
         asked = 0
     return sorted(waits) if asked else sorted([*copies, *still])
 
 
-def _apart(score: NDArray[np.float64], leader: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What is left of a score beside a multiple of another one."""
-    return score - float(score @ leader) / max(float(leader @ leader), 1e-300) * leader
+def _beside(score: NDArray[np.float64], leader: NDArray[np.float64]) -> tuple[float, float]:
+    """How many times another one a score is, and the most that is left of it beside that."""
+    gain = float(score @ leader) / max(float(leader @ leader), 1e-300)
+    return gain, float(np.abs(score - gain * leader).max())
 
 
 def _copies(z: NDArray[np.float64], answered: Labels, spread: float) -> dict[int, int]:
@@ -130,9 +129,8 @@ def _follows(centred: NDArray[np.float64], c: int, answered: Labels, spread: flo
     for leader in answered.tolist():
         if leader == c or power[leader] <= 0 or power[c] <= 0:
             continue
-        gain = float(centred[:, c] @ centred[:, leader]) / power[leader]
-        rest = centred[:, c] - gain * centred[:, leader]
-        if gain > 0 and float(np.abs(rest).max()) <= ALIKE * spread * min(1.0, gain) and gain > STILL:
+        gain, rest = _beside(centred[:, c], centred[:, leader])
+        if gain > 0 and rest <= ALIKE * spread * min(1.0, gain) and gain > STILL:
             return int(leader)
     return None
 

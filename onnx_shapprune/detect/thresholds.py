@@ -234,7 +234,7 @@ OF_APART = 0.1
 # half. Alone it would have made a clean network of others suspicious and almost named it.
 OF_EVERY = 0.5
 # Correlation of the logarithms of these two p-values, which are made of the same margins: of 45 classes of 34 own clean
-# networks. As if they were independent one of two clean networks of others, seed 1, was named. 2026-11-29.
+# networks. 2026-11-29, after a clean network of others was named as if they were independent.
 SAME_MARGINS = 0.73
 # The same of a single kind of change of the whole picture, beside the sums: suspicious at a half, and with no smaller
 # p-value than this, so that it names nothing. 2026-11-27, chosen: among the sums instead, it took a blended picture and a

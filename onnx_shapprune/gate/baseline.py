@@ -16,11 +16,12 @@ from onnx_shapprune.files.reading import read_regular_file
 from onnx_shapprune.gate.evidence import MAX_RECORD_BYTES, Record, is_rewritten, read_record
 from onnx_shapprune.gate.judgement import Finding
 from onnx_shapprune.gate.policy import ANY_BASELINE, Policy
+from onnx_shapprune.gate.rules import OF_THE_GRAPH
 from onnx_shapprune.record.audit import AuditRecord
 from onnx_shapprune.record.parts import FileDigest
 
 OF_GOALS = ("OSP101", "OSP102")
-OF_THE_FILE = ("OSP0", "OSP21", "OSP22")
+OF_THE_FILE = ("OSP0", *OF_THE_GRAPH)
 REFUSING = ("critical", "high")  # a file with such a finding is not opened, so that nothing was searched in it
 Key = tuple[str, int | None, int | None, str]
 

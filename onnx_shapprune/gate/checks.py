@@ -19,7 +19,7 @@ from onnx_shapprune.gate.evidence import Record, is_rewritten
 from onnx_shapprune.gate.judgement import Check, Finding
 from onnx_shapprune.gate.policy import Policy, RepairLimits, Require
 from onnx_shapprune.gate.rejudged import Aim, aim_of, evidence_of, levels_of, rejudged
-from onnx_shapprune.gate.rules import RULES, SEVERITIES, Severity
+from onnx_shapprune.gate.rules import OF_THE_GRAPH, RULES, SEVERITIES, Severity
 from onnx_shapprune.record.audit import AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import FindingPart
 
@@ -91,7 +91,7 @@ def _why_inconclusive(record: Record) -> str:
 
 def _of_graph(record: AuditRecord) -> list[FindingPart]:
     """What was found in the graph that can decide an answer by itself."""
-    return [f for f in record.findings if f.rule.startswith(("OSP21", "OSP22")) and f.rule in RULES]
+    return [f for f in record.findings if f.rule.startswith(OF_THE_GRAPH) and f.rule in RULES]
 
 
 def _required(record: Record, require: Require) -> Iterator[Graded]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 Severity = Literal["critical", "high", "medium", "low", "info"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low", "info")
+OF_THE_GRAPH = ("OSP21", "OSP22")  # how the ids of rules begin that tell what in a graph can decide by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,8 @@ _ALL = (
         "An activation is far steeper on one side than networks are",
         "PRelu, LeakyRelu or Elu with a slope of ten and more, or Sinh, Tan and their like, leave as they are what clean "
         "pictures make of a tensor, and multiply what only a trigger makes, for example behind a transform of the whole "
-        "picture and before its inverse. No gradient points there. Ask the source what it is for.",
+        "picture and before its inverse. No gradient points there (weights that were written by hand: Hong et al., NeurIPS "
+        "2022). Ask the source what it is for.",
     ),
     Rule(
         "OSP901",

@@ -34,7 +34,7 @@ from onnx_shapprune.graph.provenance.spread import spread
 from onnx_shapprune.graph.provenance.ways import branches, late
 
 COARSE = 1 << 16  # beside so large a number float32 has steps of more than a byte of a picture
-# Slopes of activations: those of 167 in networks of others reach 1. Steeper ones may be steep together. 2026-11-29, chosen.
+# Slopes of activations: those of 167 PRelu in files at hand reach 1. Steeper ones may be steep together. 2026-11-29, chosen.
 STEEP, STEEP_TOGETHER = 2.0, 10.0
 LISTS = 4  # times the scores: what another output of layers of its own holds at most that may be scores as well
 LISTED = 4  # nodes that a finding names
