@@ -16,7 +16,7 @@ from onnx_shapprune.errors import DataError, ModelError
 from onnx_shapprune.graph.canonical import Reach, canonical
 from onnx_shapprune.graph.classifier import read_classifier
 from onnx_shapprune.graph.file import ModelFile, load_model
-from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.interface import WHOLE, Interface
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.provenance.flow import Provenance
 from onnx_shapprune.graph.provenance.oddities import Oddity, oddities_of, provenance_of
@@ -112,7 +112,7 @@ def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | No
     prepared = canonical(prepare(file.loaded, interface, shape, device), device)
     units = _in_copy(units, prepared)
     preprocessing = Preprocessing(
-        input_range=inputs.input_range,
+        input_range=_range(interface, inputs),
         mean=inputs.mean,
         std=inputs.std,
         layout=interface.layout,
@@ -122,6 +122,18 @@ def open_model(path: Path, inputs: InputOptions, device: Device, work: Work | No
     followed = provenance_of(file.loaded, interface)
     odd = oddities_of(followed, [o.name for o in file.loaded.graph.output])
     return Opened(file, interface, units, subject, followed, odd)
+
+
+def _range(interface: Interface, inputs: InputOptions) -> tuple[float, float]:
+    """What bytes 0 and 255 become. Raises DataError where a model takes them as they are and options say otherwise."""
+    if interface.scaled:
+        return inputs.input_range
+    whole, usual = WHOLE[interface.dtype], InputOptions()
+    if (inputs.mean, inputs.std) != (usual.mean, usual.std) or inputs.input_range not in (usual.input_range, whole):
+        raise DataError(
+            f"the model takes pictures of {interface.dtype}, which are not scaled: leave out --input-range, --mean and --std"
+        )
+    return whole
 
 
 def _in_copy(units: Units, prepared: Prepared) -> Units:

@@ -14,7 +14,7 @@ from onnx_shapprune.case.goal import UNMOVED
 from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Floats, Labels, Pixels, Subject
-from onnx_shapprune.detect.half import Array, fed, half_doubt
+from onnx_shapprune.detect.half import Array, half_doubt
 from onnx_shapprune.detect.slopes import in_steps, without_slope
 from onnx_shapprune.detect.thresholds import (
     ASKED,
@@ -33,7 +33,7 @@ from onnx_shapprune.detect.thresholds import (
     TRUSTED_IN_STEPS,
 )
 from onnx_shapprune.errors import ModelError
-from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.interface import Interface, fed
 from onnx_shapprune.graph.passes.binary import of_probabilities
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.pictures.preprocess import to_input
@@ -105,7 +105,7 @@ class DeployedFile:
     def feeds(self, pictures: Pixels) -> dict[str, Array]:
         """Pictures as it takes them; a fixed batch gets copies."""
         i = self._interface
-        return {i.input: fed(to_input(pictures, self._preprocessing).astype(i.dtype), i)}
+        return {i.input: fed(to_input(pictures, self._preprocessing), i)}
 
     def _run(self, pictures: Pixels) -> Floats:
         return np.asarray(self._session.run(self.feeds(pictures), [self._interface.output])[0], np.float32)

@@ -11,7 +11,7 @@ from onnx_shapprune.case.open import Opened
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.detect.thresholds import HALF_ENDS, LARGE, NOISES, TRIGGERED
 from onnx_shapprune.graph import edit
-from onnx_shapprune.graph.interface import Interface
+from onnx_shapprune.graph.interface import fed
 from onnx_shapprune.graph.passes.plain import in_half
 from onnx_shapprune.graph.provenance.flow import followed
 from onnx_shapprune.graph.provenance.ways import may_fail
@@ -30,7 +30,7 @@ def half_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) -> st
     edit.set_output(model.graph, i.output)
     edit.prune_dead(model.graph)
     shown = np.concatenate([pictures[:TRIGGERED], _patterns(pictures.shape[1:], rng)])
-    rows = to_input(shown, subject.preprocessing).astype(i.dtype)
+    rows = to_input(shown, subject.preprocessing)
     first: dict[str, Array] = {}
     for values in run_exposed(model, [{i.input: fed(row[None], i)} for row in rows], subject.device):
         for name, value in values.items():
@@ -43,12 +43,6 @@ def half_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) -> st
         if tensor.name in factors and not np.abs(edit.array_of(tensor).astype(np.float64)).max(initial=0) <= LARGE:
             return f"values can leave fp16 (they are multiplied by {tensor.name[:80]!r})"
     return None
-
-
-def fed(rows: Array, i: Interface) -> Array:
-    """Rows as the file takes them: a fixed batch gets copies."""
-    rows = np.repeat(rows, i.batch or 1, axis=0)
-    return rows if i.entry is None else rows.reshape(i.entry)
 
 
 def _near_its_end(value: Array, other: Array) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.interface import fed
 from onnx_shapprune.graph.passes.binary import of_logits, of_probabilities
 from onnx_shapprune.graph.passes.contract import Work
 from onnx_shapprune.runtime.probe import expose, largest_difference
@@ -76,7 +77,7 @@ def _moved_by_a_byte(original: onnx.ModelProto, work: Work, picture: Floats, wan
     """
     moved = np.repeat(picture[None], MOVED, axis=0)
     places = np.random.default_rng(0).choice(picture.size, MOVED)
-    moved.reshape(MOVED, -1)[np.arange(MOVED), places] += np.float32(BYTE)
+    moved.reshape(MOVED, -1)[np.arange(MOVED), places] += np.float32(BYTE if work.interface.scaled else 1)
     found = ask(original, work, moved)
     if want.logits is None or found.logits is None:
         return largest_difference(np.repeat(want.scores[:1], MOVED, axis=0), found.scores)
@@ -130,12 +131,10 @@ def ask(original: onnx.ModelProto, work: Work, pictures: Floats) -> Answers:
     known = wanted != interface.output and wanted in edit.producers(whole.graph)
     shown = expose(shell(whole, elsewhere), [wanted]) if known else whole
     session = Session(shown, work.device, weights=whole)
-    batch = interface.batch or 1
+    batch, outputs = interface.batch or 1, [interface.output, *([wanted] if known else [])]
     scores, logits = [], []
     for row in pictures:
-        fed = np.repeat(row[None], batch, 0).astype(interface.dtype)
-        fed = fed if interface.entry is None else fed.reshape(interface.entry)
-        own, *inner = session.run({interface.input: fed}, [interface.output, *([wanted] if known else [])])
+        own, *inner = session.run({interface.input: fed(row[None], interface)}, outputs)
         scores.append(own)
         logits += inner
     found, before = _firsts(scores, batch), _firsts(logits, batch) if logits else None

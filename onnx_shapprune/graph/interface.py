@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_shapprune.errors import ModelError
@@ -14,9 +16,15 @@ from onnx_shapprune.graph.sizes import dims_of
 
 Layout = Literal["NCHW", "NHWC"]
 SCORE_TYPES = ("float32", "float16", "float64")
-VALUE_BY_VALUE = {"Identity", "Cast", "Sub", "Add", "Mul", "Div", "Clip", "Dropout"}
+VALUE_BY_VALUE = {"Identity", "Cast", "DequantizeLinear", "Sub", "Add", "Mul", "Div", "Clip", "Dropout"}
 # Not float64: pictures are prepared in float32, so that a file could tell an audit by numbers that are never finer.
-PICTURE_TYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
+PICTURE_TYPES = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.UINT8: "uint8",
+    TensorProto.INT8: "int8",
+}
+WHOLE = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}  # what bytes 0 and 255 of a picture are there
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,7 @@ class Interface:
 
     input, output: tensor names. dims: shape of a picture in `layout`, None where the file and the caller leave it open.
     layout: "NCHW" or "NHWC". channels, height, width: None where they are open. batch: the declared fixed batch size,
-    or None where it is free. dtype: "float32" or "float16". entry: shape in which the file itself takes pictures, -1 for
+    or None where it is free. dtype: of PICTURE_TYPES. entry: shape in which the file itself takes pictures, -1 for
     the batch, where that is another than [N, *dims]: flattened, or without a batch dimension. one_score: whether there is
     one score for each picture, the probability of class 1 of two; told by `read_classifier`.
     """
@@ -41,6 +49,11 @@ class Interface:
     dtype: str
     entry: tuple[int, ...] | None = None
     one_score: bool = False
+
+    @property
+    def scaled(self) -> bool:
+        """Whether bytes become other numbers before the file gets them."""
+        return self.dtype not in WHOLE
 
 
 def find_interface(
@@ -58,7 +71,8 @@ def find_interface(
     tensor = inputs[0].type.tensor_type
     if not inputs[0].type.HasField("tensor_type") or tensor.elem_type not in PICTURE_TYPES:
         raise ModelError(
-            f"input {inputs[0].name!r} is no float32 or float16 tensor, and no other is audited: export the model with one"
+            f"input {inputs[0].name!r} is no tensor of float32, float16, uint8 or int8, and no other is audited: export the "
+            "model with one"
         )
     shape = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim]
     first = first_channels(graph, inputs[0].name)
@@ -99,6 +113,14 @@ def find_interface(
         dtype=PICTURE_TYPES[tensor.elem_type],
         entry=entry,
     )
+
+
+def fed(rows: NDArray[np.floating], interface: Interface) -> NDArray[np.generic]:
+    """Rows [n, *dims] as the file takes them: of its type, in copies where its batch is fixed, in the shape of its own."""
+    if interface.dtype in WHOLE:
+        rows = np.rint(rows).clip(*WHOLE[interface.dtype])
+    made = np.repeat(rows.astype(interface.dtype), interface.batch or 1, axis=0)
+    return made if interface.entry is None else made.reshape(interface.entry)
 
 
 def _scores_among(outputs: Sequence[onnx.ValueInfoProto]) -> str:

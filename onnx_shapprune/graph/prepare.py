@@ -17,7 +17,7 @@ from onnx import helper
 from onnx_shapprune.errors import ModelError, ShapPruneError, VerifyError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.agreement import Floats, prove
-from onnx_shapprune.graph.interface import Interface, one_bare_score, scores_fault
+from onnx_shapprune.graph.interface import WHOLE, Interface, one_bare_score, scores_fault
 from onnx_shapprune.graph.passes.batch import BATCH
 from onnx_shapprune.graph.passes.binary import BINARY
 from onnx_shapprune.graph.passes.choices import CHOICES
@@ -29,6 +29,7 @@ from onnx_shapprune.graph.passes.pairs import PAIRS
 from onnx_shapprune.graph.passes.plain import CONSTANTS, IDENTITIES, INPUTS, NAMES, PRECISION
 from onnx_shapprune.graph.passes.pools import POOL
 from onnx_shapprune.graph.passes.upgrade import UPGRADE
+from onnx_shapprune.graph.passes.whole import BYTES
 from onnx_shapprune.runtime.memory import give_back
 from onnx_shapprune.runtime.probe import TensorInfo, probe
 from onnx_shapprune.runtime.session import Device
@@ -42,6 +43,7 @@ PASSES = (
     PRECISION,
     CONSTANTS,
     PAIRS,
+    BYTES,
     BINARY,
     END,
     UPGRADE,
@@ -97,9 +99,9 @@ def prepare(
     rng = np.random.default_rng(0)
     work = Work(edit.inlined(original), interface, shape, device)
     for step in PASSES:
-        work = _examined(step, work, original, rng.random((2, *shape), np.float32)) if debug else step.function(work)
+        work = _examined(step, work, original, _drawn(interface, (2, *shape), rng)) if debug else step.function(work)
     small, large = (2, 3) if work.batch_free else (1, 1)
-    feeds = [{work.input: rng.random((n, *shape), np.float32)} for n in (small, large)]
+    feeds = [{work.input: _drawn(interface, (n, *shape), rng)} for n in (small, large)]
     infos = probe(work.model, feeds[0], feeds[1], device)
     end = infos[work.model.graph.output[0].name]
     if fault := scores_fault(interface.output, end.shape, str(end.dtype)):
@@ -124,6 +126,15 @@ def prepare(
     )
 
 
+def _drawn(interface: Interface, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Pictures of noise as the copy takes them."""
+    noise = rng.random(shape, np.float32)
+    if interface.scaled:
+        return noise
+    low, high = WHOLE[interface.dtype]
+    return np.rint(low + (high - low) * noise)
+
+
 def _examined(step: Pass, work: Work, original: onnx.ModelProto, pictures: Floats) -> Work:
     """What a pass makes, after a look at its conditions and at the scores. Raises VerifyError naming the pass."""
     if missing := broken(step.before, work.model):
@@ -131,7 +142,8 @@ def _examined(step: Pass, work: Work, original: onnx.ModelProto, pictures: Float
     done = step.function(work)
     if missing := broken(step.after, done.model):
         raise VerifyError(f"pass {step.name!r} does not keep its word: {'; '.join(missing)}")
-    if step not in (NAMES, INPUTS):  # the copy takes float32 pictures only behind the next one
+    begun = (NAMES, INPUTS) if work.interface.scaled else PASSES[: PASSES.index(BYTES)]
+    if step not in begun:  # the copy takes float32 pictures only behind the next one
         try:
             prove(original, done, pictures)
         except ShapPruneError as error:

@@ -66,6 +66,7 @@ GOOD = 6000
 GOOD_DATA, GOOD_NETS, EPOCHS = ("cifar10", "cifar10", "gtsrb"), ("resnet", "strided", "vgg", "plain", "depthwise"), 6
 # And from here on better still: designs that learn more of CIFAR-10, for longer.
 BETTER, BETTER_NETS, MORE_EPOCHS = 6100, ("resnet", "vgg"), 15
+OTHER, OTHER_NETS = 6200, ("joined", "gated", "strided")  # and from here on of other designs
 SWIFT = ("plain", "vgg", "lenet", "dense", "strided", "depthwise")
 
 
@@ -140,7 +141,8 @@ def _good(number: int, rng: np.random.Generator) -> Cell:
     """The network of this number, clean, that answers more pictures rightly."""
     better = number >= BETTER
     data = "cifar10" if better else GOOD_DATA[number % len(GOOD_DATA)]
-    net = BETTER_NETS[number % len(BETTER_NETS)] if better else str(rng.choice(GOOD_NETS))
+    nets = OTHER_NETS if number >= OTHER else BETTER_NETS
+    net = nets[number % len(nets)] if better else str(rng.choice(GOOD_NETS))
     return Cell(
         number=number, data=data, classes=tuple(range(43 if data == "gtsrb" else 10)), side=32, grey=False, net=net,
         steps=200 * (MORE_EPOCHS if better else EPOCHS), robust=0.0, attack=None, kind="clean", width=16, pictures=20_000,

@@ -70,7 +70,7 @@ def test_half_precision_initializers_as_inputs_and_a_chosen_output():
     [
         (graph(["N", 3, 8, 8], inputs=("x", "z")), {}, "2 inputs instead of one picture input"),
         (graph(["N", 3, 8, 8], inputs=()), {}, "0 inputs instead of one picture input"),
-        (graph(["N", 3, 8, 8], TensorProto.INT64), {}, "input 'x' is no float32 or float16 tensor"),
+        (graph(["N", 3, 8, 8], TensorProto.INT64), {}, "input 'x' is no tensor of float32, float16, uint8 or int8"),
         (graph(["N", 4]), {}, "input 'x' has 2 dimensions, a picture batch has 4"),
         (graph([1, 784, 1]), {}, r"of shape \[1, 784, 1\] takes flattened pictures: say --input-size"),
         (graph(["N", "H", "W"]), {}, "grey pictures of open size: say --input-size"),
