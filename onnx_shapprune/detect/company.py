@@ -21,6 +21,7 @@ from onnx_shapprune.detect.thresholds import ASKED, COMPANY, COMPANY_NOISE, COMP
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.mask import taken_apart
+from onnx_shapprune.graph.passes.batch import without_batch_constants
 from onnx_shapprune.graph.provenance.flow import label
 from onnx_shapprune.graph.scopes import operands
 from onnx_shapprune.runtime.probe import TensorInfo, run_exposed
@@ -45,7 +46,7 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
     if batch == 1:
         return None
     if batch is not None:
-        opened = _with_an_open_batch(opened)
+        opened = _with_an_open_batch(opened, pictures)
     p, file = opened.followed, DeployedFile(opened)
     shown = pictures[np.arange(COMPANY) % len(pictures)].round()
     given = [file.feeds(some) for some in (*shown[:, None], shown)]
@@ -82,9 +83,10 @@ def company_doubt(opened: Opened, pictures: Pixels, rng: np.random.Generator) ->
     return None
 
 
-def _with_an_open_batch(opened: Opened) -> Opened:
+def _with_an_open_batch(opened: Opened, pictures: Pixels) -> Opened:
     """A file of a fixed batch as one that leaves it open."""
-    model = edit.copy_of(opened.file.loaded)
+    file = edit.inlined(opened.file.loaded)
+    model = without_batch_constants(file, DeployedFile(opened).feeds(pictures[:1]), opened.subject.device)
     for value in (*model.graph.input, *model.graph.output):
         if value.name in (opened.interface.input, opened.interface.output) and value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "N"

@@ -189,6 +189,17 @@ def test_a_batch_of_one_size_is_asked_as_an_open_one(tmp_path):
     assert told(opened(tmp_path, fixed(edit.copy_of(DESIGN.clean), 4))) is None
 
 
+def test_shapes_that_hold_the_size_of_a_batch_are_opened(tmp_path):
+    model = edit.copy_of(DESIGN.clean)
+    flat = next(n for n in model.graph.node if n.op_type == "Flatten")
+    flat.CopyFrom(helper.make_node("Reshape", flat.input, flat.output))
+    flat.input.append("rows")
+    model.graph.initializer.append(edit.tensor_of(np.array([4, -1]), "rows"))
+    case = opened(tmp_path, fixed(model, 4))
+    assert case.model.subject.prepared.batch_free
+    assert told(case) is None
+
+
 def test_a_batch_of_one_size_that_cannot_be_opened_is_told(tmp_path, monkeypatch):
     def fails(*args):
         raise ModelError("a shape is stored")

@@ -84,6 +84,14 @@ def test_a_batch_merged_into_another_axis_is_left_to_loops():
     np.testing.assert_allclose(run(p.model, picture), run(model, picture), atol=2e-6)
 
 
+def test_a_fixed_batch_that_cannot_be_opened_is_refused():
+    n = Net()
+    x = n.op("Reshape", n.op("Transpose", "x", perm=[1, 0, 2, 3]), n.const(np.array([3, 128])))
+    x = n.op("Reshape", n.op("Transpose", x, perm=[1, 0]), n.const(np.array([2, 192])))
+    with pytest.raises(ModelError, match="takes 2 pictures at a time and cannot be opened for one"):
+        prepared(n.model(n.dense(x, 192, 4), batch=2))
+
+
 def test_pictures_that_influence_each_other_do_not_count_as_batched():
     n = Net()
     centred = n.op("Sub", "x", n.op("ReduceMean", "x", axes=[0]))

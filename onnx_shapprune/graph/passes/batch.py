@@ -16,16 +16,29 @@ from onnx_shapprune.runtime.session import Device, Session
 
 
 def free_batch(
-    model: onnx.ModelProto, input_name: str, shape: tuple[int, ...], device: Device
+    model: onnx.ModelProto, input_name: str, shape: tuple[int, ...], device: Device, batch: int = 1
 ) -> tuple[onnx.ModelProto, bool]:
     """The model itself where it already batches, a rewritten copy where that helps, else (model, False).
 
     Batching means: a run of three pictures equals three runs of one. Where it cannot be had, callers loop over
-    pictures, which is slower and always right. Raises ModelError when not even one picture runs.
+    pictures, which is slower and always right. batch: the one that the file declares, whose shapes are tried to be opened
+    where it takes no other. Raises ModelError when not even one picture runs.
     """
     pictures = np.random.default_rng(1).random((3, *shape), np.float32)
     single = Session(model, device, optimize=False)
-    rows = [single.run({input_name: row[None]})[0] for row in pictures]
+    try:
+        rows = [single.run({input_name: row[None]})[0] for row in pictures]
+    except ModelError as error:
+        if batch == 1:
+            raise
+        try:
+            freed = without_batch_constants(model, {input_name: np.repeat(pictures[:1], batch, axis=0)}, device)
+            return free_batch(freed, input_name, shape, device)
+        except ModelError:
+            raise ModelError(
+                f"the file takes {batch} pictures at a time and cannot be opened for one: export it with a free batch, or "
+                f"with one of 1 ({error})"
+            ) from None
     if not isinstance(rows[0], np.ndarray) or not np.issubdtype(rows[0].dtype, np.floating):
         raise ModelError("not an image classifier: the output is no tensor of floating-point scores")
     if np.ndim(rows[0]) == 0:
@@ -39,7 +52,7 @@ def free_batch(
         freed, session = model, single
         try:
             if rewrite:
-                freed = _without_batch_constants(model, {input_name: pictures[:1]}, device)
+                freed = without_batch_constants(model, {input_name: pictures[:1]}, device)
                 session = Session(freed, device, optimize=False)
             (got,) = session.run({input_name: pictures})
         except ModelError:
@@ -49,12 +62,14 @@ def free_batch(
     return model, False
 
 
-def _without_batch_constants(model: onnx.ModelProto, one: dict[str, edit.Array], device: Device) -> onnx.ModelProto:
-    """A copy in which shapes that an exporter froze at batch 1 leave the first dimension open."""
-    (values,) = run_exposed(model, [one], device)
+def without_batch_constants(model: onnx.ModelProto, fed: dict[str, edit.Array], device: Device) -> onnx.ModelProto:
+    """A copy in which shapes that an exporter froze leave the first dimension open. fed: pictures as many as it was frozen
+    at.
+    """
+    (values,) = run_exposed(model, [fed], device)
     copy = edit.copy_of(model)
     graph = copy.graph
-    constants = {t.name: edit.array_of(t) for t in graph.initializer}
+    constants = {name: edit.array_of(tensor) for name, tensor in edit.constants(graph).items()}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type == "Reshape" and node.input[1] in constants and node.output[0] in values:
@@ -67,7 +82,7 @@ def _without_batch_constants(model: onnx.ModelProto, one: dict[str, edit.Array],
             for i, name in enumerate(node.input):
                 if name in constants and constants[name].shape[:1] == (1,) and constants[name].ndim > 1:
                     node.input[i] = _expanded(
-                        graph, nodes, name, constants[name].ndim, next(iter(one)), f"{node.output[0]}__{i}"
+                        graph, nodes, name, constants[name].ndim, next(iter(fed)), f"{node.output[0]}__{i}"
                     )
         nodes.append(node)
     edit.keep_nodes(graph, nodes)
@@ -92,7 +107,7 @@ def _expanded(
 
 
 def _freed(work: Work) -> Work:
-    model, free = free_batch(work.model, work.input, work.shape, work.device)
+    model, free = free_batch(work.model, work.input, work.shape, work.device, work.interface.batch or 1)
     return replace(work, model=model, batch_free=free)
 
 
