@@ -95,6 +95,15 @@ def windows(seed: int = 0) -> onnx.ModelProto:
     return n.model(n.head(n.op("Relu", n.conv(x, d, 5)), 5), batch=1)
 
 
+def sequence_first(seed: int = 0) -> onnx.ModelProto:
+    """Places come before pictures in a linear layer, as PyTorch's transformers have it by default."""
+    n = models.Net(seed)
+    x = n.op("Transpose", n.op("Reshape", "x", n.const(np.array([0, 3, 64]))), perm=[2, 0, 1])
+    x = n.op("Relu", n.op("Add", n.op("MatMul", x, n.normal(3, 7)), n.normal(7, scale=0.3)))
+    x = n.op("ReduceMean", x, axes=[0], keepdims=0)
+    return n.model(n.dense(n.op("Relu", n.dense(x, 7, 6)), 6, 4))
+
+
 def asked_shape(seed: int = 0) -> onnx.ModelProto:
     """A reshape behind the second layer takes its shape from what lies behind the first, as exports of PyTorch do."""
     n = models.Net(seed)

@@ -127,7 +127,7 @@ class Replay:
 
     def _joined(self, segment: Segment) -> bool:
         """Whether several choices of masks may go through the segment as one batch: not where a tensor without the batch
-        in front, or a shape, depends on a mask, or is made behind one.
+        in front, or a shape, depends on a mask, is made behind one, or holds pictures elsewhere.
         """
         infos = self._infos
 
@@ -135,7 +135,7 @@ class Replay:
             return infos[name].dtype.kind == "f" and infos[name].shape[:1] == (None,)
 
         reads = all(
-            batched(n) or (infos[n].dtype.kind == "f" and source <= 0)
+            batched(n) or (infos[n].dtype.kind == "f" and None not in infos[n].shape and source <= 0)
             for n, source in zip(segment.reads, segment.made_by, strict=True)
         )
         makes = not segment.depends or all(map(batched, segment.makes))

@@ -16,7 +16,8 @@ from onnx_shapprune.runtime.session import Session
 
 GRAPHS = {
     **models.FAMILIES, "frozen_batch": planted.frozen_batch, "windows": planted.windows,
-    "asked_shape": planted.asked_shape, **{way: partial(attention.network, way) for way in attention.WAYS},
+    "asked_shape": planted.asked_shape, "sequence_first": planted.sequence_first,
+    **{way: partial(attention.network, way) for way in attention.WAYS},
 }  # fmt: skip
 CLOSE = 3e-5
 
