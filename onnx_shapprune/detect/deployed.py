@@ -5,6 +5,7 @@ one picture at a time, on whole bytes, in its own precision or once in five runs
 values (obfuscated gradients, Athalye et al., ICML 2018). Each function returns the reason not to trust a silence.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,7 @@ from onnx_shapprune.detect.thresholds import (
     SLOPED,
     SLOPED_CLASSES,
     STRIDES,
+    STRIDES_OF,
     TRIGGERED,
     TRUSTED,
     TRUSTED_IN_STEPS,
@@ -166,7 +168,9 @@ def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator)
     classes = list(subject.reachable)
     if len(classes) > SLOPED_CLASSES:
         classes = sorted(rng.choice(classes, SLOPED_CLASSES, replace=False).tolist())
-    steps = [[[subject.logits(shown + sign * s * way) for sign in (1, -1)] for way in ways] for s in STRIDES]
+    longer = ways[0].size > STRIDES_OF
+    strides = (*((STRIDES[0] * math.sqrt(STRIDES_OF / ways[0].size),) if longer else ()), *STRIDES)
+    steps = [[[subject.logits(shown + sign * s * way) for sign in (1, -1)] for way in ways] for s in strides]
     bar = TRUSTED_IN_STEPS if in_steps(subject.prepared) else TRUSTED
     lying = []
     for c in classes:

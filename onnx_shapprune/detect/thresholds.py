@@ -100,6 +100,9 @@ SENSITIVE = 1 / 8
 # the largest is for quantised networks, which move in steps. 2026-11-26, chosen.
 DIRECTIONS = 6
 STRIDES = (0.5, 2.0, 6.0, 24.0)
+# Values of the largest pictures for which these are all. In larger ones a step of each value is a longer one in all, and one
+# as long as the shortest here is taken too. 2026-11-29: of 128 x 128 pixels half a byte bent an honest network's slopes.
+STRIDES_OF = 32 * 32 * 3
 # Bytes from black and white: behind a bound of the picture's values nothing moves. Half of the largest step.
 INSIDE = 12.0
 # Pictures, and classes at most, whose slopes are measured. 2026-11-26, chosen.

@@ -1,8 +1,10 @@
 """A file that answers its users otherwise than an audit, or lies about its slopes, is told by asking it."""
 
+import math
 from dataclasses import replace
 
 import exports
+import models
 import numpy as np
 import onnx
 import onnxruntime
@@ -18,6 +20,7 @@ from onnx_shapprune.commands.evidence import confirmed
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt, moved_on_file
 from onnx_shapprune.detect.silent import silent_doubt
 from onnx_shapprune.detect.slopes import in_steps
+from onnx_shapprune.detect.thresholds import STRIDES, STRIDES_OF
 from onnx_shapprune.detect.verdict import Claimed, Evidence
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.file import load_model
@@ -167,6 +170,18 @@ def test_slopes_that_lie_are_not_believed(design):
 def test_slopes_of_a_clean_twin_are_not_believed():
     pictures = np.load(sample_path("test.npz"))["x"][:8].astype(np.float32)
     subject = planted.subject_of(SWITCHES["slope_of_the_twin"](DESIGN))
+    assert "central differences disagree" in gradient_doubt(subject, pictures, RNG(0))
+
+
+def test_steps_in_large_pictures_are_as_long_as_in_small_ones(monkeypatch):
+    """Every value of a picture is moved: half a byte of each goes four times as far at 128 x 128 as at 32 x 32."""
+    side, n = 128, models.Net()
+    turns = n.rng.choice([-1.0, 1.0], (6, 3 * side * side)) * 255 * 0.8 / (STRIDES[0] * math.sqrt(STRIDES_OF))
+    waves = n.op("Sin", n.op("Gemm", n.op("Flatten", "x"), n.const(turns.astype(np.float32)), transB=1))
+    subject = planted.subject_of(n.model(n.dense(waves, 6, 4), shape=(3, side, side)))
+    pictures = RNG(0).uniform(0, 255, (8, side, side, 3)).astype(np.float32)
+    assert gradient_doubt(subject, pictures, RNG(0)) is None
+    monkeypatch.setattr("onnx_shapprune.detect.deployed.STRIDES_OF", math.inf)
     assert "central differences disagree" in gradient_doubt(subject, pictures, RNG(0))
 
 

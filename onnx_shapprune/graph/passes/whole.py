@@ -43,15 +43,16 @@ def numbers_from_bytes(work: Work) -> Work:
     while names:
         name = names.pop()
         for node in used.get(name, []):
-            reads = node.input[0] == name and list(node.input).count(name) == 1  # Gather(x, x) decides by them
+            # Gather(x, x) decides by them.
+            reads = node.domain in edit.DEFAULT_DOMAIN and node.input[0] == name and list(node.input).count(name) == 1
             if node.op_type == "DequantizeLinear" and reads:
                 spelled[node.output[0]] = _dequantised(graph, node, known)
-            elif node.op_type == "Cast" and _target(node) in WIDER[work.interface.dtype]:
+            elif node.op_type == "Cast" and reads and _target(node) in WIDER[work.interface.dtype]:
                 spelled[node.output[0]] = [helper.make_node("Identity", [name], node.output)]
                 names.append(node.output[0])
             elif node.op_type in MOVING and reads:
                 names += node.output
-            elif node.op_type != "Shape" and not (node.op_type == "Cast" and _target(node) in FLOATS):
+            elif not (reads and (node.op_type == "Shape" or (node.op_type == "Cast" and _target(node) in FLOATS))):
                 raise _refused(node, f"{node.op_type} {node.name or node.output[0]!r} computes with them")
     edit.keep_nodes(graph, [n for node in graph.node for n in spelled.get(node.output[0], [node])])
     return work
