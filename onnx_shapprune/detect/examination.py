@@ -12,6 +12,7 @@ from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
+from onnx_shapprune.detect.pieces import anything_leads
 from onnx_shapprune.detect.statistics import FIRST, PEAK, Claim, first_claim, group_claims, spread_of
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
 from onnx_shapprune.detect.thresholds import NAMED, NEAR
@@ -69,7 +70,7 @@ def examine(
     subject = shown.subject
     families = search.families(shown.pictures, len(subject.reachable))
     like = calibration.of(len(subject.reachable), max(shown.size[:2]), 0 if synthesised else len(shown))
-    ground = _ground(shown, calibration, synthesised=synthesised, views=relation.views[1] if relation else 1)
+    ground = _ground(shown, calibration, rng, synthesised=synthesised, views=relation.views[1] if relation else 1)
     begun = begin(shown, search, rng, deadline=deadline, progress=progress)
     first = first_claim(begun, shown, ground.spread)
     # Of a model that is unlike those of the calibration nobody knows what is usual.
@@ -125,7 +126,9 @@ def _silence(shown: Shown, begun: Begun, search: SearchSettings, rng: np.random.
     return () if masks and not leads(m.asr for m in masks) else begun.evidence(shown, masks)
 
 
-def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views: int) -> Ground:
+def _ground(
+    shown: Shown, calibration: Calibration, rng: np.random.Generator, *, synthesised: bool, views: int
+) -> Ground:
     """What the claims stand on. views: posed ones of each picture on which a trigger of one source class is measured."""
 
     def moved(goal: Goal) -> int:
@@ -133,6 +136,7 @@ def _ground(shown: Shown, calibration: Calibration, *, synthesised: bool, views:
 
     return Ground(
         moved=moved,
+        led=None if synthesised else anything_leads(shown, rng.spawn(1)[0]),
         outside=_outside(shown, calibration, synthesised=synthesised),
         spread=spread_of(shown),
         synthesised=synthesised,

@@ -38,18 +38,21 @@ from onnx_shapprune.invert.trigger import Trigger
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
     """What the claims of one audit stand on. moved: pictures that a trigger towards a goal could move, None where nobody
-    counted; outside: how the model differs from those of the calibration, in words; spread: standard deviation of the
-    model's clean logits; synthesised: the pictures come out of the model.
+    counted; led: why anything leads to a class, None where nobody asks; outside: how the model differs from those of the
+    calibration, in words; spread: standard deviation of the model's clean logits; synthesised: the pictures come out of the
+    model.
     """
 
     moved: Callable[[Goal], int] | None = None
+    led: Callable[[int], tuple[str, ...]] | None = None
     outside: tuple[str, ...] = ()
     spread: float = 0.0
     synthesised: bool = False
 
     def cautions(self, claim: Claim) -> tuple[str, ...]:
-        """Why the claim names nothing. A peak is reached without any picture."""
-        return cautious_moved(self.moved(claim.goal)) if self.moved and claim.statistic != PEAK else ()
+        """Why the claim names nothing. A peak is reached without any picture, and where anything leads."""
+        few = cautious_moved(self.moved(claim.goal)) if self.moved and claim.statistic != PEAK else ()
+        return (*few, *(self.led(claim.goal.target) if self.led and claim.goal.mapping is None else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def suspicion_of(
             statistic=c.statistic,
             p_value=p,
             reasons=reasons,
-            cautions=ground.cautions(c),
+            cautions=ground.cautions(c) if p <= DOUBT else (),
             outside=ground.outside,
         )
         for (c, p), (reasons, _) in zip(rated, spoken, strict=True)

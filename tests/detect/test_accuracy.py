@@ -67,7 +67,8 @@ def case(subject, labels, names=(), labels_given=True):
     pictures = np.broadcast_to(shades[:, None, None, None], (10, 4, 4, 1)).copy()
     shown = Shown.to(subject, pictures, labels)
     return SimpleNamespace(
-        model=SimpleNamespace(subject=subject), shown=shown, labels_given=labels_given,
+        model=SimpleNamespace(subject=subject, interface=SimpleNamespace(scaled=True)),
+        shown=shown, labels_given=labels_given,
         few=SimpleNamespace(alphabetical=names, names=[f"{n}/a.png" for n in names], y=np.arange(len(names))),
     )  # fmt: skip
 

@@ -322,6 +322,17 @@ def test_a_second_goal_needs_stronger_evidence():
     assert list(judged(alone, None, Rated(about="0.005", pictures={})).named) == [Goal(3)]
 
 
+def test_what_anything_leads_to_is_not_named_by_any_claim_and_stays_a_doubt():
+    found = planted_in(clean(), 6)
+    heights = [9.0, 11.0, 10.0, 12.5, 8.0, 10.5, 90.0, 9.5, 11.5]
+    found = [replace(e, peak=h) for e, h in zip(found, heights, strict=True)]
+    open_class = judged(found, led=lambda target: ("anything",) if target == 6 else ())
+    assert open_class.named == {}
+    assert {c.cautions for c in open_class.claimed if c.goal == Goal(6) and c.p_value <= DOUBT} == {("anything",)}
+    assert list(suspects(open_class.claimed, Levels())) == [Goal(6)]
+    assert list(judged(found, led=lambda target: ("anything",) if target == 5 else ()).named) == [Goal(6)]
+
+
 @pytest.mark.parametrize(("p", "doubted"), [("0.005", False), ("0.03", True), ("0.06", False)])
 def test_between_named_and_usual_there_is_doubt(p, doubted):
     class Rated(Calibration):
