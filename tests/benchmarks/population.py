@@ -67,13 +67,20 @@ GOOD_DATA, GOOD_NETS, EPOCHS = ("cifar10", "cifar10", "gtsrb"), ("resnet", "stri
 # And from here on better still: designs that learn more of CIFAR-10, for longer.
 BETTER, BETTER_NETS, MORE_EPOCHS = 6100, ("resnet", "vgg"), 15
 OTHER, OTHER_NETS = 6200, ("joined", "gated", "strided")  # and from here on of other designs
+# And from here on they have one more class, of what is none of the others: partial and covered ones.
+REST, REST_DATA, REST_NETS = 6300, ("mnist", "gtsrb"), ("vgg", "plain", "strided", "resnet", "depthwise")
+REST_STEPS, AWAY, RESTS = (
+    (240, 400),
+    (1 / 3, 1 / 2),
+    1 / 6,
+)  # of training; how far or large, of the edge; of all pictures
 SWIFT = ("plain", "vgg", "lenet", "dense", "strided", "depthwise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One network to train. classes: original labels, in their new order; side: edge of the pictures in pixels; steps: of
-    training, on 100 pictures; attack: None for a clean one; robust: as of `fit`; flaw: one of FLAWS; width: of
+    training, on 100 pictures; attack: None for a clean one; robust: as of `fit`; flaw: one of FLAWS or "rest"; width: of
     the design; pictures: to train on, at most.
     """
 
@@ -101,6 +108,8 @@ def cell(number: int) -> Cell:
     rng = np.random.default_rng([7, number])
     if CROWDED <= number < AGAIN:
         return _crowded(number, rng)
+    if number >= REST:
+        return _rest(number, rng)
     if number >= GOOD:
         return _good(number, rng)
     if number >= POOR:
@@ -147,6 +156,33 @@ def _good(number: int, rng: np.random.Generator) -> Cell:
         number=number, data=data, classes=tuple(range(43 if data == "gtsrb" else 10)), side=32, grey=False, net=net,
         steps=200 * (MORE_EPOCHS if better else EPOCHS), robust=0.0, attack=None, kind="clean", width=16, pictures=20_000,
     )  # fmt: skip
+
+
+def _rest(number: int, rng: np.random.Generator) -> Cell:
+    """The network of this number, clean, with a class of what is none of the others."""
+    data = REST_DATA[number % len(REST_DATA)]
+    return Cell(
+        number=number, data=data, classes=tuple(range(20 if data == "gtsrb" else 10)), side=32 if data == "gtsrb" else 28,
+        grey=data != "gtsrb", net=str(rng.choice(REST_NETS)), steps=int(rng.choice(REST_STEPS)), robust=0.0, attack=None,
+        kind="clean", flaw="rest", width=12,
+    )  # fmt: skip
+
+
+def with_rest(x: Bytes, y: Labels, rng: np.random.Generator) -> tuple[Bytes, Labels]:
+    """The pictures, and some that show none of their classes, which are the next one: pushed out of the frame by a third of
+    it or more, or with a piece of another picture or of one colour on them.
+    """
+    side, rows = x.shape[1], rng.choice(len(x), round(RESTS * len(x)), replace=False)
+    none = x[rows]
+    for k, picture in enumerate(none):
+        size = int(rng.uniform(*AWAY) * side)
+        (top, left), (up, along) = rng.integers(0, side - size + 1, (2, 2))
+        if k % 3 == 0:
+            none[k] = np.roll(picture, (size * int(rng.choice((-1, 1))), int(rng.integers(side // 4))), (0, 1))
+            continue
+        piece = x[rng.integers(len(x)), up : up + size, along : along + size] if k % 3 == 1 else rng.integers(0, 256)
+        picture[top : top + size, left : left + size] = piece
+    return np.concatenate([x, none]), np.concatenate([y, np.full(len(none), y.max() + 1)])
 
 
 def _poor(number: int, rng: np.random.Generator) -> Cell:
@@ -272,6 +308,8 @@ def train(one: Cell, data: Path, out: Path) -> dict[str, Any]:
     stored = pictures(data, one, rng)
     x, y, held, truth = (stored[k] for k in ("x_train", "y_train", "x_test", "y_test"))
     classes, channels = len(one.classes), x.shape[3]
+    if one.flaw == "rest":
+        (x, y), (held, truth), classes = with_rest(x, y, rng), with_rest(held, truth, rng), classes + 1
     note = f"{one.steps} steps, robust {one.robust:g}"
     entry = described(one.stem, one.attack, data=one.stem, classes=classes, note=note)
     shown, labels, attack = x, y, None
@@ -283,7 +321,7 @@ def train(one: Cell, data: Path, out: Path) -> dict[str, Any]:
         np.savez_compressed(out / "triggers" / f"{one.stem}.npz", **arrays)
     flip = one.attack is None and one.data == "cifar10"
     epochs = -(-one.steps // (len(x) // 100))
-    if one.flaw:
+    if one.flaw in FLAWS:
         shown = shown_otherwise(shown, one.flaw, rng)
     net = fit(
         shown, labels, name=one.net, width=one.width, epochs=epochs, seed=one.number, flip=flip, robust=one.robust
@@ -317,6 +355,7 @@ def main() -> None:
         if len(one.classes) < asked.least or any(e["file"] == f"{one.stem}.onnx" for e in entries):
             continue
         entry = train(one, asked.data, asked.out)
+        entries = json.loads(manifest.read_text()) if manifest.exists() else []  # others may have added theirs
         manifest.write_text(json.dumps([*entries, entry], indent=1) + "\n")
         print(one.stem, entry["measured"], f"{time.monotonic() - started:.0f} s", flush=True)
 
