@@ -136,7 +136,7 @@ def _ground(
 
     return Ground(
         moved=moved,
-        led=None if synthesised else anything_leads(shown, rng.spawn(1)[0]),
+        led=anything_leads(shown, rng.spawn(1)[0]),
         outside=_outside(shown, calibration, synthesised=synthesised),
         spread=spread_of(shown),
         synthesised=synthesised,
