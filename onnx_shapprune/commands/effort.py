@@ -64,6 +64,7 @@ def effort_for(prepared: Prepared, run: RunOptions) -> Effort:
     return Effort(
         search=SearchSettings(
             grid=4,
+            colours=5,
             coarse=coarse,
             patch_classes=5,
             restarts=min(run.restarts, 3),

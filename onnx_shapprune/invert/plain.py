@@ -20,33 +20,34 @@ Shape = NDArray[np.bool_]  # [h, w], the pixels that are covered
 # Squares: sides in units of a 32nd of the picture's shorter side, each with its places per axis. One that lies between two
 # places of the larger ones shares half of its pixels with one of them, from where it is nudged on.
 SQUARES = {1: 5, 2: 5, 3: 8, 5: 8}
+COLOURED = 3  # side of those in colour, in the same units
 CUBE = np.array(
     [[r, g, b] for r in (0, 255) for g in (0, 255) for b in (0, 255)][1:-1], np.float32
 )  # colours, no greys
 
 
-def plain(height: int, width: int, channels: int) -> Family:
+def plain(height: int, width: int, channels: int, places: int = 8) -> Family:
     """Squares, lines, corners and chequers in white and black and, on pictures with three channels, squares in the other
-    six corners of the colour cube.
+    six corners of the colour cube, each at so many `places` per axis.
     """
     unit = unit_of(height, width)
-    return _family(list(_shapes(height, width, unit)), channels, unit)
+    return _family(list(_shapes(height, width, unit)), channels, unit, places)
 
 
 def corners(height: int, width: int, channels: int) -> Family:
     """Of these what stands in corners, in white and black: all that is tried for maps of classes."""
     unit = unit_of(height, width)
-    return _family(list(_in_corners(height, width, unit)), channels, unit, coloured=False)
+    return _family(list(_in_corners(height, width, unit)), channels, unit)
 
 
-def _family(shapes: Sequence[Shape], channels: int, unit: int, *, coloured: bool = True) -> Family:
+def _family(shapes: Sequence[Shape], channels: int, unit: int, places: int = 0) -> Family:
     height, width = shapes[0].shape
     masks, paints = list[Shape](), list[Floats]()
     for colour in (255.0, 0.0):
         masks += shapes
         paints += [np.full(channels, colour, np.float32)] * len(shapes)
-    for colour in CUBE if channels == 3 and coloured else ():
-        squares = list(_squares(height, width, 3 * unit, 3))
+    for colour in CUBE if channels == 3 and places else ():
+        squares = list(_squares(height, width, COLOURED * unit, places))
         masks += squares
         paints += [colour] * len(squares)
     covered = np.stack(masks)[..., None]

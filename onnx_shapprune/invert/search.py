@@ -53,16 +53,17 @@ MANY_CLASSES = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """side: edge of the compact patch as a share of the shorter picture side; grid: its positions per axis, of wide patches
-    one less, above 20 classes two; most_classes: of models with more, only the most promising are searched in full, after
-    a coarse search of `coarse` classes and, where there are still more, forward passes over `screen` random patches; scan,
-    whole: rounds of compact patches and of changes of the whole picture; patch_classes: how many classes get the free-mask
-    search, the largest compact margins first; restarts: free-mask searches of a class that stands out; second_look: how
-    many classes get them; transfer_starts: of a patch that is relearnt on half of the pictures; peak_starts: of the largest
-    margin without any picture; warps: whether they are searched.
+    one less, above 20 classes two; colours: those of plain squares in colour; most_classes: of more only the most promising
+    are searched in full, after a coarse search of `coarse` classes and, where there are still more, forward passes over
+    `screen` random patches; scan, whole: rounds of patches and of changes of the whole picture; patch_classes: that get the
+    free-mask search, the largest compact margins first; restarts: free-mask searches of a class that stands out;
+    second_look: classes that get them; transfer_starts: of what is relearnt on half of the pictures; peak_starts: of the
+    largest margin without any picture; warps: whether they are searched.
     """
 
     side: float = 0.16
     grid: int = 5
+    colours: int = 8
     most_classes: int = 48
     coarse: int = 0
     screen: int = 400
@@ -95,11 +96,10 @@ class SearchSettings:
     def families(self, pictures: Pixels, classes: int) -> dict[str, Family]:
         """The families at a fixed budget by name, for pictures of this size; compact patches first."""
         height, width = pictures.shape[1:3]
-        side = self.side_pixels(pictures)
-        larger = wide(height, width, min(2 * side, height, width), self.grid - 1 - (classes > MANY_CLASSES))
-        shapes = plain(height, width, pictures.shape[3])
-        made = (compact(height, width, side, self.grid), larger, shapes, *whole_picture(height, width))
-        return {f.name: f for f in made if self.warps or not f.warps}
+        side, grid = self.side_pixels(pictures), self.grid - 1 - (classes > MANY_CLASSES)
+        larger = wide(height, width, min(2 * side, height, width), grid)
+        patches = (compact(height, width, side, self.grid), larger, plain(*pictures.shape[1:], self.colours))
+        return {f.name: f for f in (*patches, *whole_picture(height, width)) if self.warps or not f.warps}
 
 
 @dataclass(frozen=True, slots=True)
