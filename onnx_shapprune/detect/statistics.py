@@ -128,11 +128,12 @@ def several_claims(evidence: Sequence[Evidence]) -> list[Claim]:
 
     value: the sum over patches and plain shapes, those of which the class is in the group, of the gap between the group and
     the next class, in standard deviations of the margins behind it, each of the most reluctant picture. A class that most
-    of it speaks for has all of it: a search may miss a trigger.
+    of it speaks for has all of it: a search may miss a trigger. One kind alone says nothing: wide patches part the classes
+    of a clean network that has learnt little.
     """
     if len(evidence) < MANY:
         return []
-    sums, rivals = np.zeros(len(evidence)), np.full(len(evidence), -np.inf)
+    sums, rivals, kinds = np.zeros(len(evidence)), np.full(len(evidence), -np.inf), 0
     for name in COVERING:
         if any(name not in e.found for e in evidence):
             continue
@@ -141,8 +142,11 @@ def several_claims(evidence: Sequence[Evidence]) -> list[Claim]:
         if len(group) < SEVERAL_FROM or len(behind) < len(group):
             continue
         usual = max(float(behind.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(behind))), 1e-3)
+        kinds += 1
         sums[group] += (least[group].min() - behind[0]) / usual
         rivals[group] = np.maximum(rivals[group], behind[0])
+    if kinds < 2:
+        return []
     sums[sums >= OF_GROUP * sums.max()] = sums.max()
     return [Claim(e.goal, SEVERAL, float(sums[k]), float(rivals[k])) for k, e in enumerate(evidence) if sums[k] > 0]
 

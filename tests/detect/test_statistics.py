@@ -323,12 +323,14 @@ def test_a_first_claim_of_few_classes_by_hand():
     assert first_claim(found, Away(0.1, 4.0, 8.0), spread=3.0).value == pytest.approx(6 / 3.0)
 
 
-def reaching(*least: float, margins: Sequence[float] | None = None) -> list[Evidence]:
-    """Classes whose compact patch moves the most reluctant picture so far, and pictures on average."""
+def reaching(
+    *least: float, margins: Sequence[float] | None = None, kinds: Sequence[str] = ("compact", "wide")
+) -> list[Evidence]:
+    """Classes whose patches of these kinds move the most reluctant picture so far, and pictures on average."""
     found = clean(len(least))
     margins = margins or [-1.0] * len(least)
     patches = (replace(e.compact, least=v, margin=m) for e, v, m in zip(found, least, margins, strict=True))
-    return [replace(e, found={"compact": p}, transfer={}) for e, p in zip(found, patches, strict=True)]
+    return [replace(e, found=dict.fromkeys(kinds, p), transfer={}) for e, p in zip(found, patches, strict=True)]
 
 
 def test_several_targets_lead_together():
@@ -336,11 +338,19 @@ def test_several_targets_lead_together():
     claims = group_claims(reaching(12, -2, 10, -3, 9, -4, 11, -5, -6, -7))
     assert {c.goal.target for c in claims} == {0, 2, 4, 6}
     assert {c.statistic for c in claims} == {SEVERAL}
-    assert all(c.value == pytest.approx((9 + 2) / math.sqrt(3.5)) and c.rival == -2 for c in claims)
+    assert all(c.value == pytest.approx(2 * (9 + 2) / math.sqrt(3.5)) and c.rival == -2 for c in claims)
+
+
+def test_one_kind_of_patches_alone_makes_no_group():
+    least = (12, -2, 10, -3, 9, -4, 11, -5, -6, -7)
+    found = reaching(*least, kinds=["compact"])
+    assert group_claims(found) == []
+    wide = [replace(e.compact, least=-1.0 - k) for k, e in enumerate(found)]
+    assert group_claims([replace(e, found={**e.found, "wide": w}) for e, w in zip(found, wide, strict=True)]) == []
 
 
 def test_a_class_that_one_search_misses_has_what_is_said_about_its_group():
-    found = reaching(12, -2, 10, -3, 9, -4, 11, -5, -6, -7)
+    found = reaching(12, -2, 10, -3, 9, -4, 11, -5, -6, -7, kinds=["compact"])
     plain = [12, -2, 10, -3, -8, -4, -9, -5, -6, -7]
     both = [
         replace(e, found={**e.found, "plain": replace(e.compact, least=v)}) for e, v in zip(found, plain, strict=True)
