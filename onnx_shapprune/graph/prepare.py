@@ -132,7 +132,7 @@ def _drawn(interface: Interface, shape: tuple[int, ...], rng: np.random.Generato
     if interface.scaled:
         return noise
     low, high = WHOLE[interface.dtype]
-    return np.rint(low + (high - low) * noise)
+    return np.asarray(np.rint(low + (high - low) * noise), np.float32)
 
 
 def _examined(step: Pass, work: Work, original: onnx.ModelProto, pictures: Floats) -> Work:

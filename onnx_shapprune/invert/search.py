@@ -95,10 +95,10 @@ class SearchSettings:
 
     def families(self, pictures: Pixels, classes: int) -> dict[str, Family]:
         """The families at a fixed budget by name, for pictures of this size; compact patches first."""
-        height, width = pictures.shape[1:3]
+        height, width, channels = pictures.shape[1:]
         side, grid = self.side_pixels(pictures), self.grid - 1 - (classes > MANY_CLASSES)
         larger = wide(height, width, min(2 * side, height, width), grid)
-        patches = (compact(height, width, side, self.grid), larger, plain(*pictures.shape[1:], self.colours))
+        patches = (compact(height, width, side, self.grid), larger, plain(height, width, channels, self.colours))
         return {f.name: f for f in (*patches, *whole_picture(height, width)) if self.warps or not f.warps}
 
 
