@@ -387,12 +387,14 @@ def test_what_is_put_to_collapse_hangs_on_the_number_of_classes(classes, p, put)
 def test_a_group_of_targets_speaks_with_its_patches():
     margins = [60.0, 59.0, 58.0, 57.0, *[-9.0 - k for k in range(6)]]
     found = evidence(margins, [20.0] * 10)
-    found = [replace(e, found={"compact": replace(e.compact, least=m)}) for e, m in zip(found, margins, strict=True)]
+    patches = [replace(e.compact, least=m) for e, m in zip(found, margins, strict=True)]
+    wide = [replace(p, trigger=replace(p.trigger, family="wide")) for p in patches]
+    found = [replace(e, found={"compact": p, "wide": w}) for e, p, w in zip(found, patches, wide, strict=True)]
     known = CALIBRATION.model_copy(update={"pictures": {SEVERAL: CALIBRATION.pictures["map"] * 10}})
     several = judged(found, calibration=known)
     assert set(several.named) == {Goal(t) for t in range(4)}
     assert "class 2 is one of several that patches send" in several.named[Goal(2)][0]
-    assert [t.family for t in several.triggers[Goal(2)]] == ["compact"]
+    assert {t.family for t in several.triggers[Goal(2)]} == {"compact", "wide"}
     most = replace(found[0], transfer={"compact": 1.0})
     everywhere = [
         most,
