@@ -13,7 +13,7 @@ from onnx_shapprune.errors import DataError, ModelError
 from onnx_shapprune.graph.metadata import metadata_of
 from onnx_shapprune.pictures.few_shot import load_class_names
 from onnx_shapprune.pictures.stated import stated
-from onnx_shapprune.pictures.usual import USUAL, Setting, to_try
+from onnx_shapprune.pictures.usual import Setting, to_try
 from onnx_shapprune.record.fit import FitRecord
 from onnx_shapprune.recording.fit import fit_record
 from onnx_shapprune.runtime.session import Device, resolve_device
@@ -50,7 +50,7 @@ def fit(
         first = [Setting("as given", "the options", own)]
         if said.preprocessing is not None and each.interface.scaled:
             first.append(Setting("the file's metadata", "whoever made the file", said.preprocessing))
-        settings = to_try(few.x.shape[3], first, own, USUAL if each.interface.scaled else ())
+        settings = to_try(few.x.shape[3], first, own, scaled=each.interface.scaled)
         for i, setting in enumerate(settings):
             if progress is not None:
                 progress("fit", n * len(settings) + i + 1, len(opened) * len(settings), setting.name)

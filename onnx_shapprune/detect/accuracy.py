@@ -6,7 +6,7 @@ from onnx_shapprune.case.open import Case
 from onnx_shapprune.detect.fit import Attempt, attempts, beats, bounds, ranked
 from onnx_shapprune.detect.thresholds import CONFIDENCE, LOOKED_AGAIN, WORKING
 from onnx_shapprune.pictures.few_shot import FewShot
-from onnx_shapprune.pictures.usual import USUAL, Setting, flags, to_try
+from onnx_shapprune.pictures.usual import Setting, flags, to_try
 
 SHOWN = 4  # folders that are named
 
@@ -32,8 +32,7 @@ def beaten(case: Case) -> str | None:
     """The usual setting of the preprocessing that clearly does better than the one in use, in words, else None."""
     subject, shown = case.model.subject, case.shown
     own = Setting("as given", "the options", subject.preprocessing)
-    usual = USUAL if case.model.interface.scaled else ()
-    settings = to_try(shown.size[2], (own,), subject.preprocessing, usual)
+    settings = to_try(shown.size[2], (own,), subject.preprocessing, scaled=case.model.interface.scaled)
     tried = attempts(subject, settings, shown.pictures, shown.labels)
     found = ranked(tried, subject.classes)
     given, best = tried[0], found.tried[0]

@@ -36,7 +36,7 @@ FAR = SECOND
 MOVED_ENOUGH = 5
 # Share of the pictures that pieces must send to a class for it to be one that anything leads to, and pictures with pieces of
 # each kind that are tried. 2026-11-29: 0.63 to 0.83 of seven own clean networks with a class of covered and partial things;
-# of 50 own backdoored ones 0.44 at most, but for one of enlarged digits (0.89).
+# of 50 own backdoored ones 0.43 at most, but for one of enlarged digits (0.89).
 ANYTHING, COVERED = 0.5, 240
 
 # --- Collapse: the share of its lead that a class loses when its triggers are unlearnt and it is searched again ----------

@@ -2,7 +2,7 @@
 
 A backdoor behind units that stay dead until its trigger is nearly complete gives a search no slope to climb. Its triggers
 are mostly plain: a white square in a corner, a line at the border, a few pixels in opposite corners (Gu et al.,
-arXiv:1708.06733; TrojAI's polygons). These few hundred are simply tried, for all classes at once, and the best ones then
+arXiv:1708.06733; TrojAI's polygons). These hundreds are simply tried, for all classes at once, and the best ones then
 moved, grown and cut (nudge).
 """
 

@@ -56,14 +56,13 @@ USUAL = (
 )
 
 
-def to_try(
-    channels: int, first: Sequence[Setting], like: Preprocessing, usual: Sequence[Setting] = USUAL
-) -> tuple[Setting, ...]:
-    """All settings for pictures of 1 or 3 channels: `first`, then `usual`, in both channel orders where there is
-    colour; none that gives the same numbers as an earlier one. like: whose layout and input shape they all have.
+def to_try(channels: int, first: Sequence[Setting], like: Preprocessing, *, scaled: bool = True) -> tuple[Setting, ...]:
+    """All settings for pictures of 1 or 3 channels: `first`, then the usual ones where bytes are `scaled`, in both channel
+    orders where there is colour; none that gives the same numbers as an earlier one. like: whose layout and input shape
+    they all have.
     """
     kept: dict[tuple[bytes, str], Setting] = {}
-    for setting in _ordered(channels, (*first, *usual)):
+    for setting in _ordered(channels, (*first, *(USUAL if scaled else ()))):
         p = setting.preprocessing
         if {len(p.mean), len(p.std)} - {1, channels}:
             continue

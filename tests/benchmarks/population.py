@@ -69,11 +69,8 @@ BETTER, BETTER_NETS, MORE_EPOCHS = 6100, ("resnet", "vgg"), 15
 OTHER, OTHER_NETS = 6200, ("joined", "gated", "strided")  # and from here on of other designs
 # And from here on they have one more class, of what is none of the others: partial and covered ones.
 REST, REST_DATA, REST_NETS = 6300, ("mnist", "gtsrb"), ("vgg", "plain", "strided", "resnet", "depthwise")
-REST_STEPS, AWAY, RESTS = (
-    (240, 400),
-    (1 / 3, 1 / 2),
-    1 / 6,
-)  # of training; how far or large, of the edge; of all pictures
+REST_STEPS, RESTS = (240, 400), 1 / 6  # of training; the share of all pictures
+AWAY = (1 / 3, 1 / 2)  # how far they are pushed, or how large a piece is, of the edge
 SWIFT = ("plain", "vgg", "lenet", "dense", "strided", "depthwise")
 
 
