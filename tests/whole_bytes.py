@@ -1,4 +1,4 @@
-"""Files that take their pictures in whole bytes, as edge devices do: a float file with what stands before it there."""
+"""Files that take pictures, or give scores, in whole bytes, as edge devices do: a float file and what is around it there."""
 
 from collections.abc import Callable
 
@@ -61,4 +61,44 @@ def in_bytes(
     made.graph.node.extend([*n.nodes, *nodes])
     made.graph.initializer.extend(n.weights)
     given.CopyFrom(helper.make_tensor_value_info("picture", KINDS[kind][0], dims))
+    return made
+
+
+def rounded(n: Net, y: str, scale: float = 0.05, zero: int = 128) -> str:
+    return n.op("QuantizeLinear", y, n.const(np.float32(scale)), n.const(np.array(zero, np.uint8)))
+
+
+def laid_anew(n: Net, y: str) -> str:
+    return n.op("Unsqueeze", rounded(n, y), n.const(np.array([2], np.int64)))
+
+
+def from_softmax(n: Net, y: str) -> str:
+    return n.op("QuantizeLinear", n.op("Softmax", y), n.const(np.float32(1 / 256)), n.const(np.array(-128, np.int8)))
+
+
+def by_an_integer_operator(n: Net, y: str) -> str:
+    scale, zero, one = n.const(np.float32(0.05)), n.const(np.array(128, np.uint8)), n.const(np.float32(1 / 127))
+    q = n.op("QuantizeLinear", y, scale, zero)
+    weight = n.const((127 * np.eye(4)).astype(np.int8)), one, n.const(np.array(0, np.int8))
+    return n.op("QLinearMatMul", q, scale, zero, *weight, scale, zero)
+
+
+def cut_off(n: Net, y: str) -> str:
+    return n.op("Cast", y, to=TensorProto.UINT8)
+
+
+def by_the_picture(n: Net, y: str) -> str:
+    return n.op("QuantizeLinear", y, n.op("ReduceMax", n.op("Abs", y), keepdims=0), n.const(np.array(128, np.uint8)))
+
+
+def out_in_bytes(model: onnx.ModelProto, end: Front, kind: str = "uint8") -> onnx.ModelProto:
+    """The model and `end`, which makes bytes of its scores."""
+    made, n = onnx.compose.add_prefix(model, "net_"), Net()
+    result = made.graph.output[0]
+    dims = [d.dim_value or d.dim_param for d in result.type.tensor_type.shape.dim]
+    last = end(n, result.name)
+    made.graph.node.extend(n.nodes)
+    made.graph.initializer.extend(n.weights)
+    dims += [1] if n.nodes[-1].op_type == "Unsqueeze" else []
+    result.CopyFrom(helper.make_tensor_value_info(last, KINDS[kind][0], dims))
     return made

@@ -35,6 +35,7 @@ from onnx_shapprune.detect.thresholds import (
     TRUSTED_IN_STEPS,
 )
 from onnx_shapprune.errors import ModelError
+from onnx_shapprune.graph.agreement import dequantised
 from onnx_shapprune.graph.interface import Interface, fed
 from onnx_shapprune.graph.passes.binary import of_probabilities
 from onnx_shapprune.invert.trigger import Trigger
@@ -85,6 +86,7 @@ class DeployedFile:
         self._session = Session(opened.file.loaded, opened.subject.device)
         self._interface: Interface = opened.interface
         self._preprocessing = opened.subject.preprocessing
+        self._step = opened.subject.prepared.step
 
     def scores(self, pictures: Pixels) -> Floats:
         """Scores [n, classes] of pictures [n, h, w, c] in 0..255, asked for one at a time. Raises ModelError where the file
@@ -118,7 +120,7 @@ class DeployedFile:
         count = pictures * (i.batch or 1)
         if out.size % count:
             raise ModelError(f"the file gives {out.size} scores for {count} pictures: it cannot be audited")
-        scores = out.reshape(count, -1)[:: i.batch or 1]
+        scores = dequantised(out.reshape(count, -1)[:: i.batch or 1], self._step)
         return of_probabilities(scores) if i.one_score else scores
 
 

@@ -137,10 +137,16 @@ def ask(original: onnx.ModelProto, work: Work, pictures: Floats) -> Answers:
         own, *inner = session.run({interface.input: fed(row[None], interface)}, outputs)
         scores.append(own)
         logits += inner
-    found, before = _firsts(scores, batch), _firsts(logits, batch) if logits else None
+    found, before = dequantised(_firsts(scores, batch), work.step), _firsts(logits, batch) if logits else None
     if interface.one_score:
         found, before = of_probabilities(found), None if before is None else of_logits(before)
     return Answers(found, found if wanted == interface.output else before)
+
+
+def dequantised(scores: Floats, step: tuple[float, float]) -> Floats:
+    """What a file gives, as the numbers that it rounded. step: as of Work."""
+    scale, zero = step
+    return np.asarray((scores - np.float32(zero)) * np.float32(scale), np.float32)
 
 
 def _firsts(rows: list[Floats], batch: int) -> Floats:

@@ -16,6 +16,7 @@ from onnx_shapprune.graph.sizes import dims_of
 
 Layout = Literal["NCHW", "NHWC"]
 SCORE_TYPES = ("float32", "float16", "float64")
+QUANTISED = ("uint8", "int8")  # scores where one step is known that they are rounded to
 VALUE_BY_VALUE = {"Identity", "Cast", "DequantizeLinear", "Sub", "Add", "Mul", "Div", "Clip", "Dropout"}
 # Not float64: pictures are prepared in float32, so that a file could tell an audit by numbers that are never finer.
 PICTURE_TYPES = {
@@ -126,6 +127,7 @@ def fed(rows: NDArray[np.floating], interface: Interface) -> NDArray[np.generic]
 def _scores_among(outputs: Sequence[onnx.ValueInfoProto]) -> str:
     """The only output, or the only one that may hold class scores. Raises ModelError where there is none, or several."""
     may = [o for o in outputs if not declared_fault(o.name, o)]
+    may = [o for o in may if declared_type(o) not in QUANTISED] or may  # a label beside the scores may be a byte
     if len(may) > 1:  # a confidence beside the scores is none of them
         may = [o for o in may if not o.type.tensor_type.HasField("shape") or set(dims_of(o)[1:]) != {1}] or may
     if len(outputs) == 1 or len(may) == 1:
@@ -164,8 +166,8 @@ def scores_fault(output: str, shape: Sequence[object], dtype: str) -> str:
     shape: with the batch first, unless it is a vector; sizes that are not known are no integers.
     """
     said = f"output {output!r} of shape {['N' if not isinstance(d, int) else d for d in shape]}"
-    if dtype not in SCORE_TYPES:
-        return f"not class scores: {said} holds {dtype} numbers, as a label or a quantised answer does"
+    if dtype not in (*SCORE_TYPES, *QUANTISED):
+        return f"not class scores: {said} holds {dtype} numbers, as a label does"
     scores = list(shape[1:] if len(shape) > 1 else shape)
     if not scores:
         return f"not class scores: output {output!r} is a single number"
@@ -193,11 +195,16 @@ def declared_fault(output: str, value: onnx.ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return ""
-    known = tensor.elem_type in TensorProto.DataType.values()
-    kind = TensorProto.DataType.Name(tensor.elem_type).lower() if known else f"type {tensor.elem_type}"
-    kind = kind if tensor.elem_type else "float"
-    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
-    return scores_fault(output, dims_of(value), dtype)
+    return scores_fault(output, dims_of(value), declared_type(value))
+
+
+def declared_type(value: onnx.ValueInfoProto) -> str:
+    """The name of a tensor's type; float32 where none is declared."""
+    kind = value.type.tensor_type.elem_type
+    if kind not in TensorProto.DataType.values():
+        return f"type {kind}"
+    name = TensorProto.DataType.Name(kind).lower() if kind else "float"
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _picture_batch(

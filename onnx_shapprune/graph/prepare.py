@@ -29,7 +29,7 @@ from onnx_shapprune.graph.passes.pairs import PAIRS
 from onnx_shapprune.graph.passes.plain import CONSTANTS, IDENTITIES, INPUTS, NAMES, PRECISION
 from onnx_shapprune.graph.passes.pools import POOL
 from onnx_shapprune.graph.passes.upgrade import UPGRADE
-from onnx_shapprune.graph.passes.whole import BYTES
+from onnx_shapprune.graph.passes.whole import BYTES, SCORES
 from onnx_shapprune.runtime.memory import give_back
 from onnx_shapprune.runtime.probe import TensorInfo, probe
 from onnx_shapprune.runtime.session import Device
@@ -43,6 +43,7 @@ PASSES = (
     PRECISION,
     CONSTANTS,
     PAIRS,
+    SCORES,
     BYTES,
     BINARY,
     END,
@@ -66,7 +67,8 @@ class Prepared:
     model: input float32 [N, *input_shape] (N = 1 always where `batch_free` is False), one output: logits [N, classes].
     infos: shape and dtype of every tensor. stripped: operators taken off behind the logits, the file's last first.
     difference: largest difference to the file's logits, in units of what tells its classes apart. renamed: tensors of the
-    file that have another name here. score: the tensor that is the logit of a file with one score, "" for all others.
+    file that have another name here. step: as of Work. score: the tensor that is the
+    logit of a file with one score, "" for all others.
     """
 
     model: onnx.ModelProto
@@ -80,6 +82,7 @@ class Prepared:
     difference: float
     renamed: Mapping[str, str]
     score: str = ""
+    step: tuple[float, float] = (1.0, 0.0)
 
 
 def prepare(
@@ -123,6 +126,7 @@ def prepare(
         difference=difference,
         renamed=work.renamed,
         score=work.score,
+        step=work.step,
     )
 
 

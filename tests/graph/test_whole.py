@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import whole_bytes
-from whole_bytes import in_bytes
+from whole_bytes import in_bytes, out_in_bytes
 
 from onnx_shapprune.case.open import open_model
 from onnx_shapprune.errors import DataError, ModelError
@@ -76,3 +76,43 @@ def test_what_lies_between_bytes_is_rounded_for_the_file():
     rows[0, 0, 0, :3] = -3, 7.4, 256
     (row,) = fed(rows, interface)
     assert (row.dtype, row[0, 0, :4].tolist()) == (np.uint8, [0, 7, 255, 255])
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "step"),
+    [
+        (whole_bytes.rounded, "uint8", (0.05, 128)),
+        (whole_bytes.laid_anew, "uint8", (0.05, 128)),
+        (whole_bytes.by_an_integer_operator, "uint8", (0.05, 128)),
+        (whole_bytes.from_softmax, "int8", (1 / 256, -128)),
+    ],
+)
+def test_scores_in_bytes_are_numbers_in_the_copy(end, kind, step):
+    plain = models.conv_bn_relu_residual()
+    model = out_in_bytes(plain, end, kind)
+    onnx.checker.check_model(model, full_check=True)
+    prepared = prepare(model, find_interface(model), models.SHAPE, DEVICE, debug=True)
+    assert prepared.step == pytest.approx(step)
+    pictures = np.random.default_rng(1).random((4, *models.SHAPE), np.float32)
+    (own,), (copied,) = (
+        Session(m, DEVICE).run({name: pictures})
+        for m, name in ((plain, plain.graph.input[0].name), (prepared.model, prepared.input))
+    )
+    np.testing.assert_allclose(copied, own, atol=1e-4 if end is whole_bytes.from_softmax else 0.06)
+
+
+@pytest.mark.parametrize(("end", "kind"), [(whole_bytes.cut_off, "uint8"), (whole_bytes.by_the_picture, "uint8")])
+def test_bytes_that_are_no_rounded_scores_are_refused(end, kind):
+    model = out_in_bytes(models.conv_bn_relu_residual(), end, kind)
+    with pytest.raises(ModelError, match="nor of bytes that one stored step of a QuantizeLinear makes"):
+        prepare(model, find_interface(model), models.SHAPE, DEVICE)
+
+
+def test_a_byte_beside_the_scores_is_a_label():
+    model = models.conv_bn_relu_residual()
+    scores = model.graph.output[0].name
+    model.graph.node.append(onnx.helper.make_node("Cast", [scores], ["label"], to=onnx.TensorProto.UINT8))
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("label", onnx.TensorProto.UINT8, ["N", models.CLASSES])
+    )
+    assert find_interface(model).output == scores

@@ -40,7 +40,10 @@ def free_batch(
                 f"with one of 1 ({error})"
             ) from None
     if not isinstance(rows[0], np.ndarray) or not np.issubdtype(rows[0].dtype, np.floating):
-        raise ModelError("not an image classifier: the output is no tensor of floating-point scores")
+        raise ModelError(
+            "not an image classifier: the output is no tensor of floating-point scores, nor of bytes that one stored step of "
+            "a QuantizeLinear makes"
+        )
     if np.ndim(rows[0]) == 0:
         return model, False
     if np.ndim(rows[0]) > 1 and len(rows[0]) > 1:

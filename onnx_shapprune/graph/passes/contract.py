@@ -18,7 +18,8 @@ class Work:
     model: edited in place. shape: of a picture, in the model's layout. renamed: tensors of the file that have another
     name in the copy. stripped: operators taken off behind the logits, the last of the file first. rounding: the coarsest
     numbers in which the file itself computes, "float32", "float16" or "quantised". batch_free: whether several pictures
-    may go in at once. score: the tensor that was the logit of the one score of a file that has but one, "" before.
+    may go in at once. step: scale and zero point of scores that the file gives in whole bytes. score: the tensor that was
+    the logit of the one score of a file that has but one, "" before.
     """
 
     model: onnx.ModelProto
@@ -30,6 +31,7 @@ class Work:
     rounding: str = "float32"
     batch_free: bool = False
     score: str = ""
+    step: tuple[float, float] = (1.0, 0.0)
 
     @property
     def input(self) -> str:

@@ -1,8 +1,10 @@
-"""Pictures that a file takes in whole bytes are numbers in the copy, which can be searched by slopes.
+"""Pictures that a file takes in whole bytes are numbers in the copy, which can be searched by slopes; and so are scores.
 
 That is the same as long as the file only moves the bytes about before it makes numbers of them. Sums of whole numbers wrap
 round and quotients are cut off, which a trigger could wait for: such files are refused.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,7 +13,7 @@ from onnx import TensorProto, helper
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
 from onnx_shapprune.graph.passes.contract import Pass, Work
-from onnx_shapprune.graph.passes.plain import ONE_INPUT
+from onnx_shapprune.graph.passes.plain import ONE_INPUT, ONE_OUTPUT, RAW
 from onnx_shapprune.graph.stored import FLOATS
 
 MOVING = {
@@ -58,6 +60,25 @@ def numbers_from_bytes(work: Work) -> Work:
     return work
 
 
+def numbers_from_scores(work: Work) -> Work:
+    """Scores in whole bytes become numbers again, by the one stored step that the file rounds them to; others stay."""
+    graph, output = work.model.graph, work.model.graph.output[0].name
+    made, known = edit.producers(graph), edit.constants(graph)
+    node = made.get(output)
+    while node is not None and node.op_type in MOVING:
+        node = made.get(node.input[0])
+    if node is None or node.op_type != "QuantizeLinear":
+        return work
+    steps = [edit.array_of(known[n]) for n in node.input[1:] if n in known]
+    if len(steps) < len(node.input) - 1 or any(s.size != 1 for s in steps):
+        return work
+    numbers = f"{output}__numbers"
+    graph.node.append(helper.make_node("DequantizeLinear", [output, *node.input[1:]], [numbers]))
+    edit.set_output(graph, numbers)
+    scale, zero = (float(s.flat[0]) for s in (*steps, np.zeros(1))[:2])
+    return replace(work, step=(scale, zero))
+
+
 def _target(node: onnx.NodeProto) -> object:
     return edit.attributes(node).get("to")
 
@@ -89,3 +110,4 @@ def _refused(node: onnx.NodeProto, why: str) -> ModelError:
 
 
 BYTES = Pass("bytes", numbers_from_bytes, (ONE_INPUT,), (ONE_INPUT,))
+SCORES = Pass("scores", numbers_from_scores, (ONE_OUTPUT, RAW), (ONE_OUTPUT,))
