@@ -41,8 +41,8 @@ def free_batch(
             ) from None
     if not isinstance(rows[0], np.ndarray) or not np.issubdtype(rows[0].dtype, np.floating):
         raise ModelError(
-            "not an image classifier: the output is no tensor of floating-point scores, nor of bytes that one stored step of "
-            "a QuantizeLinear makes"
+            "not an image classifier: the output is no tensor of floating-point scores, nor of bytes that one stored step "
+            "of a QuantizeLinear makes"
         )
     if np.ndim(rows[0]) == 0:
         return model, False
