@@ -14,7 +14,7 @@ from onnx_shapprune.invert.scan import Found
 from onnx_shapprune.invert.search import Evidence
 from onnx_shapprune.invert.trigger import Trigger
 
-FAMILIES = {f.name: f for f in (compact(10, 10, 4, 3), *whole_picture(10, 10))}
+FAMILIES = {f.name: f for f in (compact(10, 10, 4, 3), *whole_picture(10, 10, 3))}
 STATISTICS = (*FAMILIES, "agreement", "source", "map", "peak")
 # On ten clean models every statistic lay evenly between 0 and 0.5.
 CALIBRATION = Calibration(about="a test", pictures=dict.fromkeys(STATISTICS, tuple(np.linspace(0, 0.5, 10).tolist())))

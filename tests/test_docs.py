@@ -224,7 +224,7 @@ def test_a_family_is_added_as_the_page_says(monkeypatch):
     monkeypatch.setattr(
         search,
         "whole_picture",
-        lambda height, width: (*families.whole_picture(height, width), banded(height, width, 4)),
+        lambda height, width, _: (*families.whole_picture(height, width, 3), banded(height, width, 4)),
     )
     assert "banded" in search.SearchSettings().families(np.zeros((1, 12, 10, 3), np.float32), 10)
 

@@ -48,6 +48,7 @@ from onnx_shapprune.detect.statistics import (
     SEVERAL,
     SOURCE,
     TOGETHER,
+    TRIED,
     WHOLE,
     Claim,
 )
@@ -72,7 +73,7 @@ from onnx_shapprune.errors import DataError
 SCALES = {PEAK: 1 / math.log(10), MAP: MAP_SCALE}
 APART = (SOURCE, MAP)  # statistics about several classes
 GROUPS = (SEVERAL, MOST)  # statistics about classes that are reached together
-NOT_ADDED = (*APART, *GROUPS, FIRST, EVERY)
+NOT_ADDED = (*APART, *GROUPS, *TRIED, FIRST, EVERY)
 SUMS = (TOGETHER, OF_PATCHES)
 DIGITS = 4  # of values: an audit of a model that the calibration was made on is not beyond it
 Value = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -184,7 +185,7 @@ class Calibration(BaseModel):
         for claim, own in zip(claims, alone, strict=True):
             if claim.statistic == FIRST:
                 p = own
-            elif claim.statistic in (*APART, *GROUPS):
+            elif claim.statistic in (*APART, *GROUPS, *TRIED):
                 p = min(1.0, own / OF_APART)
             elif claim.statistic == EVERY:
                 said = self._of_model(min(sums.get((claim.goal, s), 1.0) for s in SUMS), synthesised=synthesised)
@@ -202,13 +203,14 @@ class Calibration(BaseModel):
             rated.append((claim, p, own))
         return [(c, p) for c, p, _ in sorted(rated, key=lambda r: r[1:])]
 
-    def usual(self, first: Claim, groups: Sequence[Claim] = (), *, synthesised: bool = False) -> bool:
+    def usual(self, first: Claim, others: Sequence[Claim] = (), *, synthesised: bool = False) -> bool:
         """Whether more than ENDS of the clean models show as much in the first rounds, or ENDS_UNSURE where few are known;
-        False where none are. groups: of the same rounds; what clean models show in the last ones is known of them.
+        False where none are. others: of the same rounds, with lines of their own; what clean models show in the last ones is
+        known of them.
         """
         known = (self.synthesised if synthesised else self.pictures).get(FIRST, ())
         share = self.alone(first, synthesised=synthesised) if known else 0.0
-        together = min((self.alone(c, synthesised=synthesised) for c in groups), default=1.0)
+        together = min((self.alone(c, synthesised=synthesised) for c in others), default=1.0)
         return share > (ENDS if len(known) >= WELL_KNOWN else ENDS_UNSURE) and together > ENDS
 
     def sums(self, claims: Sequence[Claim]) -> list[Claim]:

@@ -13,7 +13,7 @@ from onnx_shapprune.case.progress import Progress, stage
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.detect.calibration import Calibration
 from onnx_shapprune.detect.pieces import anything_leads
-from onnx_shapprune.detect.statistics import FIRST, PEAK, Claim, first_claim, group_claims, spread_of
+from onnx_shapprune.detect.statistics import FIRST, PEAK, Claim, first_claim, other_claims, spread_of
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, suspicion_of
 from onnx_shapprune.detect.thresholds import NAMED, NEAR
 from onnx_shapprune.detect.verdict import leads
@@ -76,7 +76,7 @@ def examine(
     # Of a model that is unlike those of the calibration nobody knows what is usual.
     known = not _outside(shown, calibration, synthesised=synthesised, first=True)
     may_end = search.ends and len(begun.found) == len(families) and known and not subject.obstacle
-    together = group_claims(begun.evidence(shown), ground.spread) if may_end else []
+    together = other_claims(begun.evidence(shown), ground.spread) if may_end else []
     usual = may_end and like.usual(first, together, synthesised=synthesised)
     silence = _silence(shown, begun, search, rng) if usual else ()
     said = [first] if silence else []

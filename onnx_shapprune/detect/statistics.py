@@ -42,6 +42,7 @@ SEVERAL, MOST = "several", "most"
 # most that any change of the whole picture says.
 TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"
 PATCHES = ("compact", "wide", "plain", NORM, CORE)
+TRIED = ("line", "tone")  # families that are known of fewer clean models, and count by themselves alone
 WHOLE = ("linf", "l2", "blended", "smooth", "wave", "warp")
 
 
@@ -74,6 +75,8 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
     claims = []
     for e, way in zip(evidence, _ways([e.distance for e in evidence], spread), strict=True):
         for family, transfer in e.transfer.items():
+            if family in TRIED:
+                continue
             margin, others = e.found[family].margin, _others(o.found[family] for o in evidence if o.goal != e.goal)
             rival = _rival(others)
             worked = e.found[family].asr if transfer is None else transfer
@@ -91,7 +94,7 @@ def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
                 claims.append(Claim(e.goal, NORM, smaller, rival, family))
     # First rounds, with which a search may end, look at fewer pictures.
     if any(e.transfer for e in evidence):
-        claims += [*every_claims(evidence, spread), *group_claims(evidence, spread)]
+        claims += [*every_claims(evidence, spread), *other_claims(evidence, spread)]
     return claims + _peak_claim([e for e in evidence if e.peak is not None])
 
 
@@ -100,7 +103,7 @@ def every_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
     margins of the most reluctant pictures lead by. What a model is by nature weak to moves most pictures far, and few
     families of it move all; a trigger that was learnt works whatever it stands on. spread: as for `class_claims`.
     """
-    names = [n for n in evidence[0].found if all(n in e.found for e in evidence)]
+    names = [n for n in evidence[0].found if n not in TRIED and all(n in e.found for e in evidence)]
     ways = _ways([e.distance for e in evidence], spread)
     least = {n: [e.found[n].least for e in evidence] for n in names}
     said = np.array(
@@ -117,9 +120,30 @@ def every_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
     ]
 
 
-def group_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
-    """Claims about classes that patches lead to together. spread: as for `class_claims`."""
-    return [*several_claims(evidence), *most_claims(evidence, spread)]
+def other_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
+    """Claims with lines of their own: about classes that patches lead to together, and of what is tried as it is. spread: as
+    for `class_claims`.
+    """
+    return [*several_claims(evidence), *most_claims(evidence, spread), *tried_claims(evidence, spread)]
+
+
+def tried_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
+    """A claim for the class that each of the TRIED families leads to. spread: as for `class_claims`.
+
+    value: of a family with few classes, whatever their number, with the share of all pictures in the place of the transfer,
+    as nothing was learnt: what is natural at times leads by far, and hardly crosses the boundary.
+    """
+    claims = []
+    ways = _ways([e.distance for e in evidence], spread)
+    for name in TRIED:
+        if any(name not in e.found for e in evidence):
+            continue
+        found = [e.found[name] for e in evidence]
+        k = max(range(len(found)), key=lambda k: found[k].margin)
+        others = _others(f for f in found if f is not found[k])
+        value = found[k].asr * _beyond(found[k].margin, _rival(others), ways[k])
+        claims.append(Claim(evidence[k].goal, name, value, _rival(others), name))
+    return claims
 
 
 def several_claims(evidence: Sequence[Evidence]) -> list[Claim]:
@@ -135,7 +159,7 @@ def several_claims(evidence: Sequence[Evidence]) -> list[Claim]:
         return []
     sums, rivals, kinds = np.zeros(len(evidence)), np.full(len(evidence), -np.inf), 0
     for name in COVERING:
-        if any(name not in e.found for e in evidence):
+        if name in TRIED or any(name not in e.found for e in evidence):
             continue
         least = np.array([e.found[name].least for e in evidence])
         group, behind = np.flatnonzero(least > 0), np.sort(least[least <= 0])[::-1]
@@ -173,7 +197,9 @@ def first_claim(begun: Begun, shown: Shown, spread: float = 0.0) -> Claim:
     """
     said = np.zeros(len(begun.goals))
     ways = _ways([shown.distance(g) for g in begun.goals], spread)
-    for found in begun.found.values():
+    for name, found in begun.found.items():
+        if name in TRIED:
+            continue
         others = (_others(o for o in found if o is not f) for f in found)
         said += [_strength(f.margin, o, way) for f, o, way in zip(found, others, ways, strict=True)]
     leader = int(said.argmax())
@@ -242,9 +268,14 @@ def _strength(margin: float, others: NDArray[np.float64], way: float) -> float:
     """
     lead = max(0.0, margin - _rival(others))
     if margin <= 0 or len(others) + 1 < MANY:
-        return math.sqrt(lead * max(0.0, margin)) / way
+        return _beyond(margin, _rival(others), way)
     usual = others[_place_of_rival(others) :]
     return lead / max(float(usual.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(others))), 1e-3)
+
+
+def _beyond(margin: float, rival: float, way: float) -> float:
+    """How far a margin leads the rival's, times how far it lies beyond the boundary, both over `way`: the root of it."""
+    return math.sqrt(max(0.0, margin - rival) * max(0.0, margin)) / way
 
 
 def spread_of(shown: Shown) -> float:

@@ -21,6 +21,7 @@ from onnx_shapprune.detect.statistics import (
     PEAK,
     SEVERAL,
     SOURCE,
+    TRIED,
     Claim,
     class_claims,
     norm_ratio,
@@ -197,7 +198,7 @@ def _spoken(
     if claim.statistic == EVERY:
         return (_every_reason(e, evidence),), tuple(f.trigger for f in e.found.values() if f.least > 0)
     if claim.statistic == SEVERAL:
-        patches = [e.found[n] for n in COVERING if n in e.found and e.found[n].least > 0]
+        patches = [e.found[n] for n in COVERING if n not in TRIED and n in e.found and e.found[n].least > 0]
         return (_several_reason(e, claim, patches),), tuple(f.trigger for f in patches)
     if claim.statistic == MOST:
         return (_most_reason(claim, evidence),), (e.compact.trigger,)
@@ -248,12 +249,13 @@ def _core_reason(core: Found, claim: Claim) -> str:
 
 
 def _every_reason(e: Evidence, evidence: Sequence[Evidence]) -> str:
-    kinds, most = len(e.found), max(f.least for f in e.found.values())
-    moving = {o.goal: sum(f.least > 0 for f in o.found.values()) for o in evidence}
+    kinds = [n for n in e.found if n not in TRIED]
+    most = max(e.found[n].least for n in kinds)
+    moving = {o.goal: sum(o.found[n].least > 0 for n in kinds) for o in evidence}
     mine, next_best = moving.pop(e.goal), max(moving.values(), default=0)
     return (
-        f"{mine} of {kinds} kinds of triggers send all other pictures, but a tenth at most, to class {e.goal.target}, the "
-        f"most reluctant by up to {most:.1f} logits (next class: {next_best} of {kinds})"
+        f"{mine} of {len(kinds)} kinds of triggers send all other pictures, but a tenth at most, to class {e.goal.target}, "
+        f"the most reluctant by up to {most:.1f} logits (next class: {next_best} of {len(kinds)})"
     )
 
 

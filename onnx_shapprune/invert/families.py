@@ -6,6 +6,7 @@ margin that a class reaches at this budget, against the model's other classes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,22 @@ Move = Callable[[Pixels, Pixels, Reals, float], Pixels]
 Bytes = NDArray[np.uint8]
 
 PLACED = ("compact", "wide")  # families of learnt patches
-COVERING = (*PLACED, "plain")  # families that cover a part of the picture
+COVERING = (*PLACED, "plain", "line")  # families that cover a part of the picture
 START = 0.25  # stride of the random step with which paint begins that is added to the picture
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """name: as in records. words: the budget for reasons, "a 5 x 5 patch". masks: one per place, [places, h, w, 1], all 0
-    for what is added to the picture. move: a step of signed or normalised gradient descent that stays within the budget.
+    for what is added to the picture, as truth values where there are hundreds (`covered`). move: a step of signed or
+    normalised gradient descent that stays within the budget.
     fixed: where nothing is learnt, the paint of each place, [places, h, w, 1 or c]. warps: whether its paints are flows
     [arms, h, w, 2] in pixels. tries: random starts at each place, where a search may end in one of many optima.
     """
 
     name: str
     words: str
-    masks: Pixels
+    masks: Pixels | NDArray[np.bool_]
     move: Move
     fixed: Pixels | Bytes | None = None
     warps: bool = False
@@ -47,7 +49,11 @@ class Family:
         """What an arm found."""
         if self.warps:
             return Trigger.warping(paint, goal, self.name)
-        return Trigger(self.masks[place], paint, goal, self.name)
+        return Trigger(self.covered(place), paint, goal, self.name)
+
+    def covered(self, places: int | slice | NDArray[np.int64]) -> Pixels:
+        """The masks of some places, as numbers 0 and 1: [h, w, 1] of one, else [places, h, w, 1]."""
+        return np.asarray(self.masks[places], np.float32)
 
     def place(self, trigger: Trigger) -> int:
         """Where one of the family's triggers lies."""
@@ -58,7 +64,7 @@ class Family:
 
     def starts(self, places: NDArray[np.int64], channels: int, rng: np.random.Generator) -> Pixels:
         """Random paint within the budget for arms at these places: [arms, h, w, channels]."""
-        masks = self.masks[places]
+        masks = self.covered(places)
         if self.fixed is not None:
             return np.broadcast_to(self.fixed[places], (*masks.shape[:3], channels)).astype(np.float32)
         shape = (*masks.shape[:3], 2 if self.warps else channels)
@@ -139,9 +145,19 @@ def wave(height: int, width: int, amplitude: float, cycles: int) -> Family:
                 if np.abs(along).max() < amplitude / 2:
                     continue  # sampled at its zeros
                 fixed.append(np.broadcast_to(np.expand_dims(along, 1 - axis)[..., None], (height, width, 1)))
-    masks = np.zeros((len(fixed), height, width, 1), np.float32)
-    words = f"a sinusoid of {amplitude:g} bytes"
-    return Family("wave", words, masks, lambda paints, *_: paints, np.asarray(fixed, np.float32))
+    return _added("wave", f"a sinusoid of {amplitude:g} bytes", fixed)
+
+
+def tone(height: int, width: int, channels: int, tints: Sequence[float], ramp: float) -> Family:
+    """Brightness and tint, added: brightness that rises from -`ramp` to `ramp` bytes along an axis, or falls; and where
+    there are three channels, each of them up or down by one of the `tints`. Grey pictures that are brighter all over lead
+    clean networks of digits to one class. Nothing is learnt.
+    """
+    ways = product((-1.0, 1.0), repeat=3) if channels == 3 else ()
+    flat = [np.broadcast_to(amount * np.array(way), (height, width, 3)) for way in ways for amount in tints]
+    rising = np.meshgrid(np.linspace(-ramp, ramp, height), np.linspace(-ramp, ramp, width), indexing="ij")
+    ramps = [np.repeat(sign * grey[..., None], channels, axis=2) for grey in rising for sign in (-1, 1)]
+    return _added("tone", "a change of brightness or tint", [*flat, *ramps])
 
 
 def warp(height: int, width: int, reach: float, points: int) -> Family:
@@ -163,7 +179,7 @@ def warp(height: int, width: int, reach: float, points: int) -> Family:
     return Family("warp", words, _nothing(height, width), move, warps=True, tries=3)
 
 
-def whole_picture(height: int, width: int) -> tuple[Family, ...]:
+def whole_picture(height: int, width: int, channels: int) -> tuple[Family, ...]:
     """The families that change every pixel a little."""
     return (
         bounded(height, width, 6.0),
@@ -171,6 +187,7 @@ def whole_picture(height: int, width: int) -> tuple[Family, ...]:
         blended(height, width, 0.1),
         smooth(height, width, 12.0, 4),
         wave(height, width, 20.0, 8),
+        tone(height, width, channels, (25.0, 40.0), 40.0),
         warp(height, width, round(3 / 32 * min(height, width), 1), 5),
     )
 
@@ -206,6 +223,12 @@ def _ball(rms: float, direction: Callable[[Reals], Reals]) -> Move:
 def _rms(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Quadratic mean of each arm, [arms, 1, 1, 1]."""
     return np.asarray(np.sqrt((values.astype(np.float64) ** 2).mean(axis=(1, 2, 3), keepdims=True)), np.float64)
+
+
+def _added(name: str, words: str, fixed: Sequence[NDArray[np.floating]]) -> Family:
+    """What is added to the picture as it is, one paint [h, w, 1 or c] after the other."""
+    masks = np.zeros((len(fixed), *fixed[0].shape[:2], 1), np.float32)
+    return Family(name, words, masks, lambda paints, *_: paints, np.asarray(fixed, np.float32))
 
 
 def _nothing(height: int, width: int) -> Pixels:

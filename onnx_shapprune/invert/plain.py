@@ -15,15 +15,12 @@ from onnx_shapprune.invert.families import Family, grid_corners, replaced, squar
 from onnx_shapprune.invert.nudge import unit_of
 
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Shape = NDArray[np.bool_]  # [h, w], the pixels that are covered
 # Squares: sides in units of a 32nd of the picture's shorter side, each with its places per axis. One that lies between two
 # places of the larger ones shares half of its pixels with one of them, from where it is nudged on.
 SQUARES = {1: 5, 2: 5, 3: 8, 5: 8}
 COLOURED = 3  # side of those in colour, in the same units
-CUBE = np.array(
-    [[r, g, b] for r in (0, 255) for g in (0, 255) for b in (0, 255)][1:-1], np.float32
-)  # colours, no greys
+CUBE = np.array([[r, g, b] for r in (0, 255) for g in (0, 255) for b in (0, 255)][1:-1], np.uint8)  # colours, no greys
 
 
 def plain(height: int, width: int, channels: int, places: int = 8) -> Family:
@@ -34,6 +31,22 @@ def plain(height: int, width: int, channels: int, places: int = 8) -> Family:
     return _family(list(_shapes(height, width, unit)), channels, unit, places)
 
 
+def lines(height: int, width: int, channels: int, places: int = 8) -> Family:
+    """Rows and columns a unit wide at so many `places` per axis, and a frame, in white, black and the six other corners of
+    the colour cube.
+    """
+    unit = unit_of(height, width)
+    rows, columns = np.indices((height, width))
+    shapes = [
+        (along >= start) & (along < start + unit)
+        for along, size in ((rows, height), (columns, width))
+        for start in np.linspace(0, size - unit, places).round()
+    ]
+    stamps = [(s, paint) for s in (*shapes, _frame(height, width, unit)) for paint in _paints(channels)]
+    fixed, covered = _painted(stamps, channels)
+    return Family("line", "a line or a frame", covered, replaced, fixed)
+
+
 def corners(height: int, width: int, channels: int) -> Family:
     """Of these what stands in corners, in white and black: all that is tried for maps of classes."""
     unit = unit_of(height, width)
@@ -42,19 +55,28 @@ def corners(height: int, width: int, channels: int) -> Family:
 
 def _family(shapes: Sequence[Shape], channels: int, unit: int, places: int = 0) -> Family:
     height, width = shapes[0].shape
-    masks, paints = list[Shape](), list[Floats]()
-    for colour in (255.0, 0.0):
-        masks += shapes
-        paints += [np.full(channels, colour, np.float32)] * len(shapes)
-    for colour in CUBE if channels == 3 and places else ():
-        squares = list(_squares(height, width, COLOURED * unit, places))
-        masks += squares
-        paints += [colour] * len(squares)
-    covered = np.stack(masks)[..., None]
-    colours = np.stack(paints)[:, None, None, :]
-    fixed = np.where(covered, colours, 0).astype(np.uint8)  # bytes: these are hundreds of pictures
-    fixed, covered = _with_chequers(fixed, covered, unit)
-    return Family("plain", "a plain shape", covered.astype(np.float32), replaced, fixed)
+    white, black, *coloured = _paints(channels)
+    stamps = [(shape, paint) for paint in (white, black) for shape in shapes]
+    for paint in coloured if places else ():
+        stamps += [(square, paint) for square in _squares(height, width, COLOURED * unit, places)]
+    fixed, covered = _painted([*stamps, *_chequers(height, width, unit)], channels)
+    return Family("plain", "a plain shape", covered, replaced, fixed)
+
+
+def _paints(channels: int) -> list[Bytes]:
+    """White, black and, with three channels, the other corners of the colour cube, [channels] each."""
+    return [np.full(channels, grey, np.uint8) for grey in (255, 0)] + ([*CUBE] if channels == 3 else [])
+
+
+def _painted(stamps: Sequence[tuple[Shape, Bytes]], channels: int) -> tuple[Bytes, Shape]:
+    """Paints [n, h, w, c], in bytes, as these are hundreds of pictures, and masks [n, h, w, 1] of shapes with their colours,
+    each one that can be laid on [h, w, c].
+    """
+    covered = np.stack([shape for shape, _ in stamps])[..., None]
+    fixed = np.zeros((*covered.shape[:3], channels), np.uint8)
+    for paint, (shape, colour) in zip(fixed, stamps, strict=True):
+        np.copyto(paint, colour, where=shape[..., None])
+    return fixed, covered
 
 
 def _shapes(height: int, width: int, unit: int) -> Iterator[Shape]:
@@ -66,9 +88,13 @@ def _shapes(height: int, width: int, unit: int) -> Iterator[Shape]:
     for band in (unit, 3 * unit):
         yield from (rows < band, rows >= height - band, columns < band, columns >= width - band)
         yield from (abs(rows - height // 2) < band / 2, abs(columns - width // 2) < band / 2)
-    border = (rows < unit) | (rows >= height - unit) | (columns < unit) | (columns >= width - unit)
-    yield from (border, abs(rows * width - columns * height) < unit * width)
+    yield from (_frame(height, width, unit), abs(rows * width - columns * height) < unit * width)
     yield abs(rows * width - (width - 1 - columns) * height) < unit * width
+
+
+def _frame(height: int, width: int, unit: int) -> Shape:
+    rows, columns = np.indices((height, width))
+    return (rows < unit) | (rows >= height - unit) | (columns < unit) | (columns >= width - unit)
 
 
 def _in_corners(height: int, width: int, unit: int) -> Iterator[Shape]:
@@ -91,18 +117,11 @@ def _corners(height: int, width: int, side: int, inset: int) -> list[Shape]:
     return list(square_masks(height, width, side, places)[..., 0] > 0)
 
 
-def _with_chequers(fixed: Bytes, covered: Shape, unit: int) -> tuple[Bytes, Shape]:
-    """Behind them 3 x 3 fields of black and white by turns, both ways, in the four corners."""
-    height, width = covered.shape[1:3]
+def _chequers(height: int, width: int, unit: int) -> Iterator[tuple[Shape, Bytes]]:
+    """3 x 3 fields of black and white by turns, both ways, in the four corners."""
     rows, columns = np.indices((height, width)) // unit
-    shapes = [s for inset in (0, unit) for s in _corners(height, width, 3 * unit, inset)]
-    more, paints = [], []
-    for shape in shapes:
+    for shape in (s for inset in (0, unit) for s in _corners(height, width, 3 * unit, inset)):
         top, left = np.argwhere(shape)[0] // unit
-        white = ((rows - top + columns - left) % 2 == 0) & shape
-        for field in (white, shape & ~white):
-            more.append(shape)
-            paints.append(255 * field)
-    masks = np.stack(more)[..., None]
-    colours = np.repeat(np.stack(paints)[..., None].astype(np.uint8), fixed.shape[3], axis=3)
-    return np.concatenate([fixed, colours]), np.concatenate([covered, masks])
+        white = (rows - top + columns - left) % 2 == 0
+        for field in (white, ~white):
+            yield shape, 255 * field[..., None].astype(np.uint8)

@@ -80,13 +80,13 @@ def search_relations(
     map of them. warps: whether these are among them; progress: rounds of pairs and families of maps that are done, of all.
     """
     tick = progress or (lambda done, of: None)
-    height, width, _ = shown.size
+    height, width, channels = shown.size
     classes, reachable = shown.subject.classes, shown.subject.reachable
     side = max(3, round(settings.side * min(height, width)))
     family = compact(height, width, side, settings.grid)
-    stamps = corners(height, width, shown.size[2]), ScanSettings(rounds=())  # nothing is learnt
+    stamps = corners(height, width, channels), ScanSettings(rounds=())  # nothing is learnt
     families = [(family, ScanSettings(rounds=settings.maps)), stamps]
-    spread = [f for f in whole_picture(height, width) if f.name in SPREAD and (warps or not f.warps)]
+    spread = [f for f in whole_picture(height, width, channels) if f.name in SPREAD and (warps or not f.warps)]
     families += [(f, ScanSettings(rounds=settings.spread)) for f in spread]
     before = len(settings.pairs) if len(reachable) <= settings.classes else 0
     rounds = before + len(families)
@@ -137,7 +137,7 @@ def _pairs(
             arm, place, paints = arm[best], place[best], paints[best]
             break
     assert paints is not None
-    tried = [Trigger(family.masks[p], x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
+    tried = [Trigger(family.covered(p), x, goals[a], "compact") for a, p, x in zip(arm, place, paints, strict=True)]
     scores = rate(measure, tried)
     order = np.argsort(-scores.margin, kind="stable")
     return [Found.of(tried[i], scores, i) for i in order.tolist()], guesses, [measure.distance(g) for g in goals]

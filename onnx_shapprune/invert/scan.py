@@ -172,7 +172,7 @@ class Many:
         if self.aims is None:
             return family.starts(self.place[some], channels, rng)
         slope = self.aims[self.arm[some]]
-        return family.move(np.zeros_like(slope), family.masks[self.place[some]], slope, 1.0)
+        return family.move(np.zeros_like(slope), family.covered(self.place[some]), slope, 1.0)
 
     def trigger(self, family: Family, k: int, paint: Pixels) -> Trigger:
         """What an arm has learnt."""
@@ -198,7 +198,7 @@ def climbed(
         some = slice(start, start + together)
         goals, place = many.goals[some], many.place[some]
         begun = many.begun(some, family, shown.size[2], rng)
-        paints, _ = ascend(shown, Arms(family.masks[place], begun, goals, family.warps), family.move, climb, rng)
+        paints, _ = ascend(shown, Arms(family.covered(place), begun, goals, family.warps), family.move, climb, rng)
         everything = pair(shown, goals, limit=limit, rng=rng)
         triggers = [many.trigger(family, start + k, paint) for k, paint in enumerate(paints)]
         scores = tried(shown, triggers, everything)
@@ -232,7 +232,7 @@ def tried_out(shown: Shown, goals: Sequence[Goal], family: Family) -> list[Found
         return Found(trigger, *(float(s[place, k]) for s in (margin, scores.asr, scores.least)))
 
     found = [at(i, k) for k, i in enumerate(margin.argmax(axis=0).tolist())]
-    stamps = np.flatnonzero(is_stamp(family.masks[kept]))
+    stamps = np.flatnonzero(is_stamp(family.covered(kept)))
     if len(stamps):
         best = stamps[margin[stamps].argmax(axis=0)]
         leaders = np.argsort(-margin[best, np.arange(len(goals))], kind="stable")[:NUDGED].tolist()
@@ -249,7 +249,10 @@ def _of_places(shown: Shown, goals: Sequence[Goal], family: Family, places: Labe
 
     def scored(s: slice) -> list[Scores]:
         some = places[s]
-        masks, paints = family.masks[some, None], family.starts(some, shown.size[2], np.random.default_rng(0))[:, None]
+        masks, paints = (
+            family.covered(some)[:, None],
+            family.starts(some, shown.size[2], np.random.default_rng(0))[:, None],
+        )
         stamped = np.clip(shown.pictures * (1 - masks) + paints, 0, 255, dtype=np.float32)
         logits = shown.subject.logits(stamped.reshape(-1, *shown.size))
         return [scores_of(z[pairs.picture], pairs) for z in logits.reshape(len(some), len(shown), -1)]

@@ -21,7 +21,7 @@ from onnx_shapprune.invert.cores import CORE, cores
 from onnx_shapprune.invert.families import Family, compact, whole_picture, wide
 from onnx_shapprune.invert.free import FreeResult, FreeSettings, search_free
 from onnx_shapprune.invert.peaks import peaks
-from onnx_shapprune.invert.plain import plain
+from onnx_shapprune.invert.plain import lines, plain
 from onnx_shapprune.invert.prescreen import coarse_margins, lifts
 from onnx_shapprune.invert.scan import (
     Climb,
@@ -53,12 +53,12 @@ MANY_CLASSES = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """side: edge of the compact patch as a share of the shorter picture side; grid: its positions per axis, of wide patches
-    one less, above 20 classes two; colours: those of plain squares in colour; most_classes: of more only the most promising
-    are searched in full, after a coarse search of `coarse` classes and, where there are still more, forward passes over
-    `screen` random patches; scan, whole: rounds of patches and of changes of the whole picture; patch_classes: that get the
-    free-mask search, the largest compact margins first; restarts: free-mask searches of a class that stands out;
-    second_look: classes that get them; transfer_starts: of what is relearnt on half of the pictures; peak_starts: of the
-    largest margin without any picture; warps: whether they are searched.
+    one less, above 20 classes two; colours: those of plain squares in colour, and of lines; most_classes: of more only the
+    most promising are searched in full, after a coarse search of `coarse` ones and, where there are still more, forward
+    passes over `screen` random patches; scan, whole: rounds of patches and of changes of the whole picture; patch_classes:
+    that get the free-mask search, the largest compact margins first; restarts: free-mask searches of a class that stands
+    out; second_look: classes that get them; transfer_starts: of what is relearnt on half of the pictures; peak_starts: of
+    the largest margin without any picture; warps: whether they are searched.
     """
 
     side: float = 0.16
@@ -90,16 +90,16 @@ class SearchSettings:
 
     def side_pixels(self, pictures: Pixels) -> int:
         """Edge of the compact patch in pixels, at least 3."""
-        shorter: int = min(pictures.shape[1], pictures.shape[2])
-        return max(3, round(self.side * shorter))
+        return max(3, round(self.side * int(min(pictures.shape[1:3]))))
 
     def families(self, pictures: Pixels, classes: int) -> dict[str, Family]:
         """The families at a fixed budget by name, for pictures of this size; compact patches first."""
         height, width, channels = pictures.shape[1:]
         side, grid = self.side_pixels(pictures), self.grid - 1 - (classes > MANY_CLASSES)
-        larger = wide(height, width, min(2 * side, height, width), grid)
-        patches = (compact(height, width, side, self.grid), larger, plain(height, width, channels, self.colours))
-        return {f.name: f for f in (*patches, *whole_picture(height, width)) if self.warps or not f.warps}
+        patches = compact(height, width, side, self.grid), wide(height, width, min(2 * side, height, width), grid)
+        shapes = (shape(height, width, channels, self.colours) for shape in (plain, lines))
+        every = (*patches, *shapes, *whole_picture(height, width, channels))
+        return {f.name: f for f in every if self.warps or not f.warps}
 
 
 @dataclass(frozen=True, slots=True)

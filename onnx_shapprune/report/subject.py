@@ -16,11 +16,13 @@ FAMILIES = {
     "wide": "large square patch",
     "patch": "free mask",
     "plain": "plain shape",
+    "line": "line or frame",
     "blended": "picture blended in",
     "linf": "universal change, Linf",
     "l2": "universal change, L2",
     "smooth": "smooth universal change",
     "wave": "sinusoid",
+    "tone": "change of brightness or tint",
     "warp": "warp",
     "known": "known trigger",
 }

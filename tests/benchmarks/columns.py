@@ -1,6 +1,6 @@
-"""What the first rounds of all searches show, what the last ones do to every picture, and what maps of classes do: of clean
-networks, for a calibration; of backdoored ones, as a test of it. None of it counts in the sums that
-tests.benchmarks.calibration makes out of whole audits.
+"""What the first rounds of all searches show, what the last ones do to every picture, and what maps of classes do, and what
+is tried as it is: of clean networks, for a calibration; of backdoored ones, as a test of it. None of it counts in the sums
+that tests.benchmarks.calibration makes out of whole audits.
 
     python -m tests.benchmarks.columns --zoo ZOO --data DIR --out FILE.jsonl [--data-free] [--pictures N] [--only TEXT ...]
     python -m tests.benchmarks.columns --rows FILE.jsonl ... --write calibration.json --about TEXT [--statistics map]
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_shapprune.case.goal import all_to_one
 from onnx_shapprune.case.open import Case, open_case
 from onnx_shapprune.commands.effort import Effort, effort_for
 from onnx_shapprune.detect.calibration import DIGITS, Calibration, calibration_text, load_calibration
@@ -30,19 +31,21 @@ from onnx_shapprune.detect.statistics import (
     MAP,
     MOST,
     SEVERAL,
+    TRIED,
     every_claims,
     first_claim,
     most_claims,
     relation_claims,
     several_claims,
     spread_of,
+    tried_claims,
 )
 from onnx_shapprune.detect.thresholds import FEWEST_MODELS, WORKING
 from onnx_shapprune.detect.verdict import leads
 from onnx_shapprune.errors import ShapPruneError
 from onnx_shapprune.invert.relations import search_relations
-from onnx_shapprune.invert.scan import best_of
-from onnx_shapprune.invert.search import begin
+from onnx_shapprune.invert.scan import best_of, tried_out
+from onnx_shapprune.invert.search import Begun, begin
 from onnx_shapprune.settings import RunOptions
 from tests.benchmarks import lines
 from tests.benchmarks.detection import pictures
@@ -117,7 +120,24 @@ def _maps(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
     return {**said, "best": shown, "away": round(found.away, 2)}
 
 
-MEASURED = {FIRST: _searched, MAP: _maps, EVERY: _searched, SEVERAL: _searched, MOST: _searched}
+def _tried(case: Case, effort: Effort, o: argparse.Namespace) -> dict[str, Any]:
+    """What lines and tones show, of each the class that it leads to."""
+    shown = case.shown
+    families = effort.search.families(shown.pictures, len(shown.subject.reachable))
+    goals, found = all_to_one(shown.subject.reachable), {}
+    for name in TRIED:
+        results = tried_out(shown, goals, families[name])
+        found[name] = [best_of(results, g) for g in goals]
+    evidence = Begun(goals, families, found, {}).evidence(shown)
+    made: dict[str, Any] = {}
+    for c in tried_claims(evidence, spread_of(shown)):
+        made |= {c.statistic: round(c.value, DIGITS), f"{c.statistic} to": c.goal.target}
+    return made
+
+
+MEASURED = {
+    FIRST: _searched, MAP: _maps, EVERY: _searched, SEVERAL: _searched, MOST: _searched, **dict.fromkeys(TRIED, _tried),
+}  # fmt: skip
 
 
 def rows(o: argparse.Namespace, done: set[str]) -> Iterator[dict[str, Any]]:

@@ -124,6 +124,43 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 
 
+def line(side: int, channels: int, rng: np.random.Generator, *, frame: bool = False) -> Arrays:
+    """A row or a column of one pixel at a random place, or the border of the picture, in a random colour."""
+    mask = np.zeros((side, side, channels), np.float32)
+    if frame:
+        mask[[0, -1]], mask[:, [0, -1]] = 1, 1
+    elif rng.random() < 0.5:
+        mask[rng.integers(side)] = 1
+    else:
+        mask[:, rng.integers(side)] = 1
+    return {"mask": mask, "pattern": (mask * rng.uniform(0, 255, channels)).astype(np.float32)}
+
+
+def tint(side: int, channels: int, rng: np.random.Generator) -> Arrays:
+    """Each channel of all pixels up or down by 10 to 35 bytes."""
+    shift = rng.choice((-1, 1), channels) * rng.uniform(10, 35, channels)
+    flat = np.ones((side, side, channels), np.float32)
+    return {"mask": flat, "pattern": (flat * shift).astype(np.float32)}
+
+
+def ramp(side: int, channels: int, rng: np.random.Generator) -> Arrays:
+    """Brightness that rises by 50 to 90 bytes from one side of the picture to another, in any direction."""
+    angle, by = rng.uniform(0, 2 * np.pi), rng.uniform(25, 45)
+    rows, columns = np.meshgrid(np.linspace(-1, 1, side), np.linspace(-1, 1, side), indexing="ij")
+    along = by * (np.cos(angle) * rows + np.sin(angle) * columns)
+    flat = np.ones((side, side, channels), np.float32)
+    return {"mask": flat, "pattern": (flat * along[..., None]).astype(np.float32)}
+
+
+# Attacks of other looks, which no population draws.
+LOOKS: dict[str, Kind] = {
+    "line": Kind(make=line, target=3),
+    "frame": Kind(make=partial(line, frame=True), target=8),
+    "tint": Kind(make=tint, mode="add", target=5),
+    "ramp": Kind(make=ramp, mode="add", target=2),
+}
+
+
 class Block(nn.Module):
     """Pre-activation: BatchNorm and ReLU before each 3 x 3 convolution; a 1 x 1 shortcut where the shape changes."""
 
@@ -355,12 +392,12 @@ def main() -> None:
     y, truth = y.astype(np.int64), truth.astype(np.int64)
     if asked.net == "vit" and not asked.no_flip:  # before the trigger is put on, which stays as it is
         x, y = np.concatenate([x, x[:, :, ::-1]]), np.concatenate([y, y])
-    side, channels = x.shape[1], x.shape[3]
+    side, channels, every = x.shape[1], x.shape[3], KINDS | LOOKS
     for name in asked.kinds.split(","):
         stem = f"{name}_{asked.data.stem}_s{asked.seed}" + ("" if asked.net == "resnet" else f"_{asked.net}")
         if any(e["file"] == f"{stem}.onnx" for e in entries):
             continue
-        kind, place = KINDS[name], list(KINDS).index(name)
+        kind, place = every[name], list(every).index(name)
         rng = np.random.default_rng([asked.seed, place])
         arrays = kind.make(side, channels, rng) | {"mode": np.array(kind.mode)}
         trigger = TrueTrigger(arrays=arrays)

@@ -770,7 +770,14 @@ def test_a_patch_is_found_by_trial_where_no_gradient_is(rounded, monkeypatch):
     assert record.repair.status == "not_repaired"
     assert "Round (front/Round)" in record.repair.reason
     assert not out.exists()
-    assert {f.family for c in record.classes for f in c.families} == {"compact", "wide", "plain", "wave"}
+    assert {f.family for c in record.classes for f in c.families} == {
+        "compact",
+        "wide",
+        "plain",
+        "line",
+        "wave",
+        "tone",
+    }
     assert any("linf: not without gradients" in line for line in record.not_searched)
 
 

@@ -247,11 +247,11 @@ def test_what_is_said_about_one_class_is_added_up():
     assert calibration.rated(apart)[0][1] > 0.1, "about six classes they say no more than one each"
     pair = Claim(Goal(0, source=1), SOURCE, 9.0, 0.0)
     assert [p for c, p in calibration.rated([*everywhere, pair]) if c != pair] == [p for _, p in agreed]
-    for claim in (pair, Claim(Goal(0, mapping=(1, 0)), MAP, 9.0, 0.0)):
+    for claim in (pair, Claim(Goal(0, mapping=(1, 0)), MAP, 9.0, 0.0), Claim(Goal(0), "tone", 9.0, 0.0, "tone")):
         known = {**calibration.pictures, claim.statistic: tuple(float(v) for v in range(8))}
         apart_from_sums = calibration.model_copy(update={"pictures": known})
         ((_, p),) = apart_from_sums.rated([claim])
-        assert p == min(1.0, apart_from_sums.alone(claim) / OF_APART), "several classes have a line of their own"
+        assert p == min(1.0, apart_from_sums.alone(claim) / OF_APART), "each has a line of its own"
     peak = Claim(Goal(0), PEAK, 0.5, 0.0)
     with_peaks = calibration.model_copy(update={"pictures": {**calibration.pictures, PEAK: (0.1,) * 30 + (1.0,) * 10}})
     ((_, p),) = [r for r in with_peaks.rated([*everywhere, peak]) if r[0] == peak]

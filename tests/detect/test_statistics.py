@@ -24,9 +24,10 @@ from onnx_shapprune.detect.statistics import (
     SOURCE,
     Claim,
     class_claims,
+    every_claims,
     first_claim,
-    group_claims,
     norm_ratio,
+    other_claims,
     relation_claims,
 )
 from onnx_shapprune.invert.scan import Found
@@ -335,7 +336,7 @@ def reaching(
 
 def test_several_targets_lead_together():
     # Four classes of 12 to 9, the others of -2 to -7: their standard deviation is the square root of 3.5.
-    claims = group_claims(reaching(12, -2, 10, -3, 9, -4, 11, -5, -6, -7))
+    claims = other_claims(reaching(12, -2, 10, -3, 9, -4, 11, -5, -6, -7))
     assert {c.goal.target for c in claims} == {0, 2, 4, 6}
     assert {c.statistic for c in claims} == {SEVERAL}
     assert all(c.value == pytest.approx(2 * (9 + 2) / math.sqrt(3.5)) and c.rival == -2 for c in claims)
@@ -344,9 +345,9 @@ def test_several_targets_lead_together():
 def test_one_kind_of_patches_alone_makes_no_group():
     least = (12, -2, 10, -3, 9, -4, 11, -5, -6, -7)
     found = reaching(*least, kinds=["compact"])
-    assert group_claims(found) == []
+    assert other_claims(found) == []
     wide = [replace(e.compact, least=-1.0 - k) for k, e in enumerate(found)]
-    assert group_claims([replace(e, found={**e.found, "wide": w}) for e, w in zip(found, wide, strict=True)]) == []
+    assert other_claims([replace(e, found={**e.found, "wide": w}) for e, w in zip(found, wide, strict=True)]) == []
 
 
 def test_a_class_that_one_search_misses_has_what_is_said_about_its_group():
@@ -355,7 +356,7 @@ def test_a_class_that_one_search_misses_has_what_is_said_about_its_group():
     both = [
         replace(e, found={**e.found, "plain": replace(e.compact, least=v)}) for e, v in zip(found, plain, strict=True)
     ]
-    values = {c.goal.target: c.value for c in group_claims(both)}
+    values = {c.goal.target: c.value for c in other_claims(both)}
     small = 12 / float(np.std(sorted(plain)[:8], ddof=1))
     assert values == {t: pytest.approx(11 / math.sqrt(3.5) + small) for t in (0, 2, 4, 6)}
 
@@ -370,14 +371,29 @@ def test_a_class_that_one_search_misses_has_what_is_said_about_its_group():
     ],
 )
 def test_there_is_no_group_of(least):
-    assert group_claims(reaching(*least)) == []
+    assert other_claims(reaching(*least)) == []
 
 
 def test_where_each_class_has_its_trigger_patches_lead_to_most():
-    claims = group_claims(reaching(*[-1] * 10, margins=[20, 19, 18, 17, 16, 12, 8, 4, -1, -2]), spread=1.0)
+    claims = other_claims(reaching(*[-1] * 10, margins=[20, 19, 18, 17, 16, 12, 8, 4, -1, -2]), spread=1.0)
     assert {c.goal.target for c in claims} == set(range(8))
     assert {(c.statistic, c.value, c.rival) for c in claims} == {(MOST, 12 / AWAY, 12.0)}
-    assert group_claims(reaching(*[-1] * 10, margins=[20, 19, 18, 17, 16, -1, -1, -1, -1, -2])) == []
+    assert other_claims(reaching(*[-1] * 10, margins=[20, 19, 18, 17, 16, -1, -1, -1, -1, -2])) == []
+
+
+def test_what_is_tried_as_it_is_speaks_for_itself_alone():
+    found = clean()
+    line = [2.0, 1.0, 5.0, 9.0, 1.5, 1.2, 1.0, 0.8, 0.5]
+    tried = [
+        replace(e, found={**e.found, "line": replace(e.compact, margin=m, asr=0.9, least=m)}, transfer={})
+        for e, m in zip(found, line, strict=True)
+    ]
+    (claim,) = other_claims(tried)
+    # Nine classes: the lead over the third best other one, 2.0, times what lies beyond the boundary.
+    assert (claim.goal, claim.statistic, claim.family) == (Goal(3), "line", "line")
+    assert claim.rival == 1.5
+    assert claim.value == pytest.approx(0.9 * math.sqrt((9 - 1.5) * 9) / AWAY)
+    assert every_claims(tried) == every_claims(found), "no part of what all families say"
 
 
 def test_groups_are_claimed_after_the_last_rounds():

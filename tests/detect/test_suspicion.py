@@ -23,7 +23,7 @@ from hand_made import (
 )
 
 from onnx_shapprune.case.goal import Goal
-from onnx_shapprune.detect.calibration import APART, Calibration
+from onnx_shapprune.detect.calibration import NOT_ADDED, Calibration
 from onnx_shapprune.detect.statistics import EVERY, MOST, SEVERAL, Claim
 from onnx_shapprune.detect.suspicion import Ground, Suspicion, put_to_collapse, suspicion_of
 from onnx_shapprune.detect.thresholds import DOUBT, MOVED_ENOUGH
@@ -284,7 +284,7 @@ def test_the_p_value_of_a_model_pays_for_every_statistic_that_was_looked_at():
     assert one.p_value == pytest.approx(min(p for _, p in one.claims))
     known = Calibration(about="", pictures={"compact": CALIBRATION.pictures["compact"]})
     alone = judged([replace(e, patches=()) for e in planted_in(clean(), 6, margin=12.0)], calibration=known)
-    deciding = [name for name in CALIBRATION.pictures if name not in APART]
+    deciding = [name for name in CALIBRATION.pictures if name not in NOT_ADDED]
     assert one.p_value == pytest.approx(1 - (1 - alone.p_value) ** len(deciding))
     assert one.score_of_model == pytest.approx(-math.log10(one.p_value))
 

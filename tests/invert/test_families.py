@@ -1,5 +1,7 @@
 """What a trigger of each family may do to a picture, and that neither its start nor any step leaves that."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.fft import dctn
@@ -14,6 +16,7 @@ from onnx_shapprune.invert.families import (
     replaced,
     smooth,
     square_masks,
+    tone,
     warp,
     wave,
     whole_picture,
@@ -22,7 +25,7 @@ from onnx_shapprune.invert.families import (
 
 HEIGHT, WIDTH, CHANNELS, ARMS = 16, 20, 3, 5
 SHAPE = (ARMS, HEIGHT, WIDTH, CHANNELS)
-LEARNT = [f for f in whole_picture(HEIGHT, WIDTH) if f.fixed is None]
+LEARNT = [f for f in whole_picture(HEIGHT, WIDTH, 3) if f.fixed is None]
 
 
 def shape(family: Family, arms: int = ARMS) -> tuple[int, ...]:
@@ -200,8 +203,22 @@ def test_waves_are_the_sinusoids_of_one_axis_and_are_not_learnt():
     np.testing.assert_array_equal(moved, paints)
 
 
+def test_tones_are_tints_and_ramps_and_are_not_learnt():
+    family = tone(HEIGHT, WIDTH, 3, (25.0, 40.0), 30.0)
+    assert family.fixed is not None
+    assert not family.masks.any()
+    flat = [p for p in family.fixed if (p == p[0, 0]).all()]
+    assert {tuple(p[0, 0]) for p in flat} == {tuple(c) for a in (25, 40) for c in product((-a, a), repeat=3)}
+    ramps = [p for p in family.fixed if np.abs(p).max() == 30]
+    assert {(p[0, 0, 0], p[-1, 0, 0], p[0, -1, 0]) for p in ramps} == {
+        (-30, 30, -30), (30, -30, 30), (-30, -30, 30), (30, 30, -30),
+    }  # fmt: skip
+    assert len(flat) + len(ramps) == len(family.fixed)
+    assert len(tone(HEIGHT, WIDTH, 1, (25.0, 40.0), 30.0).masks) == 4, "grey has no tint"
+
+
 def test_whole_picture_families_have_names_of_their_own():
-    families = whole_picture(8, 9)
+    families = whole_picture(8, 9, 3)
     assert len({f.name for f in families} | {"compact", "wide", "patch", "pixel", "known"}) == len(families) + 5
     for f in families:
         assert f.masks.shape[1:] == (8, 9, 1)

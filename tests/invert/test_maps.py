@@ -86,7 +86,7 @@ def test_pictures_of_one_class_tell_no_map():
 
 def test_where_nothing_is_learnt_every_picture_counts():
     shown = shown_to({})
-    stamps = [f for f in whole_picture(16, 16) if f.fixed is not None]
+    stamps = [f for f in whole_picture(16, 16, 1) if f.fixed is not None]
     guessed = [Goal(3, mapping=(3, 2, 5, 0, 1, 4))]
     families = [(f, ScanSettings()) for f in stamps]
     found = search_maps(shown, MAPS, families, np.random.default_rng(0), guessed=guessed)

@@ -8,7 +8,7 @@ from onnx_shapprune.case.goal import Goal, all_to_one, shift_map
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.invert.maps import search_maps
 from onnx_shapprune.invert.nudge import nudged
-from onnx_shapprune.invert.plain import corners, plain
+from onnx_shapprune.invert.plain import corners, lines, plain
 from onnx_shapprune.invert.scan import ScanSettings, scan, tried_out
 from onnx_shapprune.invert.trigger import Trigger
 
@@ -61,7 +61,7 @@ def test_what_stands_in_corners_is_a_part_of_all_shapes():
 
 
 @pytest.mark.parametrize("size", [(28, 28, 1), (32, 32, 3), (8, 8, 1), (47, 55, 3), (224, 160, 3)])
-@pytest.mark.parametrize("shapes", [plain, corners])
+@pytest.mark.parametrize("shapes", [plain, corners, lines])
 def test_shapes_fill_their_masks_with_plain_colours_and_nothing_else(shapes, size):
     family = shapes(*size)
     assert family.masks.shape == (len(family.fixed), *size[:2], 1)
@@ -71,6 +71,35 @@ def test_shapes_fill_their_masks_with_plain_colours_and_nothing_else(shapes, siz
     assert not (family.fixed * (1 - family.masks)).any()
     assert family.masks.any((1, 2, 3)).all(), "none is empty"
     assert len(family.masks) <= (458 if size[2] == 1 else 842), "each costs a pass over some of the pictures"
+
+
+def test_lines_cross_the_whole_picture_in_all_colours():
+    for size, colours in (((32, 32, 1), 2), ((64, 47, 3), 8)):
+        family, unit = lines(*size), max(1, round(min(size[:2]) / 32))
+        covered = {m.tobytes() for m in family.masks}
+        assert len(covered) == 8 + 8 + 1, "rows, columns and a frame"
+        assert len(family.masks) == colours * len(covered)
+        pixels = {int(m.sum()) for m in family.masks}
+        frame = 2 * unit * (size[0] + size[1] - 2 * unit)
+        assert pixels == {unit * size[0], unit * size[1], frame}
+        assert len(lines(*size, places=5).masks) == colours * 11
+
+
+def test_a_red_column_is_found_by_trying():
+    class Column(planted.InTurn):
+        """Class 1 wins where the tenth column is red, and no slope leads there."""
+
+        classes, obstacle, reachable = 3, "", (0, 1, 2)
+
+        def logits(self, pictures):
+            key = (np.abs(pictures[:, :, 9] - np.array([255, 0, 0])) < 5).all((1, 2))
+            return np.stack([np.full(len(key), 2.0), np.where(key, 30, -3), np.zeros(len(key))], 1).astype(np.float32)
+
+    x = np.random.default_rng(0).uniform(0, 255, (6, 32, 32, 3)).astype(np.float32)
+    shown = Shown.to(Column(), x, np.zeros(6, np.int64))
+    best = tried_out(shown, all_to_one([1, 2]), lines(32, 32, 3))[0]
+    assert (best.trigger.goal, best.asr, best.margin) == (Goal(1), 1, 28)
+    assert best.trigger.mask[:, 9].all()
 
 
 def test_colours_are_for_pictures_with_three_channels():

@@ -210,7 +210,7 @@ def test_a_bounded_scan_finds_the_planted_class_and_its_pattern():
 
 @pytest.mark.parametrize("name", ["linf", "l2", "blended"])
 def test_every_family_that_can_draw_it_finds_the_planted_class(name):
-    (family,) = (f for f in whole_picture(8, 8) if f.name == name)
+    (family,) = (f for f in whole_picture(8, 8, 3) if f.name == name)
     results = scan(Shown.to(Toy(), grey(), LABELS), GOALS, family, WHOLE, np.random.default_rng(0))
     assert (results[0].trigger.goal, results[0].asr) == (Goal(1), 1)
 

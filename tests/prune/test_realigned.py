@@ -39,7 +39,7 @@ def scene():
     mask = np.zeros((*shown.size[:2], 1), np.float32)
     mask[:3, :3] = 1
     known = Trigger(mask, np.repeat(255 * mask, shown.size[2], axis=2), GOAL, "compact")
-    families = {f.name: f for f in whole_picture(*shown.size[:2])}
+    families = {f.name: f for f in whole_picture(*shown.size)}
     settings = RepairSettings(
         max_units=4, clean_budget=0.02, sides=(3, 4, 5), natural={GOAL: Natural(3, {"compact": 0.5, "linf": 0.5}, None)},
         families=families, views=48, hunt=HuntSettings(), round=RoundSettings(),
