@@ -205,13 +205,13 @@ class Calibration(BaseModel):
 
     def usual(self, first: Claim, others: Sequence[Claim] = (), *, synthesised: bool = False) -> bool:
         """Whether more than ENDS of the clean models show as much in the first rounds, or ENDS_UNSURE where few are known;
-        False where none are. others: of the same rounds, with lines of their own; what clean models show in the last ones is
-        known of them.
+        False where none are. others: of the same rounds, with lines of their own: of groups what clean models show in the
+        last ones is known; what is tried has no more rounds, and of it the p-value counts that its claim would have.
         """
         known = (self.synthesised if synthesised else self.pictures).get(FIRST, ())
         share = self.alone(first, synthesised=synthesised) if known else 0.0
-        together = min((self.alone(c, synthesised=synthesised) for c in others), default=1.0)
-        return share > (ENDS if len(known) >= WELL_KNOWN else ENDS_UNSURE) and together > ENDS
+        shares = (self.alone(c, synthesised=synthesised) / (OF_APART if c.statistic in TRIED else 1) for c in others)
+        return share > (ENDS if len(known) >= WELL_KNOWN else ENDS_UNSURE) and min(shares, default=1.0) > ENDS
 
     def sums(self, claims: Sequence[Claim]) -> list[Claim]:
         """What claims of one audit say about each class: a claim for each of the SUMS and the strongest of the WHOLE."""

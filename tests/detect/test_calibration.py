@@ -31,6 +31,7 @@ from onnx_shapprune.detect.statistics import (
     OF_PATCHES,
     OF_WHOLE,
     PEAK,
+    SEVERAL,
     SOURCE,
     TOGETHER,
     Claim,
@@ -140,6 +141,17 @@ def test_first_rounds_are_usual_where_more_clean_models_show_as_much_than_is_ask
     assert len(usual) / known == pytest.approx(1 - share, abs=0.02)
     assert calibration.usual(claim(0.0, FIRST))
     assert not Calibration(about="", pictures={}).usual(claim(0.0, FIRST)), "nothing is known"
+
+
+def test_a_group_that_may_grow_keeps_the_search_going_and_what_is_tried_only_where_it_speaks():
+    values = tuple(np.arange(1.0, 101.0).tolist())
+    calibration = Calibration(about="", pictures={FIRST: values, SEVERAL: values, "line": values})
+
+    def ends(statistic: str, value: float) -> bool:
+        return calibration.usual(claim(0.0, FIRST), [claim(value, statistic)])
+
+    assert [ends(SEVERAL, v) for v in (74.0, 78.0)] == [True, False], "a quarter of clean models show as much"
+    assert [ends("line", v) for v in (96.0, 100.0)] == [True, False], "a quarter, by the line that lines have"
 
 
 def test_what_is_not_known_or_not_there_is_not_unusual():
