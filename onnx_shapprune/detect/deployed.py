@@ -30,6 +30,7 @@ from onnx_shapprune.detect.thresholds import (
     SLOPED_CLASSES,
     STRIDES,
     STRIDES_OF,
+    TIED,
     TRIGGERED,
     TRUSTED,
     TRUSTED_IN_STEPS,
@@ -67,6 +68,8 @@ def deployed_doubts(
         found.append(
             f"the file answers {apart} of {len(whole)} pictures, one at a time, otherwise than the copy searched"
         )
+    if bound := _bound_doubt(opened, copy, one, [len(p) for p in parts]):
+        found.append(bound)
     together = file.together(whole)
     together = one if together is None else together
     if apart := _disagreeing(one, together, subject.reachable):
@@ -155,6 +158,29 @@ def _disagreeing(one: Floats, other: Floats, classes: Sequence[int]) -> int:
     clear = gaps > CLEAR * a.std(axis=1)[:, None, None]
     wrong = (clear & ~(others >= 0)).sum(axis=(1, 2)) / np.maximum(1, clear.sum(axis=(1, 2)))
     return int((wrong > FLIPPED).sum())
+
+
+def _bound_doubt(opened: Opened, copy: Floats, file: Floats, parts: Sequence[int]) -> str | None:
+    """Why a bound of the file's scores, which was taken off the end as it keeps their order, may decide the answer: users
+    get the first of the classes that it makes equal. parts: how many pictures there are of each kind, clean or of a trigger.
+    """
+    tied = np.split(_tied(copy, file, opened.subject.reachable), np.cumsum(parts)[:-1])
+    if (most := max(float(t.mean()) for t in tied)) < TIED:
+        return None
+    return (
+        f"the file gives several classes the same highest score for {most:.0%} of the pictures of a kind, where one of them "
+        "is behind in the copy searched: what bounds the scores decides the answer"
+    )
+
+
+def _tied(copy: Floats, file: Floats, classes: Sequence[int]) -> NDArray[np.bool_]:
+    """Pictures for which the file's highest score is that of several classes, of which one is clearly behind in the copy: a
+    bound that was taken off the end, as it keeps the order, makes them equal, and users get the first one.
+    """
+    a, b = (np.asarray(z[:, list(classes)], np.float64) for z in (copy, file))
+    first = b == b.max(axis=1, keepdims=True)
+    behind = a.max(axis=1) - np.where(first, a, np.inf).min(axis=1)
+    return np.asarray(behind > CLEAR * a.std(axis=1))
 
 
 def gradient_doubt(subject: Subject, pictures: Pixels, rng: np.random.Generator) -> str | None:

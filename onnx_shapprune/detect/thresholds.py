@@ -97,6 +97,9 @@ FRACTION = 0.45
 # pairs of one picture that may still be flipped: another network's scores flip more. 2026-11-26, by tests/evasions.
 CLEAR = 0.25
 FLIPPED = 0.05
+# Share of the pictures, clean ones or those with one trigger, for which a bound of the scores makes the highest one that of
+# several classes: this is a doubt. 2026-11-29, chosen: half.
+TIED = 0.5
 # Share of the pictures that such noise may change: a network that sees fine texture answers a few otherwise. 2026-11-26,
 # by tests/evasions and clean networks.
 SENSITIVE = 1 / 8

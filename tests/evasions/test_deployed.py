@@ -91,6 +91,13 @@ def test_a_trigger_that_the_file_does_not_answer_to_names_nothing(tmp_path):
     assert "does not answer to the trigger" in claim.cautions[0]
 
 
+@pytest.mark.parametrize("bound", [3.0, 100.0])
+def test_a_bound_that_makes_classes_equal_is_told(tmp_path, bound):
+    g = Graph(DESIGN.clean)  # trained so, a trigger need not lift its class above the right one, only to the bound
+    doubts = asked(opened(tmp_path, g.done(g.op("Clip", g.z, np.float32(-100), np.float32(bound)), DESIGN.classes)))
+    assert [("several classes the same highest score for" in d) for d in doubts] == [True] * (bound == 3)
+
+
 @pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])
 def test_nothing_is_held_against_a_clean_file(tmp_path, name):
     case = opened(tmp_path, HONEST[name](DESIGN))

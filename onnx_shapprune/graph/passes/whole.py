@@ -28,6 +28,7 @@ MOVING = {
     "Split",
     "SpaceToDepth",
 }
+LAID = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 WIDER = {  # whole numbers that hold all values of a byte
     "uint8": {TensorProto.UINT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64},
     "int8": {TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64},
@@ -61,20 +62,19 @@ def numbers_from_bytes(work: Work) -> Work:
 
 
 def numbers_from_scores(work: Work) -> Work:
-    """Scores in whole bytes become numbers again, by the one stored step that the file rounds them to; others stay."""
-    graph, output = work.model.graph, work.model.graph.output[0].name
+    """Scores in whole bytes become the numbers that the file rounds, by one stored step, to them; others stay."""
+    graph = work.model.graph
     made, known = edit.producers(graph), edit.constants(graph)
-    node = made.get(output)
-    while node is not None and node.op_type in MOVING:
+    node = made.get(graph.output[0].name)
+    while node is not None and node.op_type in LAID:
         node = made.get(node.input[0])
     if node is None or node.op_type != "QuantizeLinear":
         return work
     steps = [edit.array_of(known[n]) for n in node.input[1:] if n in known]
     if len(steps) < len(node.input) - 1 or any(s.size != 1 for s in steps):
         return work
-    numbers = f"{output}__numbers"
-    graph.node.append(helper.make_node("DequantizeLinear", [output, *node.input[1:]], [numbers]))
-    edit.set_output(graph, numbers)
+    edit.set_output(graph, node.input[0])
+    edit.prune_dead(graph)
     scale, zero = (float(s.flat[0]) for s in (*steps, np.zeros(1))[:2])
     return replace(work, step=(scale, zero))
 
