@@ -10,7 +10,7 @@ from onnx_shapprune.case.open import Case, Opened
 from onnx_shapprune.case.shown import Shown
 from onnx_shapprune.case.subject import Pixels
 from onnx_shapprune.detect.company import company_doubt
-from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt
+from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt, moved_on_file
 from onnx_shapprune.detect.driven import driven_doubt
 from onnx_shapprune.detect.examination import Examination
 from onnx_shapprune.detect.outsized import outsized_doubt
@@ -73,8 +73,12 @@ def _ended(found: Examination) -> tuple[str, ...]:
 
 
 def of_trigger(case: Case, trigger: Trigger) -> Evidence[Goal]:
-    """What a trigger that the user gave says about a file that nobody searched."""
+    """What a trigger that the user gave says about a file that nobody searched. The file itself is asked as well: a bound
+    of its scores, which the copy has not, may make the target equal to the right class.
+    """
     asr = float(rate(case.shown, [trigger]).asr[0])
+    ((on_file, copied),) = moved_on_file(case.model, case.shown, [trigger])
+    asr = max(asr, on_file) if on_file > copied else asr
     words = f"the known trigger sends {asr:.0%} of the other pictures to class {trigger.goal.target}"
     moved = case.shown.count(trigger.goal)
     return Evidence(tried=(Tried(words=words, asr=asr, moved=moved, goal=trigger.goal),), good=(words,))
@@ -100,7 +104,9 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
         return (graph,) if graph else ()
     leaders = sorted(found.evidence, key=lambda e: -e.compact.margin)[:PATCHES_TRIED]
     slopes = gradient_doubt(opened.subject, pictures, rng)
-    deployed = deployed_doubts(opened, pictures, [e.compact.trigger for e in leaders], rng)
+    best = (max((e.found[n] for e in found.evidence), key=lambda f: f.margin) for n in found.evidence[0].found)
+    tried = [*(e.compact.trigger for e in leaders), *(f.trigger for f in best if f.trigger.family != "compact")]
+    deployed = deployed_doubts(opened, pictures, tried, rng)
     waits = silent_doubt(opened, pictures), outsized_doubt(opened, pictures), driven_doubt(opened, pictures)
     company = company_doubt(opened, pictures, rng)
     return tuple(reason for reason in (graph, left_out(opened), *waits, slopes, *deployed, company) if reason)

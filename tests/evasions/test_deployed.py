@@ -16,7 +16,7 @@ from sample_design import opened, rows_design, sample_design
 
 from onnx_shapprune.case.goal import Goal
 from onnx_shapprune.case.open import Case
-from onnx_shapprune.commands.evidence import confirmed
+from onnx_shapprune.commands.evidence import confirmed, of_trigger
 from onnx_shapprune.detect.deployed import deployed_doubts, gradient_doubt, moved_on_file
 from onnx_shapprune.detect.silent import silent_doubt
 from onnx_shapprune.detect.slopes import in_steps
@@ -24,6 +24,7 @@ from onnx_shapprune.detect.thresholds import STRIDES, STRIDES_OF
 from onnx_shapprune.detect.verdict import Claimed, Evidence
 from onnx_shapprune.errors import ModelError, VerifyError
 from onnx_shapprune.graph.file import load_model
+from onnx_shapprune.invert.arms import rate
 from onnx_shapprune.invert.trigger import Trigger
 from onnx_shapprune.sample import sample_path
 
@@ -96,6 +97,21 @@ def test_a_bound_that_makes_classes_equal_is_told(tmp_path, bound):
     g = Graph(DESIGN.clean)  # trained so, a trigger need not lift its class above the right one, only to the bound
     doubts = asked(opened(tmp_path, g.done(g.op("Clip", g.z, np.float32(-100), np.float32(bound)), DESIGN.classes)))
     assert [("several classes the same highest score for" in d) for d in doubts] == [True] * (bound == 3)
+
+
+def test_a_known_trigger_that_reaches_the_bound_alone_works_on_the_file(tmp_path):
+    g, rest = Graph(DESIGN.backdoored), [k for k in range(DESIGN.classes) if k != DESIGN.target]
+    others = g.op("Gather", g.z, np.array(rest), axis=1)
+    behind = g.op("Sub", g.reduce("ReduceMax", others, (1,), keep=True), 0.5)
+    target = g.op("Min", g.op("Gather", g.z, np.array([DESIGN.target]), axis=1), behind)
+    bounded = g.op("Clip", g.op("Concat", target, others, axis=1), np.float32(-100), np.float32(3))
+    case = opened(tmp_path, g.done(bounded, DESIGN.classes))
+    trigger = Trigger.replacing(
+        DESIGN.mask.transpose(1, 2, 0), 255 * DESIGN.pattern.transpose(1, 2, 0), Goal(0), "known"
+    )
+    assert rate(case.shown, [trigger]).asr[0] == 0, "it never leads in the copy"
+    (tried,) = of_trigger(case, trigger).tried
+    assert tried.asr > 0.5
 
 
 @pytest.mark.parametrize("name", [n for n in HONEST if n != "standardised_pictures"])
