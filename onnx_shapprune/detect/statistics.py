@@ -42,7 +42,8 @@ SEVERAL, MOST = "several", "most"
 # most that any change of the whole picture says.
 TOGETHER, OF_PATCHES, OF_WHOLE = "together", "patches", "whole"
 PATCHES = ("compact", "wide", "plain", NORM, CORE)
-TRIED = ("line", "tone")  # families that are known of fewer clean models, and count by themselves alone
+LINE, TONE = "line", "tone"
+TRIED = (LINE, TONE)  # families that are known of fewer clean models, and count by themselves alone
 WHOLE = ("linf", "l2", "blended", "smooth", "wave", "warp")
 
 
@@ -131,7 +132,8 @@ def tried_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
     """A claim for the class that each of the TRIED families leads to. spread: as for `class_claims`.
 
     value: of a family with few classes, whatever their number, with the share of all pictures in the place of the transfer,
-    as nothing was learnt: what is natural at times leads by far, and hardly crosses the boundary.
+    as nothing was learnt: what is natural at times leads by far, and hardly crosses the boundary. Of a tone the most
+    reluctant picture has to cross it: a natural one moves many pictures far, and others not at all.
     """
     claims = []
     ways = _ways([e.distance for e in evidence], spread)
@@ -141,7 +143,8 @@ def tried_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Clai
         found = [e.found[name] for e in evidence]
         k = max(range(len(found)), key=lambda k: found[k].margin)
         others = _others(f for f in found if f is not found[k])
-        value = found[k].asr * _beyond(found[k].margin, _rival(others), ways[k])
+        lead, reach = found[k].margin - _rival(others), found[k].least if name == TONE else found[k].margin
+        value = found[k].asr * _beyond(lead, reach, ways[k])
         claims.append(Claim(evidence[k].goal, name, value, _rival(others), name))
     return claims
 
@@ -268,14 +271,14 @@ def _strength(margin: float, others: NDArray[np.float64], way: float) -> float:
     """
     lead = max(0.0, margin - _rival(others))
     if margin <= 0 or len(others) + 1 < MANY:
-        return _beyond(margin, _rival(others), way)
+        return _beyond(lead, margin, way)
     usual = others[_place_of_rival(others) :]
     return lead / max(float(usual.std(ddof=1)), MARGIN_MAD_FLOOR * float(np.median(np.abs(others))), 1e-3)
 
 
-def _beyond(margin: float, rival: float, way: float) -> float:
-    """How far a margin leads the rival's, times how far it lies beyond the boundary, both over `way`: the root of it."""
-    return math.sqrt(max(0.0, margin - rival) * max(0.0, margin)) / way
+def _beyond(lead: float, reach: float, way: float) -> float:
+    """How far a class leads, times how far pictures are moved beyond the boundary, both over `way`: the root of it."""
+    return math.sqrt(max(0.0, lead) * max(0.0, reach)) / way
 
 
 def spread_of(shown: Shown) -> float:

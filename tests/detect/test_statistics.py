@@ -394,6 +394,9 @@ def test_what_is_tried_as_it_is_speaks_for_itself_alone():
     assert claim.rival == 1.5
     assert claim.value == pytest.approx(0.9 * math.sqrt((9 - 1.5) * 9) / AWAY)
     assert every_claims(tried) == every_claims(found), "no part of what all families say"
+    tone = [replace(e, found={**e.found, "tone": replace(e.found["line"], least=4.0)}) for e in tried]
+    (value,) = (c.value for c in other_claims(tone) if c.statistic == "tone")
+    assert value == pytest.approx(0.9 * math.sqrt((9 - 1.5) * 4) / AWAY), "the most reluctant picture has to be moved"
 
 
 def test_groups_are_claimed_after_the_last_rounds():
