@@ -48,6 +48,7 @@ from onnx_shapprune.detect.statistics import (
     SEVERAL,
     SOURCE,
     TOGETHER,
+    TONE,
     TRIED,
     WHOLE,
     Claim,
@@ -65,12 +66,13 @@ from onnx_shapprune.detect.thresholds import (
     SAME_MARGINS,
     SPEAKS,
     TAIL_FROM,
+    TONE_SCALE,
     WELL_KNOWN,
 )
 from onnx_shapprune.errors import DataError
 
 # A peak's value is -log10 of a p-value, which under its own model falls off as fast.
-SCALES = {PEAK: 1 / math.log(10), MAP: MAP_SCALE}
+SCALES = {PEAK: 1 / math.log(10), MAP: MAP_SCALE, TONE: TONE_SCALE}
 APART = (SOURCE, MAP)  # statistics about several classes
 GROUPS = (SEVERAL, MOST)  # statistics about classes that are reached together
 NOT_ADDED = (*APART, *GROUPS, *TRIED, FIRST, EVERY)
