@@ -91,6 +91,10 @@ def by_the_picture(n: Net, y: str) -> str:
     return n.op("QuantizeLinear", y, n.op("ReduceMax", n.op("Abs", y), keepdims=0), n.const(np.array(128, np.uint8)))
 
 
+def turned_round(n: Net, y: str) -> str:
+    return rounded(n, y, scale=-0.05)
+
+
 def out_in_bytes(model: onnx.ModelProto, end: Front, kind: str = "uint8") -> onnx.ModelProto:
     """The model and `end`, which makes bytes of its scores."""
     made, n = onnx.compose.add_prefix(model, "net_"), Net()

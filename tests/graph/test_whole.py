@@ -101,7 +101,10 @@ def test_scores_in_bytes_are_numbers_in_the_copy(end, kind, step):
     np.testing.assert_allclose(copied, own, atol=1e-4 if end is whole_bytes.from_softmax else 0.06)
 
 
-@pytest.mark.parametrize(("end", "kind"), [(whole_bytes.cut_off, "uint8"), (whole_bytes.by_the_picture, "uint8")])
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [(whole_bytes.cut_off, "uint8"), (whole_bytes.by_the_picture, "uint8"), (whole_bytes.turned_round, "uint8")],
+)
 def test_bytes_that_are_no_rounded_scores_are_refused(end, kind):
     model = out_in_bytes(models.conv_bn_relu_residual(), end, kind)
     with pytest.raises(ModelError, match="nor of bytes that one stored step of a QuantizeLinear makes"):

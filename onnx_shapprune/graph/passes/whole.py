@@ -73,9 +73,11 @@ def numbers_from_scores(work: Work) -> Work:
     steps = [edit.array_of(known[n]) for n in node.input[1:] if n in known]
     if len(steps) < len(node.input) - 1 or any(s.size != 1 for s in steps):
         return work
+    scale, zero = (float(s.flat[0]) for s in (*steps, np.zeros(1))[:2])
+    if not 0 < scale < np.inf:  # a negative one turns the order of the scores round
+        return work
     edit.set_output(graph, node.input[0])
     edit.prune_dead(graph)
-    scale, zero = (float(s.flat[0]) for s in (*steps, np.zeros(1))[:2])
     return replace(work, step=(scale, zero))
 
 
