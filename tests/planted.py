@@ -14,7 +14,7 @@ from onnx import helper
 
 from onnx_shapprune.case.subject import Subject
 from onnx_shapprune.detect.calibration import calibration_text, load_calibration
-from onnx_shapprune.detect.statistics import EVERY, FIRST, MAP
+from onnx_shapprune.detect.statistics import EVERY, FIRST, MAP, TRIED
 from onnx_shapprune.graph.interface import find_interface
 from onnx_shapprune.graph.prepare import Prepared, prepare
 from onnx_shapprune.graph.units import Layer, find_units
@@ -256,13 +256,13 @@ def colours_pictures(each: int = 1) -> tuple[NDArray[np.uint8], NDArray[np.int64
 def calibration() -> Path:
     """The package's calibration without its domain: these nets are smaller than all that it was made on. First rounds are
     not known of them, so that they are searched to the end, and neither are maps: where a class is a bright row, a warp that
-    moves rows down by one is a rule by nature. Nor is what moves every picture, of so few classes.
+    moves rows down by one is a rule by nature, and a row is a line. Nor is what moves every picture, of so few classes.
     """
     path = Path(tempfile.gettempdir()) / f"shapprune-tests-{os.getpid()}-calibration.json"
     if not path.exists():
         known = load_calibration(None)
         parts = {
-            part: {k: v for k, v in getattr(known, part).items() if k not in (FIRST, MAP, EVERY)}
+            part: {k: v for k, v in getattr(known, part).items() if k not in (FIRST, MAP, EVERY, *TRIED)}
             for part in ("pictures", "synthesised")
         }
         path.write_text(calibration_text(known.model_copy(update={"domain": None, "few": None, **parts})))
