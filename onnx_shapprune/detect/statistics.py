@@ -63,8 +63,8 @@ class Claim:
 def class_claims(evidence: Sequence[Evidence], spread: float = 0.0) -> list[Claim]:
     """A claim per class and family whose transfer was measured, one for the core of its patch, one for the agreement of
     patch and free mask and one for the free mask alone, one for each class that triggers move every picture to
-    (`every_claims`), one for each of several or most that patches lead to (`group_claims`), and one for the class with the
-    largest margin without any picture (MM-BD, `_peak_claim`).
+    (`every_claims`), those with lines of their own (`other_claims`), and one for the class with the largest margin without
+    any picture (MM-BD, `_peak_claim`).
 
     A family, with MANY classes or more: transfer * lead in units of the other classes' spread, a standard deviation; lead:
     margin over the rival's. With fewer: transfer * sqrt(lead * overshoot), both over the distance that clean pictures are
