@@ -6,7 +6,7 @@ from onnx_shapprune.gate.rejudged import levels_of
 from onnx_shapprune.record.audit import AttackPart, AuditRecord, ClaimPart, TriggerPart
 from onnx_shapprune.report.changes import claim_meaning
 from onnx_shapprune.report.numbers import count, percent
-from onnx_shapprune.report.subject import FAMILIES, STATISTICS, class_name
+from onnx_shapprune.report.subject import FAMILIES, STATISTICS, WHOLE, class_name
 
 
 def attack_words(record: Record, attack: AttackPart) -> str:
@@ -40,7 +40,8 @@ def trigger_words(record: Record, attack: AttackPart) -> str:
     found = trigger_of(record, attack)
     if found is None:
         return "none that can be shown: the margins alone speak (MM-BD)" if record.verdict == "fail" else ""
-    words = f"{FAMILIES.get(found.family, found.family)} of {found.norm:.0f} pixels"
+    size = "" if found.family in WHOLE else f" of {found.norm:.0f} pixels"
+    words = f"{FAMILIES.get(found.family, found.family)}{size}"
     asr, number = record.before.asr, record.before.triggered
     if asr is not None and found.named:
         return f"{words}: with it, {percent(asr, 0)} of {count(number, 'other picture')} go there"

@@ -26,6 +26,7 @@ FAMILIES = {
     "warp": "warp",
     "known": "known trigger",
 }
+WHOLE = ("blended", "linf", "l2", "smooth", "wave", "tone", "warp")  # those that have no size in pixels
 STATISTICS = FAMILIES | {
     "agreement": "a small free mask and a strong patch agree",
     "core": "core of the square patch",

@@ -9,6 +9,7 @@ from record_samples import audit_record, verify_record
 from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import FindingPart
 from onnx_shapprune.report.advice import OF_THE_INPUT, Step, what_now
+from onnx_shapprune.report.attacks import trigger_words
 from onnx_shapprune.report.outcome import outcome_of, sentence
 from onnx_shapprune.report.page import page
 from onnx_shapprune.report.terminal import audit_text, verify_text
@@ -256,3 +257,13 @@ def test_who_accuses_what_answers_few_pictures_rightly_says_so_first(name, right
     first = what_now(record, name)[0]
     assert (first.command[1:2] == ("fit",)) is told
     assert (f"Only {right:.0%} of these pictures get their label." in first.text) is told
+
+
+@pytest.mark.parametrize(
+    ("family", "words"), [("compact", "square patch of"), ("tone", "change of brightness or tint:")]
+)
+def test_only_what_covers_a_part_of_the_picture_has_a_size(family, words):
+    record = OUTCOMES["fail"]
+    triggers = tuple(t.model_copy(update={"family": family}) for t in record.triggers)
+    record = record.model_copy(update={"triggers": triggers})
+    assert trigger_words(record, record.attacks[0]).startswith(words)
