@@ -104,9 +104,9 @@ def doubts(opened: Opened, pictures: Pixels, found: Examination | None, seed: in
         return (graph,) if graph else ()
     leaders = sorted(found.evidence, key=lambda e: -e.compact.margin)[:PATCHES_TRIED]
     slopes = gradient_doubt(opened.subject, pictures, rng)
-    names = found.evidence[0].found if found.evidence else ()
-    best = (max((e.found[n] for e in found.evidence), key=lambda f: f.margin) for n in names)
-    tried = [*(e.compact.trigger for e in leaders), *(f.trigger for f in best if f.trigger.family != "compact")]
+    names = {n for e in found.evidence[:1] for n in e.found} - {"compact"}
+    best = (max((e.found[n] for e in found.evidence), key=lambda f: f.margin) for n in sorted(names))
+    tried = [*(e.compact.trigger for e in leaders), *(f.trigger for f in best)]
     deployed = deployed_doubts(opened, pictures, tried, rng)
     waits = silent_doubt(opened, pictures), outsized_doubt(opened, pictures), driven_doubt(opened, pictures)
     company = company_doubt(opened, pictures, rng)

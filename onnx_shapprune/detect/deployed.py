@@ -68,7 +68,7 @@ def deployed_doubts(
         found.append(
             f"the file answers {apart} of {len(whole)} pictures, one at a time, otherwise than the copy searched"
         )
-    if bound := _bound_doubt(opened, copy, one, [len(p) for p in parts]):
+    elif bound := _bound_doubt(copy, one, subject.reachable, [len(p) for p in parts]):
         found.append(bound)
     together = file.together(whole)
     together = one if together is None else together
@@ -160,11 +160,11 @@ def _disagreeing(one: Floats, other: Floats, classes: Sequence[int]) -> int:
     return int((wrong > FLIPPED).sum())
 
 
-def _bound_doubt(opened: Opened, copy: Floats, file: Floats, parts: Sequence[int]) -> str | None:
+def _bound_doubt(copy: Floats, file: Floats, classes: Sequence[int], parts: Sequence[int]) -> str | None:
     """Why a bound of the file's scores, which was taken off the end as it keeps their order, may decide the answer: users
     get the first of the classes that it makes equal. parts: how many pictures there are of each kind, clean or of a trigger.
     """
-    tied = np.split(_tied(copy, file, opened.subject.reachable), np.cumsum(parts)[:-1])
+    tied = np.split(_tied(copy, file, classes), np.cumsum(parts)[:-1])
     if (most := max(float(t.mean()) for t in tied)) < TIED:
         return None
     return (

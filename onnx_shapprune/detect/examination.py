@@ -76,8 +76,8 @@ def examine(
     # Of a model that is unlike those of the calibration nobody knows what is usual.
     known = not _outside(shown, calibration, synthesised=synthesised, first=True)
     may_end = search.ends and len(begun.found) == len(families) and known and not subject.obstacle
-    together = other_claims(begun.evidence(shown), ground.spread) if may_end else []
-    usual = may_end and like.usual(first, together, synthesised=synthesised)
+    others = other_claims(begun.evidence(shown), ground.spread) if may_end else []
+    usual = may_end and like.usual(first, others, synthesised=synthesised)
     silence = _silence(shown, begun, search, rng) if usual else ()
     said = [first] if silence else []
     evidence = silence or search_classes(shown, search, rng, begun=begun, deadline=deadline, progress=progress)

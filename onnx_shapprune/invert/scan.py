@@ -249,10 +249,8 @@ def _of_places(shown: Shown, goals: Sequence[Goal], family: Family, places: Labe
 
     def scored(s: slice) -> list[Scores]:
         some = places[s]
-        masks, paints = (
-            family.covered(some)[:, None],
-            family.starts(some, shown.size[2], np.random.default_rng(0))[:, None],
-        )
+        masks = family.covered(some)[:, None]
+        paints = family.starts(some, shown.size[2], np.random.default_rng(0))[:, None]
         stamped = np.clip(shown.pictures * (1 - masks) + paints, 0, 255, dtype=np.float32)
         logits = shown.subject.logits(stamped.reshape(-1, *shown.size))
         return [scores_of(z[pairs.picture], pairs) for z in logits.reshape(len(some), len(shown), -1)]

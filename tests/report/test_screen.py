@@ -6,12 +6,14 @@ import pytest
 from judged import JUDGED, judged
 from record_samples import audit_record, verify_record
 
+from onnx_shapprune.invert.families import whole_picture
 from onnx_shapprune.record.audit import AttackPart, AuditRecord, VerifyRecord
 from onnx_shapprune.record.parts import FindingPart
 from onnx_shapprune.report.advice import OF_THE_INPUT, Step, what_now
 from onnx_shapprune.report.attacks import trigger_words
 from onnx_shapprune.report.outcome import outcome_of, sentence
 from onnx_shapprune.report.page import page
+from onnx_shapprune.report.subject import WHOLE
 from onnx_shapprune.report.terminal import audit_text, verify_text
 
 SCREEN = 30  # lines
@@ -267,3 +269,4 @@ def test_only_what_covers_a_part_of_the_picture_has_a_size(family, words):
     triggers = tuple(t.model_copy(update={"family": family}) for t in record.triggers)
     record = record.model_copy(update={"triggers": triggers})
     assert trigger_words(record, record.attacks[0]).startswith(words)
+    assert {f.name for f in whole_picture(8, 8, 3)} == {*WHOLE}

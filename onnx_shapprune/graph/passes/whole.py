@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from onnx_shapprune.errors import ModelError
 from onnx_shapprune.graph import edit
+from onnx_shapprune.graph.passes.binary import LAID
 from onnx_shapprune.graph.passes.contract import Pass, Work
 from onnx_shapprune.graph.passes.plain import ONE_INPUT, ONE_OUTPUT, RAW
 from onnx_shapprune.graph.stored import FLOATS
@@ -28,7 +29,6 @@ MOVING = {
     "Split",
     "SpaceToDepth",
 }
-LAID = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 WIDER = {  # whole numbers that hold all values of a byte
     "uint8": {TensorProto.UINT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64},
     "int8": {TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64},
