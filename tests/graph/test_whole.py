@@ -4,6 +4,7 @@ from functools import partial
 
 import models
 import numpy as np
+import one_score
 import onnx
 import pytest
 import whole_bytes
@@ -11,7 +12,9 @@ from whole_bytes import in_bytes, out_in_bytes
 
 from onnx_shapprune.case.open import open_model
 from onnx_shapprune.errors import DataError, ModelError
+from onnx_shapprune.graph.classifier import read_classifier
 from onnx_shapprune.graph.interface import fed, find_interface
+from onnx_shapprune.graph.limits import FileLimits
 from onnx_shapprune.graph.prepare import prepare
 from onnx_shapprune.runtime.session import Device, Session
 from onnx_shapprune.settings import InputOptions
@@ -109,6 +112,11 @@ def test_bytes_that_are_no_rounded_scores_are_refused(end, kind):
     model = out_in_bytes(models.conv_bn_relu_residual(), end, kind)
     with pytest.raises(ModelError, match="nor of bytes that one stored step of a QuantizeLinear makes"):
         prepare(model, find_interface(model), models.SHAPE, DEVICE)
+
+
+def test_one_score_in_bytes_is_refused():
+    model = out_in_bytes(one_score.keras(), whole_bytes.rounded)
+    assert "does not end in a plain Sigmoid" in read_classifier(model, FileLimits()).reason
 
 
 def test_a_byte_beside_the_scores_is_a_label():
